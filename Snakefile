@@ -1,0 +1,40 @@
+"""Stillhouse: dataset distillation, reproduced and compared. Included in the order data flows."""
+
+from snakemake.utils import min_version
+
+min_version("9.25")
+
+# A config given with --configfile is the whole config: the default is not merged into it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/images.smk"
+include: "workflow/rules/teachers.smk"
+include: "workflow/rules/scores.smk"
+include: "workflow/rules/distilled.smk"
+include: "workflow/rules/labels.smk"
+include: "workflow/rules/students.smk"
+include: "workflow/rules/tables.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        tables=expand(
+            "results/tables/{experiment}.{suffix}",
+            experiment=plan.experiments,
+            suffix=["csv", "md"],
+        ),
+        curves=expand("results/figures/{experiment}.svg", experiment=plan.experiments),
+        sheets=[sheet_of(artifact) for artifact in plan.single["distilled"].values()],
+
+
+onsuccess:
+    for name in plan.experiments:
+        table = Path(f"results/tables/{name}.md")
+        if table.exists():
+            print(table.read_text())
+    print("tables: results/tables/  figures: results/figures/")

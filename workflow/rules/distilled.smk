@@ -1,0 +1,34 @@
+"""All methods to distilled sets.  in: images and what the method chose   out: one Parquet file"""
+
+
+def distilled_inputs(artifact):
+    """Return the per-class files that a method's set is put together from."""
+    classes = artifact.settings["classes"]
+    return {name: kept(member_files(part, classes)) for name, part in artifact.upstream.items()}
+
+
+rule distilled:
+    """Put the images of all classes of one method into one set."""
+    input:
+        unpack(
+            lambda w: distilled_inputs(
+                wanted("distilled", f"{w.dataset}/{w.spec}/ipc{w.ipc}-seed{w.seed}")
+            )
+        ),
+    output:
+        set="results/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}/images.parquet",
+    log:
+        "results/logs/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: COMPUTE["threads"]
+    resources:
+        torch_threads=COMPUTE["threads"],
+    params:
+        spec=lambda w: wanted(
+            "distilled", f"{w.dataset}/{w.spec}/ipc{w.ipc}-seed{w.seed}"
+        ).spec(),
+    script:
+        "../scripts/distilled.py"

@@ -1,0 +1,26 @@
+"""Teachers to patch scores.  in: images (block), teacher   out: one Parquet file a class"""
+
+for family, members in plan.blocks("patch_scores"):
+
+    rule:
+        name:
+            block_name("patch_scores", family.artifact, members)
+        input:
+            images=kept(member_files(family.artifact.upstream["images"], members)),
+            teacher=ancient(family.artifact.upstream["teacher"].file("model.safetensors")),
+        output:
+            scores=[update(path) for path in member_files(family.artifact, members)],
+        log:
+            log_of(family.artifact, members),
+        benchmark:
+            benchmark_of(family.artifact, members)
+        conda:
+            "../../envs/stillhouse.yaml"
+        threads: COMPUTE["threads"]
+        resources:
+            **HEAVY,
+        params:
+            spec=family.artifact.spec(),
+            member="class_id",
+        script:
+            "../scripts/patch_scores.py"

@@ -1,0 +1,35 @@
+"""Sets and labels to students.  in: distilled set, labels, test images   out: a cell a seed"""
+
+
+def label_files(artifact):
+    """Return the label table that students learn from, if they learn from one."""
+    parts = [artifact.upstream[name] for name in ("labels",) if name in artifact.upstream]
+    return kept([part.file("labels.parquet") for part in parts])
+
+
+for family in plan.families["students"].values():
+
+    rule:
+        name:
+            f"students_{family.artifact.name}"
+        input:
+            set=ancient(family.artifact.upstream["distilled"].file("images.parquet")),
+            images=class_images(family.artifact.upstream["distilled"]),
+            labels=label_files(family.artifact),
+            teachers=teacher_files(family.artifact),
+        output:
+            cells=[update(family.artifact.at(student_seed=s).file("cell.json")) for s in family.members],
+        log:
+            f"results/logs/students/{family.artifact.name}.log",
+        benchmark:
+            f"results/benchmarks/students/{family.artifact.name}.jsonl"
+        conda:
+            "../../envs/stillhouse.yaml"
+        threads: COMPUTE["threads"]
+        resources:
+            **HEAVY,
+        params:
+            spec=family.artifact.spec(),
+            member="student_seed",
+        script:
+            "../scripts/students.py"

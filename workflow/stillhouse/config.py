@@ -1,0 +1,297 @@
+"""From the user's YAML to settings that can be trusted: schema, defaults, references."""
+
+import difflib
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from stillhouse import sources, switches
+from stillhouse.errors import StillhouseError
+from stillhouse.spec import safe_name
+
+SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
+
+
+@cache
+def schema():
+    """Return the JSON schema of the config."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(SCHEMA.read_text(), Loader=loader)
+
+
+def complete(config, where):
+    """Check a config and return it with all defaults filled in and numbers in one form.
+
+    Parameters
+    ----------
+    config : dict
+        As read from YAML.
+    where : str
+        The file's name, for messages.
+
+    Raises
+    ------
+    StillhouseError
+        One line: file, key, what is wrong, what would be right.
+    """
+    try:
+        _check_schema(config)
+        config = _override_methods(config)
+        _check_schema(config)
+        config = _fill(config, schema())
+        config["labels"].setdefault("hard", _fill({"kind": "hard"}, _def("labels")))
+        _check_references(config)
+    except StillhouseError as error:
+        raise StillhouseError(f"{where}: {error}") from None
+    return config
+
+
+def _check_schema(config):
+    validator = jsonschema.Draft202012Validator(schema())
+    error = jsonschema.exceptions.best_match(validator.iter_errors(config), key=_weight)
+    if error is not None:
+        raise StillhouseError(_sentence(error))
+
+
+def _weight(error):
+    # The message about a wrong or unknown key is worth more than that no branch of oneOf fits.
+    return (-len(error.path), error.validator in ("oneOf", "unevaluatedProperties"))
+
+
+def _sentence(error):
+    """Say one schema error as `key: what is wrong; what would be right`."""
+    key = ".".join(str(part) for part in error.absolute_path) or "the config"
+    value, rule, kind = error.instance, error.validator_value, error.validator
+    if kind in ("additionalProperties", "unevaluatedProperties"):
+        known = sorted(_properties(error.schema, value))
+        unknown = next(k for k in value if k not in known)
+        near = difflib.get_close_matches(str(unknown), known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        return f"{key}: unknown key {unknown!r}; {hint}"
+    if kind == "required":
+        absent = next(name for name in rule if name not in value)
+        return f"{key}: {absent!r} is missing" + _meaning(
+            _properties(error.schema, value).get(absent)
+        )
+    shown = f"{key}: is {value!r}" if kind != "propertyNames" else f"{key}: name {value!r}"
+    wanted = {
+        "type": f"should be of type {rule}",
+        "enum": f"should be one of {', '.join(map(str, rule)) if kind == 'enum' else ''}",
+        "const": f"should be {rule}",
+        "minimum": f"should be at least {rule}",
+        "maximum": f"should be at most {rule}",
+        "exclusiveMinimum": f"should be more than {rule}",
+        "exclusiveMaximum": f"should be less than {rule}",
+        "pattern": f"should match {rule}",
+        "uniqueItems": "should have each value once",
+        "minItems": f"should have at least {rule} items",
+        "maxItems": f"should have at most {rule} items",
+        "minProperties": "should not be empty",
+        "oneOf": "should be " + " or ".join(_brief(one) for one in rule) if kind == "oneOf" else "",
+    }.get(kind, error.message)
+    if kind == "type" and rule == "number" and isinstance(value, str):
+        wanted += "; YAML reads 1e-3 as text: write 0.001 or 1.0e-3"
+    return f"{shown}; {wanted}" + _meaning(error.schema)
+
+
+def _brief(one):
+    return repr(one["const"]) if "const" in one else f"{one['type']}"
+
+
+def _meaning(subschema):
+    text = (subschema or {}).get("description")
+    return f" ({text})" if text else ""
+
+
+def _def(name):
+    return schema()["$defs"][name]
+
+
+def _properties(subschema, value):
+    """Return the property schemas that apply to an object, through $ref and if/then."""
+    found = {}
+    if "$ref" in subschema:
+        found |= _properties(_def(subschema["$ref"].rsplit("/", 1)[1]), value)
+    found |= subschema.get("properties", {})
+    for branch in subschema.get("allOf", ()):
+        condition = branch["if"]["properties"]
+        if all(value.get(k) == rule["const"] for k, rule in condition.items()):
+            found |= _properties(branch["then"], value)
+    return found
+
+
+def _fill(value, subschema):
+    """Return `value` with defaults filled in and numbers as the schema's type."""
+    if "$ref" in subschema:
+        subschema = {**_def(subschema["$ref"].rsplit("/", 1)[1]), **subschema}
+    kind = subschema.get("type")
+    if isinstance(value, dict):
+        known = _properties(subschema, value)
+        filled = {k: rule["default"] for k, rule in known.items() if "default" in rule}
+        other = subschema.get("additionalProperties") or {}
+        return {k: _fill(v, known.get(k, other)) for k, v in {**filled, **value}.items()}
+    if isinstance(value, list):
+        return [_fill(item, subschema.get("items", {})) for item in value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    kinds = {kind} | {one.get("type") for one in subschema.get("oneOf", ())}
+    return float(value) if "number" in kinds else int(value)
+
+
+def _override_methods(config):
+    """Turn an experiment's `{method: settings}` into a whole method of that experiment."""
+    experiments = {}
+    for name, experiment in config["experiments"].items():
+        methods = []
+        for entry in experiment["methods"]:
+            base, changes = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+            _known(f"experiments.{name}.methods", base, config["methods"], "methods")
+            methods.append({base: {**config["methods"][base], **changes}} if changes else base)
+        experiments[name] = {**experiment, "methods": methods}
+        for method in methods:
+            if isinstance(method, dict):
+                _check_schema({**config, "methods": method, "experiments": experiments})
+    return {**config, "experiments": experiments}
+
+
+def methods_of(config, experiment):
+    """Return [(name, settings)] of an experiment's methods, overrides included."""
+    found = []
+    for entry in experiment["methods"]:
+        if isinstance(entry, dict):
+            name, settings = next(iter(entry.items()))
+            found.append((name, _fill(settings, _def("method"))))
+        else:
+            found.append((entry, config["methods"][entry]))
+    return found
+
+
+def _known(key, name, section, title):
+    if name not in section:
+        near = difflib.get_close_matches(name, section, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(section))}"
+        raise StillhouseError(f"{key}: {name!r} is not among the {title}; {hint}")
+
+
+def classes_of(config, dataset):
+    """Return the class ids of a dataset in the order of its labels."""
+    settings = config["datasets"][dataset]
+    if settings["classes"] == "all":
+        return list(sources.classes(config["sources"][settings["source"]]))
+    return list(settings["classes"])
+
+
+def _check_references(config):
+    for name, dataset in config["datasets"].items():
+        _check_dataset(config, f"datasets.{name}", dataset)
+    for name, teacher in config["teachers"].items():
+        if "dataset" in teacher:
+            _known(f"teachers.{name}.dataset", teacher["dataset"], config["datasets"], "datasets")
+    for name, method in config["methods"].items():
+        _check_method(config, f"methods.{name}", method)
+    for name, labels in config["labels"].items():
+        for teacher in labels.get("teachers", ()):
+            _known(f"labels.{name}.teachers", teacher, config["teachers"], "teachers")
+    for name, protocol in config["protocols"].items():
+        _check_protocol(config, f"protocols.{name}", protocol)
+    for name, experiment in config["experiments"].items():
+        _check_experiment(config, f"experiments.{name}", experiment)
+
+
+def _check_dataset(config, key, dataset):
+    _known(f"{key}.source", dataset["source"], config["sources"], "sources")
+    known = sources.classes(config["sources"][dataset["source"]])
+    for class_id in known:
+        safe_name(class_id)
+    for class_id in dataset["classes"] if dataset["classes"] != "all" else ():
+        _known(f"{key}.classes", class_id, dict.fromkeys(known), "classes of the source")
+
+
+def _check_method(config, key, method):
+    if "teacher" in method:
+        _known(f"{key}.teacher", method["teacher"], config["teachers"], "teachers")
+
+
+def _check_protocol(config, key, protocol):
+    _known(f"{key}.labels", protocol["labels"], config["labels"], "labels")
+    hard = config["labels"][protocol["labels"]]["kind"] == "hard"
+    loss = protocol.get("loss", "ce" if hard else "kl")
+    if hard != (loss == "ce"):
+        right = "ce" if hard else "kl or mse_ce"
+        raise StillhouseError(f"{key}.loss: is {loss!r}; these labels want {right}")
+
+
+def _check_experiment(config, key, experiment):
+    _known(f"{key}.dataset", experiment["dataset"], config["datasets"], "datasets")
+    for name in experiment["students"]:
+        _known(f"{key}.students", name, config["students"], "students")
+        _check_depth(config, f"students.{name}.arch", config["students"][name], experiment)
+    for name in experiment["protocols"]:
+        _known(f"{key}.protocols", name, config["protocols"], "protocols")
+        labels = config["labels"][config["protocols"][name]["labels"]]
+        for teacher in labels.get("teachers", ()):
+            _check_teacher(config, teacher, experiment["dataset"])
+        _check_top(config, config["protocols"][name]["labels"], labels, experiment)
+    names = [name for name, _ in methods_of(config, experiment)]
+    for name, method in methods_of(config, experiment):
+        if names.count(name) > 1:
+            raise StillhouseError(f"{key}.methods: {name!r} is there twice; give one another name")
+        _check_method(config, f"{key}.methods.{name}", method)
+        if "teacher" in method:
+            _check_teacher(config, method["teacher"], experiment["dataset"])
+        _check_ipc(config, key, experiment, name, switches.method(method))
+
+
+def _check_top(config, name, labels, experiment):
+    n_classes = len(classes_of(config, experiment["dataset"]))
+    top = labels.get("encoding", "float16").removeprefix("top")
+    if top.isdigit() and int(top) >= n_classes:
+        raise StillhouseError(
+            f"labels.{name}.encoding: is 'top{top}', but dataset {experiment['dataset']!r} has "
+            f"{n_classes} classes; K should be less, or the encoding float16"
+        )
+
+
+def _check_depth(config, key, network, experiment):
+    resolution = config["datasets"][experiment["dataset"]]["resolution"]
+    depth = network["arch"].removeprefix("convnet")
+    if depth.isdigit() and resolution < 2 ** int(depth):
+        raise StillhouseError(
+            f"{key}: is {network['arch']!r}, which halves {resolution} px {depth} times; "
+            f"at most convnet{resolution.bit_length() - 1} fits"
+        )
+
+
+def _check_teacher(config, name, dataset):
+    teacher = config["teachers"][name]
+    _check_depth(config, f"teachers.{name}.arch", teacher, {"dataset": dataset})
+    trained = teacher.get("dataset", dataset)
+    mine, its = config["datasets"][dataset], config["datasets"][trained]
+    key = f"teachers.{name}.dataset"
+    for what in ("source", "resolution"):
+        if mine[what] != its[what]:
+            raise StillhouseError(
+                f"{key}: {trained!r} has {what} {its[what]!r}, but dataset {dataset!r}, which the "
+                f"teacher should judge, has {mine[what]!r}; they should be the same"
+            )
+    unseen = set(classes_of(config, dataset)) - set(classes_of(config, trained))
+    if unseen:
+        raise StillhouseError(
+            f"{key}: {trained!r} lacks class {min(unseen)!r} of dataset {dataset!r}; name a "
+            "dataset that has all of its classes"
+        )
+
+
+def _check_ipc(config, key, experiment, name, method):
+    dataset = config["datasets"][experiment["dataset"]]
+    smallest = sources.smallest_class(config["sources"][dataset["source"]])
+    ipc, most, why = max(experiment["ipc"]), smallest, f"the smallest class has {smallest} images"
+    if method["kind"] == "rded":
+        images = min(method["images_per_class"], smallest)
+        patches = method["patches_per_side"] ** 2
+        most = images * min(method["patches_per_image"], method["crops_per_image"]) // patches
+        why = f"{images} images a class give that many sets of {patches} patches"
+    if ipc > most:
+        raise StillhouseError(f"{key}.ipc: is {ipc}; method {name!r} can do {most} at most: {why}")

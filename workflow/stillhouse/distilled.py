@@ -1,0 +1,128 @@
+"""Distilled sets: what every method ends in. One Parquet file, a row group a class."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from stillhouse import rded
+from stillhouse.artifacts import RowGroups
+from stillhouse.boxes import centre_box
+from stillhouse.images import IMAGE, decode, encode, read_class
+from stillhouse.rded import cut_many, to_bytes
+from stillhouse.seeds import generator, permutation
+from stillhouse.spec import class_of
+
+ORIGIN = pa.list_(
+    pa.struct(
+        [
+            ("image_id", pa.string()),
+            ("top", pa.int32()),
+            ("left", pa.int32()),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+        ]
+    )
+)
+SCHEMA = pa.schema(
+    [
+        ("image", IMAGE),
+        ("label", pa.int64()),
+        ("class_id", pa.string()),
+        ("index", pa.int32()),
+        ("origin", ORIGIN),
+    ]
+)
+
+
+def random_class(inputs, spec, class_id):
+    """Return whole real images drawn at random: the baseline every method has to beat.
+
+    The centred square of each, brought to the dataset's resolution. A smaller IPC is a prefix.
+    """
+    ipc, seed = spec["keys"]["ipc"], spec["keys"]["seed"]
+    rows = read_class(inputs["images"][class_id], "train")
+    order = permutation(generator(seed, "random", class_id), len(rows))[:ipc]
+    return [whole_image(*rows[i], spec["settings"]["resolution"]) for i in order]
+
+
+def whole_image(image_id, data, resolution):
+    """Return (pixels, origin) of a real image's centred square at a resolution."""
+    image = decode(data, image_id)
+    box = centre_box(*image.shape[1:])
+    pixels = cut_many([image], [box[None]], resolution, torch.device("cpu"))[0]
+    top, left, height, width = box.tolist()
+    origin = {"image_id": image_id, "top": top, "left": left, "height": height, "width": width}
+    return to_bytes(pixels, "nearest"), [origin]
+
+
+# Method kind → function(inputs by class, spec, class id) → [(pixels, origin)], one an image:
+# pixels (3, resolution, resolution) uint8; origin the boxes in source images, empty if synthetic.
+METHODS = {"random": random_class, "rded": rded.distil_class}
+
+
+def distilled(inputs, spec, context):
+    """Stage: put the images of all classes of one method into one set."""
+    by_class = {name: {class_of(p): p for p in paths} for name, paths in inputs.items()}
+    settings = spec["settings"]
+    schema = SCHEMA.with_metadata(metadata(spec))
+
+    def class_table(label, class_id):
+        images = METHODS[settings["kind"]](by_class, spec, class_id)
+        encoding = settings.get("encoding", "png")
+        return pa.table(
+            {
+                "image": [
+                    {"bytes": encode(pixels, encoding), "path": f"{label:04d}-{i:04d}.{encoding}"}
+                    for i, (pixels, _) in enumerate(images)
+                ],
+                "label": [label] * len(images),
+                "class_id": [class_id] * len(images),
+                "index": list(range(len(images))),
+                "origin": [origin for _, origin in images],
+            },
+            schema=schema,
+        )
+
+    def make(key, context):
+        tables = (class_table(*pair) for pair in enumerate(settings["classes"]))
+        return {"images.parquet": RowGroups(schema, tables)}
+
+    return make
+
+
+def metadata(spec):
+    """Return the file metadata of a distilled set, Hugging Face's column types among them."""
+    path = Path(spec["address"])
+    value = lambda kind: {"dtype": kind, "_type": "Value"}  # noqa: E731
+    box = {"image_id": value("string")} | {
+        name: value("int32") for name in ("top", "left", "height", "width")
+    }
+    names = spec["settings"]["classes"]
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": names, "_type": "ClassLabel"},
+        "class_id": value("string"),
+        "index": value("int32"),
+        "origin": [box],
+    }
+    return {
+        "dataset": path.parts[-3],
+        "class_names": json.dumps(names),
+        "method": path.parts[-2].rsplit("-", 1)[0],
+        "ipc": str(spec["keys"]["ipc"]),
+        "seed": str(spec["keys"]["seed"]),
+        "spec": json.dumps(spec, sort_keys=True),
+        "huggingface": json.dumps({"info": {"features": features}}),
+    }
+
+
+def read_set(table):
+    """Return (images, labels) of a distilled set's table.
+
+    images : (n, 3, side, side) uint8 array; labels : (n,) int64 array; row order is kept.
+    """
+    pixels = [decode(row["bytes"], row["path"]) for row in table["image"].to_pylist()]
+    return np.stack(pixels), table["label"].to_numpy()

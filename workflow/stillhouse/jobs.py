@@ -1,0 +1,234 @@
+"""Running one stage as one job: log, threads, device, timing, skipping what is whole.
+
+A stage is a function ``stage(inputs, spec, context)`` that loads what all its artifacts share (a
+teacher, say) and returns ``make(key, context)``, which computes one artifact and returns its files.
+The key is the class id of a per-class artifact, the seed of a student, None where there is just
+one; `spec` is the first artifact's.
+"""
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import unquote
+
+from stillhouse import artifacts, progress
+from stillhouse.errors import StillhouseError
+from stillhouse.spec import RESULTS, digest
+
+PACKAGES = ("numpy", "pyarrow", "torch", "torchvision")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use that does not shape its result.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    batch_size : int
+        Images a forward pass without gradients.
+    checkpoint_seconds : float
+        Time between two writings of a side file.
+    work : Path
+        Folder of side files for the artifact being made; survives a kill, carries its digest.
+    keys : tuple
+        The keys that this job will make, in order.
+    extra : dict
+        Resources that only one stage knows (a teacher's lowest accuracy).
+    """
+
+    device: str = "cpu"
+    batch_size: int = 256
+    checkpoint_seconds: float = 60.0
+    work: Path = RESULTS / ".work"
+    keys: tuple = ()
+    extra: dict = field(default_factory=dict)
+
+    def torch_device(self):
+        """Return the torch device to compute on."""
+        import torch
+
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def run(stage, job):
+    """Run a stage for one workflow job and write its artifacts.
+
+    Parameters
+    ----------
+    stage : callable
+        See the module.
+    job : object
+        Has ``input``, ``output``, ``params``, ``resources`` and ``log`` as a Snakemake script's
+        job object does; for ``params`` see `_artifacts`.
+    """
+    _redirect(job.log[0])
+    resources = dict(job.resources.items())
+    if "checkpoint_seconds" in resources:
+        resources["checkpoint_seconds"] = float(resources["checkpoint_seconds"])
+    wanted = _artifacts(job.params, [Path(path) for path in job.output])
+    inputs = {name: _paths(value) for name, value in job.input.items()}
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(resources["torch_threads"]))
+    _report_errors(produce, stage, inputs, wanted, resources)
+
+
+def run_for_people(function, job):
+    """Run ``function(inputs, params, outputs)`` for a job that makes tables or figures.
+
+    They lie at paths without a digest and are made anew whenever what they show has changed.
+    """
+    _redirect(job.log[0])
+    inputs = {name: _paths(value) for name, value in job.input.items()}
+    outputs = {name: Path(path) for name, path in job.output.items()}
+    _report_errors(function, inputs, dict(job.params.items()), outputs)
+
+
+def _report_errors(function, *arguments):
+    """Call a function; say a user's error in one line, and leave the trace of any other."""
+    try:
+        function(*arguments)
+    except StillhouseError as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(1)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        raise
+
+
+def produce(stage, inputs, wanted, resources):
+    """Make those artifacts of `wanted` that are not whole yet.
+
+    Parameters
+    ----------
+    stage : callable
+    inputs : dict of str to list of Path
+    wanted : list of (spec, key, names)
+        `names` are the file names to be made in ``spec["address"]``.
+    resources : dict
+        Values for `Context`, by name; unknown ones land in ``extra``.
+    """
+    known = {"device", "batch_size", "checkpoint_seconds"}
+    shared = {k: v for k, v in resources.items() if k in known}
+    shared["extra"] = {k: v for k, v in resources.items() if k not in known}
+    shared["keys"] = tuple(key for spec, key, names in wanted if not _is_whole(spec, names))
+    make, setup = None, 0.0
+    for spec, key, names in wanted:
+        work = RESULTS / ".work" / f"{spec['stage']}-{digest(spec)}"
+        with _lock(work):
+            if _is_whole(spec, names):
+                print(f"{spec['address']}: whole already", flush=True)
+                continue
+            context = Context(work=work, **shared)
+            started = time.perf_counter()
+            if make is None:
+                make = stage(inputs, spec, context)
+                setup = (time.perf_counter() - started) / max(len(shared["keys"]), 1)
+                started = time.perf_counter()
+            files = make(key, context)
+            before = setup + _earlier(work) - started
+            timing = functools.partial(_timing, before, context)
+            artifacts.write(spec["address"], spec, files, timing)
+            print(f"{spec['address']}: made in {time.perf_counter() + before:.1f} s", flush=True)
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_whole(spec, names):
+    return artifacts.is_whole(spec["address"], spec, names)
+
+
+def note_seconds(work, seconds):
+    """Keep with a side file how long its artifact has been in the making, over all tries."""
+    (work / "seconds.json").write_text(json.dumps(seconds))
+
+
+def _earlier(work):
+    try:
+        return float(json.loads((work / "seconds.json").read_text()))
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _artifacts(params, outputs):
+    """Return (spec, key, names) for every artifact folder among a job's outputs.
+
+    ``params.spec`` belongs to the artifact itself, or, where ``params.member`` names a key
+    ("class_id" or "student_seed"), to the family whose members the output folders are.
+    """
+    spec, member = params.spec, params.get("member")
+    folders = {}
+    for path in outputs:
+        folders.setdefault(path.parent, []).append(path.name)
+    if member is None:
+        return [(spec, None, names) for names in folders.values()]
+    wanted = []
+    for folder, names in folders.items():
+        key = unquote(folder.name) if member == "class_id" else int(folder.name.strip("sed"))
+        keys = {**spec["keys"], member: key}
+        wanted.append(({**spec, "keys": keys, "address": str(folder)}, key, names))
+    return wanted
+
+
+def _paths(value):
+    return [Path(value)] if isinstance(value, str) else [Path(path) for path in value]
+
+
+def _timing(before, context):
+    """Return what ``timing.json`` says; `before` + the clock now is the artifact's seconds."""
+    device = "cpu"
+    if "torch" in sys.modules and context.torch_device().type == "cuda":
+        device = sys.modules["torch"].cuda.get_device_name(context.torch_device())
+    commit = subprocess.run(
+        ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "seconds": round(time.perf_counter() + before, 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "device": device,
+        "processor": platform.processor() or platform.machine(),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "commit": commit.stdout.strip(),
+    }
+
+
+@contextlib.contextmanager
+def _lock(work):
+    """Hold the artifact's lock: a job that outlived its killed workflow is waited for."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    path = work.with_suffix(".lock")
+    with open(path, "w") as stream:
+        # A file system without locks loses only the waiting: writers rename whole files.
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+        path.unlink(missing_ok=True)
+
+
+def _redirect(log):
+    """Send standard output and error, of C code too, to the job's log; keep a terminal for bars."""
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    progress.keep_console(os.dup(2))
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

@@ -1,0 +1,258 @@
+"""From a complete config to the artifacts that it wants, with their addresses.
+
+The plan says what there is to make and from what; the rules say how jobs make it. It is built from
+the config alone, never from what lies on disk, so that every process that parses the workflow
+builds the same one.
+"""
+
+from dataclasses import dataclass, field
+
+from stillhouse import sources, switches
+from stillhouse.config import classes_of, methods_of
+from stillhouse.spec import Artifact, label, safe_name
+
+PER_CLASS = {"images": "images.parquet", "patch_scores": "scores.parquet"}
+
+
+@dataclass
+class Family:
+    """An artifact with members: one a class, or one a student seed.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        The family, without the member's key.
+    source : str
+        Name of the source whose blocks cut it; empty for seeds.
+    members : dict
+        The wanted class ids or seeds, as an ordered set.
+    """
+
+    artifact: Artifact
+    source: str = ""
+    members: dict = field(default_factory=dict)
+
+
+@dataclass
+class Plan:
+    """All artifacts of a config, by stage and by name.
+
+    Parameters
+    ----------
+    single : dict of str to dict of str to Artifact
+        Stage, then path below the stage's folder.
+    families : dict of str to dict of str to Family
+        The same for artifacts with members.
+    given : dict of str to list of dict
+        By a teacher artifact's name: the settings of all teachers of the config that it is, with
+        what shapes no artifact (where its weights lie, how bad it may be).
+    experiments : dict of str to list of dict
+        The cells of each table, in order: identity, student artifact, and whose bytes to count.
+    """
+
+    config: dict
+    single: dict = field(default_factory=dict)
+    families: dict = field(default_factory=dict)
+    given: dict = field(default_factory=dict)
+    experiments: dict = field(default_factory=dict)
+
+    def add(self, artifact):
+        """Want an artifact; the same one is kept once."""
+        return self.single.setdefault(artifact.stage, {}).setdefault(_place(artifact), artifact)
+
+    def add_members(self, artifact, members, source=""):
+        """Want members of a family."""
+        family = self.families.setdefault(artifact.stage, {}).setdefault(
+            _place(artifact), Family(artifact, source)
+        )
+        family.members |= dict.fromkeys(members)
+        return family.artifact
+
+    def blocks(self, stage):
+        """Yield (family, classes) for every job of a per-class stage, in source order."""
+        for family in self.families.get(stage, {}).values():
+            source = self.config["sources"][family.source]
+            wanted = [c for c in sources.classes(source) if c in family.members]
+            size = source["classes_per_block"]
+            for first in range(0, len(wanted), size):
+                yield family, wanted[first : first + size]
+
+
+def _place(artifact):
+    return "/".join(artifact.directory.parts[2:])
+
+
+def member_files(artifact, class_ids):
+    """Return the paths of a per-class family's files for some classes."""
+    return [artifact.at(class_id=c).file(PER_CLASS[artifact.stage]) for c in class_ids]
+
+
+def build(config):
+    """Return the `Plan` of a complete config."""
+    plan = Plan(config)
+    for name in sorted(config["experiments"]):
+        plan.experiments[name] = list(_cells(plan, name, config["experiments"][name]))
+    return plan
+
+
+def _cells(plan, name, experiment):
+    """Yield the cells of one experiment: every combination that it names."""
+    config = plan.config
+    for method, settings in methods_of(config, experiment):
+        for ipc in experiment["ipc"]:
+            for seed in experiment["distill_seeds"]:
+                distilled = _distilled(plan, experiment["dataset"], method, settings, ipc, seed)
+                for protocol in experiment["protocols"]:
+                    for student in experiment["students"]:
+                        cell = _students(plan, experiment, distilled, protocol, student)
+                        for student_seed in experiment["seeds"]:
+                            yield {
+                                "experiment": name,
+                                "dataset": experiment["dataset"],
+                                "method": method,
+                                "fidelity": settings["fidelity"],
+                                "ipc": ipc,
+                                "distill_seed": seed,
+                                "teacher": _teacher_names(config, settings, protocol),
+                                "student": student,
+                                "protocol": protocol,
+                                "seed": student_seed,
+                                "kind": settings["kind"],
+                                "arch": config["students"][student]["arch"],
+                                "artifact": cell.at(student_seed=student_seed),
+                                **_label_columns(config, protocol),
+                            }
+
+
+def _teacher_names(config, method, protocol):
+    names = [method["teacher"]] if "teacher" in method else []
+    names += config["labels"][config["protocols"][protocol]["labels"]].get("teachers", [])
+    return "+".join(dict.fromkeys(names))
+
+
+def _label_columns(config, protocol):
+    settings = config["protocols"][protocol]
+    labels = config["labels"][settings["labels"]]
+    return {
+        "labels": labels["kind"],
+        "label_encoding": labels.get("encoding", ""),
+        "report": settings["report"],
+    }
+
+
+def _images(plan, source, class_ids):
+    settings = sources.shaping(source, plan.config["sources"][source])
+    index = plan.add(Artifact("index", label(source), settings))
+    images = Artifact("images", label(source), {}, {"index": index})
+    for class_id in class_ids:
+        safe_name(class_id)
+    return plan.add_members(images, class_ids, source)
+
+
+def _teacher(plan, name, dataset):
+    """Return the teacher `name` for a dataset: trained on it, or on the one that it names."""
+    config = plan.config
+    settings = config["teachers"][name]
+    dataset = settings.get("dataset", dataset)
+    class_ids = classes_of(config, dataset)
+    source = config["datasets"][dataset]["source"]
+    recipe = {k: v for k, v in settings.items() if k not in ("dataset", "min_accuracy")}
+    if "weights" in recipe:
+        network = {k: recipe[k] for k in ("arch", "width", "norm")}
+        recipe = {**network, "weights": recipe["weights"]["sha256"]}
+    resolution = config["datasets"][dataset]["resolution"]
+    artifact = Artifact(
+        "teacher",
+        label(source, f"{resolution}px", settings["arch"]),
+        {**recipe, "classes": class_ids, "resolution": resolution},
+        {"images": _images(plan, source, class_ids)},
+    )
+    plan.given.setdefault(artifact.name, []).append(settings)
+    return plan.add(artifact)
+
+
+def _distilled(plan, dataset, method, settings, ipc, seed):
+    """Return the distilled set of a method; its class-wise upstream is wanted too."""
+    config = plan.config
+    class_ids = classes_of(config, dataset)
+    source = config["datasets"][dataset]["source"]
+    resolution = config["datasets"][dataset]["resolution"]
+    decided = switches.method(settings)
+    upstream = {"images": _images(plan, source, class_ids)}
+    if decided["kind"] == "rded":
+        teacher = _teacher(plan, decided.pop("teacher"), dataset)
+        scored = ("crops_per_image", "images_per_class", "crop", "scoring", "patches_per_side")
+        scores = Artifact(
+            "patch_scores",
+            label(source, f"{resolution}px", teacher.settings["arch"]),
+            {k: decided[k] for k in scored},
+            {"images": upstream["images"], "teacher": teacher},
+            {"seed": seed},
+        )
+        upstream["scores"] = plan.add_members(scores, class_ids, source)
+        decided = {k: v for k, v in decided.items() if k not in scored or k == "patches_per_side"}
+    artifact = Artifact(
+        "distilled",
+        label(method),
+        {**decided, "classes": class_ids, "resolution": resolution},
+        upstream,
+        {"ipc": ipc, "seed": seed},
+        folder=label(dataset),
+    )
+    return plan.add(artifact)
+
+
+def _labels(plan, dataset, distilled, protocol):
+    """Return (kind, settings, upstream) of what a protocol tells its students."""
+    config = plan.config
+    name = config["protocols"][protocol]["labels"]
+    given = config["labels"][name]
+    views = switches.views(given)
+    n_classes = len(distilled.settings["classes"])
+    batch = switches.batch_size(
+        config["protocols"][protocol]["batch_size"], distilled.keys["ipc"], n_classes
+    )
+    if given["kind"] == "hard":
+        return {"kind": "hard", "views": views, "batch_size": batch}, {}
+    teachers = {f"teacher{i}": _teacher(plan, t, dataset) for i, t in enumerate(given["teachers"])}
+    if given["kind"] == "online":
+        settings = {"kind": "online", "views": views, "batch_size": batch, "seed": given["seed"]}
+        return settings, teachers
+    settings = {
+        "views": views,
+        "encoding": given["encoding"],
+        "epochs_stored": given["epochs_stored"],
+        "seed": given["seed"],
+    }
+    if views.get("mix_per") == "batch":
+        settings["batch_size"] = batch
+    table = Artifact(
+        "labels", _set_label(distilled, name), settings, {"distilled": distilled, **teachers}
+    )
+    return {"kind": "soft", "batch_size": batch}, {"labels": plan.add(table)}
+
+
+def _set_label(distilled, *parts):
+    keys = [f"{k}{v}" for k, v in distilled.keys.items()]
+    return label(distilled.folder, distilled.label, *keys, *parts)
+
+
+def _students(plan, experiment, distilled, protocol, student):
+    """Return the family of students (one a seed) of one cell, with the seeds wanted."""
+    config = plan.config
+    labels, upstream = _labels(plan, experiment["dataset"], distilled, protocol)
+    network = config["students"][student]
+    settings = {
+        "labels": labels,
+        "network": network,
+        "training": switches.protocol(
+            config["protocols"][protocol], labels["kind"], network["arch"]
+        ),
+    }
+    artifact = Artifact(
+        "students",
+        _set_label(distilled, protocol, student),
+        settings,
+        {"distilled": distilled, **upstream},
+    )
+    return plan.add_members(artifact, experiment["seeds"])

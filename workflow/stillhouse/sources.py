@@ -1,0 +1,201 @@
+"""Sources: labelled image collections with stable class ids, behind one interface.
+
+A source kind is a class with ``images(classes)``, which yields `Image`s in a stable order, and two
+functions of the settings alone, so that a plan can be made without reading data: its class ids,
+and how many training images its smallest class has.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillhouse.errors import StillhouseError
+from stillhouse.seeds import generator, permutation
+
+DIGITS = tuple("0123456789")
+DIGITS_SMALLEST = 116
+
+
+@dataclass(frozen=True)
+class Image:
+    """One encoded image of a source.
+
+    Parameters
+    ----------
+    class_id, image_id : str
+        Stable names; the image id is unique in the source.
+    split : str
+        ``train`` or ``test``.
+    data : bytes
+        The encoded file as it is.
+    path : str
+        Where it lay in the source, for people.
+    """
+
+    class_id: str
+    image_id: str
+    split: str
+    data: bytes
+    path: str
+
+
+def classes(settings):
+    """Return a source's class ids in its own order, from its settings alone."""
+    return DIGITS if settings["kind"] == "digits" else tuple(settings["classes"])
+
+
+def smallest_class(settings):
+    """Return the number of training images of a source's smallest class, from its settings."""
+    n = DIGITS_SMALLEST if settings["kind"] == "digits" else settings["smallest_class"]
+    return n - n_held_out(n, settings["holdout"])
+
+
+def n_held_out(n_images, holdout):
+    """Return how many of a class's training images a holdout takes."""
+    return round(n_images * holdout)
+
+
+def shaping(name, settings):
+    """Return the settings of a source that are part of its address: not where its files lie."""
+    left_out = {"classes_per_block", "train", "test"}
+    return {"name": name, **{k: v for k, v in settings.items() if k not in left_out}}
+
+
+def open_source(settings, files):
+    """Return the source that `settings` describe.
+
+    Parameters
+    ----------
+    settings : dict
+        As `shaping` returns them.
+    files : dict of str to list of Path
+        For ``parquet``: the files of the splits ``train`` and ``test``.
+    """
+    if settings["kind"] == "digits":
+        return Digits()
+    return ParquetFiles(settings, files)
+
+
+class Digits:
+    """scikit-learn's copy of the UCI handwritten digits: 1,797 grey images of 8 × 8 pixels.
+
+    There is no official split in this copy: two thirds of each class, drawn once and for all, are
+    the training split. Grey levels 0 to 16 become 0 to 255.
+    """
+
+    def images(self, wanted):
+        """Yield the images of the classes in `wanted`, class by class."""
+        from PIL import Image as Pillow
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+        for class_id in (c for c in DIGITS if c in wanted):
+            rows = np.flatnonzero(digits.target == int(class_id))
+            order = permutation(generator(0, "digits split", class_id), len(rows))
+            trains = set(rows[order[: round(len(rows) * 2 / 3)]].tolist())
+            for row in rows.tolist():
+                buffer = io.BytesIO()
+                Pillow.fromarray(pixels[row]).save(buffer, "PNG")
+                split = "train" if row in trains else "test"
+                name = f"digits-{row:04d}"
+                yield Image(class_id, name, split, buffer.getvalue(), f"{name}.png")
+
+
+class ParquetFiles:
+    """Parquet files in Hugging Face layout: an image column and a label column.
+
+    Images are struct{bytes, path} or plain bytes; labels are positions in the source's classes,
+    or class ids.
+    """
+
+    def __init__(self, settings, files):
+        self.settings = settings
+        self.files = files
+        self.position = {class_id: i for i, class_id in enumerate(settings["classes"])}
+
+    def images(self, wanted):
+        """Yield the images of the classes in `wanted`, in the order of the files."""
+        for split in ("train", "test"):
+            row = 0
+            for path in self.files[split]:
+                parquet = self._open(path)
+                for group in range(parquet.num_row_groups):
+                    yield from self._group(parquet, path, group, split, row, wanted)
+                    row += parquet.metadata.row_group(group).num_rows
+
+    def _group(self, parquet, path, group, split, first, wanted):
+        column, labels = self.settings["image_column"], self.settings["label_column"]
+        names = self._names(path, parquet.read_row_group(group, [labels])[labels])
+        rows = [i for i, name in enumerate(names) if name in wanted]
+        if not rows:
+            return
+        images = parquet.read_row_group(group, [column])[column]
+        for row in rows:
+            value = images[row].as_py()
+            data = value["bytes"] if isinstance(value, dict) else value
+            if not isinstance(data, bytes) or not data:
+                raise StillhouseError(
+                    f"{path}: row {first + row} has no bytes in column {column!r}; images that are "
+                    "kept elsewhere cannot be read"
+                )
+            name = f"{split}-{first + row:07d}"
+            inner = (value.get("path") if isinstance(value, dict) else None) or name
+            yield Image(names[row], name, split, data, inner)
+
+    def _names(self, path, labels):
+        """Return the class ids of a label column, checked against the source's classes."""
+        values = labels.to_pylist()
+        known = self.settings["classes"]
+        if all(isinstance(value, str) for value in values):
+            strange = next((v for v in values if v not in self.position), None)
+            names = values
+        else:
+            strange = next(
+                (v for v in values if not isinstance(v, int) or not 0 <= v < len(known)), None
+            )
+            names = [known[v] for v in values] if strange is None else []
+        if strange is not None or None in values:
+            raise StillhouseError(
+                f"{path}: label {strange!r} is none of the source's {len(known)} classes; "
+                f"list them all, in order, under sources.{self.settings['name']}.classes"
+            )
+        return names
+
+    def _open(self, path):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        key = f"sources.{self.settings['name']}"
+        try:
+            parquet = pq.ParquetFile(path)
+        except FileNotFoundError:
+            raise StillhouseError(f"{path}: is not there; it is named under {key}") from None
+        except pa.ArrowInvalid:
+            raise StillhouseError(f"{path}: is not a Parquet file; it is named under {key}") from None
+        for setting in ("image_column", "label_column"):
+            name = self.settings[setting]
+            if name not in parquet.schema_arrow.names:
+                there = ", ".join(parquet.schema_arrow.names)
+                raise StillhouseError(
+                    f"{path}: has no column {name!r}, only {there}; name the right one under "
+                    f"{key}.{setting}"
+                )
+        self._check_names(path, parquet.schema_arrow)
+        return parquet
+
+    def _check_names(self, path, schema):
+        """Compare the class order with the one that Hugging Face's metadata give, if they do."""
+        import json
+
+        kept = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        feature = kept.get("info", {}).get("features", {}).get(self.settings["label_column"], {})
+        names = feature.get("names")
+        if isinstance(names, dict):
+            names = list(names.values())
+        if names and names != self.settings["classes"]:
+            raise StillhouseError(
+                f"{path}: its own metadata give the class order {', '.join(names)}; "
+                f"sources.{self.settings['name']}.classes says otherwise"
+            )

@@ -1,0 +1,90 @@
+"""Settings that follow from other settings: what paper and code do, and RDED's tables.
+
+Resolved settings no longer know which `fidelity` they came from: the same switches have the same
+address. Facts: RDED supplement, sections C and D; LINs-lab/RDED at 3f6453d.
+"""
+
+RDED = {
+    "code": {
+        "scoring": "pad",
+        "assignment": "rank_blocks",
+        "rounding": "truncate",
+        "encoding": "jpeg",
+    },
+    # The paper does not say how a small patch is scored: as in the code.
+    "paper": {
+        "scoring": "pad",
+        "assignment": "random",
+        "rounding": "nearest",
+        "encoding": "png",
+    },
+}
+
+PROTOCOL = {
+    "code": {"schedule": "half_cosine", "batchnorm_updates": 2},
+    # The paper names no schedule: a cosine to zero is what its references do.
+    "paper": {"schedule": "cosine", "batchnorm_updates": 1},
+}
+
+# argument.py of RDED; convnet1 and convnet2 as the other ConvNets.
+LEARNING_RATES = {"resnet18_modified": 0.001, **{f"convnet{d}": 0.001 for d in range(1, 7)}}
+
+
+def method(settings):
+    """Return a method's settings with every switch decided and without `fidelity`."""
+    switches = RDED[settings["fidelity"]] if settings["kind"] == "rded" else {}
+    return {k: v for k, v in {**switches, **settings}.items() if k != "fidelity"}
+
+
+def views(labels):
+    """Return the views of `labels` as `stillhouse.views.draw` takes them.
+
+    RDED's code crops to at least 1/f of the area and permutes the f × f patches; its paper says
+    no more than "random resized crop", whose default is 0.08.
+    """
+    given = labels["views"]
+    code = labels["fidelity"] == "code"
+    side = given["patches_per_side"]
+    crop = given.get("crop", [1 / side if code else 0.08, 1.0])
+    shuffle = given.get("shuffle_patches", code)
+    decided = {
+        "crop": crop,
+        "flip": given["flip"],
+        "mix": given["mix"],
+        "patches_per_side": side if shuffle else 1,
+    }
+    if given["mix"] != "none":
+        decided |= {"mix_alpha": given["mix_alpha"], "mix_per": given["mix_per"]}
+    return decided
+
+
+def batch_size(setting, ipc, n_classes):
+    """Return the images a step: RDED's table where `setting` is ``auto``.
+
+    The table (argument.py) knows IPC 1, 10 and 50 and leaves other values without a batch size;
+    here they take the entry of the next smaller IPC. Doubled from 100 classes on, except that 200
+    classes (Tiny-ImageNet) have 100; never more than there are images.
+    """
+    if setting == "auto":
+        base = 100 if ipc >= 50 else 50 if ipc >= 10 else 10
+        setting = 100 if n_classes == 200 else base * (2 if n_classes >= 100 else 1)
+    return min(setting, ipc * n_classes)
+
+
+def protocol(settings, kind, arch):
+    """Return a protocol's settings with every switch decided, for labels of `kind` and a student.
+
+    What shapes no student (`report`) and what is said elsewhere (`labels`, `batch_size`) is left
+    out, and so is what the chosen loss does not use.
+    """
+    decided = {
+        "loss": "ce" if kind == "hard" else "kl",
+        **PROTOCOL[settings["fidelity"]],
+        **settings,
+    }
+    if decided["learning_rate"] == "auto":
+        decided["learning_rate"] = LEARNING_RATES[arch]
+    unused = {"fidelity", "labels", "report", "batch_size"}
+    unused |= {"temperature"} if decided["loss"] != "kl" else set()
+    unused |= {"ce_weight"} if decided["loss"] != "mse_ce" else set()
+    return {k: v for k, v in decided.items() if k not in unused}

@@ -1,0 +1,119 @@
+"""Teachers: classifiers trained on a dataset, or loaded, that score patches and make labels."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from stillhouse import artifacts, nets, training
+from stillhouse.boxes import N_DRAWS, random_boxes
+from stillhouse.errors import StillhouseError
+from stillhouse.images import load_split
+from stillhouse.seeds import generator
+from stillhouse.transforms import cut, normalise
+
+
+def teacher(inputs, spec, context):
+    """Stage: train a teacher by its recipe, or load its weights; test it."""
+    settings, device = spec["settings"], context.torch_device()
+    classes, resolution = settings["classes"], settings["resolution"]
+
+    def make(key, context):
+        net = nets.build(settings, len(classes), resolution, settings.get("seed", 0), "teacher")
+        curve = []
+        if "weights" in settings:
+            _load(net, inputs["weights"][0], settings["weights"])
+            net.to(device)
+        else:
+            net.to(device, memory_format=training.memory_format(settings))
+            images, labels = load_split(inputs["images"], classes, resolution, "train")
+            curve = train(net, images.to(device), labels.to(device), settings, context)
+        images, labels = load_split(inputs["images"], classes, resolution, "test")
+        outputs = training.logits(net, images.to(device), context.batch_size, normalise)
+        top1, top5 = training.accuracies(outputs, labels.to(device))
+        _check_accuracy(top1, spec, context.extra.get("min_accuracy"))
+        metrics = {
+            "accuracy": top1,
+            "accuracy_top5": top5,
+            "n_test": len(labels),
+            "n_parameters": sum(p.numel() for p in net.parameters()),
+            "curve": curve,
+        }
+        return {"model.safetensors": net.state_dict(), "metrics.json": metrics}
+
+    return make
+
+
+def train(net, images, labels, settings, context):
+    """Train a teacher on random resized crops and return its learning curve.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    images : (n, 3, size, size) uint8 tensor
+    labels : (n,) int64 tensor
+    settings : dict
+        The recipe; see the config's `teachers`.
+    context : stillhouse.jobs.Context
+    """
+    n, size = images.shape[0], images.shape[-1]
+    n_steps = -(-n // settings["batch_size"])
+    smoothing = settings["label_smoothing"]
+
+    def batches(epoch):
+        draws = generator(settings["seed"], "teacher epoch", item=epoch).random((n, N_DRAWS + 2))
+        order = torch.from_numpy(np.argsort(draws[:, 0], kind="stable")).to(labels.device)
+        flips = torch.from_numpy(draws[:, 1] < settings["flip"]).to(labels.device)
+        boxes = random_boxes(draws[:, 2:], size, size, settings["crop"])
+        boxes = torch.from_numpy(boxes).to(labels.device)
+        return n_steps, (one(rows, boxes, flips) for rows in order.split(settings["batch_size"]))
+
+    def one(rows, boxes, flips):
+        inputs = normalise(cut(images[rows], boxes[rows], size, flips[rows]))
+        wanted = labels[rows]
+        return inputs, lambda outputs: cross_entropy(outputs, wanted, label_smoothing=smoothing)
+
+    nothing = lambda net, epoch: {}  # noqa: E731
+    return training.fit(
+        net, settings, batches, nothing, context, "teacher epoch", settings["seed"], nesterov=True
+    )
+
+
+def _load(net, path, sha256):
+    found = artifacts.checksum(path)
+    if found != sha256:
+        raise StillhouseError(
+            f"{path}: has SHA-256 {found}, the config says {sha256}; if the file is right, "
+            "write its checksum under the teacher's weights"
+        )
+    nets.load_foreign(net, path)
+
+
+def _check_accuracy(accuracy, spec, lowest):
+    """Stop before anything is built on a teacher that has not learnt its classes."""
+    chance = 100 / len(spec["settings"]["classes"])
+    lowest = float(lowest) if lowest else 1.5 * chance
+    if accuracy >= lowest:
+        return
+    name = Path(spec["address"]).name
+    raise StillhouseError(
+        f"teacher {name}: test accuracy {accuracy:.1f}% is under min_accuracy {lowest:g}% (chance "
+        f"is {chance:.1f}%); near chance, the class order is the usual cause: the order of the "
+        "dataset's classes must be the one that the weights were trained with"
+    )
+
+
+def load_teacher(path, device):
+    """Return (network, class ids in the order of its outputs, resolution) of a teacher artifact.
+
+    Parameters
+    ----------
+    path : Path
+        Its ``model.safetensors``.
+    device : torch.device
+    """
+    settings = artifacts.read_spec(path.parent)["settings"]
+    net = nets.build(settings, len(settings["classes"]), settings["resolution"], 0, "teacher")
+    net.load_state_dict(artifacts.read_tensors(path))
+    return net.to(device).eval().requires_grad_(False), settings["classes"], settings["resolution"]

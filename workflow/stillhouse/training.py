@@ -1,0 +1,225 @@
+"""The one training loop, for teachers and students: schedules, optimisers, side files."""
+
+import json
+import math
+import time
+
+import torch
+
+from stillhouse import artifacts, jobs
+from stillhouse.nets import global_generator
+from stillhouse.progress import track
+
+
+def learning_rate_factor(schedule, step, total):
+    """Return the share of the highest learning rate at `step` of `total`, both may be epochs.
+
+    - ``constant``: 1.
+    - ``cosine``: ½ (1 + cos(π s / n)), to 0.
+    - ``half_cosine``: ½ (1 + cos(π s / 2n)), to ½ (RDED validation/main.py; EDC's ζ = 2).
+    - ``multistep``: divided by 5 at 2/3 and at 5/6.
+    - ``one_cycle``: from 1/25 up to 1 in the first 30%, then down to 0, both by half cosines
+      (Smith & Topin 2018 as in torch's OneCycleLR).
+    """
+    share = step / total
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * share))
+    if schedule == "half_cosine":
+        return 0.5 * (1 + math.cos(math.pi * share / 2))
+    if schedule == "multistep":
+        return 0.2 ** ((share >= 2 / 3) + (share >= 5 / 6))
+    if share < 0.3:
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * share / 0.3))
+    return 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
+
+
+FLOAT32 = {"precision": "float32"}
+
+# Schedules that move every step; the others move every epoch, as in the papers' code.
+PER_STEP = {"one_cycle"}
+
+
+def make_optimizer(net, settings, nesterov=False):
+    """Return the optimiser; only parameters of more than one dimension decay."""
+    weights = [p for p in net.parameters() if p.ndim > 1]
+    others = [p for p in net.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": settings["weight_decay"]},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    rate = settings["learning_rate"]
+    if settings["optimizer"] == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999))
+    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=nesterov)
+
+
+def memory_format(settings):
+    """Return the layout that is fast for a precision: channels last with bfloat16."""
+    if settings["precision"] == "bfloat16":
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def autocast(settings, device):
+    """Return the autocast context of a recipe's precision."""
+    return torch.autocast(device.type, torch.bfloat16, settings["precision"] == "bfloat16")
+
+
+class SideFile:
+    """State of a long training, outside the artifacts, for a later job of the same digest.
+
+    Tensors lie in one safetensors file that is renamed into place; plain values in its metadata.
+    """
+
+    def __init__(self, context):
+        self.path = context.work / "state.safetensors"
+        self.context = context
+        self.started = self.saved = time.monotonic()
+
+    def due(self, last=False):
+        """Tell whether the last writing is long ago, or this is the end of a long training."""
+        since = self.started if last else self.saved
+        return time.monotonic() - since >= self.context.checkpoint_seconds
+
+    def save(self, tensors, values):
+        """Write tensors and plain values, whole or not at all."""
+        artifacts.save_tensors(self.path, tensors, {"values": json.dumps(values)})
+        jobs.note_seconds(self.context.work, time.monotonic() - self.started)
+        self.saved = time.monotonic()
+
+    def load(self):
+        """Return (tensors, values) of the last writing, or None."""
+        if not self.path.exists():
+            return None
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, "pt") as stored:
+                values = json.loads(stored.metadata()["values"])
+                return {name: stored.get_tensor(name) for name in stored.keys()}, values
+        except (SafetensorError, KeyError, ValueError):
+            print(f"{self.path}: not readable, starting over", flush=True)
+            return None
+
+
+def fit(net, settings, batches, evaluate, context, what, seed, nesterov=False):
+    """Train `net` in place and return its learning curve.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        On its device.
+    settings : dict
+        ``epochs``, ``optimizer``, ``learning_rate``, ``weight_decay``, ``schedule``, ``precision``.
+    batches : callable
+        ``batches(epoch)`` returns (steps, iterable of (inputs, loss)), where `loss` takes the
+        outputs in float32 and returns a scalar. It must depend on the epoch alone.
+    evaluate : callable
+        ``evaluate(net, epoch)`` returns a dict for the curve, empty where there is nothing to say.
+    context : stillhouse.jobs.Context
+    what : str
+        Name for the log.
+    seed : int
+        Of whatever the network itself draws (dropout), anew for every epoch.
+    nesterov : bool
+        Kind of momentum of SGD.
+
+    Returns
+    -------
+    list of dict
+        One an epoch: ``epoch`` (from 1), ``loss`` (mean over steps), ``learning_rate`` of the last
+        step, and what `evaluate` returned.
+    """
+    optimizer = make_optimizer(net, settings, nesterov)
+    side, curve = SideFile(context), []
+    stored = side.load()
+    if stored is not None:
+        curve = _restore(net, optimizer, *stored)
+        print(f"{what}: continues after epoch {len(curve)}", flush=True)
+    epochs = range(len(curve), settings["epochs"])
+    detail = lambda: f"loss {curve[-1]['loss']:.4f}" if curve else ""  # noqa: E731
+    for epoch in track(epochs, len(epochs), what, detail):
+        net.train()
+        with global_generator(seed, what, epoch):
+            loss = _epoch(net, optimizer, settings, epoch, *batches(epoch))
+        rate = optimizer.param_groups[0]["lr"]
+        row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}
+        curve.append(row | evaluate(net, epoch + 1))
+        if side.due(last=epoch + 1 == settings["epochs"]):
+            side.save(_state(net, optimizer), {"curve": curve})
+    return curve
+
+
+def _epoch(net, optimizer, settings, epoch, n_steps, batches):
+    device = next(net.parameters()).device
+    per_step = settings["schedule"] in PER_STEP
+    layout, total = memory_format(settings), torch.zeros((), device=device)
+    for step, (inputs, loss) in enumerate(batches):
+        when = epoch + (step / n_steps if per_step else 0)
+        for group in optimizer.param_groups:
+            group["lr"] = settings["learning_rate"] * learning_rate_factor(
+                settings["schedule"], when, settings["epochs"]
+            )
+        with autocast(settings, device):
+            outputs = net(inputs.contiguous(memory_format=layout))
+        value = loss(outputs.float())
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        total += value.detach()
+    return total.item() / n_steps
+
+
+def _state(net, optimizer):
+    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(v) for name, v in state.items()}
+    return tensors
+
+
+def _restore(net, optimizer, tensors, values):
+    part = lambda prefix: {  # noqa: E731
+        name.removeprefix(prefix): tensor for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }  # fmt: skip
+    net.load_state_dict(part("net."))
+    state = optimizer.state_dict()
+    for name, tensor in part("optimizer.").items():
+        i, field = name.split(".", 1)
+        state["state"].setdefault(int(i), {})[field] = tensor
+    optimizer.load_state_dict(state)
+    return values["curve"]
+
+
+@torch.no_grad()
+def logits(net, images, batch_size, prepare, settings=FLOAT32):
+    """Return the outputs of `net` in evaluation mode, (n, classes) float32 on its device.
+
+    Parameters
+    ----------
+    images : (n, ...) tensor
+    batch_size : int
+    prepare : callable
+        From a slice of `images` to the network's input.
+    settings : dict
+        ``precision`` of the forward pass.
+    """
+    net.eval()
+    layout = memory_format(settings)
+    with autocast(settings, images.device):
+        parts = (prepare(part).contiguous(memory_format=layout) for part in images.split(batch_size))
+        return torch.cat([net(part).float() for part in parts])
+
+
+def accuracies(outputs, labels):
+    """Return top-1 and top-5 accuracy in percent; top-5 is None for five classes or fewer."""
+    ranked = outputs.topk(min(5, outputs.shape[1]), dim=1).indices == labels[:, None]
+    top5 = ranked.any(1).float().mean().item() * 100 if outputs.shape[1] > 5 else None
+    return ranked[:, 0].float().mean().item() * 100, top5
+
+
+def freeze(net):
+    """Return `net` in evaluation mode without gradients."""
+    return net.eval().requires_grad_(False)
