@@ -7,16 +7,15 @@ from pathlib import Path
 PACKAGE = str(Path(workflow.basedir) / "workflow")
 sys.path.insert(0, PACKAGE)
 # Scripts run in processes of their own.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([PACKAGE, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-).rstrip(os.pathsep)
+inherited = dict(os.environ).get("PYTHONPATH", "").split(os.pathsep)
+os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([PACKAGE, *filter(None, inherited)])))
 
 from snakemake.exceptions import WorkflowError
 
-from stillhouse.config import complete
+from stillhouse.config import complete, wants_gpu
 from stillhouse.errors import StillhouseError
 from stillhouse.plan import build, member_files
-from stillhouse.spec import class_of, label, safe_name
+from stillhouse.spec import label, safe_name
 
 try:
     settings = complete(config, ", ".join(map(str, workflow.configfiles)) or "--config")
@@ -40,11 +39,7 @@ HEAVY = {
     "batch_size": COMPUTE["batch_size"],
     "checkpoint_seconds": str(COMPUTE["checkpoint_seconds"]),
     "device": COMPUTE["device"],
-    "gpu": int(
-        COMPUTE["device"].startswith("cuda")
-        or COMPUTE["device"] == "auto"
-        and Path("/dev/nvidiactl").exists()
-    ),
+    "gpu": int(wants_gpu(COMPUTE["device"])),
     "torch_threads": COMPUTE["threads"],
 }
 
@@ -68,16 +63,61 @@ def block_name(stage, artifact, members):
     return "_".join([stage, *keys, label(members[0]), label(members[-1]), artifact.digest])
 
 
-def log_of(artifact, members):
-    """Return the log of a block's job."""
-    return f"results/logs/{artifact.directory.relative_to('results')}/{safe_name(members[0])}.log"
-
-
-def benchmark_of(artifact, members):
-    """Return the benchmark file of a block's job."""
-    return log_of(artifact, members).replace("/logs/", "/benchmarks/").removesuffix("log") + "jsonl"
-
-
 def sheet_of(distilled):
     """Return the path of a distilled set's contact sheet."""
-    return str(distilled.directory).replace("results/distilled/", "results/figures/") + ".png"
+    return f"results/figures/{distilled.place}.png"
+
+
+def source_files(artifact):
+    """Return the files of a Parquet source; other kinds bring their own data."""
+    source = settings["sources"][artifact.settings["name"]]
+    splits = ("train", "test") if source["kind"] == "parquet" else ()
+    return {split: kept(source[split]) for split in splits}
+
+
+def class_images(artifact):
+    """Return the images of all classes that an artifact's settings name."""
+    return kept(member_files(artifact.upstream["images"], artifact.settings["classes"]))
+
+
+def teacher_inputs(artifact):
+    """Return what a teacher is made from: images, and its weights if it is loaded."""
+    weights = [t["weights"]["file"] for t in plan.given[artifact.name] if "weights" in t]
+    return {"images": class_images(artifact), "weights": kept(weights[:1])}
+
+
+def min_accuracy(name):
+    """Return the strictest bar that the config sets for a teacher, as text; empty for none."""
+    bars = [t["min_accuracy"] for t in plan.given[name] if "min_accuracy" in t]
+    return str(max(bars)) if bars else ""
+
+
+def distilled_inputs(artifact):
+    """Return the per-class files that a method's set is put together from."""
+    classes = artifact.settings["classes"]
+    return {name: kept(member_files(part, classes)) for name, part in artifact.upstream.items()}
+
+
+def teacher_files(artifact):
+    """Return the weights of all teachers that an artifact is made from."""
+    parts = [part for name, part in artifact.upstream.items() if name.startswith("teacher")]
+    return kept([part.file("model.safetensors") for part in parts])
+
+
+def label_files(artifact):
+    """Return the label table that students learn from, if they learn from one."""
+    parts = [artifact.upstream[name] for name in ("labels",) if name in artifact.upstream]
+    return kept([part.file("labels.parquet") for part in parts])
+
+
+def cell_files(experiment):
+    """Return the cells of an experiment in the order of its table."""
+    return kept([cell["artifact"].file("cell.json") for cell in plan.experiments[experiment]])
+
+
+def identities(experiment):
+    """Return what identifies each cell, and the address of its artifact."""
+    return [
+        {**cell, "artifact": str(cell["artifact"].directory)}
+        for cell in plan.experiments[experiment]
+    ]

@@ -1,12 +1,6 @@
 """All methods to distilled sets.  in: images and what the method chose   out: one Parquet file"""
 
 
-def distilled_inputs(artifact):
-    """Return the per-class files that a method's set is put together from."""
-    classes = artifact.settings["classes"]
-    return {name: kept(member_files(part, classes)) for name, part in artifact.upstream.items()}
-
-
 rule distilled:
     """Put the images of all classes of one method into one set."""
     input:
@@ -27,8 +21,6 @@ rule distilled:
     resources:
         torch_threads=COMPUTE["threads"],
     params:
-        spec=lambda w: wanted(
-            "distilled", f"{w.dataset}/{w.spec}/ipc{w.ipc}-seed{w.seed}"
-        ).spec(),
+        spec=lambda w: wanted("distilled", f"{w.dataset}/{w.spec}/ipc{w.ipc}-seed{w.seed}").spec(),
     script:
         "../scripts/distilled.py"

@@ -1,13 +1,6 @@
 """Sources to encoded images.  in: files of a source   out: index, one Parquet file a class"""
 
 
-def source_files(artifact):
-    """Return the files of a Parquet source; other kinds bring their own data."""
-    source = settings["sources"][artifact.settings["name"]]
-    splits = ("train", "test") if source["kind"] == "parquet" else ()
-    return {split: kept(source[split]) for split in splits}
-
-
 rule index:
     """List all images of a source with their checksums."""
     input:
@@ -38,9 +31,9 @@ for family, members in plan.blocks("images"):
         output:
             images=[update(path) for path in member_files(family.artifact, members)],
         log:
-            log_of(family.artifact, members),
+            f"results/logs/images/{family.artifact.place}/{safe_name(members[0])}.log",
         benchmark:
-            benchmark_of(family.artifact, members)
+            f"results/benchmarks/images/{family.artifact.place}/{safe_name(members[0])}.jsonl"
         conda:
             "../../envs/stillhouse.yaml"
         threads: 1

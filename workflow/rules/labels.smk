@@ -1,12 +1,6 @@
 """Distilled sets to soft labels.  in: distilled set, teachers   out: one Parquet table"""
 
 
-def teacher_files(artifact):
-    """Return the weights of all teachers that an artifact is made from."""
-    parts = [part for name, part in artifact.upstream.items() if name.startswith("teacher")]
-    return kept([part.file("model.safetensors") for part in parts])
-
-
 rule labels:
     """Show the views of every stored epoch to the teachers and keep what they say."""
     input:

@@ -11,9 +11,9 @@ for family, members in plan.blocks("patch_scores"):
         output:
             scores=[update(path) for path in member_files(family.artifact, members)],
         log:
-            log_of(family.artifact, members),
+            f"results/logs/patch_scores/{family.artifact.place}/{safe_name(members[0])}.log",
         benchmark:
-            benchmark_of(family.artifact, members)
+            f"results/benchmarks/patch_scores/{family.artifact.place}/{safe_name(members[0])}.jsonl"
         conda:
             "../../envs/stillhouse.yaml"
         threads: COMPUTE["threads"]

@@ -1,12 +1,5 @@
 """Sets and labels to students.  in: distilled set, labels, test images   out: a cell a seed"""
 
-
-def label_files(artifact):
-    """Return the label table that students learn from, if they learn from one."""
-    parts = [artifact.upstream[name] for name in ("labels",) if name in artifact.upstream]
-    return kept([part.file("labels.parquet") for part in parts])
-
-
 for family in plan.families["students"].values():
 
     rule:
@@ -18,7 +11,10 @@ for family in plan.families["students"].values():
             labels=label_files(family.artifact),
             teachers=teacher_files(family.artifact),
         output:
-            cells=[update(family.artifact.at(student_seed=s).file("cell.json")) for s in family.members],
+            cells=[
+                update(family.artifact.at(student_seed=s).file("cell.json"))
+                for s in family.members
+            ],
         log:
             f"results/logs/students/{family.artifact.name}.log",
         benchmark:

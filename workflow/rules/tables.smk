@@ -3,19 +3,6 @@
 PUBLISHED = sorted(str(p) for p in Path(workflow.basedir, "workflow/published").glob("*.csv"))
 
 
-def cell_files(experiment):
-    """Return the cells of an experiment in the order of its table."""
-    return kept([cell["artifact"].file("cell.json") for cell in plan.experiments[experiment]])
-
-
-def identities(experiment):
-    """Return what identifies each cell, and the address of its artifact."""
-    return [
-        {**cell, "artifact": str(cell["artifact"].directory)}
-        for cell in plan.experiments[experiment]
-    ]
-
-
 rule tables:
     """Put the cells of one experiment into a CSV and a Markdown table."""
     input:

@@ -1,6 +1,6 @@
 """Train the students of one cell."""
 
-from stillhouse.students import students
 from stillhouse.jobs import run
+from stillhouse.students import students
 
 run(students, snakemake)

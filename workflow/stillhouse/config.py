@@ -156,6 +156,11 @@ def _override_methods(config):
     return {**config, "experiments": experiments}
 
 
+def wants_gpu(device):
+    """Tell whether jobs of a ``compute.device`` will take a GPU of this machine."""
+    return device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())
+
+
 def methods_of(config, experiment):
     """Return [(name, settings)] of an experiment's methods, overrides included."""
     found = []

@@ -1,7 +1,7 @@
 """A distilled set for people who only want the data.
 
-    from stillhouse.data import DistilledSet
-    images = DistilledSet("results/distilled/digits/rded-…/ipc10-seed0/images.parquet")
+from stillhouse.data import DistilledSet
+images = DistilledSet("results/distilled/digits/rded-…/ipc10-seed0/images.parquet")
 """
 
 import numpy as np

@@ -58,12 +58,12 @@ class Plan:
 
     def add(self, artifact):
         """Want an artifact; the same one is kept once."""
-        return self.single.setdefault(artifact.stage, {}).setdefault(_place(artifact), artifact)
+        return self.single.setdefault(artifact.stage, {}).setdefault(artifact.place, artifact)
 
     def add_members(self, artifact, members, source=""):
         """Want members of a family."""
         family = self.families.setdefault(artifact.stage, {}).setdefault(
-            _place(artifact), Family(artifact, source)
+            artifact.place, Family(artifact, source)
         )
         family.members |= dict.fromkeys(members)
         return family.artifact
@@ -76,10 +76,6 @@ class Plan:
             size = source["classes_per_block"]
             for first in range(0, len(wanted), size):
                 yield family, wanted[first : first + size]
-
-
-def _place(artifact):
-    return "/".join(artifact.directory.parts[2:])
 
 
 def member_files(artifact, class_ids):
@@ -136,6 +132,7 @@ def _label_columns(config, protocol):
     return {
         "labels": labels["kind"],
         "label_encoding": labels.get("encoding", ""),
+        "label_teachers": "+".join(labels.get("teachers", [])),
         "report": settings["report"],
     }
 

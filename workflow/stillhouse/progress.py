@@ -31,7 +31,9 @@ def track(items, total, what, detail=lambda: ""):
             bar.set_postfix_str(detail(), refresh=False)
             bar.update()
         if now - last >= LINE_SECONDS or done == total:
-            print(f"{what}: {done}/{total} in {now - started:.1f} s {detail()}".rstrip(), flush=True)
+            print(
+                f"{what}: {done}/{total} in {now - started:.1f} s {detail()}".rstrip(), flush=True
+            )
             last = now
     if bar is not None:
         bar.close()

@@ -57,9 +57,7 @@ def preselect(rows, count, seed, class_id):
     return [rows[i] for i in order[:count]]
 
 
-def score_class(
-    rows, net, label, resolution, settings, seed, class_id, batch_size, device
-):  # noqa: D417
+def score_class(rows, net, label, resolution, settings, seed, class_id, batch_size, device):
     """Score random square crops by how surely the teacher sees their class.
 
     Parameters
@@ -205,7 +203,8 @@ def stitch(patches, resolution):
     sources = [np.arange(size) * side // size for size in sizes]
     rows = [
         np.concatenate(
-            [patches[r * factor + c][:, sources[r]][:, :, sources[c]] for c in range(factor)], axis=2
+            [patches[r * factor + c][:, sources[r]][:, :, sources[c]] for c in range(factor)],
+            axis=2,
         )
         for r in range(factor)
     ]

@@ -173,7 +173,9 @@ class ParquetFiles:
         except FileNotFoundError:
             raise StillhouseError(f"{path}: is not there; it is named under {key}") from None
         except pa.ArrowInvalid:
-            raise StillhouseError(f"{path}: is not a Parquet file; it is named under {key}") from None
+            raise StillhouseError(
+                f"{path}: is not a Parquet file; it is named under {key}"
+            ) from None
         for setting in ("image_column", "label_column"):
             name = self.settings[setting]
             if name not in parquet.schema_arrow.names:

@@ -17,7 +17,7 @@ from stillhouse.errors import StillhouseError
 
 RESULTS = Path("results")
 
-# Raised when the numbers of a stage change for the same settings; tests/golden.json holds them to it.
+# Raised when the numbers of a stage change for the same settings; tests/golden.json sees to it.
 VERSIONS = {
     "index": 1,
     "images": 1,
@@ -130,6 +130,11 @@ class Artifact:
         ]
         folder = RESULTS / self.stage / self.folder / self.name / "-".join(words)
         return folder / safe_name(self.keys["class_id"]) if "class_id" in self.keys else folder
+
+    @property
+    def place(self):
+        """The folder's path below the stage's folder, as text."""
+        return "/".join(self.directory.parts[2:])
 
     def at(self, **keys):
         """Return the same artifact with more keys: one class or one seed of a family."""

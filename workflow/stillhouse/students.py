@@ -1,8 +1,10 @@
 """Students: networks trained from scratch on a distilled set, tested on real images."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, softmax
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, one_hot, softmax
 
 from stillhouse import artifacts, nets, training
 from stillhouse.distilled import SCHEMA, read_set
@@ -20,10 +22,10 @@ def students(inputs, spec, context):
     classes, resolution = of_set["classes"], of_set["resolution"]
     pixels, hard = read_set(artifacts.read_table(path, schema=SCHEMA))
     images, hard = torch.from_numpy(pixels).to(device), torch.from_numpy(np.array(hard)).to(device)
-    test = tuple(part.to(device) for part in load_split(inputs["images"], classes, resolution, "test"))
-    lessons = {"hard": HardLabels, "online": OnlineLabels, "soft": StoredLabels}[
-        settings["labels"]["kind"]
-    ](settings["labels"], images, hard, len(classes), inputs, classes)
+    test = tuple(
+        part.to(device) for part in load_split(inputs["images"], classes, resolution, "test")
+    )
+    lessons = open_labels(settings["labels"], images, hard, classes, inputs)
 
     def make(seed, context):
         net = nets.build(settings["network"], len(classes), resolution, seed, "student")
@@ -33,67 +35,72 @@ def students(inputs, spec, context):
     return make
 
 
-class HardLabels:
-    """The class of each image, views drawn for each student; mixed where the view is.
+def open_labels(settings, images, hard, classes, inputs):
+    """Return the labels that `settings` describe; see `HardLabels` for what they can do.
 
-    ``epoch(epoch, seed)`` returns (views on the device, targets); ``targets[start:stop]`` go to
-    the loss. The other kinds of labels have the same interface.
+    Parameters
+    ----------
+    settings : dict
+        ``kind``, ``batch_size``, and for drawn views ``views`` and ``seed``.
+    images : (n, 3, side, side) uint8 tensor
+    hard : (n,) int64 tensor
+    classes : list of str
+    inputs : dict
+        ``labels``: the table; ``teachers``: weights; as the kind wants.
     """
+    if settings["kind"] == "soft":
+        (path,) = inputs["labels"]
+        return StoredLabels(settings, images, hard, len(classes), Table(path, len(classes)))
+    if settings["kind"] == "online":
+        judges = Judges(inputs["teachers"], classes, images.device)
+        return OnlineLabels(settings, images, hard, len(classes), judges)
+    return HardLabels(settings, images, hard, len(classes))
 
-    def __init__(self, settings, images, hard, n_classes, inputs=None, classes=None):
-        self.settings, self.images, self.hard = settings, images, hard
-        self.batch_size, self.n_classes = settings["batch_size"], n_classes
-        self.prepare(inputs or {}, classes)
 
-    def prepare(self, inputs, classes):
-        """Load what the labels need beside the distilled set."""
+@dataclass
+class HardLabels:
+    """The class of each image, for views drawn anew for each student; mixed as the views are."""
 
-    def draw(self, epoch, seed):
-        """Return the views of an epoch."""
-        return draw(
-            self.settings["views"],
-            seed,
-            epoch,
-            len(self.images),
-            self.images.shape[-1],
-            self.batch_size,
-        ).to(self.images.device)
+    settings: dict
+    images: torch.Tensor
+    hard: torch.Tensor
+    n_classes: int
+    source: object = None
 
     def epoch(self, epoch, seed):
-        """Return (views, target distributions) of an epoch."""
+        """Return (views, target distributions) of an epoch, on the device."""
         views = self.draw(epoch, seed)
-        own = torch.nn.functional.one_hot(self.hard[views.index], self.n_classes).float()
+        own = one_hot(self.hard[views.index], self.n_classes).float()
         if views.mix == "none":
             return views, own
         return views, torch.lerp(own[views.partner], own, views.mix_weight[:, None])
+
+    def draw(self, epoch, seed):
+        """Return the views of an epoch, on the device."""
+        n, side = self.images.shape[0], self.images.shape[-1]
+        batch_size = self.settings["batch_size"]
+        views = draw(self.settings["views"], seed, epoch, n, side, batch_size)
+        return views.to(self.images.device)
 
 
 class StoredLabels(HardLabels):
     """A table of teacher outputs; the views are the stored ones, the same for every student."""
 
-    def prepare(self, inputs, classes):
-        """Open the table."""
-        self.table = Table(inputs["labels"][0], self.n_classes)
-
     def epoch(self, epoch, seed):
-        """Return (views, logits) of an epoch."""
-        views, logits = self.table.epoch(epoch)
+        """Return (views, logits) of an epoch, on the device."""
+        views, logits = self.source.epoch(epoch)
         return views.to(self.images.device), torch.from_numpy(logits).to(self.images.device)
 
 
 class OnlineLabels(HardLabels):
     """Teachers in the loop, on the views that a table of the same seed would store."""
 
-    def prepare(self, inputs, classes):
-        """Load the teachers."""
-        self.judges = Judges(inputs["teachers"], classes, self.images.device)
-
     def epoch(self, epoch, seed):
-        """Return (views, logits) of an epoch."""
+        """Return (views, logits) of an epoch, on the device."""
         views = self.draw(epoch, self.settings["seed"])
-        n, step = len(self.images), self.batch_size
+        n, step = len(self.images), self.settings["batch_size"]
         starts = range(0, n, step)
-        parts = [self.judges(render(self.images, views, i, min(i + step, n))) for i in starts]
+        parts = [self.source(render(self.images, views, i, min(i + step, n))) for i in starts]
         return views, torch.cat(parts)
 
 
@@ -150,7 +157,7 @@ def train(net, lessons, test, settings, seed, context):
     nets.set_batchnorm_updates(net, settings["batchnorm_updates"])
     net.to(memory_format=training.memory_format(settings))
     wanted = evaluation_epochs(settings["epochs"])
-    n, size = len(lessons.images), lessons.batch_size
+    n, size = len(lessons.images), lessons.settings["batch_size"]
 
     def batches(epoch):
         views, targets = lessons.epoch(epoch, seed)

@@ -9,12 +9,11 @@ import pandas as pd
 from stillhouse import artifacts
 from stillhouse.spec import safe_name
 
-COLUMNS = (
-    "experiment dataset method fidelity ipc distill_seed teacher labels label_encoding student "
-    "protocol seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher "
-    "seconds_denoiser seconds_distill seconds_label seconds_train device published published_std "
-    "digest"
-).split()
+COLUMNS = """
+experiment dataset method fidelity ipc distill_seed teacher labels label_encoding student protocol
+seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher seconds_denoiser
+seconds_distill seconds_label seconds_train device published published_std digest
+""".split()  # noqa: SIM905
 SECONDS = {"teacher": "teacher", "denoiser": "denoiser", "labels": "label", "students": "train"}
 PER_CLASS = {"images", "patch_scores"}
 HARD_LABEL_BYTES = 8
@@ -174,8 +173,9 @@ def _section(part):
             ]
         )
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    line = lambda row: "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"  # noqa: E731
-    return [line(header), line(["-" * w for w in widths]), *map(line, rows)]
+    filled = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in [header, *rows]]
+    filled.insert(1, ["-" * w for w in widths])
+    return [f"| {' | '.join(row)} |" for row in filled]
 
 
 def _accuracy(cells):
@@ -199,8 +199,8 @@ def _notes(frame):
         }[cells["report"].iloc[0]]
         encoding = cells["label_encoding"].iloc[0]
         kind = f"{cells['labels'].iloc[0]} labels" + (f" ({encoding})" if encoding else "")
-        teachers = ", ".join(sorted({t for t in cells["teacher"] if t}))
-        lines.append(f"- {protocol}: {kind}{f', teacher {teachers}' if teachers else ''}; {when}.")
+        teachers = cells["label_teachers"].iloc[0]
+        lines.append(f"- {protocol}: {kind}{f' of {teachers}' if teachers else ''}; {when}.")
     seeds = frame["seed"].nunique()
     lines += [
         f"- Test accuracy, mean ± standard deviation (n - 1) over {seeds} student seeds of one "

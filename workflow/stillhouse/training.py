@@ -98,7 +98,7 @@ class SideFile:
         try:
             with safe_open(self.path, "pt") as stored:
                 values = json.loads(stored.metadata()["values"])
-                return {name: stored.get_tensor(name) for name in stored.keys()}, values
+                return {name: stored.get_tensor(name) for name in sorted(stored.keys())}, values
         except (SafetensorError, KeyError, ValueError):
             print(f"{self.path}: not readable, starting over", flush=True)
             return None
@@ -209,7 +209,9 @@ def logits(net, images, batch_size, prepare, settings=FLOAT32):
     net.eval()
     layout = memory_format(settings)
     with autocast(settings, images.device):
-        parts = (prepare(part).contiguous(memory_format=layout) for part in images.split(batch_size))
+        parts = (
+            prepare(part).contiguous(memory_format=layout) for part in images.split(batch_size)
+        )
         return torch.cat([net(part).float() for part in parts])
 
 

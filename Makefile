@@ -1,0 +1,44 @@
+# make run, make test: each sets up all it needs. Python 3.11+ and a compiler-free machine suffice.
+.PHONY: run test check bench lock explain format clean
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+UV := uv==$(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' envs/requirements.txt)
+CORES ?= all
+
+run: $(READY)
+	$(BIN)/snakemake --cores $(CORES)
+
+test: $(READY)
+	$(BIN)/pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+bench: $(READY)
+	$(BIN)/python tests/bench/run.py
+
+explain: $(READY)
+	@PYTHONPATH=workflow $(BIN)/python -m stillhouse.explain "$(TARGET)"
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+	PYTHONPATH=workflow $(BIN)/python docs/config_table.py
+
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --extra dev --output-file envs/requirements.txt pyproject.toml
+
+$(READY): envs/requirements.txt
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python envs/requirements.txt
+	touch $@
+
+clean:
+	rm -rf results .snakemake
