@@ -50,14 +50,10 @@ def complete(config, where):
 
 def _check_schema(config):
     validator = jsonschema.Draft202012Validator(schema())
-    error = jsonschema.exceptions.best_match(validator.iter_errors(config), key=_weight)
+    # The deepest error says most: a wrong kind makes all keys of that kind look unknown.
+    error = max(validator.iter_errors(config), key=lambda e: len(e.absolute_path), default=None)
     if error is not None:
         raise StillhouseError(_sentence(error))
-
-
-def _weight(error):
-    # The message about a wrong or unknown key is worth more than that no branch of oneOf fits.
-    return (-len(error.path), error.validator in ("oneOf", "unevaluatedProperties"))
 
 
 def _sentence(error):

@@ -5,7 +5,6 @@ import re
 
 import torch
 from torch import nn
-from torchvision.models import resnet18
 
 from stillhouse.errors import StillhouseError
 from stillhouse.seeds import key
@@ -54,6 +53,9 @@ def _convnet(depth):
 
 def _resnet18_modified(settings, n_classes, resolution):
     """ResNet-18 for small images: 3 × 3 stem of stride 1, no max-pooling (RDED, SRe2L)."""
+    # Importing torchvision takes seconds, which ConvNets need not wait for.
+    from torchvision.models import resnet18
+
     net = resnet18(num_classes=n_classes)
     net.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")

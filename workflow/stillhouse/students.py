@@ -1,5 +1,6 @@
 """Students: networks trained from scratch on a distilled set, tested on real images."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,6 +134,28 @@ def evaluation_epochs(epochs):
     return {e for e in range(epochs, 0, -10) if e >= 0.8 * epochs}
 
 
+def batches(lessons, loss, seed, epoch):
+    """Return (steps, their (inputs, loss of outputs)) of one epoch, for `stillhouse.training.fit`.
+
+    Parameters
+    ----------
+    lessons : HardLabels or its kin
+    loss : callable
+        As `make_loss` returns it.
+    seed, epoch : int
+    """
+    views, targets = lessons.epoch(epoch, seed)
+    n, size = len(lessons.images), lessons.settings["batch_size"]
+
+    def one(start, stop):
+        inputs = render(lessons.images, views, start, stop)
+        hard = lessons.hard[views.index[start:stop]]
+        return inputs, lambda outputs: loss(outputs, targets[start:stop], hard)
+
+    starts = range(0, n, size)
+    return len(starts), (one(start, min(start + size, n)) for start in starts)
+
+
 def train(net, lessons, test, settings, seed, context):
     """Train one student and return its cell.
 
@@ -157,17 +180,6 @@ def train(net, lessons, test, settings, seed, context):
     nets.set_batchnorm_updates(net, settings["batchnorm_updates"])
     net.to(memory_format=training.memory_format(settings))
     wanted = evaluation_epochs(settings["epochs"])
-    n, size = len(lessons.images), lessons.settings["batch_size"]
-
-    def batches(epoch):
-        views, targets = lessons.epoch(epoch, seed)
-        starts = range(0, n, size)
-        return len(starts), (one(views, targets, i, min(i + size, n)) for i in starts)
-
-    def one(views, targets, start, stop):
-        inputs = render(lessons.images, views, start, stop)
-        hard = lessons.hard[views.index[start:stop]]
-        return inputs, lambda outputs: loss(outputs, targets[start:stop], hard)
 
     def evaluate(net, epoch):
         if epoch not in wanted:
@@ -176,7 +188,8 @@ def train(net, lessons, test, settings, seed, context):
         top1, top5 = training.accuracies(outputs, test[1])
         return {"accuracy": top1, "accuracy_top5": top5}
 
-    curve = training.fit(net, settings, batches, evaluate, context, f"student {seed} epoch", seed)
+    steps = functools.partial(batches, lessons, loss, seed)
+    curve = training.fit(net, settings, steps, evaluate, context, f"student {seed} epoch", seed)
     return {
         "accuracy": curve[-1]["accuracy"],
         "accuracy_top5": curve[-1]["accuracy_top5"],

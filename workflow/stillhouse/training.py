@@ -143,7 +143,7 @@ def fit(net, settings, batches, evaluate, context, what, seed, nesterov=False):
     for epoch in track(epochs, len(epochs), what, detail):
         net.train()
         with global_generator(seed, what, epoch):
-            loss = _epoch(net, optimizer, settings, epoch, *batches(epoch))
+            loss = one_epoch(net, optimizer, settings, epoch, *batches(epoch))
         rate = optimizer.param_groups[0]["lr"]
         row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}
         curve.append(row | evaluate(net, epoch + 1))
@@ -152,7 +152,8 @@ def fit(net, settings, batches, evaluate, context, what, seed, nesterov=False):
     return curve
 
 
-def _epoch(net, optimizer, settings, epoch, n_steps, batches):
+def one_epoch(net, optimizer, settings, epoch, n_steps, batches):
+    """Train for one epoch of `n_steps` (inputs, loss) and return the mean loss; see `fit`."""
     device = next(net.parameters()).device
     per_step = settings["schedule"] in PER_STEP
     layout, total = memory_format(settings), torch.zeros((), device=device)

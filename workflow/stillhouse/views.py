@@ -53,8 +53,8 @@ class Views:
 
     def to(self, device):
         """Return the views as tensors on a device."""
-        arrays = (np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)[1:])
-        return Views(self.mix, *(torch.from_numpy(array).to(device) for array in arrays))
+        arrays = (getattr(self, field.name) for field in fields(self)[1:])
+        return Views(self.mix, *(torch.tensor(array).to(device) for array in arrays))
 
 
 def draw(settings, seed, epoch, n_rows, resolution, batch_size):

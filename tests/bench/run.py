@@ -1,0 +1,174 @@
+"""`make bench`: speed as ratios to a bound measured in the same run. Prints one Markdown table.
+
+Each pair is timed in turn, A B A B ..., after a warm-up, and the median of the pairwise ratios is
+printed with the smallest and largest.
+"""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from stillhouse import nets, rded, students, training  # noqa: E402
+from stillhouse.images import encode  # noqa: E402
+from stillhouse.seeds import generator  # noqa: E402
+from stillhouse.transforms import normalise  # noqa: E402
+
+THREADS = len(os.sched_getaffinity(0))
+NETWORK = {"arch": "convnet3", "width": 128, "norm": "batch"}
+RECIPE = {
+    "epochs": 1,
+    "optimizer": "adamw",
+    "learning_rate": 0.001,
+    "weight_decay": 0.01,
+    "schedule": "constant",
+    "precision": "float32",
+}
+VIEWS = {
+    "crop": [0.5, 1.0],
+    "flip": 0.5,
+    "patches_per_side": 1,
+    "mix": "cutmix",
+    "mix_alpha": 1.0,
+    "mix_per": "batch",
+}
+
+
+def paired(ours, bound, pairs):
+    """Time two functions in turn and return (median, smallest, largest ratio, medians in s)."""
+    ours(), bound()
+    times = [(clock(ours), clock(bound)) for _ in range(pairs)]
+    ratios = sorted(a / b for a, b in times)
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    return statistics.median(ratios), ratios[0], ratios[-1], *medians
+
+
+def clock(function):
+    """Return the seconds that a call takes."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def student_step():
+    """One epoch of 20 steps of 50 views against the same steps on ready inputs."""
+    pixels = generator(0, "bench").integers(0, 256, (1000, 3, 32, 32), dtype=np.uint8)
+    images, hard = torch.from_numpy(pixels), torch.arange(1000) % 10
+    settings = {"views": VIEWS, "batch_size": 50, "kind": "hard"}
+    lessons = students.HardLabels(settings, images, hard, 10)
+    net = nets.build(NETWORK, 10, 32, 0, "student")
+    optimizer = training.make_optimizer(net, RECIPE)
+    inputs = normalise(images[:50])
+    targets = torch.nn.functional.one_hot(hard[:50], 10).float()
+
+    def ours():
+        steps = students.batches(lessons, students.make_loss({"loss": "ce"}), 0, 0)
+        training.one_epoch(net, optimizer, RECIPE, 0, *steps)
+
+    def bare():
+        for _ in range(20):
+            loss = cross_entropy(net(inputs), targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return paired(ours, bare, 7)
+
+
+def patch_scoring():
+    """Scores of 5 crops of 300 encoded images against crop, resize and forward of the same."""
+    pixels = generator(0, "bench").integers(0, 256, (300, 3, 32, 32), dtype=np.uint8)
+    rows = [(f"{i}", encode(image, "jpeg")) for i, image in enumerate(pixels)]
+    net = nets.build(NETWORK, 10, 32, 0, "teacher").eval().requires_grad_(False)
+    settings = {"crops_per_image": 5, "patches_per_side": 1, "crop": [0.08, 1.0], "scoring": "pad"}
+    boxes = rded.score_class(rows, net, 0, 32, settings, 0, "a", 250, torch.device("cpu"))
+    boxes = np.stack([boxes[k].to_numpy() for k in ("top", "left", "height", "width")], axis=1)
+    boxes = boxes.reshape(6, 50, 5, 4)
+
+    def ours():
+        rded.score_class(rows, net, 0, 32, settings, 0, "a", 250, torch.device("cpu"))
+
+    def bare():
+        with torch.no_grad():
+            for part, some in zip(pixels.reshape(6, 50, 3, 32, 32), boxes, strict=True):
+                net(normalise(rded.cut_many(list(part), list(some), 32, torch.device("cpu"))))
+
+    return paired(ours, bare, 5)
+
+
+def shell(command, cwd):
+    """Run a command and return its seconds."""
+    return clock(lambda: subprocess.run(command, cwd=cwd, check=True, capture_output=True))
+
+
+def job_overhead(directory):
+    """Wall time of light and heavy jobs less their stage function, and `import torch`."""
+    python = [sys.executable, "-c"]
+    shell([*python, "import torch"], directory)
+    bound = statistics.median(shell([*python, "import torch"], directory) for _ in range(5))
+    rows = []
+    for stage in ("images", "labels", "students"):
+        kept = directory / "results/benchmarks" / stage
+        for path in sorted(kept.glob("**/*.jsonl"))[:1]:
+            wall = json.loads(path.read_text().splitlines()[0])["s"]
+            name = path.relative_to(directory / "results/benchmarks").with_suffix("")
+            family = directory / "results" / (name if stage != "images" else name.parent)
+            timings = sorted(family.glob("**/timing.json"))
+            inside = sum(json.loads(t.read_text())["seconds"] for t in timings)
+            rows.append((stage, wall - inside, bound))
+    return rows
+
+
+def main():
+    """Measure everything and print the table."""
+    torch.set_num_threads(THREADS)
+    print(f"{datetime.date.today()}, {processor()}, {THREADS} threads, torch {torch.__version__}\n")
+    print("| what | ours / bound | smallest to largest | ours [s] | bound [s] | target |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    line("student epoch, 20 steps of 50, ConvNet-3, 32 px / bare steps", student_step(), "1.15")
+    line("1500 patch scores, ConvNet-3, 32 px / cut and forward", patch_scoring(), "1.2")
+    with tempfile.TemporaryDirectory() as folder:
+        directory, snakemake = Path(folder), str(Path(sys.executable).parent / "snakemake")
+        (directory / "empty.smk").touch()
+        run = [snakemake, "--snakefile", str(ROOT / "Snakefile"), "--configfile"]
+        run += [str(ROOT / "config.yaml"), "--cores", str(THREADS)]
+        cold = shell(run, directory)
+        for stage, ours, bound in job_overhead(directory):
+            what = f"overhead of a job, {stage} / import torch"
+            print(f"| {what} | {ours / bound:.2f} | | {ours:.3f} | {bound:.3f} | bound + 0.5 s |")
+        empty = [snakemake, "-n", "--snakefile", "empty.smk", "--cores", "1"]
+        nothing = paired(lambda: shell(run, directory), lambda: shell(empty, directory), 5)
+        line("nothing to do / snakemake -n of an empty Snakefile", nothing, "2")
+        print(f"| the embedded default, from nothing | | | {cold:.0f} | | 180 s |")
+
+
+def line(what, measured, target):
+    """Print one row."""
+    ratio, low, high, ours, bound = measured
+    print(
+        f"| {what} | {ratio:.2f} | {low:.2f} to {high:.2f} | {ours:.3f} | {bound:.3f} | {target} |"
+    )
+
+
+def processor():
+    """Return the processor's name where Linux tells it."""
+    path = Path("/proc/cpuinfo")
+    names = [ln.split(":")[1].strip() for ln in path.read_text().splitlines() if "model name" in ln]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()
