@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UV := uv==$(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' envs/requirements.txt)
 CORES ?= all
+PYTHON ?= python3
 
 run: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
@@ -35,7 +36,9 @@ lock: $(READY)
 	  --no-emit-index-url --extra dev --output-file envs/requirements.txt pyproject.toml
 
 $(READY): envs/requirements.txt
-	test -x $(BIN)/python || python3 -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is \
+	needed: make PYTHON=python3.12, say")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python envs/requirements.txt
 	touch $@

@@ -7,7 +7,6 @@ printed with the smallest and largest.
 import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from stillhouse import nets, rded, students, training  # noqa: E402
 from stillhouse.images import encode  # noqa: E402
+from stillhouse.jobs import Context, device_name  # noqa: E402
 from stillhouse.seeds import generator  # noqa: E402
 from stillhouse.transforms import normalise  # noqa: E402
 
@@ -135,7 +135,7 @@ def job_overhead(directory):
 def main():
     """Measure everything and print the table."""
     torch.set_num_threads(THREADS)
-    print(f"{datetime.date.today()}, {processor()}, {THREADS} threads, torch {torch.__version__}\n")
+    print(f"{datetime.date.today()}, {device_name(Context())}, torch {torch.__version__}\n")
     print("| what | ours / bound | smallest to largest | ours [s] | bound [s] | target |")
     print("| --- | --- | --- | --- | --- | --- |")
     line("student epoch, 20 steps of 50, ConvNet-3, 32 px / bare steps", student_step(), "1.15")
@@ -161,13 +161,6 @@ def line(what, measured, target):
     print(
         f"| {what} | {ratio:.2f} | {low:.2f} to {high:.2f} | {ours:.3f} | {bound:.3f} | {target} |"
     )
-
-
-def processor():
-    """Return the processor's name where Linux tells it."""
-    path = Path("/proc/cpuinfo")
-    names = [ln.split(":")[1].strip() for ln in path.read_text().splitlines() if "model name" in ln]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

@@ -75,6 +75,11 @@ def source_files(artifact):
     return {split: kept(source[split]) for split in splits}
 
 
+def smallest_class(artifact):
+    """Return what the config says of the size of a source's smallest class; 0 if nothing."""
+    return settings["sources"][artifact.settings["name"]].get("smallest_class", 0)
+
+
 def class_images(artifact):
     """Return the images of all classes that an artifact's settings name."""
     return kept(member_files(artifact.upstream["images"], artifact.settings["classes"]))

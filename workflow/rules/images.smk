@@ -14,6 +14,8 @@ rule index:
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1
+    resources:
+        smallest_class=lambda w: smallest_class(wanted("index", w.spec)),
     params:
         spec=lambda w: wanted("index", w.spec).spec(),
     script:

@@ -21,7 +21,13 @@ from stillhouse.spec import canonical, digest_of
 
 SPEC = "spec.json"
 TIMING = "timing.json"
-COMPRESSION = {"compression": "zstd", "compression_level": 3}
+# Dictionaries and statistics would make a label table of 200 row groups half as large again.
+PARQUET = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": False,
+    "write_statistics": False,
+}
 
 
 class Missing(StillhouseError):
@@ -286,7 +292,7 @@ def _write_json(path, values):
 def _write_parquet(path, content):
     if isinstance(content, pa.Table):
         content = RowGroups(content.schema, [content])
-    with pq.ParquetWriter(path, content.schema, **COMPRESSION) as writer:
+    with pq.ParquetWriter(path, content.schema, **PARQUET) as writer:
         for group in content.groups:
             writer.write_table(group, row_group_size=max(group.num_rows, 1))
 

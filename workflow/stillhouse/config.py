@@ -133,7 +133,7 @@ def _fill(value, subschema):
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     kinds = {kind} | {one.get("type") for one in subschema.get("oneOf", ())}
-    return float(value) if "number" in kinds else int(value)
+    return float(value) if "number" in kinds else int(value) if "integer" in kinds else value
 
 
 def _override_methods(config):

@@ -10,6 +10,7 @@ import torch
 from stillhouse import rded
 from stillhouse.artifacts import RowGroups
 from stillhouse.boxes import centre_box
+from stillhouse.errors import StillhouseError
 from stillhouse.images import IMAGE, decode, encode, read_class
 from stillhouse.rded import cut_many, to_bytes
 from stillhouse.seeds import generator, permutation
@@ -71,6 +72,11 @@ def distilled(inputs, spec, context):
 
     def class_table(label, class_id):
         images = METHODS[settings["kind"]](by_class, spec, class_id)
+        if len(images) < spec["keys"]["ipc"]:
+            raise StillhouseError(
+                f"{spec['address']}: class {class_id!r} gives {len(images)} images only; lower the "
+                "IPC, or have the method look at more images"
+            )
         encoding = settings.get("encoding", "png")
         return pa.table(
             {

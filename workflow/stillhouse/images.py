@@ -39,16 +39,14 @@ def index(inputs, spec, context):
     source = sources.open_source(settings, inputs)
 
     def make(key, context):
-        wanted = sources.classes(settings)
         rows = [
             (image.class_id, image.image_id, image.split, len(image.data), _sha256(image.data))
-            for image in source.images(set(wanted))
+            for image in source.images(set(sources.classes(settings)))
         ]
         _check_ids(settings["name"], rows)
-        splits = _splits(rows, wanted, settings)
-        columns = list(zip(*rows, strict=True))
-        columns[2] = splits
-        return {"index.parquet": pa.table(list(map(list, columns)), schema=INDEX_SCHEMA)}
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        columns[2] = _splits(rows, settings, context.extra.get("smallest_class"))
+        return {"index.parquet": pa.table(columns, schema=INDEX_SCHEMA)}
 
     return make
 
@@ -61,26 +59,29 @@ def _check_ids(name, rows):
         seen.add(image_id)
 
 
-def _splits(rows, wanted, settings):
+def _splits(rows, settings, smallest_said):
     """Return the split of every row, after the holdout, and check the size of the classes."""
-    held, smallest = set(), None
-    for class_id in wanted:
-        ids = sorted(r[1] for r in rows if r[0] == class_id and r[2] == "train")
-        if not ids:
-            raise StillhouseError(
-                f"sources.{settings['name']}: class {class_id!r} has no training image"
-            )
-        smallest = len(ids) if smallest is None else min(smallest, len(ids))
+    key = f"sources.{settings['name']}"
+    of_class = {class_id: [] for class_id in sources.classes(settings)}
+    for class_id, image_id, split, *_ in rows:
+        if split == "train":
+            of_class[class_id].append(image_id)
+    smallest = min(of_class, key=lambda class_id: len(of_class[class_id]))
+    n_smallest = len(of_class[smallest])
+    if n_smallest == 0:
+        raise StillhouseError(f"{key}: class {smallest!r} has no training image")
+    if smallest_said and n_smallest < smallest_said:
+        raise StillhouseError(
+            f"{key}.smallest_class: is {smallest_said}, but class {smallest!r} has {n_smallest} "
+            "training images; write that"
+        )
+    if not settings["holdout"]:
+        return [row[2] for row in rows]
+    held = set()
+    for class_id, ids in of_class.items():
+        ids.sort()
         order = permutation(generator(0, "holdout", class_id), len(ids))
         held |= {ids[i] for i in order[: sources.n_held_out(len(ids), settings["holdout"])]}
-    said = settings.get("smallest_class", smallest)
-    if smallest < said:
-        raise StillhouseError(
-            f"sources.{settings['name']}.smallest_class: is {said}, but the smallest class has "
-            f"{smallest} training images"
-        )
-    if not held:
-        return [row[2] for row in rows]
     return ["unused" if r[2] == "test" else "test" if r[1] in held else "train" for r in rows]
 
 
@@ -89,23 +90,27 @@ def images(inputs, spec, context):
     (path,) = inputs["index"]
     table = artifacts.read_table(path, schema=INDEX_SCHEMA)
     source_settings = artifacts.read_spec(path.parent)["settings"]
-    known = {row["image_id"]: row for row in table.to_pylist()}
+    known = {}
+    for row in table.to_pylist():
+        known.setdefault(row["class_id"], []).append(row)
     source = sources.open_source(source_settings, inputs)
-    found = {}
+    found = None
 
     def make(class_id, context):
         # One pass over the source serves the whole block.
-        if not found:
+        nonlocal found
+        if found is None:
+            found = {}
             for image in source.images(set(context.keys)):
                 found.setdefault(image.class_id, []).append(image)
-        rows = [row for row in known.values() if row["class_id"] == class_id]
-        return {"images.parquet": _images_table(source_settings, class_id, found, rows)}
+        some = _images_table(source_settings, class_id, found.pop(class_id, []), known[class_id])
+        return {"images.parquet": some}
 
     return make
 
 
 def _images_table(settings, class_id, found, rows):
-    images = {image.image_id: image for image in found.get(class_id, [])}
+    images = {image.image_id: image for image in found}
     kept = []
     for row in rows:
         image = images.get(row["image_id"])

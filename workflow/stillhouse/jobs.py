@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -44,6 +43,8 @@ class Context:
         Time between two writings of a side file.
     work : Path
         Folder of side files for the artifact being made; survives a kill, carries its digest.
+    earlier : float
+        Seconds that killed tries at this artifact had spent when they last noted it.
     keys : tuple
         The keys that this job will make, in order.
     extra : dict
@@ -54,6 +55,7 @@ class Context:
     batch_size: int = 256
     checkpoint_seconds: float = 60.0
     work: Path = RESULTS / ".work"
+    earlier: float = 0.0
     keys: tuple = ()
     extra: dict = field(default_factory=dict)
 
@@ -100,16 +102,12 @@ def run_for_people(function, job):
 
 
 def _report_errors(function, *arguments):
-    """Call a function; say a user's error in one line, and leave the trace of any other."""
+    """Call a function; say a user's error in one line, leave any other its trace."""
     try:
         function(*arguments)
     except StillhouseError as error:
         print(f"error: {error}", flush=True)
         sys.exit(1)
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        raise
 
 
 def produce(stage, inputs, wanted, resources):
@@ -135,17 +133,18 @@ def produce(stage, inputs, wanted, resources):
             if _is_whole(spec, names):
                 print(f"{spec['address']}: whole already", flush=True)
                 continue
-            context = Context(work=work, **shared)
+            context = Context(work=work, earlier=_earlier(work), **shared)
             started = time.perf_counter()
             if make is None:
                 make = stage(inputs, spec, context)
                 setup = (time.perf_counter() - started) / max(len(shared["keys"]), 1)
                 started = time.perf_counter()
             files = make(key, context)
-            before = setup + _earlier(work) - started
+            before = setup + context.earlier - started
             timing = functools.partial(_timing, before, context)
             artifacts.write(spec["address"], spec, files, timing)
-            print(f"{spec['address']}: made in {time.perf_counter() + before:.1f} s", flush=True)
+            seconds = time.perf_counter() + before
+            print(f"{spec['address']}: made in {seconds:.1f} s", flush=True)
             shutil.rmtree(work, ignore_errors=True)
 
 
@@ -153,9 +152,9 @@ def _is_whole(spec, names):
     return artifacts.is_whole(spec["address"], spec, names)
 
 
-def note_seconds(work, seconds):
+def note_seconds(context, seconds):
     """Keep with a side file how long its artifact has been in the making, over all tries."""
-    (work / "seconds.json").write_text(json.dumps(seconds))
+    (context.work / "seconds.json").write_text(json.dumps(context.earlier + seconds))
 
 
 def _earlier(work):
@@ -179,7 +178,9 @@ def _artifacts(params, outputs):
         return [(spec, None, names) for names in folders.values()]
     wanted = []
     for folder, names in folders.items():
-        key = unquote(folder.name) if member == "class_id" else int(folder.name.strip("sed"))
+        key = (
+            unquote(folder.name) if member == "class_id" else int(folder.name.removeprefix("seed"))
+        )
         keys = {**spec["keys"], member: key}
         wanted.append(({**spec, "keys": keys, "address": str(folder)}, key, names))
     return wanted
@@ -191,9 +192,6 @@ def _paths(value):
 
 def _timing(before, context):
     """Return what ``timing.json`` says; `before` + the clock now is the artifact's seconds."""
-    device = "cpu"
-    if "torch" in sys.modules and context.torch_device().type == "cuda":
-        device = sys.modules["torch"].cuda.get_device_name(context.torch_device())
     commit = subprocess.run(
         ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty"],
         capture_output=True,
@@ -204,11 +202,22 @@ def _timing(before, context):
         "seconds": round(time.perf_counter() + before, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
-        "device": device,
-        "processor": platform.processor() or platform.machine(),
+        "device": device_name(context),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "commit": commit.stdout.strip(),
     }
+
+
+def device_name(context):
+    """Return the name of the GPU that a job computes on, or of the processor and its threads."""
+    torch = sys.modules.get("torch")
+    if torch is not None and context.torch_device().type == "cuda":
+        return torch.cuda.get_device_name(context.torch_device())
+    names = []
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as stream:
+        names = [line.split(":")[1].strip() for line in stream if line.startswith("model name")]
+    threads = torch.get_num_threads() if torch is not None else 1
+    return f"{names[0] if names else platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def resumable(make_epoch, epochs, schema, context):
         late = time.monotonic() - saved >= context.checkpoint_seconds
         if late or sum(table.nbytes for table in fresh) > PART_BYTES:
             artifacts.save_table(context.work / f"part-{epoch:06d}.parquet", schema, fresh)
-            note_seconds(context.work, time.monotonic() - started)
+            note_seconds(context, time.monotonic() - started)
             fresh, saved = [], time.monotonic()
 
 

@@ -225,6 +225,7 @@ def distil_class(inputs, spec, class_id):
     resolution, factor = settings["resolution"], settings["patches_per_side"]
     scores = artifacts.read_table(inputs["scores"][class_id], schema=SCORES_SCHEMA).to_pylist()
     ranked = rank_patches(scores, settings["patches_per_image"])[: ipc * factor**2]
+    ipc = len(ranked) // factor**2
     data = dict(read_class(inputs["images"][class_id], "train"))
     boxes = [np.array([[row[k] for k in ("top", "left", "height", "width")]]) for row in ranked]
     pixels = [decode(data[row["image_id"]], row["image_id"]) for row in ranked]

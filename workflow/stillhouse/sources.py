@@ -58,7 +58,7 @@ def n_held_out(n_images, holdout):
 
 def shaping(name, settings):
     """Return the settings of a source that are part of its address: not where its files lie."""
-    left_out = {"classes_per_block", "train", "test"}
+    left_out = {"classes_per_block", "smallest_class", "train", "test"}
     return {"name": name, **{k: v for k, v in settings.items() if k not in left_out}}
 
 
@@ -155,7 +155,7 @@ class ParquetFiles:
             strange = next(
                 (v for v in values if not isinstance(v, int) or not 0 <= v < len(known)), None
             )
-            names = [known[v] for v in values] if strange is None else []
+            names = [] if strange is not None or None in values else [known[v] for v in values]
         if strange is not None or None in values:
             raise StillhouseError(
                 f"{path}: label {strange!r} is none of the source's {len(known)} classes; "

@@ -86,7 +86,7 @@ class SideFile:
     def save(self, tensors, values):
         """Write tensors and plain values, whole or not at all."""
         artifacts.save_tensors(self.path, tensors, {"values": json.dumps(values)})
-        jobs.note_seconds(self.context.work, time.monotonic() - self.started)
+        jobs.note_seconds(self.context, time.monotonic() - self.started)
         self.saved = time.monotonic()
 
     def load(self):

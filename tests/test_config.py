@@ -1,0 +1,480 @@
+import copy
+import math
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stillhouse import config as configs
+from stillhouse import plan
+from stillhouse.config import classes_of, complete, methods_of, schema
+from stillhouse.errors import StillhouseError
+
+ROOT = Path(__file__).parents[1]
+PRESETS = sorted((ROOT / "workflow/presets").glob("*.yaml"))
+PARQUET = {
+    "kind": "parquet",
+    "train": ["train.parquet"],
+    "test": ["test.parquet"],
+    "classes": ["cat", "dog", "hen"],
+    "smallest_class": 40,
+}
+
+
+def load(path):
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", [ROOT / "config.yaml", *PRESETS], ids=lambda path: path.stem)
+def test_default_and_presets_are_valid(path):
+    config = complete(load(path), path.name)
+    assert complete(copy.deepcopy(config), path.name) == config
+    assert plan.build(config).experiments.keys() == config["experiments"].keys()
+
+
+def addresses(config):
+    wanted = plan.build(complete(config, "x.yaml"))
+    single = {str(a.directory) for by_place in wanted.single.values() for a in by_place.values()}
+    families = {
+        str(f.artifact.directory) for by_place in wanted.families.values() for f in by_place.values()
+    }
+    return single | families
+
+
+def test_defaults_are_filled_in(tiny):
+    config = complete(tiny, "x.yaml")
+    assert config["compute"] == {
+        "device": "auto",
+        "threads": 1,
+        "batch_size": 256,
+        "checkpoint_seconds": 60.0,
+    }
+    assert config["sources"]["digits"]["holdout"] == 0.0
+    assert config["labels"]["hard"]["kind"] == "hard"
+    assert config["labels"]["hard"]["views"]["mix"] == "cutmix"
+    assert config["labels"]["soft"]["encoding"] == "float16"
+    assert config["methods"]["rded"]["crop"] == [0.08, 1.0]
+    assert "crops_per_image" not in config["methods"]["random"]
+    assert config["experiments"]["x"]["distill_seeds"] == [0]
+
+
+def test_every_default_is_written_out_as_the_same_address(tiny):
+    assert addresses(complete(copy.deepcopy(tiny), "x.yaml")) == addresses(tiny)
+
+
+def as_other_numbers(value):
+    if isinstance(value, dict):
+        return {k: as_other_numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [as_other_numbers(v) for v in value]
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return float(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def test_how_a_number_is_written_changes_no_address(tiny):
+    tiny["protocols"]["soft"] |= {"temperature": 4, "learning_rate": 1, "weight_decay": 0.0}
+    tiny["labels"]["soft"]["views"] = {"crop": [0.5, 1], "mix_alpha": 1.0}
+    other = as_other_numbers(tiny)
+    assert repr(other) != repr(tiny)
+    assert addresses(other) == addresses(tiny)
+    assert repr(complete(other, "x.yaml")) == repr(complete(tiny, "x.yaml"))
+
+
+def reversed_keys(value):
+    if isinstance(value, dict):
+        return {k: reversed_keys(value[k]) for k in reversed(value)}
+    return [reversed_keys(v) for v in value] if isinstance(value, list) else value
+
+
+def test_the_order_of_keys_changes_no_address(tiny):
+    assert addresses(reversed_keys(tiny)) == addresses(tiny)
+
+
+def test_the_given_config_is_left_as_it_is(tiny):
+    before = copy.deepcopy(tiny)
+    complete(tiny, "x.yaml")
+    assert tiny == before
+
+
+def test_an_experiment_overrides_settings_of_a_method(tiny):
+    tiny["methods"]["rded"]["crop"] = [0.3, 0.9]
+    tiny["experiments"]["x"]["methods"] = ["random", {"rded": {"crops_per_image": 3}}]
+    config = complete(tiny, "x.yaml")
+    methods = dict(methods_of(config, config["experiments"]["x"]))
+    assert methods["rded"] == {**config["methods"]["rded"], "crops_per_image": 3}
+    assert methods["rded"]["crop"] == [0.3, 0.9]
+    assert config["methods"]["rded"]["crops_per_image"] == 2
+
+
+def test_an_override_is_the_same_as_a_method_written_out(tiny):
+    other = copy.deepcopy(tiny)
+    other["methods"]["rded"]["crop"] = [0.25, 0.75]
+    tiny["experiments"]["x"]["methods"] = ["random", {"rded": {"crop": [0.25, 0.75]}}]
+    assert addresses(tiny) == addresses(other)
+
+
+def test_an_override_of_nothing_is_the_method_itself(tiny):
+    before = addresses(tiny)
+    tiny["experiments"]["x"]["methods"] = ["random", {"rded": {}}]
+    assert addresses(tiny) == before
+
+
+def test_classes_are_in_the_order_of_the_dataset(tiny):
+    tiny["datasets"]["three"]["classes"] = ["7", "0", "3"]
+    assert classes_of(complete(tiny, "x.yaml"), "three") == ["7", "0", "3"]
+    tiny["datasets"]["three"]["classes"] = "all"
+    assert classes_of(complete(tiny, "x.yaml"), "three") == list("0123456789")
+
+
+def put(path, value):
+    """Return a change of a config: `value` at a path of keys."""
+
+    def change(config):
+        *way, last = path.split(".")
+        for step in way:
+            config = config[step]
+        config[last] = value
+
+    return change
+
+
+def drop(path):
+    def change(config):
+        *way, last = path.split(".")
+        for step in way:
+            config = config[step]
+        del config[last]
+
+    return change
+
+
+def all_of(*changes):
+    def change(config):
+        for one in changes:
+            one(config)
+
+    return change
+
+
+WRONG = {
+    "unknown section": (put("teacher", {}), "the config: unknown key 'teacher'", "'teachers'"),
+    "unknown key": (
+        put("teachers.t.learning_rat", 1),
+        "teachers.t: unknown key 'learning_rat'",
+        "did you mean 'learning_rate'?",
+    ),
+    "nothing like it": (put("students.s.zzz", 1), "students.s: unknown key 'zzz'", "arch, norm"),
+    "unknown key of a kind": (
+        put("methods.rded.crops_per_imag", 1),
+        "methods.rded: unknown key 'crops_per_imag'",
+        "did you mean 'crops_per_image'?",
+    ),
+    "key of another kind": (
+        put("methods.random.crop", [0.1, 1]),
+        "methods.random: unknown key 'crop'",
+        "known are",
+    ),
+    "misspelt view": (
+        put("labels.soft.views.fliip", 1),
+        "labels.soft.views: unknown key 'fliip'",
+        "did you mean 'flip'?",
+    ),
+    "missing section": (drop("protocols"), "the config: 'protocols' is missing", "students"),
+    "missing key": (drop("datasets.three.resolution"), "datasets.three: 'resolution'", "[px]"),
+    "missing key of a kind": (drop("methods.rded.teacher"), "methods.rded: 'teacher'", "missing"),
+    "no kind": (put("methods.random", {}), "methods.random: 'kind' is missing", ""),
+    "wrong kind": (put("methods.random.kind", "rdedd"), "methods.random.kind: is 'rdedd'", "rded"),
+    "wrong kind of labels": (put("labels.soft.kind", "sof"), "labels.soft.kind: is 'sof'", "soft"),
+    "empty section": (put("students", {}), "students: is {}", "should not be empty"),
+    "section of nothing": (put("students", None), "students: is None", "type object"),
+    "wrong type": (put("teachers.t.epochs", "ten"), "teachers.t.epochs: is 'ten'", "integer"),
+    "fraction of an epoch": (put("teachers.t.epochs", 1.5), "teachers.t.epochs: is 1.5", "integer"),
+    "truth for a number": (put("teachers.t.epochs", True), "teachers.t.epochs: is True", "integer"),
+    "number as text": (
+        put("teachers.t.learning_rate", "2e-3"),
+        "teachers.t.learning_rate: is '2e-3'",
+        "YAML reads 1e-3 as text: write 0.001 or 1.0e-3",
+    ),
+    "number or auto as text": (
+        put("protocols.soft.learning_rate", "2e-3"),
+        "protocols.soft.learning_rate: is '2e-3'",
+        "'auto' or number",
+    ),
+    "list for a name": (put("experiments.x.dataset", ["three"]), "experiments.x.dataset", "string"),
+    "name for a list": (put("experiments.x.ipc", 10), "experiments.x.ipc: is 10", "array"),
+    "too small": (put("experiments.x.ipc", [0]), "experiments.x.ipc.0: is 0", "at least 1"),
+    "too large": (put("teachers.t.flip", 1.5), "teachers.t.flip: is 1.5", "at most 1"),
+    "on the open end": (put("sources.digits.holdout", 1), "sources.digits.holdout", "less than 1"),
+    "not positive": (put("teachers.t.learning_rate", 0), "teachers.t.learning_rate", "more than 0"),
+    "three numbers": (put("methods.rded.crop", [0.1, 0.5, 1]), "methods.rded.crop", "at most 2"),
+    "one number": (put("methods.rded.crop", [0.1]), "methods.rded.crop", "at least 2"),
+    "no choice": (put("teachers.t.optimizer", "adam"), "teachers.t.optimizer", "sgd, adamw"),
+    "no architecture": (put("students.s.arch", "convnet9"), "students.s.arch", "convnet[1-6]"),
+    "no encoding": (put("labels.soft.encoding", "top0"), "labels.soft.encoding: is 'top0'", "topK"),
+    "twice": (put("experiments.x.seeds", [1, 1]), "experiments.x.seeds", "each value once"),
+    "name with a slash": (put("students.a/b", {"arch": "convnet1"}), "students: is 'a/b'", "match"),
+    "no device": (put("compute", {"device": "gpu"}), "compute.device: is 'gpu'", "auto"),
+    "no source": (put("datasets.three.source", "digit"), "datasets.three.source", "'digits'"),
+    "no class": (put("datasets.three.classes", ["0", "11"]), "datasets.three.classes: '11'", ""),
+    "no dataset": (put("experiments.x.dataset", "thre"), "experiments.x.dataset: 'thre'", "'three'"),
+    "no method": (put("experiments.x.methods", ["rdd"]), "experiments.x.methods: 'rdd'", "'rded'"),
+    "no student": (put("experiments.x.students", ["z"]), "experiments.x.students: 'z'", "are s"),
+    "no protocol": (
+        put("experiments.x.protocols", ["sofft"]),
+        "experiments.x.protocols: 'sofft'",
+        "did you mean 'soft'?",
+    ),
+    "no labels": (put("protocols.hard.labels", "hart"), "protocols.hard.labels: 'hart'", "'hard'"),
+    "no teacher of a method": (
+        put("methods.rded.teacher", "zz"),
+        "methods.rded.teacher: 'zz' is not among the teachers",
+        "there are t",
+    ),
+    "no teacher of labels": (
+        put("labels.soft.teachers", ["t", "zz"]),
+        "labels.soft.teachers: 'zz' is not among the teachers",
+        "there are t",
+    ),
+    "no dataset of a teacher": (
+        put("teachers.t.dataset", "four"),
+        "teachers.t.dataset: 'four' is not among the datasets",
+        "there are three",
+    ),
+    "teacher lacks a class": (
+        all_of(
+            put("datasets.two", {"source": "digits", "classes": ["0", "2"], "resolution": 8}),
+            put("teachers.t.dataset", "two"),
+        ),
+        "teachers.t.dataset: 'two' lacks class '1' of dataset 'three'",
+        "all of its classes",
+    ),
+    "teacher sees other pixels": (
+        all_of(
+            put("datasets.big", {"source": "digits", "resolution": 16}),
+            put("teachers.t.dataset", "big"),
+        ),
+        "teachers.t.dataset: 'big' has resolution 16",
+        "has 8",
+    ),
+    "teacher knows another source": (
+        all_of(
+            put("sources.pets", PARQUET),
+            put("datasets.pets", {"source": "pets", "resolution": 8}),
+            put("teachers.t.dataset", "pets"),
+        ),
+        "teachers.t.dataset: 'pets' has source 'pets'",
+        "has 'digits'",
+    ),
+    "IPC larger than a class": (
+        put("experiments.x.ipc", [1, 117]),
+        "experiments.x.ipc: is 117; method 'random' can do 116 at most",
+        "the smallest class has 116 images",
+    ),
+    "IPC larger than a class after the holdout": (
+        all_of(put("sources.digits.holdout", 0.5), put("experiments.x.ipc", [59])),
+        "experiments.x.ipc: is 59; method 'random' can do 58 at most",
+        "",
+    ),
+    "IPC larger than the patches": (
+        all_of(put("experiments.x.methods", ["rded"]), put("experiments.x.ipc", [21])),
+        "experiments.x.ipc: is 21; method 'rded' can do 20 at most",
+        "20 images a class give that many sets of 1 patches",
+    ),
+    "IPC larger than the sets of patches": (
+        all_of(
+            put("experiments.x.methods", [{"rded": {"patches_per_side": 2}}]),
+            put("experiments.x.ipc", [6]),
+        ),
+        "experiments.x.ipc: is 6; method 'rded' can do 5 at most",
+        "sets of 4 patches",
+    ),
+    "student too deep": (
+        put("students.s.arch", "convnet4"),
+        "students.s.arch: is 'convnet4'",
+        "at most convnet3 fits",
+    ),
+    "teacher too deep": (
+        put("teachers.t.arch", "convnet4"),
+        "teachers.t.arch: is 'convnet4'",
+        "at most convnet3 fits",
+    ),
+    "as many logits as classes": (
+        put("labels.soft.encoding", "top3"),
+        "labels.soft.encoding: is 'top3'",
+        "has 3 classes",
+    ),
+    "soft loss for hard labels": (
+        put("protocols.hard.loss", "kl"),
+        "protocols.hard.loss: is 'kl'",
+        "want ce",
+    ),
+    "hard loss for soft labels": (
+        put("protocols.soft.loss", "ce"),
+        "protocols.soft.loss: is 'ce'",
+        "want kl or mse_ce",
+    ),
+    "class that is a path": (
+        all_of(
+            put("sources.pets", {**PARQUET, "classes": ["cat", ".."]}),
+            put("datasets.pets", {"source": "pets", "resolution": 8}),
+        ),
+        "'..' cannot name a folder",
+        "",
+    ),
+    "class with a line break": (
+        all_of(
+            put("sources.pets", {**PARQUET, "classes": ["cat", "a\nb"]}),
+            put("datasets.pets", {"source": "pets", "resolution": 8}),
+        ),
+        "'a\\nb' cannot name a folder",
+        "",
+    ),
+    "class twice": (
+        put("sources.pets", {**PARQUET, "classes": ["cat", "cat"]}),
+        "sources.pets.classes",
+        "each value once",
+    ),
+    "source without sizes": (
+        put("sources.pets", {k: v for k, v in PARQUET.items() if k != "smallest_class"}),
+        "sources.pets: 'smallest_class' is missing",
+        "[images]",
+    ),
+    "method twice": (
+        put("experiments.x.methods", ["random", "rded", "random"]),
+        "experiments.x.methods: 'random' is there twice",
+        "",
+    ),
+    "method twice by an override": (
+        put("experiments.x.methods", ["rded", {"rded": {"crops_per_image": 1}}]),
+        "experiments.x.methods: 'rded' is there twice",
+        "give one another name",
+    ),
+    "override of no method": (
+        put("experiments.x.methods", [{"rdd": {"crop": [0.1, 1]}}]),
+        "experiments.x.methods: 'rdd' is not among the methods",
+        "did you mean 'rded'?",
+    ),
+    "override of an unknown key": (
+        put("experiments.x.methods", [{"rded": {"corp": [0.1, 1]}}]),
+        "methods.rded: unknown key 'corp'",
+        "did you mean 'crop'?",
+    ),
+    "override out of range": (
+        put("experiments.x.methods", [{"rded": {"crops_per_image": 0}}]),
+        "methods.rded.crops_per_image: is 0",
+        "at least 1",
+    ),
+    "override of the teacher": (
+        put("experiments.x.methods", [{"rded": {"teacher": "zz"}}]),
+        "experiments.x.methods.rded.teacher: 'zz' is not among the teachers",
+        "",
+    ),
+    "two overrides in one": (
+        put("experiments.x.methods", [{"rded": {}, "random": {}}]),
+        "experiments.x.methods.0",
+        "",
+    ),
+}
+
+
+# Accepted so far, or refused with a trace.
+OPEN = {
+    "more patches than pixels": (
+        all_of(
+            put("datasets.three.resolution", 4),
+            put("experiments.x.methods", [{"rded": {"patches_per_side": 8}}]),
+            put("experiments.x.ipc", [1]),
+            put("methods.rded.images_per_class", 100),
+        ),
+        "patches_per_side",
+        "",
+    ),
+    "patches to shuffle that do not divide the image": (
+        put("labels.soft.views", {"patches_per_side": 3}),
+        "labels.soft.views",
+        "3",
+    ),
+    "not a number": (
+        put("teachers.t.learning_rate", math.nan),
+        "teachers.t.learning_rate: is nan",
+        "",
+    ),
+    "infinite": (put("teachers.t.learning_rate", math.inf), "teachers.t.learning_rate", ""),
+    "crop back to front": (put("methods.rded.crop", [1.0, 0.5]), "methods.rded.crop", ""),
+    "name that is a number": (
+        lambda config: config["experiments"].update({1: config["experiments"]["x"]}),
+        "experiments",
+        "1",
+    ),
+}
+CASES = [
+    *(pytest.param(*WRONG[case], id=case) for case in WRONG),
+    *(pytest.param(*OPEN[case], id=case, marks=pytest.mark.xfail(strict=True)) for case in OPEN),
+]
+
+
+@pytest.mark.parametrize(("change", "key", "hint"), CASES)
+def test_a_wrong_config_gets_one_line(tiny, change, key, hint):
+    change(tiny)
+    with pytest.raises(StillhouseError) as caught:
+        complete(tiny, "tiny.yaml")
+    message = str(caught.value)
+    assert message.startswith("tiny.yaml: ")
+    assert key in message
+    assert hint in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("config", [None, [], "sources", {}, 3])
+def test_what_is_no_config_gets_one_line(config):
+    with pytest.raises(StillhouseError, match=r"^x\.yaml: the config: "):
+        complete(config, "x.yaml")
+
+
+def test_a_convnet_that_just_fits_is_allowed(tiny):
+    tiny["students"]["s"]["arch"] = "convnet3"
+    tiny["experiments"]["x"]["ipc"] = [20]
+    complete(tiny, "tiny.yaml")
+
+
+def properties(node, where=""):
+    """Yield (path, subschema) of every key that a user can write."""
+    if isinstance(node, dict):
+        for name, rule in (node.get("properties") or {}).items():
+            if "const" not in rule:
+                yield f"{where}.{name}", rule
+        for name, part in node.items():
+            if name != "if":
+                yield from properties(part, f"{where}.{name}" if name != "properties" else where)
+    elif isinstance(node, list):
+        for part in node:
+            yield from properties(part, where)
+
+
+def test_every_key_has_a_description():
+    found = dict(properties(schema()))
+    assert len(found) > 60
+    without = []
+    for path, rule in found.items():
+        reference = rule.get("$ref", "").rsplit("/", 1)[-1]
+        if not {**schema()["$defs"].get(reference, {}), **rule}.get("description"):
+            without.append(path)
+    assert without == []
+
+
+def test_every_switch_says_what_paper_and_code_do():
+    method = schema()["$defs"]["method_rded"]["properties"]
+    for name in ("scoring", "assignment", "rounding", "encoding"):
+        assert re.search(r"\[code: .*, paper: .*\]$", method[name]["description"])
+
+
+@pytest.mark.parametrize(
+    ("device", "wants"), [("cpu", False), ("cuda", True), ("cuda:1", True)]
+)
+def test_who_wants_a_gpu(device, wants):
+    assert configs.wants_gpu(device) is wants

@@ -1,0 +1,87 @@
+"""The config table in README.md is what docs/config_table.py makes of the schema."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from stillhouse import config
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+
+@pytest.fixture(scope="module")
+def made():
+    place = importlib.util.spec_from_file_location("config_table", ROOT / "docs/config_table.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
+
+
+def keys_of(node):
+    """Return the names of all properties in a piece of schema; conditions do not count."""
+    if isinstance(node, list):
+        return set().union(*map(keys_of, node))
+    if not isinstance(node, dict):
+        return set()
+    names = set(node.get("properties", {}))
+    return names.union(*(keys_of(value) for name, value in node.items() if name != "if"))
+
+
+def rows_of(text):
+    return [
+        re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| `")
+    ]
+
+
+def test_readme_has_the_table_of_the_schema(made):
+    text = README.read_text()
+    assert made.insert(text, made.table(config.schema())) == text, "run `make format`"
+
+
+def test_every_key_of_the_schema_appears(made):
+    text = made.table(config.schema())
+    there = {row[0].strip().strip("`").split(".")[-1] for row in rows_of(text)}
+    there |= set(re.findall(r"^### `(\w+)`$", text, re.M))
+    assert keys_of(yaml.safe_load(config.SCHEMA.read_text())) == there
+
+
+def test_every_row_is_complete(made):
+    for row in rows_of(made.table(config.schema())):
+        assert len(row) == 4, row
+        assert all(cell.strip() for cell in row), row
+
+
+def test_what_a_row_says(made):
+    text = made.table(config.schema())
+    rows = {tuple(cell.strip() for cell in row[:3]) for row in rows_of(text)}
+    assert ("`resolution`", "required", "integer, 4 to 1024, px") in rows
+    assert ("`crop`", "`[0.08, 1.0]`", "2 numbers, 0 < … ≤ 1") in rows
+    assert ("`scoring`", "code: pad, paper: pad", "`pad` or `resize`") in rows
+    assert ("`views.mix`", "`cutmix`", "`none`, `cutmix` or `mixup`") in rows
+    assert ("`weights.sha256`", "required in `weights`", "`[0-9a-f]{64}`") in rows
+    assert ("`device`", "`auto`", "`auto`, `cpu` or `cuda(:[0-9]+)?`") in rows
+
+
+def test_every_kind_has_its_keys(made):
+    text = made.table(config.schema())
+    methods = text.split("### `methods`")[1].split("### ")[0]
+    common, random, rded = re.split(r"^`kind: \w+`", methods, flags=re.M)
+    assert [row[0].strip() for row in rows_of(common)] == ["`kind`", "`fidelity`"]
+    assert rows_of(random) == []
+    assert "`teacher`" in rded
+
+
+def test_insert_keeps_what_lies_around(made):
+    text = f"above\n{made.BEGIN}\nold\n{made.END}\nbelow\n"
+    once = made.insert(text, "new\n")
+    assert once == f"above\n{made.BEGIN}\n\nnew\n\n{made.END}\nbelow\n"
+    assert made.insert(once, "new\n") == once
+
+
+@pytest.mark.parametrize("text", ["", "{begin}", "{end}", "{end} {begin}"])
+def test_insert_wants_both_markers(made, text):
+    with pytest.raises(ValueError, match="should have the line"):
+        made.insert(text.format(begin=made.BEGIN, end=made.END), "new")

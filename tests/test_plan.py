@@ -1,0 +1,343 @@
+"""What an edit touches, seen on addresses alone."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stillhouse import spec
+
+ROOT = Path(__file__).parents[1]
+
+# Recorded addresses of the default config. They change when a default setting or a version does;
+# any other change makes everybody compute everything again.
+GOLDEN = {}
+
+
+def addresses(wanted):
+    """Return {stage: {path below the stage's folder}} of a plan, families and members."""
+    found = {stage: set(by_place) for stage, by_place in wanted.single.items()}
+    for stage, by_place in wanted.families.items():
+        key = "class_id" if by_place and next(iter(by_place.values())).source else "student_seed"
+        found[stage] = {
+            family.artifact.at(**{key: member}).place
+            for family in by_place.values()
+            for member in family.members
+        }
+    return found
+
+
+def method_of(place):
+    """Return the method whose name the label of a place begins with."""
+    return "rded" if "rded" in place else "random"
+
+
+def of(found, stage, method):
+    return {place for place in found[stage] if method_of(place) == method}
+
+
+@pytest.fixture
+def before(tiny, planned):
+    return addresses(planned(tiny))
+
+
+def test_the_plan_has_all_that_the_cells_need(before):
+    counts = {stage: len(places) for stage, places in before.items()}
+    # Two methods at two IPCs; soft and hard; two seeds.
+    assert counts == {
+        "index": 1,
+        "images": 3,
+        "teacher": 1,
+        "patch_scores": 3,
+        "distilled": 4,
+        "labels": 4,
+        "students": 16,
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("crops_per_image", 3), ("images_per_class", 21), ("crop", [0.1, 1.0]), ("scoring", "resize")],
+)
+def test_an_edit_of_what_rded_scores_touches_rded_alone(tiny, planned, before, key, value):
+    tiny["methods"]["rded"][key] = value
+    after = addresses(planned(tiny))
+    for stage in ("index", "images", "teacher"):
+        assert after[stage] == before[stage]
+    assert after["patch_scores"].isdisjoint(before["patch_scores"])
+    for stage in ("distilled", "labels", "students"):
+        assert of(after, stage, "rded").isdisjoint(of(before, stage, "rded"))
+        assert of(after, stage, "random") == of(before, stage, "random")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("patches_per_image", 2),
+        ("assignment", "random"),
+        ("rounding", "nearest"),
+        ("encoding", "png"),
+    ],
+)
+def test_an_edit_of_what_rded_does_with_scores_keeps_the_scores(
+    tiny, planned, before, key, value
+):
+    tiny["methods"]["rded"][key] = value
+    after = addresses(planned(tiny))
+    assert after["patch_scores"] == before["patch_scores"]
+    assert of(after, "distilled", "rded").isdisjoint(of(before, "distilled", "rded"))
+    assert of(after, "distilled", "random") == of(before, "distilled", "random")
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("protocols.soft", {"learning_rate": 0.5}),
+        ("protocols.soft", {"temperature": 4}),
+        ("protocols.soft", {"epochs": 3}),
+        ("protocols.soft", {"loss": "mse_ce"}),
+    ],
+)
+def test_an_edit_of_a_protocol_touches_its_students_alone(tiny, planned, before, section, change):
+    kind, name = section.split(".")
+    tiny[kind][name] |= change
+    after = addresses(planned(tiny))
+    hard = {place for place in before["students"] if "hard" in place}
+    assert after["students"] & before["students"] == hard
+    assert {**after, "students": 0} == {**before, "students": 0}
+
+
+def test_an_edit_of_a_student_touches_all_students_alone(tiny, planned, before):
+    tiny["students"]["s"]["arch"] = "convnet2"
+    after = addresses(planned(tiny))
+    assert after["students"].isdisjoint(before["students"])
+    assert {**after, "students": 0} == {**before, "students": 0}
+
+
+@pytest.mark.parametrize("key", ["report"])
+def test_what_only_tables_show_changes_no_address(tiny, planned, before, key):
+    tiny["protocols"]["soft"][key] = "best"
+    assert addresses(planned(tiny)) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"epochs_stored": 3},
+        {"encoding": "top2"},
+        {"views": {"flip": 0.1}},
+        {"views": {"flip": 0.0, "mix": "none"}},
+        {"views": {"flip": 0.0, "mix_per": "row"}},
+    ],
+)
+def test_an_edit_of_labels_leaves_distilled_sets(tiny, planned, before, change):
+    tiny["labels"]["soft"] |= change
+    after = addresses(planned(tiny))
+    for stage in ("index", "images", "teacher", "patch_scores", "distilled"):
+        assert after[stage] == before[stage]
+    assert after["labels"].isdisjoint(before["labels"])
+    hard = {place for place in before["students"] if "hard" in place}
+    assert after["students"] & before["students"] == hard
+
+
+def test_another_teacher_touches_what_it_judges(tiny, planned, before):
+    tiny["teachers"]["t"]["seed"] = 1
+    after = addresses(planned(tiny))
+    assert after["images"] == before["images"]
+    assert after["teacher"].isdisjoint(before["teacher"])
+    assert after["patch_scores"].isdisjoint(before["patch_scores"])
+    assert of(after, "distilled", "random") == of(before, "distilled", "random")
+    assert after["labels"].isdisjoint(before["labels"])
+
+
+def test_a_bar_for_a_teacher_changes_no_address(tiny, planned, before):
+    tiny["teachers"]["t"]["min_accuracy"] = 50
+    assert addresses(planned(tiny)) == before
+
+
+def test_where_weights_lie_changes_no_address_and_which_they_are_does(tiny, planned):
+    def place(file, sha256):
+        tiny["teachers"]["t"]["weights"] = {"file": file, "sha256": sha256 * 64}
+        return addresses(planned(tiny))["teacher"]
+
+    assert place("a/x.pth", "0") == place("b/y.safetensors", "0")
+    assert place("a/x.pth", "0") != place("a/x.pth", "1")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "more"),
+    [
+        ("experiments.x", "ipc", [1, 2, 5]),
+        ("experiments.x", "seeds", [0, 1, 2]),
+        ("experiments.x", "distill_seeds", [0, 1]),
+    ],
+)
+def test_more_of_something_keeps_every_old_address(tiny, planned, before, section, key, more):
+    kind, name = section.split(".")
+    tiny[kind][name][key] = more
+    after = addresses(planned(tiny))
+    for stage, places in before.items():
+        assert places <= after[stage]
+    assert len(after["students"]) > len(before["students"])
+
+
+def test_fewer_classes_keep_what_is_made_per_class(tiny, planned, before):
+    tiny["teachers"]["t"]["dataset"] = "three"
+    whole = addresses(planned(tiny))
+    tiny["datasets"]["two"] = {**tiny["datasets"]["three"], "classes": ["2", "0"]}
+    tiny["experiments"]["x"]["dataset"] = "two"
+    after = addresses(planned(tiny))
+    # The teacher judges classes apart from those of the experiment.
+    assert after["teacher"] == whole["teacher"]
+    assert after["patch_scores"] < whole["patch_scores"]
+    assert {place.rsplit("/", 1)[1] for place in after["patch_scores"]} == {"0", "2"}
+    assert after["images"] == whole["images"]
+    assert after["distilled"].isdisjoint(whole["distilled"])
+
+
+def test_the_order_of_classes_changes_labels_and_not_images(tiny, planned, before):
+    tiny["datasets"]["three"]["classes"] = ["2", "1", "0"]
+    after = addresses(planned(tiny))
+    assert after["images"] == before["images"]
+    assert after["distilled"].isdisjoint(before["distilled"])
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_blocks_change_no_address(tiny, planned, before, size):
+    tiny["sources"]["digits"]["classes_per_block"] = size
+    wanted = planned(tiny)
+    assert addresses(wanted) == before
+    blocks = [classes for _, classes in wanted.blocks("images")]
+    assert [c for block in blocks for c in block] == ["0", "1", "2"]
+    assert {len(block) for block in blocks[:-1]} <= {size}
+
+
+def test_blocks_are_in_the_order_of_the_source(tiny, planned):
+    tiny["datasets"]["three"]["classes"] = ["9", "2", "5"]
+    tiny["sources"]["digits"]["classes_per_block"] = 2
+    blocks = [classes for _, classes in planned(tiny).blocks("patch_scores")]
+    assert blocks == [["2", "5"], ["9"]]
+
+
+def test_how_it_is_computed_changes_no_address(tiny, planned, before):
+    tiny["compute"] = {
+        "device": "cuda",
+        "threads": 3,
+        "batch_size": 7,
+        "checkpoint_seconds": 1,
+    }
+    assert addresses(planned(tiny)) == before
+
+
+def test_two_methods_share_the_scores_they_agree_on(tiny, planned, before):
+    tiny["methods"]["rded-png"] = {**tiny["methods"]["rded"], "encoding": "png"}
+    tiny["experiments"]["x"]["methods"].append("rded-png")
+    after = addresses(planned(tiny))
+    assert after["patch_scores"] == before["patch_scores"]
+    assert len(after["distilled"]) == 6
+
+
+def test_two_experiments_share_what_they_agree_on(tiny, planned, before):
+    tiny["experiments"]["again"] = {**tiny["experiments"]["x"], "seeds": [1, 5]}
+    after = addresses(planned(tiny))
+    assert {**after, "students": 0} == {**before, "students": 0}
+    assert len(after["students"]) == 24
+
+
+def test_paper_with_the_switches_of_the_code_is_the_code(tiny, planned, before):
+    tiny["methods"]["rded"] |= {
+        "fidelity": "paper",
+        "scoring": "pad",
+        "assignment": "rank_blocks",
+        "rounding": "truncate",
+        "encoding": "jpeg",
+    }
+    tiny["labels"]["soft"] |= {"fidelity": "paper"}
+    tiny["labels"]["soft"]["views"] |= {"crop": [1.0, 1.0], "shuffle_patches": True}
+    views = {"crop": [1.0, 1.0], "shuffle_patches": True}
+    tiny["labels"]["hard"] = {"kind": "hard", "fidelity": "paper", "views": views}
+    for protocol in tiny["protocols"].values():
+        protocol |= {"fidelity": "paper", "schedule": "half_cosine", "batchnorm_updates": 2}
+    assert addresses(planned(tiny)) == before
+
+
+@pytest.mark.parametrize("section", ["methods.rded", "labels.soft", "protocols.soft"])
+def test_paper_is_not_the_code(tiny, planned, before, section):
+    kind, name = section.split(".")
+    tiny[kind][name]["fidelity"] = "paper"
+    assert addresses(planned(tiny)) != before
+
+
+def test_the_fidelity_of_random_is_nothing(tiny, planned, before):
+    tiny["methods"]["random"]["fidelity"] = "paper"
+    assert addresses(planned(tiny)) == before
+
+
+def test_distill_seeds_are_families_of_their_own(tiny, planned):
+    tiny["experiments"]["x"]["distill_seeds"] = [0, 7]
+    wanted = planned(tiny)
+    scores = [family.artifact for family in wanted.families["patch_scores"].values()]
+    assert {artifact.keys["seed"] for artifact in scores} == {0, 7}
+    # One recipe, two seeds: the digest is the same, the folder is not.
+    assert len({artifact.name for artifact in scores}) == 1
+    students = wanted.families["students"].values()
+    assert len({family.artifact.digest for family in students}) == len(students) == 16
+
+
+def test_hard_students_want_no_teacher(tiny, planned):
+    for family in planned(tiny).families["students"].values():
+        upstream = family.artifact.upstream
+        kind = family.artifact.settings["labels"]["kind"]
+        assert set(upstream) == ({"distilled"} if kind == "hard" else {"distilled", "labels"})
+
+
+def test_random_images_with_hard_labels_need_no_teacher_at_all(tiny, planned):
+    tiny["experiments"]["x"] |= {"methods": ["random"], "protocols": ["hard"]}
+    assert {"teacher", "patch_scores", "labels"}.isdisjoint(addresses(planned(tiny)))
+
+
+def test_online_students_take_the_teacher_itself(tiny, planned):
+    tiny["labels"]["soft"] = {"kind": "online", "teachers": ["t"]}
+    wanted = planned(tiny)
+    assert "labels" not in wanted.single
+    upstream = [set(f.artifact.upstream) for f in wanted.families["students"].values()]
+    assert {"distilled", "teacher0"} in upstream
+
+
+def test_cells_say_what_they_are(tiny, planned):
+    cells = planned(tiny).experiments["x"]
+    assert len(cells) == 16
+    first = {k: cells[0][k] for k in ("method", "ipc", "protocol", "seed", "teacher", "labels")}
+    assert first == {
+        "method": "random",
+        "ipc": 1,
+        "protocol": "soft",
+        "seed": 0,
+        "teacher": "t",
+        "labels": "soft",
+    }
+    assert [cell["seed"] for cell in cells[:4]] == [0, 1, 0, 1]
+    assert {cell["artifact"].keys["student_seed"] for cell in cells} == {0, 1}
+
+
+def test_the_source_revision_is_in_every_address(tiny, planned, before):
+    tiny["sources"]["digits"]["revision"] = 2
+    after = addresses(planned(tiny))
+    assert all(after[stage].isdisjoint(before[stage]) for stage in before)
+
+
+def default_names(planned):
+    wanted = planned(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    names = {
+        stage: sorted({artifact.name for artifact in by_place.values()})
+        for stage, by_place in wanted.single.items()
+    }
+    for stage, by_place in wanted.families.items():
+        names[stage] = sorted({family.artifact.name for family in by_place.values()})
+    return names
+
+
+def test_default_addresses_are_those_of_every_run_before(planned):
+    assert all(version == 1 for version in spec.VERSIONS.values())
+    assert default_names(planned) == GOLDEN
