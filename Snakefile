@@ -7,7 +7,7 @@ min_version("9.25")
 # A config given with --configfile is the whole config: the default is not merged into it.
 if not workflow.overwrite_configfiles:
 
-    configfile: "config.yaml"
+    configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "workflow/rules/common.smk"

@@ -114,9 +114,8 @@ def test_an_edit_of_a_student_touches_all_students_alone(tiny, planned, before):
     assert {**after, "students": 0} == {**before, "students": 0}
 
 
-@pytest.mark.parametrize("key", ["report"])
-def test_what_only_tables_show_changes_no_address(tiny, planned, before, key):
-    tiny["protocols"]["soft"][key] = "best"
+def test_what_only_tables_show_changes_no_address(tiny, planned, before):
+    tiny["protocols"]["soft"]["report"] = "best"
     assert addresses(planned(tiny)) == before
 
 

@@ -115,14 +115,18 @@ def label_files(artifact):
     return kept([part.file("labels.parquet") for part in parts])
 
 
-def cell_files(experiment):
+def cells_of(experiment):
     """Return the cells of an experiment in the order of its table."""
-    return kept([cell["artifact"].file("cell.json") for cell in plan.experiments[experiment]])
+    if experiment not in plan.experiments:
+        raise WorkflowError(f"experiment {experiment}: not in this config; see snakemake -n")
+    return plan.experiments[experiment]
+
+
+def cell_files(experiment):
+    """Return the files of an experiment's cells in the order of its table."""
+    return kept([cell["artifact"].file("cell.json") for cell in cells_of(experiment)])
 
 
 def identities(experiment):
     """Return what identifies each cell, and the address of its artifact."""
-    return [
-        {**cell, "artifact": str(cell["artifact"].directory)}
-        for cell in plan.experiments[experiment]
-    ]
+    return [{**cell, "artifact": str(cell["artifact"].directory)} for cell in cells_of(experiment)]

@@ -165,7 +165,7 @@ def test_box(height, width, resolution):
     """Return the centred square that a network of `resolution` px is tested on, (4,) int64.
 
     RDED's code resizes the short side to resolution // 7 × 8 px and cuts resolution px from the
-    middle: 224 of 256 and 56 of 64 px, all of 32 px.
+    middle: 224 of 256 and 57 of 64 px, all of 32 px.
     """
     return centre_box(height, width, min(resolution / (resolution // 7 * 8 or resolution), 1.0))
 

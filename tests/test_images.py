@@ -1,0 +1,328 @@
+import hashlib
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from stillhouse import artifacts, jobs, sources
+from stillhouse import images as images_module
+from stillhouse.errors import StillhouseError
+from stillhouse.images import decode, encode, images, index, load_split, read_class
+from stillhouse.images import test_box as box_for_testing
+from stillhouse.spec import Artifact
+
+functional = pytest.importorskip("torchvision.transforms.v2.functional")
+
+CLASSES = ["cat", "dog", "hen"]
+
+
+def picture(value, size=(3, 2), mode="RGB"):
+    buffer = io.BytesIO()
+    rng = np.random.default_rng(value)
+    shape = (size[1], size[0]) if mode in ("L", "P") else (size[1], size[0], len(mode))
+    Pillow.fromarray(rng.integers(0, 256, shape, np.uint8), mode).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Pets:
+    """A source of Parquet files in a folder, its artifacts, and the jobs that make them."""
+
+    def __init__(self, folder, **settings):
+        self.folder = folder
+        self.files = {"train": [folder / "train.parquet"], "test": [folder / "test.parquet"]}
+        self.write("train", [(i, i % 3) for i in range(30)])
+        self.write("test", [(100 + i, i % 3) for i in range(6)])
+        self.settings = {
+            "name": "pets",
+            "kind": "parquet",
+            "classes": CLASSES,
+            "image_column": "image",
+            "label_column": "label",
+            "revision": 4,
+            "holdout": 0.0,
+            **settings,
+        }
+        self.index = Artifact("index", "pets", self.settings)
+        self.images = Artifact("images", "pets", {}, {"index": self.index})
+
+    def write(self, split, rows):
+        data = pa.array([picture(value) for value, _ in rows], pa.binary())
+        table = pa.table({"image": data, "label": [label for _, label in rows]})
+        pq.write_table(table, self.files[split][0])
+
+    def make_index(self, **resources):
+        wanted = [(self.index.spec(), None, ["index.parquet"])]
+        jobs.produce(index, self.files, wanted, resources)
+        return artifacts.read_table(self.index.file("index.parquet")).to_pylist()
+
+    def make_images(self, *classes):
+        members = [(self.images.at(class_id=c).spec(), c, ["images.parquet"]) for c in classes]
+        inputs = {**self.files, "index": [self.index.directory / "index.parquet"]}
+        jobs.produce(images, inputs, members, {})
+        return [self.images.at(class_id=c).directory / "images.parquet" for c in classes]
+
+
+@pytest.fixture
+def pets(empty):
+    return Pets(empty)
+
+
+def test_the_index_lists_every_image_with_its_checksum(pets):
+    rows = pets.make_index()
+    assert len(rows) == 36
+    assert rows[4] == {
+        "class_id": "dog",
+        "image_id": "train-0000004",
+        "split": "train",
+        "bytes": len(picture(4)),
+        "sha256": hashlib.sha256(picture(4)).hexdigest(),
+    }
+    assert [row["split"] for row in rows] == ["train"] * 30 + ["test"] * 6
+
+
+def test_images_are_kept_as_they_are_per_class(pets):
+    pets.make_index()
+    paths = pets.make_images("hen", "cat")
+    rows = artifacts.read_table(paths[1]).to_pylist()
+    assert {row["class_id"] for row in rows} == {"cat"}
+    assert [row["image"]["bytes"] for row in rows] == [
+        picture(value) for value in [*range(0, 30, 3), 100, 103]
+    ]
+    assert read_class(paths[0], "test") == [
+        ("test-0000002", picture(102)),
+        ("test-0000005", picture(105)),
+    ]
+    assert len(read_class(paths[0], "train")) == 10
+
+
+def test_a_block_reads_the_source_once(pets, monkeypatch):
+    pets.make_index()
+    passes = []
+    whole = sources.ParquetFiles.images
+    monkeypatch.setattr(
+        sources.ParquetFiles, "images", lambda self, wanted: (passes.append(wanted), whole(self, wanted))[1]
+    )
+    pets.make_images(*CLASSES)
+    assert passes == [set(CLASSES)]
+
+
+def test_classes_do_not_depend_on_their_block(pets):
+    pets.make_index()
+    together = [path.read_bytes() for path in pets.make_images(*CLASSES)]
+    alone = []
+    for class_id in CLASSES:
+        pets.images.at(class_id=class_id).directory.joinpath("images.parquet").unlink()
+        alone += [path.read_bytes() for path in pets.make_images(class_id)]
+    assert alone == together
+
+
+def changed(value):
+    return [(value if i == 4 else i, i % 3) for i in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (changed(999), "image 'train-0000004' of class 'dog' has changed"),
+        (changed(4)[:28], "image 'train-0000028' of class 'dog' is gone"),
+        ([(i, 2 if i == 4 else i % 3) for i in range(30)], "'train-0000004' of class 'dog' is gone"),
+    ],
+    ids=["changed", "gone", "relabelled"],
+)
+def test_a_source_that_has_changed_is_an_error(pets, rows, message):
+    pets.make_index()
+    pets.write("train", rows)
+    with pytest.raises(StillhouseError, match=message) as caught:
+        pets.make_images("dog")
+    assert "raise sources.pets.revision above 4" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not pets.images.at(class_id="dog").directory.joinpath("images.parquet").exists()
+
+
+def test_an_image_id_that_is_there_twice_is_an_error(pets, monkeypatch):
+    class Twins(sources.ParquetFiles):
+        def images(self, wanted):
+            for image in super().images(wanted):
+                yield image
+                if image.image_id == "test-0000003":
+                    yield image
+
+    monkeypatch.setattr(sources, "ParquetFiles", Twins)
+    with pytest.raises(StillhouseError, match=r"sources\.pets: image id 'test-0000003' is there"):
+        pets.make_index()
+
+
+def test_a_class_without_images_is_an_error(empty):
+    pets = Pets(empty, classes=[*CLASSES, "pig"])
+    with pytest.raises(StillhouseError, match=r"sources\.pets: class 'pig' has no training image"):
+        pets.make_index()
+
+
+def test_the_size_of_the_smallest_class_is_checked(pets):
+    pets.write("train", [(i, i % 3) for i in range(29)])
+    with pytest.raises(StillhouseError, match=r"smallest_class: is 10, but class 'hen' has 9 "):
+        pets.make_index(smallest_class=10)
+    assert len(pets.make_index(smallest_class=9)) == 35
+
+
+def test_a_holdout_takes_the_place_of_the_test_split(empty):
+    plain = Pets(empty).make_index()
+    held = Pets(empty, holdout=0.3).make_index()
+    for class_id in CLASSES:
+        of = [(a, b) for a, b in zip(plain, held, strict=True) if a["class_id"] == class_id]
+        assert [b["split"] for a, b in of if a["split"] == "test"] == ["unused"] * 2
+        trained = [b["split"] for a, b in of if a["split"] == "train"]
+        assert sorted(trained) == ["test"] * 3 + ["train"] * 7
+    more = Pets(empty, holdout=0.6).make_index()
+    taken = [{row["image_id"] for row in rows if row["split"] == "test"} for rows in (held, more)]
+    assert taken[0] < taken[1]
+
+
+def test_unused_images_are_not_kept(empty):
+    pets = Pets(empty, holdout=0.3)
+    pets.make_index()
+    (path,) = pets.make_images("dog")
+    rows = artifacts.read_table(path).to_pylist()
+    assert sorted(row["split"] for row in rows) == ["test"] * 3 + ["train"] * 7
+    assert all(row["image_id"].startswith("train-") for row in rows)
+
+
+def test_an_index_cut_short_is_named(pets):
+    pets.make_index()
+    path = pets.index.directory / "index.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(artifacts.Damaged, match=r"index\.parquet"):
+        pets.make_images("cat")
+
+
+def test_decode_gives_rgb_whatever_the_file():
+    for mode in ("RGB", "L", "RGBA"):
+        data = picture(1, (5, 4), mode)
+        pixels = decode(data)
+        assert pixels.shape == (3, 4, 5)
+        assert pixels.dtype == np.uint8
+        with Pillow.open(io.BytesIO(data)) as image:
+            wanted = np.asarray(image)
+        wanted = np.stack([wanted] * 3, 2) if mode == "L" else wanted[:, :, :3]
+        np.testing.assert_array_equal(pixels, wanted.transpose(2, 0, 1))
+
+
+def test_decode_resolves_a_palette():
+    image = Pillow.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 0])
+    image.putdata([1, 0])
+    buffer = io.BytesIO()
+    image.save(buffer, "GIF")
+    assert decode(buffer.getvalue())[:, 0].T.tolist() == [[200, 100, 0], [10, 20, 30]]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", picture(1)[:40], picture(1, (40, 40))[:-300], b"\x89PNG\r\n\x1a\n"]
+)
+def test_what_is_no_image_is_named(data):
+    with pytest.raises(StillhouseError, match=r"^cat-7: is not a readable image") as caught:
+        decode(data, "cat-7")
+    assert "\n" not in str(caught.value)
+
+
+def test_png_keeps_every_pixel_and_jpeg_nearly():
+    pixels = decode(picture(3, (9, 9)))
+    np.testing.assert_array_equal(decode(encode(pixels, "png")), pixels)
+    smooth = np.broadcast_to(np.arange(16, dtype=np.uint8) * 16, (3, 16, 16))
+    found = decode(encode(smooth, "jpeg")).astype(int)
+    assert 0 < np.abs(found - smooth).max() < 12
+    with Pillow.open(io.BytesIO(encode(smooth, "jpeg"))) as image:
+        # Quality 75: the standard luminance table halved.
+        assert image.format == "JPEG"
+        assert image.quantization[0][0] == 8
+
+
+@pytest.mark.parametrize(
+    ("resolution", "size", "box"),
+    [
+        (224, (256, 256), (16, 16, 224, 224)),
+        (224, (512, 512), (32, 32, 448, 448)),
+        (64, (64, 64), (3, 3, 57, 57)),
+        (32, (32, 32), (0, 0, 32, 32)),
+        (8, (8, 8), (0, 0, 8, 8)),
+        (16, (8, 8), (0, 0, 8, 8)),
+        (4, (4, 4), (0, 0, 4, 4)),
+        (224, (256, 300), (16, 38, 224, 224)),
+    ],
+)
+def test_the_box_that_students_are_tested_on(resolution, size, box):
+    assert tuple(box_for_testing(*size, resolution).tolist()) == box
+
+
+class TestLoadSplit:
+    @pytest.fixture
+    def store(self, empty):
+        """Return a function that keeps images of classes as `images` does."""
+
+        def store(of_class):
+            paths = []
+            for class_id, rows in of_class.items():
+                one = Artifact("images", "pets", {}).at(class_id=class_id)
+                table = pa.table(
+                    {
+                        "image": [{"bytes": data, "path": name} for name, _, data in rows],
+                        "class_id": [class_id] * len(rows),
+                        "image_id": [name for name, _, _ in rows],
+                        "split": [split for _, split, _ in rows],
+                    },
+                    schema=images_module.IMAGES_SCHEMA,
+                )
+                artifacts.write(one.directory, one.spec(), {"images.parquet": table})
+                paths.append(one.directory / "images.parquet")
+            return paths
+
+        return store
+
+    def test_labels_follow_the_given_order_and_rows_their_ids(self, store):
+        cat = [("b", "test", picture(1)), ("a", "test", picture(2)), ("c", "train", picture(3))]
+        dog = [("a", "test", picture(4))]
+        paths = store({"dog": dog, "cat": cat})
+        pixels, labels = load_split(paths, ["cat", "dog"], 2, "test")
+        assert labels.tolist() == [0, 0, 1]
+        assert labels.dtype == torch.int64
+        # The middle of 3 × 2 pixels.
+        expected = [decode(picture(value))[:, :, :2] for value in (2, 1, 4)]
+        np.testing.assert_array_equal(pixels.numpy(), expected)
+        reordered, labels = load_split(paths[:1] + paths[1:], ["dog", "cat"], 2, "test")
+        assert labels.tolist() == [0, 1, 1]
+        assert torch.equal(reordered[0], pixels[2])
+
+    @pytest.mark.parametrize("split", ["test", "train"])
+    def test_pixels_are_those_of_torchvision(self, store, split):
+        sizes = [(64, 64), (90, 70), (30, 41), (64, 64), (40, 40)]
+        data = [picture(i, size) for i, size in enumerate(sizes)]
+        paths = store({"cat": [(str(i), split, one) for i, one in enumerate(data)]})
+        pixels, _ = load_split(paths, ["cat"], 64, split)
+        assert pixels.shape == (5, 3, 64, 64)
+        assert pixels.dtype == torch.uint8
+        for found, one in zip(pixels, data, strict=True):
+            image = torch.from_numpy(decode(one).copy())
+            short = min(image.shape[1:])
+            side = round(short * 64 / 72) if split == "test" else short
+            top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
+            wanted = functional.resized_crop(
+                image.float(), top, left, side, side, [64, 64], antialias=True
+            )
+            assert (found - wanted).abs().max() < 0.51
+
+    def test_a_damaged_image_is_named(self, store):
+        paths = store({"cat": [("cat-1", "test", b"no image")]})
+        with pytest.raises(StillhouseError, match="cat-1: is not a readable image"):
+            load_split(paths, ["cat"], 8, "test")
+
+
+def test_many_images_are_cut_in_parts(monkeypatch):
+    rows = SimpleNamespace(shape=(3, 6, 6))
+    pixels = [np.full(rows.shape, value % 256, np.uint8) for value in range(300)]
+    found = images_module._squares(pixels, 4, "train")
+    assert found[:, 0, 0, 0].tolist() == [value % 256 for value in range(300)]

@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+import torch
+
+from stillhouse import artifacts, jobs, nets, teachers, training
+from stillhouse.errors import StillhouseError
+from stillhouse.images import load_split
+
+CPU = torch.device("cpu")
+
+
+def teacher_of(plan):
+    (artifact,) = plan.single["teacher"].values()
+    return artifact
+
+
+def make(artifact, resources=None, weights=None):
+    images = artifact.upstream["images"]
+    classes = artifact.settings["classes"]
+    inputs = {"images": [images.at(class_id=c).directory / "images.parquet" for c in classes]}
+    if weights:
+        inputs["weights"] = [weights]
+    wanted = [(artifact.spec(), None, ["model.safetensors", "metrics.json"])]
+    jobs.produce(teachers.teacher, inputs, wanted, {"device": "cpu", **(resources or {})})
+    return artifact.directory / "model.safetensors"
+
+
+def metrics(path):
+    return artifacts.read_json(path.with_name("metrics.json"))
+
+
+@pytest.fixture
+def learnt(made, tiny, planned):
+    """Return the artifact of a teacher that has learnt its classes, and make it."""
+    tiny["teachers"]["t"] |= {"epochs": 12, "learning_rate": 0.05, "flip": 0, "crop": [0.8, 1]}
+    artifact = teacher_of(planned(tiny))
+    make(artifact)
+    return artifact
+
+
+def test_a_teacher_learns_and_is_tested_on_the_test_split(learnt):
+    path = learnt.directory / "model.safetensors"
+    said = metrics(path)
+    assert said["accuracy"] > 80
+    assert said["accuracy_top5"] is None
+    assert said["n_test"] == 59 + 61 + 59
+    assert said["n_parameters"] == 315
+    assert [row["epoch"] for row in said["curve"]] == list(range(1, 13))
+
+    net, classes, resolution = teachers.load_teacher(path, CPU)
+    assert (classes, resolution) == (["0", "1", "2"], 8)
+    assert not net.training
+    assert not any(p.requires_grad for p in net.parameters())
+    images = learnt.upstream["images"]
+    paths = [images.at(class_id=c).directory / "images.parquet" for c in classes]
+    pixels, labels = load_split(paths, classes, 8, "test")
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    inputs = (pixels.numpy() / 255 - mean[:, None, None]) / std[:, None, None]
+    right = net(torch.from_numpy(inputs).float()).argmax(1) == labels
+    assert said["accuracy"] == pytest.approx(100 * right.float().mean().item())
+
+
+def test_the_order_of_classes_is_the_order_of_outputs(made, tiny, planned, learnt):
+    tiny["datasets"]["three"]["classes"] = ["2", "0", "1"]
+    tiny["teachers"]["t"] |= {"epochs": 12, "learning_rate": 0.05, "flip": 0, "crop": [0.8, 1]}
+    artifact = teacher_of(planned(tiny))
+    path = make(artifact)
+    net, classes, _ = teachers.load_teacher(path, CPU)
+    assert classes == ["2", "0", "1"]
+    images = artifact.upstream["images"].at(class_id="2").directory / "images.parquet"
+    pixels, _ = load_split([images], ["2"], 8, "test")
+    outputs = training.logits(net, pixels, 64, teachers.normalise)
+    assert (outputs.argmax(1) == 0).float().mean() > 0.8
+
+
+def test_a_teacher_resumed_is_a_teacher_undisturbed(made, tiny, planned, monkeypatch):
+    tiny["teachers"]["t"]["epochs"] = 4
+    artifact = teacher_of(planned(tiny))
+    path = make(artifact)
+    whole, curve = path.read_bytes(), metrics(path)["curve"]
+    path.unlink()
+    calls, cut = [], teachers.cut
+
+    def interrupted(*arguments):
+        calls.append(1)
+        # Six steps an epoch: in the middle of the third.
+        if len(calls) == 15:
+            raise KeyboardInterrupt
+        return cut(*arguments)
+
+    monkeypatch.setattr(teachers, "cut", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(artifact, {"checkpoint_seconds": 0.0})
+    assert not path.exists()
+    make(artifact)
+    assert len(calls) == 15 + 2 * 6
+    assert path.read_bytes() == whole
+    assert metrics(path)["curve"] == curve
+
+
+def test_inputs_are_crops_flips_and_an_order_of_the_epoch(made, monkeypatch):
+    settings = {**teacher_of(made).settings, "flip": 1.0, "crop": [1.0, 1.0], "batch_size": 7}
+    images = torch.arange(10, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 4, 4)
+    images[..., -1] += 100
+    seen = []
+
+    def fit(net, settings, batches, *rest, **options):
+        for epoch in (0, 0, 1):
+            n_steps, steps = batches(epoch)
+            seen.append([inputs for inputs, _ in steps])
+            assert len(seen[-1]) == n_steps == 2
+        return []
+
+    monkeypatch.setattr(training, "fit", fit)
+    teachers.train(None, images, torch.zeros(10, dtype=torch.int64), settings, None)
+    again, first, second = (torch.cat(inputs) for inputs in seen)
+    assert torch.equal(again, first)
+    pixels = first[:, 0] * 0.229 * 255 + 0.485 * 255
+    # Every image once, in an order of the epoch, mirrored: the bright column is on the left.
+    assert sorted(pixels[:, 0, -1].round().tolist()) == list(range(10))
+    assert torch.allclose(pixels[:, 0, 0] - pixels[:, 0, -1], torch.tensor(100.0), atol=0.1)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("bar", "accuracy", "passes"),
+    [("", 50.1, True), ("", 49.9, False), ("95", 94.9, False), ("95", 95.0, True), ("0", 0, True)],
+)
+def test_a_teacher_under_the_bar_stops_the_run(made, bar, accuracy, passes):
+    artifact = teacher_of(made)
+    if passes:
+        teachers._check_accuracy(accuracy, artifact.spec(), bar)
+        return
+    with pytest.raises(StillhouseError, match=f"teacher {artifact.name}: test accuracy") as caught:
+        teachers._check_accuracy(accuracy, artifact.spec(), bar)
+    assert f"under min_accuracy {bar or 50}% (chance is 33.3%)" in str(caught.value)
+    assert "class order" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_kept_of_a_teacher_under_the_bar(made, tiny, planned):
+    tiny["teachers"]["t"]["seed"] = 5
+    artifact = teacher_of(planned(tiny))
+    with pytest.raises(StillhouseError, match=r"is under min_accuracy 99\.9%"):
+        make(artifact, {"min_accuracy": "99.9"})
+    assert not (artifact.directory / "model.safetensors").exists()
+
+
+class TestLoadedWeights:
+    @pytest.fixture
+    def weights(self, made, learnt, tmp_path):
+        """Return a function to a teacher artifact that loads the weights in a file."""
+        state = artifacts.read_tensors(learnt.directory / "model.safetensors")
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, "x.pth")
+        return tmp_path / "x.pth"
+
+    def loaded(self, planned, tiny, path, sha256):
+        tiny["teachers"]["t"]["weights"] = {"file": str(path), "sha256": sha256}
+        return teacher_of(planned(tiny))
+
+    def test_weights_are_loaded_and_tested(self, weights, learnt, tiny, planned):
+        artifact = self.loaded(planned, tiny, weights, artifacts.checksum(weights))
+        path = make(artifact, weights=weights)
+        found = artifacts.read_tensors(path)
+        wanted = artifacts.read_tensors(learnt.directory / "model.safetensors")
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+        said = metrics(learnt.directory / "model.safetensors")
+        assert metrics(path)["accuracy"] == said["accuracy"]
+        assert metrics(path)["curve"] == []
+
+    def test_another_checksum_stops_the_run(self, weights, tiny, planned):
+        artifact = self.loaded(planned, tiny, weights, "0" * 64)
+        with pytest.raises(StillhouseError, match=r"x\.pth: has SHA-256 [0-9a-f]{64}") as caught:
+            make(artifact, weights=weights)
+        assert "\n" not in str(caught.value)
+
+    def test_weights_in_another_class_order_stop_the_run(self, weights, tiny, planned):
+        tiny["datasets"]["three"]["classes"] = ["1", "2", "0"]
+        artifact = self.loaded(planned, tiny, weights, artifacts.checksum(weights))
+        with pytest.raises(StillhouseError, match="near chance, the class order is the usual"):
+            make(artifact, weights=weights)
+
+    def test_weights_of_another_network_stop_the_run(self, weights, tiny, planned):
+        tiny["teachers"]["t"]["width"] = 5
+        artifact = self.loaded(planned, tiny, weights, artifacts.checksum(weights))
+        with pytest.raises(StillhouseError, match="do architecture, width, resolution and classes"):
+            make(artifact, weights=weights)
+
+
+def test_seeds_make_other_teachers(made, tiny, planned):
+    before = teacher_of(made).directory / "model.safetensors"
+    tiny["teachers"]["t"]["seed"] = 1
+    other = artifacts.read_tensors(make(teacher_of(planned(tiny))))
+    assert not torch.equal(artifacts.read_tensors(before)["0.weight"], other["0.weight"])
+    fresh = nets.build(teacher_of(made).settings, 3, 8, 1, "teacher")
+    assert not torch.equal(fresh[0].weight, other["0.weight"])
