@@ -138,7 +138,7 @@ def cut_many(pixels, boxes, side, device):
         return cut(stack, torch.from_numpy(np.concatenate(boxes)).to(device), side)
     parts = []
     for image, some in zip(pixels, boxes, strict=True):
-        one = torch.from_numpy(image).to(device).expand(len(some), *image.shape)
+        one = torch.tensor(image, device=device).expand(len(some), *image.shape)
         parts.append(cut(one, torch.from_numpy(some).to(device), side))
     return torch.cat(parts)
 
