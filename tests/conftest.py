@@ -69,73 +69,85 @@ def planned():
     return lambda config: plan.build(configs.complete(config, "tiny.yaml"))
 
 
+# Stage → the function that computes it, and its files, as the rules name them.
+STAGES = {
+    "index": (images.index, ["index.parquet"]),
+    "images": (images.images, ["images.parquet"]),
+    "teacher": (teachers.teacher, ["model.safetensors", "metrics.json"]),
+    "patch_scores": (rded.patch_scores, ["scores.parquet"]),
+    "distilled": (distilled.distilled, ["images.parquet"]),
+    "labels": (labels.labels, ["labels.parquet"]),
+    "students": (students.students, ["cell.json"]),
+}
+# (stage, stage of its upstream) → the name of the input, where it is not the upstream's.
+INPUTS = {
+    ("labels", "distilled"): "images",
+    ("labels", "teacher"): "teachers",
+    ("students", "distilled"): "set",
+    ("students", "teacher"): "teachers",
+}
+
+
+def _inputs(artifact, classes, files):
+    """Return the files that an artifact is made from, by the names of the rules' inputs."""
+    found = dict(files or {})
+    for name, part in artifact.upstream.items():
+        file = STAGES[part.stage][1][0]
+        if part.stage in plan.PER_CLASS:
+            found[name] = [part.at(class_id=c).directory / file for c in classes]
+        else:
+            name = INPUTS.get((artifact.stage, part.stage), name)
+            found.setdefault(name, []).append(part.directory / file)
+    if artifact.stage == "students":
+        part = artifact.upstream["distilled"]
+        found["images"] = _inputs(part, part.settings["classes"], None)["images"]
+    return found
+
+
+def _make(artifact, members=(), files=None, **resources):
+    """Make an artifact as its rule would, and return its folder.
+
+    Parameters
+    ----------
+    artifact : stillhouse.spec.Artifact
+    members : list, optional
+        Classes or student seeds of a family; then a list of folders is returned.
+    files : dict, optional
+        Files of a Parquet source by split, or the weights that a teacher loads.
+    resources
+        For `stillhouse.jobs.produce`.
+    """
+    stage, names = STAGES[artifact.stage]
+    key = "class_id" if artifact.stage in plan.PER_CLASS else "student_seed"
+    wanted = {m: artifact.at(**{key: m}) for m in members} or {None: artifact}
+    inputs = _inputs(artifact, artifact.settings.get("classes", members), files)
+    job = [(one.spec(), member, names) for member, one in wanted.items()]
+    jobs.produce(stage, inputs, job, {"device": "cpu", "min_accuracy": "0", **resources})
+    return [one.directory for one in wanted.values()] if members else artifact.directory
+
+
+def _make_all(wanted):
+    """Make all artifacts of a plan as the rules would, in their order."""
+    for stage in STAGES:
+        for artifact in wanted.single.get(stage, {}).values():
+            _make(artifact)
+        if stage in plan.PER_CLASS:
+            for family, classes in wanted.blocks(stage):
+                _make(family.artifact, classes)
+    for family in wanted.families["students"].values():
+        _make(family.artifact, family.members)
+
+
+@pytest.fixture(scope="session")
+def make():
+    """Return a function that makes one artifact, its upstream being there."""
+    return _make
+
+
 @pytest.fixture(scope="session")
 def make_all():
     """Return a function that makes all artifacts of a plan in the working directory."""
     return _make_all
-
-
-def _make_all(wanted, resources=None, files=None):
-    """Make what the rules would make, in the rules' order.
-
-    Parameters
-    ----------
-    wanted : stillhouse.plan.Plan
-    resources : dict, optional
-        For `stillhouse.jobs.produce`.
-    files : dict, optional
-        Files of Parquet sources, by split.
-    """
-
-    def one(stage, inputs, artifact, *names):
-        job = [(artifact.spec(), None, list(names))]
-        jobs.produce(stage, inputs(artifact), job, {"device": "cpu", **(resources or {})})
-
-    def many(stage, inputs, family, members, key, name):
-        job = [(family.at(**{key: m}).spec(), m, [name]) for m in members]
-        jobs.produce(stage, inputs, job, {"device": "cpu", **(resources or {})})
-
-    def of(artifact, stage, name):
-        parts = artifact.upstream.values()
-        return [part.directory / name for part in parts if part.stage == stage]
-
-    def of_classes(artifact, classes=None):
-        classes = classes or artifact.settings["classes"]
-        parts = {k: v for k, v in artifact.upstream.items() if v.stage in plan.PER_CLASS}
-        return {
-            name: [part.at(class_id=c).directory / plan.PER_CLASS[part.stage] for c in classes]
-            for name, part in parts.items()
-        }
-
-    def for_labels(artifact):
-        return {
-            "images": of(artifact, "distilled", "images.parquet"),
-            "teachers": of(artifact, "teacher", "model.safetensors"),
-        }
-
-    for artifact in wanted.single["index"].values():
-        one(images.index, lambda a: files or {}, artifact, "index.parquet")
-    for family, classes in wanted.blocks("images"):
-        inputs = {**(files or {}), "index": of(family.artifact, "index", "index.parquet")}
-        many(images.images, inputs, family.artifact, classes, "class_id", "images.parquet")
-    for artifact in wanted.single.get("teacher", {}).values():
-        bars = [t.get("min_accuracy", 0) for t in wanted.given[artifact.name]]
-        resources = {**(resources or {}), "min_accuracy": str(max(bars))}
-        one(teachers.teacher, of_classes, artifact, "model.safetensors", "metrics.json")
-    for family, classes in wanted.blocks("patch_scores"):
-        inputs = of_classes(family.artifact, classes)
-        inputs["teacher"] = of(family.artifact, "teacher", "model.safetensors")
-        many(rded.patch_scores, inputs, family.artifact, classes, "class_id", "scores.parquet")
-    for artifact in wanted.single["distilled"].values():
-        one(distilled.distilled, of_classes, artifact, "images.parquet")
-    for artifact in wanted.single.get("labels", {}).values():
-        one(labels.labels, for_labels, artifact, "labels.parquet")
-    for family in wanted.families["students"].values():
-        artifact = family.artifact
-        inputs = for_labels(artifact) | of_classes(artifact.upstream["distilled"])
-        inputs["set"] = of(artifact, "distilled", "images.parquet")
-        inputs["labels"] = of(artifact, "labels", "labels.parquet")
-        many(students.students, inputs, artifact, family.members, "student_seed", "cell.json")
 
 
 @pytest.fixture(scope="session")

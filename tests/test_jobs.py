@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
 from stillhouse import artifacts, jobs
 from stillhouse.errors import StillhouseError
 from stillhouse.spec import Artifact

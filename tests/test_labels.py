@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from stillhouse import artifacts, jobs, labels, students, teachers
 from stillhouse.distilled import read_set
 from stillhouse.labels import Judges, Table, decode_logits, encode_logits
@@ -36,17 +35,16 @@ def files_of(artifact):
     }
 
 
-def make(artifact, **resources):
-    wanted = [(artifact.spec(), None, ["labels.parquet"])]
-    jobs.produce(labels.labels, files_of(artifact), wanted, {"device": "cpu", **resources})
-    return artifact.directory / "labels.parquet"
+@pytest.fixture
+def make_labels(make, planned, tiny):
+    """Return a function that makes the labels of the tiny config with other settings."""
 
+    def make_labels(**changes):
+        config = copy.deepcopy(tiny)
+        config["labels"]["soft"] |= changes
+        return make(table_of(planned(config))) / "labels.parquet"
 
-def make_labels(planned, config, **changes):
-    """Make the labels of the tiny config with other settings, and return their file."""
-    config = copy.deepcopy(config)
-    config["labels"]["soft"] |= changes
-    return make(table_of(planned(config)))
+    return make_labels
 
 
 def images_of(artifact):
@@ -104,11 +102,11 @@ MIXES = [
 
 
 @pytest.mark.parametrize("views", MIXES, ids=lambda views: "-".join(map(str, views.values())))
-def test_a_stored_table_is_the_teacher_in_the_loop(made, tiny, planned, views):
+def test_a_stored_table_is_the_teacher_in_the_loop(made, tiny, planned, make, views):
     views = {"patches_per_side": 2, "flip": 0.5, **views}
     tiny["labels"]["soft"] |= {"views": views, "epochs_stored": 3}
     artifact = table_of(planned(tiny))
-    path = make(artifact, batch_size=5)
+    path = make(artifact, batch_size=5) / "labels.parquet"
     images, hard = images_of(artifact)
     settings = {"views": artifact.settings["views"], "batch_size": 4, "seed": 0}
     stored = students.StoredLabels(settings, images, hard, 3, Table(path, 3))
@@ -135,9 +133,9 @@ def test_labels_are_what_a_teacher_says_of_each_view(in_kitchen):
     assert np.abs(logits).max() > 0.05
 
 
-def test_a_longer_table_extends_a_shorter_one(made, tiny, planned):
-    short = make_labels(planned, tiny, epochs_stored=2)
-    long = make_labels(planned, tiny, epochs_stored=5)
+def test_a_longer_table_extends_a_shorter_one(made, make_labels):
+    short = make_labels(epochs_stored=2)
+    long = make_labels(epochs_stored=5)
     assert short != long
     short, long = pq.ParquetFile(short), pq.ParquetFile(long)
     assert long.num_row_groups == 5
@@ -156,23 +154,23 @@ def test_epochs_come_round_again(in_kitchen):
     assert table.epoch(0)[0].index.tolist() != table.epoch(1)[0].index.tolist()
 
 
-def test_what_does_not_shape_labels_does_not_change_them(made, tiny, planned):
-    artifact = table_of(planned(tiny))
+def test_what_does_not_shape_labels_does_not_change_them(made, make):
+    artifact = table_of(made)
     reference = pq.read_table(artifact.directory / "labels.parquet")
     (artifact.directory / "labels.parquet").unlink()
-    again = pq.read_table(make(artifact, batch_size=1))
+    again = pq.read_table(make(artifact, batch_size=1) / "labels.parquet")
     assert again.drop_columns("logits").equals(reference.drop_columns("logits"))
     found, wanted = decode_logits(again, 3), decode_logits(reference, 3)
     assert np.abs(found - wanted).max() < 1e-2
 
 
 @pytest.mark.parametrize("stops", [[1], [0, 3], [3, 4, 5]])
-def test_an_interrupted_table_has_the_same_bytes(made, tiny, planned, monkeypatch, stops):
-    path = make_labels(planned, tiny, epochs_stored=6)
-    whole = path.read_bytes()
-    path.unlink()
+def test_an_interrupted_table_has_the_same_bytes(made, tiny, planned, make, monkeypatch, stops):
     tiny["labels"]["soft"]["epochs_stored"] = 6
     artifact = table_of(planned(tiny))
+    path = make(artifact) / "labels.parquet"
+    whole = path.read_bytes()
+    path.unlink()
     drawn = []
 
     for stop in [*stops, None]:
@@ -225,17 +223,13 @@ def test_what_is_in_side_files_is_not_made_again(tmp_path, seconds):
     assert second.asked == ([3, 4] if seconds == 0 else [0, 1, 2, 3, 4])
 
 
-def test_two_teachers_are_averaged(made, tiny, planned):
+def test_two_teachers_are_averaged(made, tiny, planned, make):
     tiny["teachers"]["u"] = {**tiny["teachers"]["t"], "width": 6, "seed": 3}
     tiny["labels"]["soft"]["teachers"] = ["t", "u"]
     artifact = table_of(planned(tiny))
     (other,) = (p for p in artifact.upstream.values() if p.settings.get("width") == 6)
-    images = other.upstream["images"]
-    inputs = {"images": [images.at(class_id=c).directory / "images.parquet" for c in "012"]}
-    wanted = [(other.spec(), None, ["model.safetensors", "metrics.json"])]
-    jobs.produce(teachers.teacher, inputs, wanted, {"device": "cpu", "min_accuracy": "0"})
-
-    views, logits = Table(make(artifact), 3).epoch(0)
+    make(other)
+    views, logits = Table(make(artifact) / "labels.parquet", 3).epoch(0)
     pixels, _ = images_of(artifact)
     seen = render(pixels, views.to(CPU), 0, 6)
     nets = [teachers.load_teacher(path, CPU)[0] for path in files_of(artifact)["teachers"]]
@@ -293,9 +287,9 @@ def test_top_k_keeps_the_largest_and_the_mean_of_the_rest(data, n_classes, seed)
         assert kept[rest] == pytest.approx([row[rest].mean()] * len(rest), rel=2e-3, abs=2e-3)
 
 
-def test_a_table_of_top_k(made, tiny, planned):
+def test_a_table_of_top_k(made, make_labels):
     whole = Table(table_of(made).directory / "labels.parquet", 3).epoch(1)[1]
-    path = make_labels(planned, tiny, encoding="top1")
+    path = make_labels(encoding="top1")
     schema = pq.read_schema(path)
     assert schema.field("logit_classes").type == pa.list_(pa.int16(), 1)
     assert schema.field("logit_rest").type == pa.float16()

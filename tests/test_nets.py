@@ -4,10 +4,9 @@ import re
 
 import pytest
 import torch
-from torch import nn
-
 from stillhouse import artifacts, nets
 from stillhouse.errors import StillhouseError
+from torch import nn
 
 
 def build(arch="convnet1", n_classes=3, resolution=8, seed=0, stage="student", **settings):
@@ -60,9 +59,7 @@ def test_the_stem_of_the_modified_resnet_keeps_the_size():
 
 
 def equal(one, other):
-    return all(
-        torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)
-    )
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("arch", ["convnet2", "resnet18_modified"])

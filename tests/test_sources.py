@@ -6,7 +6,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
-
 from stillhouse import sources
 from stillhouse.errors import StillhouseError
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-
-from stillhouse import artifacts, jobs, nets, plan, students
+from stillhouse import artifacts, nets, students
 from stillhouse.jobs import Context
 from stillhouse.views import draw, render
 
@@ -198,39 +197,22 @@ def family_of(wanted, method, kind):
     return found
 
 
-def make(artifact, seeds, **resources):
-    distilled = artifact.upstream["distilled"]
-    of = {part.stage: part for part in artifact.upstream.values()}
-    inputs = {
-        "set": [distilled.directory / "images.parquet"],
-        "images": [
-            distilled.upstream["images"].at(class_id=c).directory / plan.PER_CLASS["images"]
-            for c in distilled.settings["classes"]
-        ],
-        "labels": [of["labels"].directory / "labels.parquet"] if "labels" in of else [],
-        "teachers": [of["teacher"].directory / "model.safetensors"] if "teacher" in of else [],
-    }
-    members = [artifact.at(student_seed=seed) for seed in seeds]
-    wanted = [(m.spec(), seed, ["cell.json"]) for m, seed in zip(members, seeds, strict=True)]
-    jobs.produce(students.students, inputs, wanted, {"device": "cpu", **resources})
-    return [m.directory / "cell.json" for m in members]
-
-
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_a_student_made_alone_is_the_same(made, kind):
+def test_a_student_made_alone_is_the_same(made, make, kind):
     artifact = family_of(made, "rded", kind)
-    together = [path.read_bytes() for path in make(artifact, [0, 1])]
+    paths = [folder / "cell.json" for folder in make(artifact, [0, 1])]
+    together = [path.read_bytes() for path in paths]
     assert together[0] != together[1]
-    (path,) = make(artifact, [1])
-    path.unlink()
-    assert make(artifact, [1])[0].read_bytes() == together[1]
+    paths[1].unlink()
+    make(artifact, [1])
+    assert paths[1].read_bytes() == together[1]
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_a_student_resumed_is_a_student_undisturbed(made, tiny, planned, monkeypatch, kind):
+def test_a_student_resumed_is_a_student_undisturbed(made, tiny, planned, make, monkeypatch, kind):
     tiny["protocols"][kind]["epochs"] = 5
     artifact = family_of(planned(tiny), "rded", kind)
-    (path,) = make(artifact, [3])
+    path = make(artifact, [3])[0] / "cell.json"
     whole = path.read_bytes()
     path.unlink()
     shown = []
@@ -250,34 +232,26 @@ def test_a_student_resumed_is_a_student_undisturbed(made, tiny, planned, monkeyp
     assert path.read_bytes() == whole
 
 
-def test_a_student_is_tested_on_the_real_test_split(made):
-    (path,) = make(family_of(made, "random", "hard"), [0])
-    cell = artifacts.read_json(path)
+def test_a_student_is_tested_on_the_real_test_split(in_kitchen):
+    artifact = family_of(in_kitchen, "random", "hard").at(student_seed=0)
+    cell = artifacts.read_json(artifact.directory / "cell.json")
     # 179 test images of three classes.
     assert cell["accuracy"] * 179 / 100 == pytest.approx(round(cell["accuracy"] * 1.79), abs=1e-4)
 
 
 @pytest.mark.parametrize("mix_per", ["batch", "row"])
-def test_online_students_are_students_of_a_table_as_long(made, tiny, planned, mix_per):
-    """The same views and, but for float16, the same targets: nearly the same curve."""
+def test_online_students_are_students_of_a_table_as_long(made, tiny, planned, make, mix_per):
+    # The same views and, but for float16, the same targets: nearly the same curve.
     tiny["labels"]["soft"] |= {"epochs_stored": 6, "views": {"flip": 0.0, "mix_per": mix_per}}
     tiny["protocols"]["soft"] |= {"epochs": 6, "temperature": 1}
     stored = family_of(planned(tiny), "rded", "soft")
-    labels = stored.upstream["labels"]
-    from stillhouse.labels import labels as stage
-
-    inputs = {
-        "images": [labels.upstream["distilled"].directory / "images.parquet"],
-        "teachers": [labels.upstream["teacher0"].directory / "model.safetensors"],
-    }
-    wanted = [(labels.spec(), None, ["labels.parquet"])]
-    jobs.produce(stage, inputs, wanted, {"device": "cpu"})
+    make(stored.upstream["labels"])
     del tiny["labels"]["soft"]["epochs_stored"]
     tiny["labels"]["soft"]["kind"] = "online"
     online = family_of(planned(tiny), "rded", "online")
     curves = [
-        [row["loss"] for row in artifacts.read_json(make(artifact, [0])[0])["curve"]]
-        for artifact in (stored, online)
+        [row["loss"] for row in artifacts.read_json(make(one, [0])[0] / "cell.json")["curve"]]
+        for one in (stored, online)
     ]
     assert curves[0] == pytest.approx(curves[1], rel=0.02, abs=1e-3)
     assert curves[0] != curves[1]

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-
-from stillhouse import artifacts, jobs, nets, teachers, training
+from stillhouse import artifacts, nets, teachers, training
 from stillhouse.errors import StillhouseError
 from stillhouse.images import load_split
 
@@ -14,23 +13,16 @@ def teacher_of(plan):
     return artifact
 
 
-def make(artifact, resources=None, weights=None):
-    images = artifact.upstream["images"]
-    classes = artifact.settings["classes"]
-    inputs = {"images": [images.at(class_id=c).directory / "images.parquet" for c in classes]}
-    if weights:
-        inputs["weights"] = [weights]
-    wanted = [(artifact.spec(), None, ["model.safetensors", "metrics.json"])]
-    jobs.produce(teachers.teacher, inputs, wanted, {"device": "cpu", **(resources or {})})
-    return artifact.directory / "model.safetensors"
+def metrics(folder):
+    return artifacts.read_json(folder / "metrics.json")
 
 
-def metrics(path):
-    return artifacts.read_json(path.with_name("metrics.json"))
+def model(folder):
+    return folder / "model.safetensors"
 
 
 @pytest.fixture
-def learnt(made, tiny, planned):
+def learnt(made, tiny, planned, make):
     """Return the artifact of a teacher that has learnt its classes, and make it."""
     tiny["teachers"]["t"] |= {"epochs": 12, "learning_rate": 0.05, "flip": 0, "crop": [0.8, 1]}
     artifact = teacher_of(planned(tiny))
@@ -39,15 +31,14 @@ def learnt(made, tiny, planned):
 
 
 def test_a_teacher_learns_and_is_tested_on_the_test_split(learnt):
-    path = learnt.directory / "model.safetensors"
-    said = metrics(path)
+    said = metrics(learnt.directory)
     assert said["accuracy"] > 80
     assert said["accuracy_top5"] is None
     assert said["n_test"] == 59 + 61 + 59
     assert said["n_parameters"] == 315
     assert [row["epoch"] for row in said["curve"]] == list(range(1, 13))
 
-    net, classes, resolution = teachers.load_teacher(path, CPU)
+    net, classes, resolution = teachers.load_teacher(model(learnt.directory), CPU)
     assert (classes, resolution) == (["0", "1", "2"], 8)
     assert not net.training
     assert not any(p.requires_grad for p in net.parameters())
@@ -60,12 +51,11 @@ def test_a_teacher_learns_and_is_tested_on_the_test_split(learnt):
     assert said["accuracy"] == pytest.approx(100 * right.float().mean().item())
 
 
-def test_the_order_of_classes_is_the_order_of_outputs(made, tiny, planned, learnt):
+def test_the_order_of_classes_is_the_order_of_outputs(made, tiny, planned, make):
     tiny["datasets"]["three"]["classes"] = ["2", "0", "1"]
     tiny["teachers"]["t"] |= {"epochs": 12, "learning_rate": 0.05, "flip": 0, "crop": [0.8, 1]}
     artifact = teacher_of(planned(tiny))
-    path = make(artifact)
-    net, classes, _ = teachers.load_teacher(path, CPU)
+    net, classes, _ = teachers.load_teacher(model(make(artifact)), CPU)
     assert classes == ["2", "0", "1"]
     images = artifact.upstream["images"].at(class_id="2").directory / "images.parquet"
     pixels, _ = load_split([images], ["2"], 8, "test")
@@ -73,11 +63,11 @@ def test_the_order_of_classes_is_the_order_of_outputs(made, tiny, planned, learn
     assert (outputs.argmax(1) == 0).float().mean() > 0.8
 
 
-def test_a_teacher_resumed_is_a_teacher_undisturbed(made, tiny, planned, monkeypatch):
+def test_a_teacher_resumed_is_a_teacher_undisturbed(made, tiny, planned, make, monkeypatch):
     tiny["teachers"]["t"]["epochs"] = 4
     artifact = teacher_of(planned(tiny))
-    path = make(artifact)
-    whole, curve = path.read_bytes(), metrics(path)["curve"]
+    path = model(make(artifact))
+    whole, curve = path.read_bytes(), metrics(path.parent)["curve"]
     path.unlink()
     calls, cut = [], teachers.cut
 
@@ -90,12 +80,12 @@ def test_a_teacher_resumed_is_a_teacher_undisturbed(made, tiny, planned, monkeyp
 
     monkeypatch.setattr(teachers, "cut", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        make(artifact, {"checkpoint_seconds": 0.0})
+        make(artifact, checkpoint_seconds=0.0)
     assert not path.exists()
     make(artifact)
     assert len(calls) == 15 + 2 * 6
     assert path.read_bytes() == whole
-    assert metrics(path)["curve"] == curve
+    assert metrics(path.parent)["curve"] == curve
 
 
 def test_inputs_are_crops_flips_and_an_order_of_the_epoch(made, monkeypatch):
@@ -138,19 +128,19 @@ def test_a_teacher_under_the_bar_stops_the_run(made, bar, accuracy, passes):
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_is_kept_of_a_teacher_under_the_bar(made, tiny, planned):
+def test_nothing_is_kept_of_a_teacher_under_the_bar(made, tiny, planned, make):
     tiny["teachers"]["t"]["seed"] = 5
     artifact = teacher_of(planned(tiny))
     with pytest.raises(StillhouseError, match=r"is under min_accuracy 99\.9%"):
-        make(artifact, {"min_accuracy": "99.9"})
-    assert not (artifact.directory / "model.safetensors").exists()
+        make(artifact, min_accuracy="99.9")
+    assert not model(artifact.directory).exists()
 
 
 class TestLoadedWeights:
     @pytest.fixture
-    def weights(self, made, learnt, tmp_path):
-        """Return a function to a teacher artifact that loads the weights in a file."""
-        state = artifacts.read_tensors(learnt.directory / "model.safetensors")
+    def weights(self, learnt, tmp_path):
+        """Write the weights of a teacher as another program would; return the file."""
+        state = artifacts.read_tensors(model(learnt.directory))
         torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, "x.pth")
         return tmp_path / "x.pth"
 
@@ -158,39 +148,38 @@ class TestLoadedWeights:
         tiny["teachers"]["t"]["weights"] = {"file": str(path), "sha256": sha256}
         return teacher_of(planned(tiny))
 
-    def test_weights_are_loaded_and_tested(self, weights, learnt, tiny, planned):
+    def test_weights_are_loaded_and_tested(self, weights, learnt, tiny, planned, make):
         artifact = self.loaded(planned, tiny, weights, artifacts.checksum(weights))
-        path = make(artifact, weights=weights)
-        found = artifacts.read_tensors(path)
-        wanted = artifacts.read_tensors(learnt.directory / "model.safetensors")
+        folder = make(artifact, files={"weights": [weights]}, min_accuracy="")
+        found = artifacts.read_tensors(model(folder))
+        wanted = artifacts.read_tensors(model(learnt.directory))
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-        said = metrics(learnt.directory / "model.safetensors")
-        assert metrics(path)["accuracy"] == said["accuracy"]
-        assert metrics(path)["curve"] == []
+        assert metrics(folder)["accuracy"] == metrics(learnt.directory)["accuracy"]
+        assert metrics(folder)["curve"] == []
 
-    def test_another_checksum_stops_the_run(self, weights, tiny, planned):
+    def test_another_checksum_stops_the_run(self, weights, tiny, planned, make):
         artifact = self.loaded(planned, tiny, weights, "0" * 64)
         with pytest.raises(StillhouseError, match=r"x\.pth: has SHA-256 [0-9a-f]{64}") as caught:
-            make(artifact, weights=weights)
+            make(artifact, files={"weights": [weights]}, min_accuracy="")
         assert "\n" not in str(caught.value)
 
-    def test_weights_in_another_class_order_stop_the_run(self, weights, tiny, planned):
+    def test_weights_in_another_class_order_stop_the_run(self, weights, tiny, planned, make):
         tiny["datasets"]["three"]["classes"] = ["1", "2", "0"]
         artifact = self.loaded(planned, tiny, weights, artifacts.checksum(weights))
         with pytest.raises(StillhouseError, match="near chance, the class order is the usual"):
-            make(artifact, weights=weights)
+            make(artifact, files={"weights": [weights]}, min_accuracy="")
 
-    def test_weights_of_another_network_stop_the_run(self, weights, tiny, planned):
+    def test_weights_of_another_network_stop_the_run(self, weights, tiny, planned, make):
         tiny["teachers"]["t"]["width"] = 5
         artifact = self.loaded(planned, tiny, weights, artifacts.checksum(weights))
         with pytest.raises(StillhouseError, match="do architecture, width, resolution and classes"):
-            make(artifact, weights=weights)
+            make(artifact, files={"weights": [weights]}, min_accuracy="")
 
 
-def test_seeds_make_other_teachers(made, tiny, planned):
-    before = teacher_of(made).directory / "model.safetensors"
+def test_seeds_make_other_teachers(made, tiny, planned, make):
+    before = artifacts.read_tensors(model(teacher_of(made).directory))
     tiny["teachers"]["t"]["seed"] = 1
-    other = artifacts.read_tensors(make(teacher_of(planned(tiny))))
-    assert not torch.equal(artifacts.read_tensors(before)["0.weight"], other["0.weight"])
+    other = artifacts.read_tensors(model(make(teacher_of(planned(tiny)))))
+    assert not torch.equal(before["0.weight"], other["0.weight"])
     fresh = nets.build(teacher_of(made).settings, 3, 8, 1, "teacher")
     assert not torch.equal(fresh[0].weight, other["0.weight"])

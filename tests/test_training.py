@@ -2,11 +2,10 @@ import math
 
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
-
 from stillhouse import nets, training
 from stillhouse.jobs import Context
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 SETTINGS = {
     "epochs": 6,

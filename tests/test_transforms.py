@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from stillhouse.transforms import cut, normalise, pad
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
@@ -26,8 +25,8 @@ def expected(image, box, size):
 def test_cut_is_torchvisions_resized_crop(data):
     height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
-    box = top, left, data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
-    size = data.draw(st.integers(1, 48))
+    tall, wide = data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
+    box, size = (top, left, tall, wide), data.draw(st.integers(1, 48))
     batch = images(2, height, width, data.draw(st.integers(0, 99)))
     found = cut(batch, torch.tensor([box] * 2), size)
     wanted = torch.stack([expected(image, box, size) for image in batch])
@@ -61,9 +60,7 @@ def shuffled(image, columns, rows):
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_patches_are_permuted_before_the_cut(factor):
-    orders = [
-        a + b for a, b in itertools.product(itertools.permutations(range(factor)), repeat=2)
-    ]
+    orders = [a + b for a, b in itertools.product(itertools.permutations(range(factor)), repeat=2)]
     batch = images(len(orders), 12, 18)
     rng = np.random.default_rng(3)
     corners = np.stack([rng.integers(0, 5, len(orders)), rng.integers(0, 7, len(orders))], 1)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
 from stillhouse.seeds import generator
 from stillhouse.views import Views, draw, render
 

@@ -146,20 +146,27 @@ class Folder:
         found = (self / "results").glob(pattern)
         return sorted(p.relative_to(self / "results") for p in found if p.is_file())
 
-    def artifacts(self, pattern="**/*"):
+    def artifacts(self):
         """Return {path: SHA-256} of all that has to be the same in every run."""
         return {
             str(path): hashlib.sha256((self / "results" / path).read_bytes()).hexdigest()
-            for path in self.paths(pattern)
+            for path in self.paths()
             if not CHANGING & set(path.parts)
         }
 
-    def states(self, pattern="**/*"):
-        """Return {path: (time of change, checksum)} of artifacts: whether they were touched."""
-        return {
-            path: ((self / "results" / path).stat().st_mtime_ns, sha256)
-            for path, sha256 in self.artifacts(pattern).items()
-        }
+    def states(self):
+        """Return {path: what changes when a file is written anew}, of artifacts and timings.
+
+        Snakemake sets the time of change of all outputs of a job that has run, those included that
+        the job has left alone; hence the file's number, and the time of ``timing.json`` alone.
+        """
+        states = {}
+        for path in self.paths():
+            if path.name == "timing.json" or not CHANGING & set(path.parts):
+                state = (self / "results" / path).stat()
+                changed = state.st_mtime_ns if path.name == "timing.json" else None
+                states[str(path)] = (state.st_ino, state.st_size, changed)
+        return states
 
     def rows(self, experiment="tiny"):
         """Return the rows of a table."""
@@ -181,7 +188,7 @@ class Folder:
     def remove(self, *patterns):
         """Delete files or folders below ``results``."""
         for pattern in patterns:
-            found = list((self / "results").glob(pattern))
+            found = list((self / "results").glob(str(pattern)))
             assert found, pattern
             for path in found:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

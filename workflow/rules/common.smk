@@ -15,7 +15,7 @@ from snakemake.exceptions import WorkflowError
 from stillhouse.config import complete, wants_gpu
 from stillhouse.errors import StillhouseError
 from stillhouse.plan import build, member_files
-from stillhouse.spec import label, safe_name
+from stillhouse.spec import digest, label, safe_name
 
 try:
     settings = complete(config, ", ".join(map(str, workflow.configfiles)) or "--config")
@@ -60,7 +60,8 @@ def wanted(stage, name):
 def block_name(stage, artifact, members):
     """Return the name of a block rule: stage, first and last member, digest."""
     keys = [f"{name}{value}" for name, value in artifact.keys.items()]
-    return "_".join([stage, *keys, label(members[0]), label(members[-1]), artifact.digest])
+    ends = [m if m == label(m) else digest(m) for m in (members[0], members[-1])]
+    return "_".join([stage, *keys, *ends, artifact.digest])
 
 
 def sheet_of(distilled):

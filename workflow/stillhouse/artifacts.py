@@ -1,9 +1,9 @@
 """The one writer and the one reader of everything under ``results/``.
 
 An artifact is a folder with its data files, ``spec.json`` (what made it, with the size and SHA-256
-of each data file) and ``timing.json`` (when, where, how long; not part of its identity). Data files
-are written under a temporary name, flushed and renamed, last of all: what has its final name is
-whole. Whoever reads a file has it checked first.
+of each data file, and a seal over itself) and ``timing.json`` (when, where, how long; not part of
+its identity). Data files are written under a temporary name, flushed and renamed, last of all:
+what has its final name is whole. Whoever reads a file has it checked first.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillhouse.errors import StillhouseError
-from stillhouse.spec import canonical, digest_of
+from stillhouse.spec import canonical
 
 SPEC = "spec.json"
 TIMING = "timing.json"
@@ -71,6 +71,8 @@ def write(directory, spec, files, timing=None):
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in directory.glob(".*.draft"):
+        left_by_a_kill.unlink(missing_ok=True)
     drafts = {}
     try:
         for name, content in files.items():
@@ -81,7 +83,8 @@ def write(directory, spec, files, timing=None):
             name: {"bytes": draft.stat().st_size, "sha256": checksum(draft)}
             for name, draft in drafts.items()
         }
-        _put_json(directory, SPEC, {**spec, "files": sizes})
+        sealed = {**spec, "files": sizes}
+        _put_json(directory, SPEC, {**sealed, "seal": _seal(sealed)})
         if timing is not None:
             _put_json(directory, TIMING, timing())
         for name, draft in drafts.items():
@@ -110,6 +113,10 @@ def check(paths):
         Naming the file and what to do.
     """
     return [_check(Path(path)) for path in paths]
+
+
+def _seal(spec):
+    return hashlib.sha256(canonical(spec).encode()).hexdigest()
 
 
 _checked = {}
@@ -144,12 +151,12 @@ def read_spec(directory):
         raise Missing(f"{path}: is not there; delete the folder {directory} and run again")
     try:
         spec = json.loads(path.read_bytes())
-        sound = digest_of(spec) == spec["digest"] and isinstance(spec["files"], dict)
-        address = Path(spec["address"])
+        sound = spec.pop("seal") == _seal(spec)
     except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise Damaged(f"{path}: was altered; delete the folder {directory} and run again")
+    address = Path(spec["address"])
     if path.parent.absolute().parts[-len(address.parts) :] != address.parts:
         raise Misplaced(f"{path.parent}: holds the artifact of {address}; put it back or delete it")
     return spec

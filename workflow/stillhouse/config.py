@@ -1,6 +1,7 @@
 """From the user's YAML to settings that can be trusted: schema, defaults, references."""
 
 import difflib
+import math
 from functools import cache
 from pathlib import Path
 
@@ -49,11 +50,26 @@ def complete(config, where):
 
 
 def _check_schema(config):
+    _check_plain(config)
     validator = jsonschema.Draft202012Validator(schema())
     # The deepest error says most: a wrong kind makes all keys of that kind look unknown.
     error = max(validator.iter_errors(config), key=lambda e: len(e.absolute_path), default=None)
     if error is not None:
         raise StillhouseError(_sentence(error))
+
+
+def _check_plain(value, key=""):
+    """Refuse what YAML can say and no schema sees: names that are numbers, NaN, infinity."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if not isinstance(name, str):
+                raise StillhouseError(f"{key or 'the config'}: name {name!r} should be text")
+            _check_plain(part, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for i, part in enumerate(value):
+            _check_plain(part, f"{key}.{i}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise StillhouseError(f"{key}: is {value!r}; should be a finite number")
 
 
 def _sentence(error):
@@ -190,9 +206,11 @@ def _check_references(config):
     for name, teacher in config["teachers"].items():
         if "dataset" in teacher:
             _known(f"teachers.{name}.dataset", teacher["dataset"], config["datasets"], "datasets")
+        _check_crop(f"teachers.{name}.crop", teacher["crop"])
     for name, method in config["methods"].items():
         _check_method(config, f"methods.{name}", method)
     for name, labels in config["labels"].items():
+        _check_crop(f"labels.{name}.views.crop", switches.views(labels)["crop"])
         for teacher in labels.get("teachers", ()):
             _known(f"labels.{name}.teachers", teacher, config["teachers"], "teachers")
     for name, protocol in config["protocols"].items():
@@ -210,7 +228,14 @@ def _check_dataset(config, key, dataset):
         _known(f"{key}.classes", class_id, dict.fromkeys(known), "classes of the source")
 
 
+def _check_crop(key, crop):
+    if crop[0] > crop[1]:
+        raise StillhouseError(f"{key}: is {crop}; the smaller area should come first")
+
+
 def _check_method(config, key, method):
+    if "crop" in method:
+        _check_crop(f"{key}.crop", method["crop"])
     if "teacher" in method:
         _known(f"{key}.teacher", method["teacher"], config["teachers"], "teachers")
 
@@ -235,6 +260,7 @@ def _check_experiment(config, key, experiment):
         for teacher in labels.get("teachers", ()):
             _check_teacher(config, teacher, experiment["dataset"])
         _check_top(config, config["protocols"][name]["labels"], labels, experiment)
+        _check_strips(config, config["protocols"][name]["labels"], labels, experiment)
     names = [name for name, _ in methods_of(config, experiment)]
     for name, method in methods_of(config, experiment):
         if names.count(name) > 1:
@@ -252,6 +278,17 @@ def _check_top(config, name, labels, experiment):
         raise StillhouseError(
             f"labels.{name}.encoding: is 'top{top}', but dataset {experiment['dataset']!r} has "
             f"{n_classes} classes; K should be less, or the encoding float16"
+        )
+
+
+def _check_strips(config, name, labels, experiment):
+    side = switches.views(labels)["patches_per_side"]
+    resolution = config["datasets"][experiment["dataset"]]["resolution"]
+    if resolution % side:
+        raise StillhouseError(
+            f"labels.{name}.views.patches_per_side: is {side}, which does not divide the "
+            f"{resolution} px of dataset {experiment['dataset']!r}; set shuffle_patches: false, or "
+            "a number that does"
         )
 
 
@@ -290,6 +327,12 @@ def _check_ipc(config, key, experiment, name, method):
     smallest = sources.smallest_class(config["sources"][dataset["source"]])
     ipc, most, why = max(experiment["ipc"]), smallest, f"the smallest class has {smallest} images"
     if method["kind"] == "rded":
+        side, resolution = method["patches_per_side"], dataset["resolution"]
+        if side > resolution:
+            raise StillhouseError(
+                f"{key}.methods.{name}.patches_per_side: is {side}; images of {resolution} px have "
+                f"room for {resolution} at most"
+            )
         images = min(method["images_per_class"], smallest)
         patches = method["patches_per_side"] ** 2
         most = images * min(method["patches_per_image"], method["crops_per_image"]) // patches

@@ -1,0 +1,107 @@
+import json
+from pathlib import Path
+
+import pytest
+from stillhouse import explain
+from stillhouse.errors import StillhouseError
+from stillhouse.spec import VERSIONS
+
+
+def student_of(plan, method="rded", kind="soft"):
+    """Return the folder of a student of a method."""
+    artifact = next(
+        f.artifact
+        for f in plan.families["students"].values()
+        if f.artifact.settings["labels"]["kind"] == kind
+        and f.artifact.upstream["distilled"].settings["kind"] == method
+    )
+    return artifact.at(student_seed=1)
+
+
+def upstream_of(spec):
+    """Yield the address of everything upstream, as often as it is mentioned."""
+    for part in spec["upstream"].values():
+        yield part["address"]
+        yield from upstream_of(part)
+
+
+@pytest.mark.parametrize("target", ["", "/cell.json"])
+def test_everything_upstream_is_told_once(in_kitchen, capsys, target):
+    artifact = student_of(in_kitchen)
+    assert explain.main([str(artifact.directory) + target]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    addresses = list(upstream_of(artifact.spec()))
+    assert len(addresses) > len(set(addresses)) == 6
+    for address in [str(artifact.directory), *set(addresses)]:
+        # The rest of the line tells the seconds, or that it was told before.
+        mentions = [line for line in lines if f", {address}" in line]
+        told = [line for line in mentions if not line.endswith("(as above)")]
+        assert len(told) == 1, address
+    assert lines[0].startswith(f"a student, {artifact.directory} (made in ")
+
+
+def test_settings_are_told(in_kitchen, capsys):
+    explain.main([str(student_of(in_kitchen).directory)])
+    lines = {line.strip() for line in capsys.readouterr().out.splitlines()}
+    assert {
+        "student_seed: 1",
+        "training.temperature: 20.0",
+        "labels.kind: soft",
+        "encoding: float16",
+        "crops_per_image: 2",
+        "classes: 0, 1, 2",
+        "version: 1",
+    } <= lines
+
+
+def test_long_lists_are_told_in_short():
+    settings = {"classes": [f"n{i:08d}" for i in range(1000)], "crop": [0.5, 1.0]}
+    assert list(explain._settings(settings)) == [
+        "classes: 1000 values, n00000000 to n00000999",
+        "crop: 0.5, 1.0",
+    ]
+
+
+def test_roles_and_depth_are_told(in_kitchen):
+    spec = explain.find(student_of(in_kitchen, kind="hard").directory)
+    lines = explain.explain(spec)
+    (line,) = (line for line in lines if "distilled: a distilled set" in line)
+    assert line.startswith("  distilled: ")
+    (line,) = (line for line in lines if "scores: scores of patches" in line)
+    assert line.startswith("    scores: ")
+
+
+def test_every_stage_has_words():
+    assert set(VERSIONS) - {"tables", "figures"} <= set(explain.WORDS)
+
+
+def test_a_folder_without_a_spec_gets_one_line_and_a_hint(in_kitchen, capsys):
+    assert explain.main(["results/students"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: results/students: no spec.json there")
+    assert "there is one in results/students/" in error
+    assert error.count("\n") == 1
+    assert explain.main(["nowhere/at/all"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_altered_spec_is_named(made):
+    folder = student_of(made).directory
+    path = folder / "spec.json"
+    spec = json.loads(path.read_text())
+    spec["settings"]["training"]["epochs"] += 1
+    path.write_text(json.dumps(spec))
+    with pytest.raises(StillhouseError, match=r"spec\.json: was altered"):
+        explain.find(folder)
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], [""]])
+def test_usage_is_told(arguments, capsys):
+    assert explain.main(arguments) == 2
+    assert "usage: make explain" in capsys.readouterr().err
+
+
+def test_what_lies_elsewhere_is_told_without_its_timing(in_kitchen):
+    spec = explain.find(student_of(in_kitchen).directory)
+    spec["address"] = str(Path("results/students/elsewhere"))
+    assert "(made in" not in explain.explain(spec)[0]

@@ -1,0 +1,147 @@
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from stillhouse import artifacts, figures
+from stillhouse.artifacts import RowGroups
+from stillhouse.distilled import SCHEMA
+from stillhouse.images import encode
+from stillhouse.spec import Artifact
+
+
+def colour(label, index):
+    return 10 + 9 * label, 20 + 15 * index, 77
+
+
+@pytest.fixture
+def sheet_of(empty):
+    """Return a function that draws the sheet of a set of plain colours."""
+
+    def draw(n_classes, n_images, side=8, title="t"):
+        import pyarrow as pa
+
+        artifact = Artifact("distilled", "set", {"classes": n_classes}, {}, {"ipc": n_images})
+        groups = []
+        for label in range(n_classes):
+            rows = []
+            for index in range(n_images):
+                pixels = np.empty((3, side, side), np.uint8)
+                pixels[:] = np.array(colour(label, index))[:, None, None]
+                rows.append(
+                    {
+                        "image": {"bytes": encode(pixels, "png"), "path": "x.png"},
+                        "label": label,
+                        "class_id": f"class {label}",
+                        "index": index,
+                        "origin": [],
+                    }
+                )
+            groups.append(pa.Table.from_pylist(rows, schema=SCHEMA))
+        files = {"images.parquet": RowGroups(SCHEMA, groups)}
+        artifacts.write(artifact.directory, artifact.spec(), files)
+        inputs = {"set": [artifact.directory / "images.parquet"]}
+        figures.contact_sheet(inputs, {"title": title}, {"png": Path("out/sheet.png")})
+        return np.asarray(Image.open("out/sheet.png"))
+
+    return draw
+
+
+def first_column(sheet):
+    """Return the place of the first enlarged image: top and left of the first pixel of colour."""
+    rows, columns = np.nonzero((sheet == colour(0, 0)).all(axis=2))
+    return rows.min(), columns.min()
+
+
+def test_images_are_where_they_should_be(sheet_of):
+    sheet = sheet_of(3, 4)
+    top, left = first_column(sheet)
+    for label in range(3):
+        for index in range(4):
+            y, x = top + label * (64 + 4), left + index * (64 + 4)
+            assert (sheet[y : y + 64, x : x + 64] == colour(label, index)).all()
+            # A margin of white around each.
+            assert (sheet[y - 1, x : x + 64] == 255).all()
+            assert (sheet[y : y + 64, x + 64] == 255).all()
+    assert sheet.shape[:2] == (top + 3 * 68, left + 4 * 68)
+    # Names of classes stand on the left, the title above.
+    assert (sheet[top : top + 64, : left - 4] < 128).any()
+    assert (sheet[: top - 4] < 128).any()
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "n_images", "rows", "columns"), [(25, 3, 20, 3), (2, 14, 2, 10), (1, 1, 1, 1)]
+)
+def test_the_sheet_is_bounded(sheet_of, n_classes, n_images, rows, columns):
+    sheet = sheet_of(n_classes, n_images)
+    top, left = first_column(sheet)
+    assert sheet.shape[:2] == (top + rows * 68, left + columns * 68)
+
+
+def test_a_long_title_is_not_cut(sheet_of):
+    short, long = sheet_of(1, 1), sheet_of(1, 1, title="a title that is longer than an image")
+    assert long.shape[1] > short.shape[1]
+    assert (long[:, -4:] == 255).all()
+
+
+def test_large_images_are_averaged(sheet_of):
+    sheet = sheet_of(1, 2, side=200)
+    top, left = first_column(sheet)
+    assert (sheet[top : top + 64, left : left + 64] == colour(0, 0)).all()
+
+
+def identities(plan):
+    return [{**c, "artifact": str(c["artifact"].directory)} for c in plan.experiments["x"]]
+
+
+def curves(plan, path):
+    cells = [c["artifact"].directory / "cell.json" for c in plan.experiments["x"]]
+    figures.curves({"cells": cells}, {"cells": identities(plan)}, {"svg": path})
+    return path.read_bytes()
+
+
+def test_curves_have_a_line_a_set_and_a_column_a_protocol(in_kitchen, tmp_path):
+    text = curves(in_kitchen, tmp_path / "x.svg").decode()
+    assert text.lstrip().startswith("<?xml")
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    for word in ("soft", "hard", "training loss", "epoch", "test accuracy [%]"):
+        assert word in words
+    for name in ("random, IPC 1, s", "random, IPC 2, s", "rded, IPC 1, s", "rded, IPC 2, s"):
+        assert words.count(name) == 1
+
+
+def test_curves_are_the_same_bytes_again(in_kitchen, tmp_path):
+    assert curves(in_kitchen, tmp_path / "a.svg") == curves(in_kitchen, tmp_path / "b.svg")
+
+
+def test_curves_are_means_over_seeds(monkeypatch):
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(2)
+    seeds = [
+        [{"epoch": 1, "loss": 4.0}, {"epoch": 2, "loss": 2.0, "accuracy": 30.0}],
+        [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "accuracy": 50.0}],
+    ]
+    figures._draw_column(axes, "soft", {"rded": seeds})
+    loss, accuracy = (axis.lines[0].get_xydata().tolist() for axis in axes)
+    assert loss == [[1, 3.0], [2, 1.5]]
+    assert accuracy == [[2, 40.0]]
+    pyplot.close("all")
+
+
+def test_a_sheet_of_a_real_set(in_kitchen, tmp_path):
+    artifact = next(a for a in in_kitchen.single["distilled"].values() if a.keys["ipc"] == 2)
+    path = artifact.directory / "images.parquet"
+    figures.contact_sheet({"set": [path]}, {"title": "three"}, {"png": tmp_path / "x.png"})
+    sheet = Image.open(tmp_path / "x.png")
+    rows = artifacts.read_table(path).to_pylist()
+    last = Image.open(io.BytesIO(rows[-1]["image"]["bytes"])).convert("RGB")
+    # Enlarged eight times, each pixel a square.
+    found = sheet.crop((sheet.width - 68, sheet.height - 68, sheet.width - 4, sheet.height - 4))
+    enlarged = np.asarray(last).repeat(8, axis=0).repeat(8, axis=1)
+    np.testing.assert_array_equal(np.asarray(found), enlarged)

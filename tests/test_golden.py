@@ -1,0 +1,247 @@
+"""Numbers of every stage as they were recorded, so that none changes without its version.
+
+``python tests/test_golden.py`` records them anew.
+"""
+
+import csv
+import json
+import os
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
+
+from stillhouse import artifacts, labels, tables
+from stillhouse.distilled import read_set
+from stillhouse.images import decode
+from stillhouse.spec import VERSIONS
+
+GOLDEN = Path(__file__).with_name("golden.json")
+RECORD = "STILLHOUSE_RECORD_GOLDEN"
+VIEWS = {"patches_per_side": 2, "crop": [0.3, 1.0], "mix": "cutmix"}
+CONFIG = {
+    "sources": {"digits": {"kind": "digits", "holdout": 0.2}},
+    "datasets": {"d": {"source": "digits", "classes": ["0", "1", "2"], "resolution": 8}},
+    "teachers": {"t": {"arch": "convnet1", "width": 4, "epochs": 2, "min_accuracy": 0}},
+    "methods": {
+        "random": {"kind": "random"},
+        "rded": {
+            "kind": "rded",
+            "teacher": "t",
+            "crops_per_image": 2,
+            "images_per_class": 12,
+            "patches_per_side": 2,
+            "encoding": "png",
+        },
+    },
+    "labels": {
+        "soft": {"kind": "soft", "teachers": ["t"], "epochs_stored": 2, "views": VIEWS},
+        "hard": {"kind": "hard", "views": {**VIEWS, "mix": "mixup", "mix_per": "row"}},
+    },
+    "protocols": {
+        "soft": {"labels": "soft", "epochs": 2, "batch_size": 4, "temperature": 1},
+        "hard": {"labels": "hard", "epochs": 2, "batch_size": 4, "optimizer": "sgd"},
+    },
+    "students": {"s": {"arch": "convnet1", "width": 4, "norm": "instance"}},
+    "experiments": {
+        "x": {
+            "dataset": "d",
+            "methods": ["random", "rded"],
+            "ipc": [2],
+            "students": ["s"],
+            "protocols": ["soft", "hard"],
+            "seeds": [0, 1],
+        }
+    },
+}
+
+
+def gist(array):
+    """Return a few numbers of an array that hardly stay when it changes."""
+    flat = np.asarray(array, np.float64).ravel()
+    places = np.cos(np.arange(len(flat)))
+    return [len(flat), float(flat.mean()), float(flat.std()), float(flat @ places)]
+
+
+def text_gist(rows):
+    return [len(rows), zlib.crc32("\n".join(map(str, rows)).encode())]
+
+
+def paths(plan, stage, name):
+    """Return the files of a stage, in the order of the plan."""
+    single = [a.directory for a in plan.single.get(stage, {}).values()]
+    families = [
+        f.artifact.at(**{"class_id" if f.source else "student_seed": member}).directory
+        for f in plan.families.get(stage, {}).values()
+        for member in f.members
+    ]
+    return [folder / name for folder in single + families]
+
+
+def of_index(plan):
+    (path,) = paths(plan, "index", "index.parquet")
+    rows = artifacts.read_table(path, ["class_id", "image_id", "split"]).to_pylist()
+    return {"rows": text_gist([tuple(row.values()) for row in rows])}
+
+
+def of_images(plan):
+    rows = [
+        row
+        for path in paths(plan, "images", "images.parquet")
+        for row in artifacts.read_table(path).to_pylist()
+    ]
+    pixels = [decode(row["image"]["bytes"]) for row in rows]
+    return {"ids": text_gist([(r["image_id"], r["split"]) for r in rows]), "pixels": gist(pixels)}
+
+
+def of_teacher(plan):
+    (path,) = paths(plan, "teacher", "model.safetensors")
+    curve = artifacts.read_json(path.with_name("metrics.json"))["curve"]
+    weights = artifacts.read_tensors(path)
+    return {
+        "loss": [row["loss"] for row in curve],
+        **{name: gist(tensor) for name, tensor in weights.items() if name.endswith("weight")},
+    }
+
+
+def of_patch_scores(plan):
+    rows = [
+        row
+        for path in paths(plan, "patch_scores", "scores.parquet")
+        for row in artifacts.read_table(path).to_pylist()
+    ]
+    boxes = [(r["image_id"], r["top"], r["left"], r["height"], r["width"]) for r in rows]
+    return {"boxes": text_gist(boxes), "scores": gist([row["score"] for row in rows])}
+
+
+def of_distilled(plan):
+    numbers = {}
+    for path in paths(plan, "distilled", "images.parquet"):
+        table = artifacts.read_table(path)
+        pixels, hard = read_set(table)
+        kind = artifacts.read_spec(path.parent)["settings"]["kind"]
+        numbers[f"{kind} pixels"] = gist(pixels)
+        numbers[f"{kind} labels"] = hard.tolist()
+        numbers[f"{kind} origins"] = text_gist(table["origin"].to_pylist())
+    return numbers
+
+
+def of_labels(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "labels", "labels.parquet")):
+        table = labels.Table(path, 3)
+        for epoch in range(2):
+            views, logits = table.epoch(epoch)
+            drawn = [views.index, views.box, views.flip, views.patch_order, views.partner]
+            drawn = [int(n) for array in [*drawn, views.mix_box] for n in array.ravel()]
+            numbers[f"{i} views of epoch {epoch}"] = text_gist(drawn)
+            numbers[f"{i} logits of epoch {epoch}"] = gist(logits)
+    return numbers
+
+
+def of_students(plan):
+    return {
+        f"losses {i}": [row["loss"] for row in artifacts.read_json(path)["curve"]]
+        for i, path in enumerate(paths(plan, "students", "cell.json"))
+    }
+
+
+def of_tables(plan):
+    """Put given cells with given timings into tables."""
+    for path in Path("results").glob("**/timing.json"):
+        path.write_text(json.dumps({"seconds": len(path.parts[1]), "device": "abacus"}))
+    cells = plan.experiments["x"]
+    for i, cell in enumerate(cells):
+        said = {"accuracy": 50 + i * i, "accuracy_best": 60 + i, "accuracy_top5": None}
+        artifacts.write(cell["artifact"].directory, cell["artifact"].spec(), {"cell.json": said})
+    files = [cell["artifact"].directory / "cell.json" for cell in cells]
+    outputs = {"csv": Path("x.csv"), "markdown": Path("x.md")}
+    given = [{**cell, "artifact": ""} for cell in cells]
+    tables.tables({"cells": files, "published": []}, {"cells": given}, outputs)
+    with open("x.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    # Encoded bytes depend on the release of the encoder, digests on the version of all stages.
+    left_out = {"image_bytes", "label_bytes", "digest"}
+    table = [row for row in Path("x.md").read_text().splitlines() if row.startswith("| r")]
+    return {
+        "rows": [",".join(v for k, v in row.items() if k not in left_out) for row in rows],
+        "hard label bytes": [int(r["label_bytes"]) for r in rows if r["protocol"] == "hard"],
+        "markdown": [" ".join(row.split()[:10]) for row in table],
+    }
+
+
+STAGES = {
+    "index": of_index,
+    "images": of_images,
+    "teacher": of_teacher,
+    "patch_scores": of_patch_scores,
+    "distilled": of_distilled,
+    "labels": of_labels,
+    "students": of_students,
+    "tables": of_tables,
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, planned, make_all):
+    """Run every stage and return its numbers; record them if that is asked for."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("golden"))
+    try:
+        plan = planned(CONFIG)
+        make_all(plan)
+        numbers = {
+            stage: {"version": VERSIONS[stage], "numbers": of(plan)} for stage, of in STAGES.items()
+        }
+    finally:
+        os.chdir(before)
+    if RECORD in os.environ:
+        GOLDEN.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    return numbers
+
+
+def agree(found, wanted):
+    """Tell whether floats agree to a thousandth and all else is the same."""
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(agree(found[k], wanted[k]) for k in wanted)
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(agree, found, wanted))
+    if isinstance(wanted, float):
+        return found == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    return found == wanted
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_numbers_are_those_of_the_version(found, stage):
+    wanted = json.loads(GOLDEN.read_text())[stage]
+    assert found[stage]["version"] == wanted["version"], (
+        f"stage {stage!r} has another version than its recorded numbers: record them with "
+        "`python tests/test_golden.py`"
+    )
+    assert agree(found[stage]["numbers"], wanted["numbers"]), (
+        f"the numbers of stage {stage!r} are not those of version {wanted['version']}; if that is "
+        "meant, raise its version in spec.VERSIONS (unless a stage before it has a new one) and "
+        f"record them with `python tests/test_golden.py`\n found {found[stage]['numbers']}\n"
+        f"wanted {wanted['numbers']}"
+    )
+
+
+def test_every_stage_that_computes_has_numbers():
+    # Figures are drawn from cells, with whatever matplotlib there is.
+    assert set(STAGES) == set(VERSIONS) - {"figures"}
+
+
+@pytest.mark.parametrize(
+    ("found", "same"), [([1, 2.0, "a"], True), ([1, 2.01, "a"], False), ([2, 2.0, "a"], False)]
+)
+def test_a_changed_number_is_noticed(found, same):
+    assert agree({"x": found}, {"x": [1, 2.0, "a"]}) is same
+
+
+if __name__ == "__main__":
+    os.environ[RECORD] = "1"
+    sys.exit(pytest.main([__file__]))

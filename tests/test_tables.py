@@ -1,0 +1,265 @@
+import csv
+import json
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from stillhouse import artifacts, tables
+from stillhouse.errors import StillhouseError
+
+SECONDS = {
+    "index": 1,
+    "images": 10,
+    "teacher": 100,
+    "patch_scores": 1000,
+    "distilled": 10_000,
+    "labels": 100_000,
+    "students": 1_000_000,
+}
+# DESIGN, section 4.
+COLUMNS = (
+    "experiment,dataset,method,fidelity,ipc,distill_seed,teacher,labels,label_encoding,student,"
+    "protocol,seed,accuracy,accuracy_best,accuracy_top5,image_bytes,label_bytes,seconds_teacher,"
+    "seconds_denoiser,seconds_distill,seconds_label,seconds_train,device,published,published_std,"
+    "digest"
+)
+
+
+@pytest.fixture
+def timed(made):
+    """Give every artifact seconds that tell its stage from their sum; return the plan."""
+    for path in Path("results").glob("**/timing.json"):
+        stage = path.parts[1]
+        path.write_text(json.dumps({"seconds": SECONDS[stage], "device": "abacus"}))
+    return made
+
+
+def identities(plan):
+    return [{**c, "artifact": str(c["artifact"].directory)} for c in plan.experiments["x"]]
+
+
+def make(plan, published=()):
+    cells = [c["artifact"].directory / "cell.json" for c in plan.experiments["x"]]
+    outputs = {"csv": Path("out/x.csv"), "markdown": Path("out/x.md")}
+    inputs = {"cells": cells, "published": list(published)}
+    tables.tables(inputs, {"cells": identities(plan)}, outputs)
+    with open("out/x.csv", newline="") as stream:
+        return list(csv.DictReader(stream)), Path("out/x.md").read_text()
+
+
+def test_columns_are_as_promised(timed):
+    make(timed)
+    text = Path("out/x.csv").read_text()
+    assert text.splitlines()[0] == COLUMNS
+    assert text.endswith("\n")
+    assert "\r" not in text
+
+
+def test_a_row_is_a_cell(timed):
+    rows, _ = make(timed)
+    assert len(rows) == 16
+    for row, cell in zip(rows, timed.experiments["x"], strict=True):
+        kept = artifacts.read_json(cell["artifact"].directory / "cell.json")
+        assert float(row["accuracy"]) == pytest.approx(kept["accuracy"], abs=1e-4)
+        assert float(row["accuracy_best"]) == pytest.approx(kept["accuracy_best"], abs=1e-4)
+        # Three classes have no top five.
+        assert row["accuracy_top5"] == ""
+        assert row["digest"] == cell["artifact"].digest
+        for name in ("experiment", "dataset", "method", "student", "protocol", "labels"):
+            assert row[name] == cell[name]
+        for name in ("ipc", "seed", "distill_seed"):
+            assert row[name] == str(cell[name])
+        assert row["device"] == "abacus"
+        assert row["published"] == row["published_std"] == ""
+    assert {(row["protocol"], row["label_encoding"]) for row in rows} == {
+        ("soft", "float16"),
+        ("hard", ""),
+    }
+    assert {(r["method"], r["protocol"], r["teacher"]) for r in rows} == {
+        ("random", "soft", "t"),
+        ("random", "hard", ""),
+        ("rded", "soft", "t"),
+        ("rded", "hard", "t"),
+    }
+
+
+def test_seconds_are_of_all_that_a_cell_is_made_from_once(timed):
+    rows, _ = make(timed)
+    found = {
+        (row["method"], row["protocol"]): tuple(
+            float(row[f"seconds_{name}"])
+            for name in ("teacher", "denoiser", "distill", "label", "train")
+        )
+        for row in rows
+    }
+    # An index, images of three classes, the set; scores of three classes.
+    assert found == {
+        ("random", "hard"): (0, 0, 10_031, 0, 1_000_000),
+        ("random", "soft"): (100, 0, 10_031, 100_000, 1_000_000),
+        ("rded", "hard"): (100, 0, 13_031, 0, 1_000_000),
+        ("rded", "soft"): (100, 0, 13_031, 100_000, 1_000_000),
+    }
+
+
+def test_a_missing_timing_leaves_its_column_empty(timed):
+    (teacher,) = timed.single["teacher"].values()
+    (teacher.directory / "timing.json").unlink()
+    rows, markdown = make(timed)
+    for row in rows:
+        uses = row["method"] == "rded" or row["protocol"] == "soft"
+        assert (row["seconds_teacher"] == "") is uses
+        assert row["seconds_distill"] != ""
+        assert row["seconds_train"] != ""
+    assert "| –" in markdown
+
+
+def test_classes_of_a_lineage_are_those_of_its_users(made, tiny, planned):
+    tiny["datasets"]["two"] = {**tiny["datasets"]["three"], "classes": ["2", "0"]}
+    tiny["teachers"]["t"]["dataset"] = "three"
+    tiny["experiments"]["x"]["dataset"] = "two"
+    family = next(
+        f.artifact
+        for f in planned(tiny).families["students"].values()
+        if {p.settings.get("kind") for p in f.artifact.upstream.values()} == {"rded"}
+    )
+    found = list(tables.lineage(family.at(student_seed=0).spec()))
+    assert len(found) == len(set(found))
+    classes = {
+        stage: sorted(folder.name for one, folder in found if one == stage)
+        for stage in ("images", "patch_scores", "teacher", "index", "distilled", "students")
+    }
+    assert classes["patch_scores"] == ["0", "2"]
+    # The teacher was trained on all three.
+    assert classes["images"] == ["0", "1", "2"]
+    assert [len(classes[s]) for s in ("teacher", "index", "distilled", "students")] == [1] * 4
+
+
+def test_bytes_are_of_the_whole_set(timed):
+    rows, _ = make(timed)
+    for row, cell in zip(rows, timed.experiments["x"], strict=True):
+        artifact = cell["artifact"]
+        distilled = artifact.upstream["distilled"].directory / "images.parquet"
+        encoded = artifacts.read_table(distilled)["image"].to_pylist()
+        assert int(row["image_bytes"]) == sum(len(image["bytes"]) for image in encoded)
+        if cell["protocol"] == "hard":
+            assert int(row["label_bytes"]) == 8 * 3 * cell["ipc"]
+        else:
+            table = artifact.upstream["labels"].directory / "labels.parquet"
+            assert int(row["label_bytes"]) == len(table.read_bytes())
+
+
+def test_published_numbers_stand_beside(timed):
+    path = Path("published.csv")
+    path.write_text(
+        "dataset,method,ipc,student,labels,accuracy,std,source\n"
+        "three,rded,2,convnet1,soft,61.5,0.4,a paper\n"
+        "three,rded,1,convnet1,soft,23.0,,a paper\n"
+        "three,rded,2,convnet3,hard,99.0,,another student\n"
+        "three,random,5,convnet1,soft,98.0,,another IPC\n"
+    )
+    rows, markdown = make(timed, [path])
+    found = {
+        (row["method"], row["ipc"], row["protocol"]): (row["published"], row["published_std"])
+        for row in rows
+        if row["published"]
+    }
+    assert found == {
+        ("rded", "2", "soft"): ("61.5000", "0.4000"),
+        ("rded", "1", "soft"): ("23.0000", ""),
+    }
+    assert markdown.count("(published 61.5)") == markdown.count("(published 23.0)") == 1
+
+
+def test_markdown_has_a_row_a_set_and_a_column_a_protocol(timed):
+    rows, markdown = make(timed)
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][:4] == ["method", "IPC", "soft [%]", "hard [%]"]
+    assert [row[:2] for row in cells[2:]] == [
+        ["random", "1"],
+        ["random", "2"],
+        ["rded", "1"],
+        ["rded", "2"],
+    ]
+    for row in cells[2:]:
+        for column, protocol in ((2, "soft"), (3, "hard")):
+            values = [
+                float(r["accuracy"])
+                for r in rows
+                if (r["method"], r["ipc"], r["protocol"]) == (*row[:2], protocol)
+            ]
+            mean, deviation = row[column].split(" ± ")
+            assert float(mean) == pytest.approx(statistics.mean(values), abs=0.051)
+            assert float(deviation) == pytest.approx(statistics.stdev(values), abs=0.051)
+    assert len({len(line) for line in lines}) == 1
+    assert "# x" in markdown
+    assert "## three, student s" in markdown
+
+
+def frame(**changes):
+    """Return rows of three student seeds, with round numbers."""
+    row = {
+        "experiment": "e",
+        "dataset": "d",
+        "student": "s",
+        "method": "rded",
+        "ipc": 10,
+        "distill_seed": 0,
+        "protocol": "soft",
+        "labels": "soft",
+        "label_encoding": "float16",
+        "label_teachers": "t",
+        "report": "last",
+        "image_bytes": 12_345,
+        "label_bytes": 678_900,
+        "seconds_teacher": 3.0,
+        "seconds_distill": 4.0,
+        "seconds_label": 5.0,
+        "seconds_train": 6.0,
+        "device": "abacus",
+        "published": None,
+        **changes,
+    }
+    scores = [(60.0, 62.0), (61.0, 61.0), (65.0, 66.0)]
+    return pd.DataFrame(
+        [
+            {**row, "seed": seed, "accuracy": last, "accuracy_best": best}
+            for seed, (last, best) in enumerate(scores)
+        ]
+    )
+
+
+def test_markdown_shows_the_last_or_the_best():
+    # By hand: mean 62, deviations -2, -1, 3, √(14 / 2); mean 63, deviations -1, -2, 3, √(14 / 2).
+    assert "| 62.0 ± 2.6 " in tables.markdown(frame())
+    assert "after the last epoch" in tables.markdown(frame())
+    best = tables.markdown(frame(report="best"))
+    assert "| 63.0 ± 2.6 " in best
+    assert "best of the evaluations on the test split" in best
+
+
+def test_markdown_of_one_seed_has_no_deviation():
+    text = tables.markdown(frame()[:1])
+    assert "| 60.0 " in text
+    assert "± " not in text.split("\n- ")[0]
+    assert "one student seed" in text
+
+
+def test_markdown_tells_distilled_sets_apart():
+    both = pd.concat([frame(), frame(distill_seed=1)])
+    lines = [line for line in tables.markdown(both).splitlines() if "± 2.6" in line]
+    assert [line.split("|")[1].strip() for line in lines] == ["rded (seed 0)", "rded (seed 1)"]
+
+
+def test_markdown_counts_bytes_and_seconds():
+    (line,) = (line for line in tables.markdown(frame()).splitlines() if "± 2.6" in line)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[3:] == ["12.3", "678.9", "3.0", "4.0", "5.0", "6.0"]
+
+
+def test_a_damaged_cell_is_named(timed):
+    path = timed.experiments["x"][3]["artifact"].directory / "cell.json"
+    path.write_text(path.read_text().replace("1", "2", 1))
+    with pytest.raises(StillhouseError, match=str(path)):
+        make(timed)
