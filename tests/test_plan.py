@@ -57,6 +57,19 @@ def of(found, stage, method):
     return {place for place in found[stage] if method_of(place) == method}
 
 
+def test_how_whole_patches_are_scored_makes_no_difference(tiny, planned, before):
+    tiny["methods"]["rded"]["scoring"] = "resize"
+    assert addresses(planned(tiny)) == before
+
+
+def test_names_that_shape_nothing_are_in_no_address(tiny, planned, before):
+    tiny["labels"]["renamed"] = tiny["labels"].pop("soft")
+    tiny["protocols"]["also"] = tiny["protocols"].pop("soft") | {"labels": "renamed"}
+    tiny["students"]["other"] = tiny["students"].pop("s")
+    tiny["experiments"]["x"] |= {"protocols": ["also", "hard"], "students": ["other"]}
+    assert addresses(planned(tiny)) == before
+
+
 @pytest.fixture
 def before(tiny, planned):
     return addresses(planned(tiny))
@@ -80,7 +93,9 @@ def test_the_plan_has_all_that_the_cells_need(before):
     ("key", "value"),
     [("crops_per_image", 3), ("images_per_class", 21), ("crop", [0.1, 1.0]), ("scoring", "resize")],
 )
-def test_an_edit_of_what_rded_scores_touches_rded_alone(tiny, planned, before, key, value):
+def test_an_edit_of_what_rded_scores_touches_rded_alone(tiny, planned, key, value):
+    tiny["methods"]["rded"]["patches_per_side"] = 2
+    before = addresses(planned(tiny))
     tiny["methods"]["rded"][key] = value
     after = addresses(planned(tiny))
     for stage in ("index", "images", "teacher"):

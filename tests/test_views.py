@@ -65,6 +65,12 @@ def test_a_view_depends_on_nothing_else():
         assert by_row(views_of(**changes)) == wanted
 
 
+def test_the_order_tells_nothing_of_the_views():
+    found = views_of(n=2000)
+    for column in (found.index, found.flip, found.box[:, 2], found.patch_order[:, 0]):
+        assert abs(np.corrcoef(np.arange(2000), column)[0, 1]) < 0.1
+
+
 def test_crops_flips_and_orders_are_spread():
     found = views_of(n=4000, crop=[0.25, 1.0], flip=0.3)
     assert abs(found.flip.mean() - 0.3) < 0.03

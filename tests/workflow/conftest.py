@@ -58,9 +58,9 @@ def fresh_config():
                 "images_per_class": 20,
             },
         },
-        "labels": {"soft": {"kind": "soft", "teachers": ["small"], "epochs_stored": 100}},
+        "labels": {"soft": {"kind": "soft", "teachers": ["small"], "epochs_stored": 200}},
         "protocols": {
-            "soft": {"labels": "soft", "epochs": 100},
+            "soft": {"labels": "soft", "epochs": 200},
             "hard": {"labels": "hard", "epochs": 4},
         },
         "students": {"small": {"arch": "convnet1", "width": 4}},

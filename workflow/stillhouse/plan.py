@@ -224,12 +224,13 @@ def _labels(plan, dataset, distilled, protocol):
     if views.get("mix_per") == "batch":
         settings["batch_size"] = batch
     table = Artifact(
-        "labels", _set_label(distilled, name), settings, {"distilled": distilled, **teachers}
+        "labels", _set_label(distilled, "soft"), settings, {"distilled": distilled, **teachers}
     )
     return {"kind": "soft", "batch_size": batch}, {"labels": plan.add(table)}
 
 
 def _set_label(distilled, *parts):
+    """Return a readable label; no names of labels, protocols or students, which shape nothing."""
     keys = [f"{k}{v}" for k, v in distilled.keys.items()]
     return label(distilled.folder, distilled.label, *keys, *parts)
 
@@ -248,7 +249,7 @@ def _students(plan, experiment, distilled, protocol, student):
     }
     artifact = Artifact(
         "students",
-        _set_label(distilled, protocol, student),
+        _set_label(distilled, labels["kind"], network["arch"]),
         settings,
         {"distilled": distilled, **upstream},
     )

@@ -33,7 +33,10 @@ LEARNING_RATES = {"resnet18_modified": 0.001, **{f"convnet{d}": 0.001 for d in r
 def method(settings):
     """Return a method's settings with every switch decided and without `fidelity`."""
     switches = RDED[settings["fidelity"]] if settings["kind"] == "rded" else {}
-    return {k: v for k, v in {**switches, **settings}.items() if k != "fidelity"}
+    decided = {k: v for k, v in {**switches, **settings}.items() if k != "fidelity"}
+    if decided.get("patches_per_side") == 1:
+        decided["scoring"] = "pad"  # a patch as large as the input is scored as it is
+    return decided
 
 
 def views(labels):
