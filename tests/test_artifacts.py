@@ -292,6 +292,14 @@ def test_a_kill_between_renames_is_noticed(empty, monkeypatch):
     assert not [name for name in names(one.directory) if name.endswith(".draft")]
 
 
+def test_what_a_killed_process_left_goes_with_the_next_writing(written):
+    left = written / ".99999.table.parquet.draft"
+    left.write_bytes(b"half a table")
+    assert artifacts.is_whole(written, artifact().spec(), FILES)
+    artifacts.write(written, artifact().spec(), FILES)
+    assert names(written) == ["cell.json", "model.safetensors", "spec.json", "table.parquet"]
+
+
 def test_timing_is_no_part_of_the_artifact(written):
     assert artifacts.read_timing(written) is None
     (written / "timing.json").write_text('{"seconds": 2.5}')

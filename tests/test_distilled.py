@@ -12,7 +12,7 @@ from stillhouse.artifacts import Damaged, WrongType
 from stillhouse.data import DistilledSet
 from stillhouse.errors import StillhouseError
 from stillhouse.images import decode
-from stillhouse.spec import class_of
+from stillhouse.plan import PER_CLASS
 
 
 def sets_of(plan, method):
@@ -172,16 +172,16 @@ def test_whole_images_are_centred_squares(size, box):
     assert np.abs(pixels - wanted.numpy()).max() < 0.51
 
 
-def test_too_few_images_are_an_error(made):
+@pytest.mark.parametrize(("method", "count"), [("random", 119), ("rded", 20)])
+def test_too_few_images_are_an_error(in_kitchen, method, count):
     artifact = next(
-        a
-        for a in made.single["distilled"].values()
-        if a.settings["kind"] == "random" and a.keys["ipc"] == 1
+        a for a in in_kitchen.single["distilled"].values() if a.settings["kind"] == method
     )
     spec = {**artifact.spec(), "keys": {"ipc": 500, "seed": 0}}
-    images = artifact.upstream["images"]
-    paths = [images.at(class_id=c).directory / "images.parquet" for c in "012"]
-    assert [class_of(path) for path in paths] == ["0", "1", "2"]
-    files = distilled.distilled({"images": paths}, spec, None)(None, None)
-    with pytest.raises(StillhouseError, match=r"class '0' gives 119 images only"):
+    inputs = {
+        name: [part.at(class_id=c).directory / PER_CLASS[part.stage] for c in "012"]
+        for name, part in artifact.upstream.items()
+    }
+    files = distilled.distilled(inputs, spec, None)(None, None)
+    with pytest.raises(StillhouseError, match=f"class '0' gives {count} images only"):
         list(files["images.parquet"].groups)

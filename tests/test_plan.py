@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stillhouse import switches
 
 ROOT = Path(__file__).parents[1]
 
@@ -379,3 +380,70 @@ def test_default_addresses_are_those_of_every_run_before(planned):
             f"version was meant to change, write into GOLDEN:\n{pprint.pformat(names)}"
         )
     assert names.keys() == GOLDEN.keys()
+
+
+@pytest.mark.parametrize(
+    ("ipc", "n_classes", "batch_size"),
+    [
+        # argument.py of RDED: 10, 50, 100 by IPC; twice from 100 classes on; Tiny always 100.
+        (1, 10, 10),
+        (10, 10, 50),
+        (50, 10, 100),
+        (1, 100, 20),
+        (10, 100, 100),
+        (50, 100, 200),
+        (50, 1000, 200),
+        (1, 200, 100),
+        (10, 200, 100),
+        (50, 200, 100),
+        # Never more than there are images; other IPCs as the next smaller one.
+        (1, 3, 3),
+        (2, 10, 10),
+        (49, 10, 50),
+        (100, 10, 100),
+    ],
+)
+def test_batches_are_those_of_rded(ipc, n_classes, batch_size):
+    assert switches.batch_size("auto", ipc, n_classes) == batch_size
+    assert switches.batch_size(8, ipc, n_classes) == min(8, ipc * n_classes)
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "side", "crop", "patches"),
+    [("code", 1, 1.0, 1), ("code", 2, 0.5, 2), ("code", 4, 0.25, 4), ("paper", 2, 0.08, 1)],
+)
+def test_views_are_those_of_rded(fidelity, side, crop, patches):
+    given = {"patches_per_side": side, "flip": 0.5, "mix": "none"}
+    decided = switches.views({"views": given, "fidelity": fidelity})
+    assert decided == {
+        "crop": [crop, 1.0],
+        "flip": 0.5,
+        "mix": "none",
+        "patches_per_side": patches,
+    }
+
+
+def test_what_is_given_wins_over_the_fidelity(tiny, planned):
+    tiny["protocols"]["soft"] |= {"schedule": "cosine", "learning_rate": 0.5}
+    tiny["methods"]["rded"]["rounding"] = "nearest"
+    wanted = planned(tiny)
+    training = [
+        f.artifact.settings["training"]
+        for f in wanted.families["students"].values()
+        if f.artifact.settings["labels"]["kind"] == "soft"
+    ]
+    assert {(t["schedule"], t["learning_rate"]) for t in training} == {("cosine", 0.5)}
+    assert {t["batchnorm_updates"] for t in training} == {2}
+    rded = [a.settings for a in wanted.single["distilled"].values() if "rounding" in a.settings]
+    assert {(s["rounding"], s["assignment"]) for s in rded} == {("nearest", "rank_blocks")}
+
+
+@pytest.mark.parametrize("arch", ["resnet18_modified", "convnet3", "convnet6"])
+def test_the_learning_rate_is_that_of_rded(tiny, planned, arch):
+    settings = {**planned(tiny).config["protocols"]["soft"], "fidelity": "code"}
+    decided = switches.protocol(settings, "soft", arch)
+    assert (decided["learning_rate"], decided["schedule"], decided["loss"]) == (
+        0.001,
+        "half_cosine",
+        "kl",
+    )
