@@ -8,8 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import settings
 from stillhouse import config as configs
 from stillhouse import distilled, images, jobs, labels, plan, rded, students, teachers
+
+# How long an example takes says nothing on a machine that others use too.
+settings.register_profile("stillhouse", deadline=None)
+settings.load_profile("stillhouse")
 
 TINY = {
     "sources": {"digits": {"kind": "digits"}},

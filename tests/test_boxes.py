@@ -83,7 +83,7 @@ def test_where_nothing_fits_it_is_the_largest_box_in_the_middle(height, width, e
     assert random_boxes(draws, height, width, (1.0, 1.0))[0].tolist() == list(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 60),
     st.integers(1, 60),

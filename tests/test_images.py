@@ -327,3 +327,11 @@ def test_many_images_are_cut_in_parts(monkeypatch):
     pixels = [np.full(rows.shape, value % 256, np.uint8) for value in range(300)]
     found = images_module._squares(pixels, 4, "train")
     assert found[:, 0, 0, 0].tolist() == [value % 256 for value in range(300)]
+
+
+def test_an_image_added_since_the_index_is_noticed():
+    settings = {"name": "s", "revision": 4}
+    found = [sources.Image("a", f"i{n}", "train", b"x", "x.png") for n in range(2)]
+    row = {"image_id": "i0", "sha256": hashlib.sha256(b"x").hexdigest(), "split": "train"}
+    with pytest.raises(StillhouseError, match=r"'i1' of class 'a' has been added .* above 4"):
+        images_module._images_table(settings, "a", found, [row])

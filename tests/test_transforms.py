@@ -20,7 +20,7 @@ def expected(image, box, size):
     return functional.resized_crop(image.float(), *map(int, box), [size, size], antialias=True)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_cut_is_torchvisions_resized_crop(data):
     height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))

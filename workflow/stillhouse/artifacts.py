@@ -224,9 +224,11 @@ def read_json(path):
 
 
 def read_timing(directory):
-    """Return the ``timing.json`` of an artifact's folder, or None where there is none."""
-    path = Path(directory) / TIMING
-    return json.loads(path.read_bytes()) if path.exists() else None
+    """Return the ``timing.json`` of an artifact's folder, None where there is no readable one."""
+    try:
+        return json.loads((Path(directory) / TIMING).read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def checksum(path):

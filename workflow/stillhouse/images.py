@@ -113,16 +113,14 @@ def _images_table(settings, class_id, found, rows):
     images = {image.image_id: image for image in found}
     kept = []
     for row in rows:
-        image = images.get(row["image_id"])
+        image = images.pop(row["image_id"], None)
         if image is None or _sha256(image.data) != row["sha256"]:
             what = "is gone" if image is None else "has changed"
-            raise StillhouseError(
-                f"source {settings['name']!r}: image {row['image_id']!r} of class {class_id!r} "
-                f"{what} since the source was indexed; if that is meant, raise "
-                f"sources.{settings['name']}.revision above {settings['revision']}"
-            )
+            raise _changed(settings, class_id, row["image_id"], what)
         if row["split"] != "unused":
             kept.append(({"bytes": image.data, "path": image.path}, row["split"], row["image_id"]))
+    if images:
+        raise _changed(settings, class_id, min(images), "has been added")
     return pa.table(
         {
             "image": [image for image, _, _ in kept],
@@ -131,6 +129,14 @@ def _images_table(settings, class_id, found, rows):
             "split": [split for _, split, _ in kept],
         },
         schema=IMAGES_SCHEMA,
+    )
+
+
+def _changed(settings, class_id, image_id, what):
+    return StillhouseError(
+        f"source {settings['name']!r}: image {image_id!r} of class {class_id!r} {what} since the "
+        f"source was indexed; if that is meant, raise sources.{settings['name']}.revision above "
+        f"{settings['revision']}"
     )
 
 

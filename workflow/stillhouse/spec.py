@@ -55,8 +55,8 @@ def digest_of(spec):
 
 
 def label(*parts):
-    """Join words to a readable file name part: letters, digits, dots and dashes."""
-    words = (re.sub(r"[^A-Za-z0-9.]+", "-", str(part)).strip("-.") for part in parts)
+    """Join words to a readable file name part: letters, digits, dots, dashes, underscores."""
+    words = (re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-.") for part in parts)
     return "-".join(word for word in words if word)
 
 
