@@ -309,3 +309,20 @@ def test_rows_that_are_not_mixed_have_no_partner():
     assert [row["mix_weight"] for row in rows] == [1.0] * 3
     assert all(row["patch_order"] == row["augment"] == [] for row in rows)
     assert {row["epoch"] for row in rows} == {4}
+
+
+def test_a_damaged_side_file_is_made_again(tmp_path):
+    schema = pa.schema([("epoch", pa.int32())])
+    made = []
+
+    def epoch(number):
+        made.append(number)
+        return pa.table({"epoch": [number]}, schema=schema)
+
+    context = jobs.Context(work=tmp_path, checkpoint_seconds=0)
+    first = pa.concat_tables(labels.resumable(epoch, 4, schema, context))
+    parts = sorted(tmp_path.glob("part-*"))
+    parts[2].write_bytes(parts[2].read_bytes()[:40])
+    made.clear()
+    assert pa.concat_tables(labels.resumable(epoch, 4, schema, context)).equals(first)
+    assert made == [2, 3]

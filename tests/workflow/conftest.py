@@ -2,14 +2,17 @@
 
 import collections
 import csv
+import functools
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import psutil
@@ -197,7 +200,18 @@ class Folder:
 def environment():
     """Return the environment without what would change how Snakemake runs."""
     left_out = ("SNAKEMAKE_", "PYTHONPATH")
-    return {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
+    if sys.dont_write_bytecode and not Path(cache_from_source(psutil.__file__)).exists():
+        # Nothing here is kept compiled: a hundred processes would compile torch a hundred times.
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)
+        kept["PYTHONPYCACHEPREFIX"] = bytecode().name
+    return kept
+
+
+@functools.cache
+def bytecode():
+    """Return a folder for compiled modules, gone with the session."""
+    return tempfile.TemporaryDirectory(prefix="bytecode-")
 
 
 def _job(block):

@@ -15,7 +15,7 @@ from snakemake.exceptions import WorkflowError
 from stillhouse.config import complete, wants_gpu
 from stillhouse.errors import StillhouseError
 from stillhouse.plan import build, member_files
-from stillhouse.spec import digest, label, safe_name
+from stillhouse.spec import VERSIONS, digest, label, safe_name
 
 try:
     settings = complete(config, ", ".join(map(str, workflow.configfiles)) or "--config")
@@ -126,6 +126,14 @@ def cells_of(experiment):
 def cell_files(experiment):
     """Return the files of an experiment's cells in the order of its table."""
     return kept([cell["artifact"].file("cell.json") for cell in cells_of(experiment)])
+
+
+def counted_files(experiment):
+    """Return the distilled sets and label tables whose bytes an experiment's table counts."""
+    upstream = [cell["artifact"].upstream for cell in plan.experiments[experiment]]
+    sets = [parts["distilled"].file("images.parquet") for parts in upstream]
+    tables = [parts["labels"].file("labels.parquet") for parts in upstream if "labels" in parts]
+    return kept(dict.fromkeys(sets + tables))
 
 
 def identities(experiment):

@@ -7,6 +7,7 @@ rule tables:
     """Put the cells of one experiment into a CSV and a Markdown table."""
     input:
         cells=lambda w: cell_files(w.experiment),
+        counted=lambda w: counted_files(w.experiment),
         published=PUBLISHED,
     output:
         csv="results/tables/{experiment}.csv",
@@ -20,6 +21,7 @@ rule tables:
     threads: 1
     params:
         cells=lambda w: identities(w.experiment),
+        version=VERSIONS["tables"],
     script:
         "../scripts/tables.py"
 
@@ -39,6 +41,7 @@ rule curves:
     threads: 1
     params:
         cells=lambda w: identities(w.experiment),
+        version=VERSIONS["figures"],
     script:
         "../scripts/curves.py"
 

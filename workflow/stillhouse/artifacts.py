@@ -270,6 +270,7 @@ def save_table(path, schema, tables):
     draft = _draft(path.parent, path.name)
     try:
         _write_parquet(draft, RowGroups(schema, tables))
+        _flush(draft)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

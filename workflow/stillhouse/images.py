@@ -63,9 +63,12 @@ def _splits(rows, settings, smallest_said):
     """Return the split of every row, after the holdout, and check the size of the classes."""
     key = f"sources.{settings['name']}"
     of_class = {class_id: [] for class_id in sources.classes(settings)}
+    tested = set()
     for class_id, image_id, split, *_ in rows:
         if split == "train":
             of_class[class_id].append(image_id)
+        else:
+            tested.add(class_id)
     smallest = min(of_class, key=lambda class_id: len(of_class[class_id]))
     n_smallest = len(of_class[smallest])
     if n_smallest == 0:
@@ -76,7 +79,15 @@ def _splits(rows, settings, smallest_said):
             "training images; write that"
         )
     if not settings["holdout"]:
+        untested = sorted(set(of_class) - tested)
+        if untested:
+            raise StillhouseError(f"{key}: class {untested[0]!r} has no test image")
         return [row[2] for row in rows]
+    if sources.n_held_out(n_smallest, settings["holdout"]) == 0:
+        raise StillhouseError(
+            f"{key}.holdout: is {settings['holdout']:g}, which takes none of the {n_smallest} "
+            f"images of class {smallest!r}; should be at least {0.6 / n_smallest:.2g}"
+        )
     held = set()
     for class_id, ids in of_class.items():
         ids.sort()
@@ -94,15 +105,12 @@ def images(inputs, spec, context):
     for row in table.to_pylist():
         known.setdefault(row["class_id"], []).append(row)
     source = sources.open_source(source_settings, inputs)
-    found = None
+    found = {}
+    # One pass over the source serves the whole block.
+    for image in source.images(set(context.keys)):
+        found.setdefault(image.class_id, []).append(image)
 
     def make(class_id, context):
-        # One pass over the source serves the whole block.
-        nonlocal found
-        if found is None:
-            found = {}
-            for image in source.images(set(context.keys)):
-                found.setdefault(image.class_id, []).append(image)
         some = _images_table(source_settings, class_id, found.pop(class_id, []), known[class_id])
         return {"images.parquet": some}
 

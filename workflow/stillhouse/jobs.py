@@ -63,9 +63,15 @@ class Context:
         """Return the torch device to compute on."""
         import torch
 
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(self.device)
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise StillhouseError(
+                f"compute.device: is {self.device!r}, but torch sees {torch.cuda.device_count()} "
+                "GPUs here; should be auto or cpu"
+            )
+        return device
 
 
 def run(stage, job):
@@ -230,14 +236,14 @@ def _lock(work):
         with contextlib.suppress(OSError):
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
-        path.unlink(missing_ok=True)
 
 
 def _redirect(log):
     """Send standard output and error, of C code too, to the job's log; keep a terminal for bars."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     progress.keep_console(os.dup(2))
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    print(f"--- {datetime.now(UTC).isoformat(timespec='seconds')}", flush=True)

@@ -98,11 +98,17 @@ def resumable(make_epoch, epochs, schema, context):
     started = saved = time.monotonic()
     done = 0
     parts = sorted(context.work.glob("part-*.parquet"))
-    for part in parts:
-        kept = pq.ParquetFile(part)
-        for group in range(kept.num_row_groups):
-            yield kept.read_row_group(group)
-            done += 1
+    for i, part in enumerate(parts):
+        try:
+            kept = pq.ParquetFile(part)
+            tables = [kept.read_row_group(group) for group in range(kept.num_row_groups)]
+        except (pa.ArrowException, OSError):
+            print(f"{part}: not readable, it and what follows is made again", flush=True)
+            for stale in parts[i:]:
+                stale.unlink()
+            break
+        yield from tables
+        done += len(tables)
     if done:
         print(f"labels: continues after epoch {done}", flush=True)
     fresh = []

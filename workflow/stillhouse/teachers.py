@@ -116,4 +116,4 @@ def load_teacher(path, device):
     settings = artifacts.read_spec(path.parent)["settings"]
     net = nets.build(settings, len(settings["classes"]), settings["resolution"], 0, "teacher")
     net.load_state_dict(artifacts.read_tensors(path))
-    return net.to(device).eval().requires_grad_(False), settings["classes"], settings["resolution"]
+    return training.freeze(net.to(device)), settings["classes"], settings["resolution"]

@@ -99,7 +99,7 @@ class SideFile:
             with safe_open(self.path, "pt") as stored:
                 values = json.loads(stored.metadata()["values"])
                 return {name: stored.get_tensor(name) for name in sorted(stored.keys())}, values
-        except (SafetensorError, KeyError, ValueError):
+        except (SafetensorError, KeyError, TypeError, ValueError):
             print(f"{self.path}: not readable, starting over", flush=True)
             return None
 
