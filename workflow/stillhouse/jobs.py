@@ -230,12 +230,17 @@ def device_name(context):
 def _lock(work):
     """Hold the artifact's lock: a job that outlived its killed workflow is waited for."""
     work.parent.mkdir(parents=True, exist_ok=True)
-    path = work.with_suffix(".lock")
-    with open(path, "w") as stream:
-        # A file system without locks loses only the waiting: writers rename whole files.
-        with contextlib.suppress(OSError):
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    path, held = work.with_suffix(".lock"), False
+    while not held:
+        with open(path, "w") as stream:
+            # A file system without locks loses only the waiting: writers rename whole files.
+            with contextlib.suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            # Whoever held it has unlinked it meanwhile: the lock is another file now.
+            held = path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
+            if held:
+                yield
+                path.unlink(missing_ok=True)
 
 
 def _redirect(log):
