@@ -191,15 +191,35 @@ WRONG = {
     "wrong type": (put("teachers.t.epochs", "ten"), "teachers.t.epochs: is 'ten'", "integer"),
     "fraction of an epoch": (put("teachers.t.epochs", 1.5), "teachers.t.epochs: is 1.5", "integer"),
     "truth for a number": (put("teachers.t.epochs", True), "teachers.t.epochs: is True", "integer"),
-    "number as text": (
-        put("teachers.t.learning_rate", "2e-3"),
-        "teachers.t.learning_rate: is '2e-3'",
-        "YAML reads 1e-3 as text: write 0.001 or 1.0e-3",
-    ),
-    "number or auto as text": (
-        put("protocols.soft.learning_rate", "2e-3"),
-        "protocols.soft.learning_rate: is '2e-3'",
+    "neither number nor auto": (
+        put("protocols.soft.learning_rate", "fast"),
+        "protocols.soft.learning_rate: is 'fast'",
         "'auto' or number",
+    ),
+    "number of an alternative": (
+        put("protocols.soft.batch_size", 0),
+        "protocols.soft.batch_size: is 0; should be at least 1 (images a step",
+        "",
+    ),
+    "numbers for names": (
+        put("datasets.three.classes", [0, 1]),
+        "datasets.three.classes.0: is 0; should be of type string",
+        "",
+    ),
+    "one class": (
+        put("datasets.three.classes", ["0"]),
+        "datasets.three.classes: is ['0']; should have at least 2 items (class ids",
+        "",
+    ),
+    "width of a ResNet": (
+        put("students.s", {"arch": "resnet18_modified", "width": 64}),
+        "students.s: unknown key 'width'",
+        "known are arch",
+    ),
+    "patches that the views do not know": (
+        put("methods.rded.patches_per_side", 2),
+        "views.patches_per_side: is 1, but method 'rded' makes images of 2",
+        "should be 2",
     ),
     "list for a name": (put("experiments.x.dataset", ["three"]), "experiments.x.dataset", "string"),
     "name for a list": (put("experiments.x.ipc", 10), "experiments.x.ipc: is 10", "array"),
@@ -422,6 +442,39 @@ def test_a_wrong_config_gets_one_line(tiny, change, key, hint):
 def test_what_is_no_config_gets_one_line(config):
     with pytest.raises(StillhouseError, match=r"^x\.yaml: the config: "):
         complete(config, "x.yaml")
+
+
+def as_text(value):
+    """Return a config as Snakemake's --config hands it over: numbers and truths as text."""
+    if isinstance(value, dict):
+        return {k: as_text(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [as_text(v) for v in value]
+    return value if isinstance(value, str) else str(value).lower()
+
+
+def test_numbers_may_be_text(tiny):
+    tiny["experiments"]["x"]["methods"].append({"rded": {"images_per_class": 10}})
+    tiny["labels"]["soft"]["views"]["shuffle_patches"] = True
+    tiny["methods"]["other"] = {**tiny["methods"]["rded"], "crop": [0.5, 1.0]}
+    tiny["experiments"]["x"]["methods"] = ["random", {"rded": {"images_per_class": 10}}, "other"]
+    expected = complete(copy.deepcopy(tiny), "x.yaml")
+    assert complete(as_text(tiny), "x.yaml") == expected
+    assert complete(put_in(tiny, "teachers.t.learning_rate", "1e-2"), "x.yaml") == expected
+
+
+def put_in(config, where, value):
+    config = copy.deepcopy(config)
+    put(where, value)(config)
+    return config
+
+
+def test_patches_may_differ_where_crop_and_shuffling_are_said(tiny):
+    tiny["methods"]["rded"]["patches_per_side"] = 2
+    views = {"crop": [0.5, 1.0], "shuffle_patches": False}
+    tiny["labels"] |= {"soft": {**tiny["labels"]["soft"], "views": views}}
+    tiny["labels"]["hard"] = {"kind": "hard", "views": views}
+    complete(tiny, "x.yaml")
 
 
 def test_a_convnet_that_just_fits_is_allowed(tiny):

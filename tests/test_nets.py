@@ -40,10 +40,10 @@ def test_parameters_are_counted_by_hand(arch, settings, n_classes, resolution, c
 
 
 def test_a_convnet_is_its_blocks_in_order():
-    kinds = [type(module).__name__ for module in build("convnet2")]
+    kinds = [type(module).__name__ for module in build("convnet2").features]
     block = ["Conv2d", "BatchNorm2d", "ReLU", "AvgPool2d"]
-    assert kinds == [*block, *block, "Flatten", "Linear"]
-    norm = build("convnet2", norm="instance")[1]
+    assert kinds == [*block, *block]
+    norm = build("convnet2", norm="instance").features[1]
     x = torch.randn(2, 4, 5, 5)
     mean, var = x.mean((2, 3), keepdim=True), x.var((2, 3), keepdim=True, unbiased=False)
     assert torch.allclose(norm(x), (x - mean) / (var + norm.eps).sqrt(), atol=1e-5)
@@ -106,7 +106,7 @@ def test_two_batchnorm_updates_are_two_forward_passes():
     for name in found:
         if "running" in name:
             assert torch.allclose(found[name], wanted[name], rtol=1e-5), name
-    assert not torch.allclose(found["1.running_mean"], torch.zeros(4), atol=1e-3)
+    assert not torch.allclose(found["features.1.running_mean"], torch.zeros(4), atol=1e-3)
 
 
 def test_one_batchnorm_update_is_the_default():
@@ -152,7 +152,7 @@ def test_foreign_safetensors_are_loaded(tmp_path, state):
     )
     net = build("convnet1")
     nets.load_foreign(net, tmp_path / "x.safetensors")
-    assert torch.equal(net[0].weight, state["0.weight"])
+    assert torch.equal(net.features[0].weight, state["features.0.weight"])
 
 
 class Malicious:
@@ -170,11 +170,14 @@ def without(state, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s, p: without(s, "5.bias"), "lacks '5.bias'; does the architecture fit"),
-        (lambda s, p: {**s, "fc.bias": s["5.bias"]}, "has 'fc.bias', the network has not"),
         (
-            lambda s, p: {**s, "5.weight": torch.zeros(10, 64)},
-            r"'5.weight' has shape \(10, 64\), the network wants \(3, 64\)",
+            lambda s, p: without(s, "classifier.bias"),
+            "lacks 'classifier.bias'; does the architecture fit",
+        ),
+        (lambda s, p: {**s, "fc.bias": s["classifier.bias"]}, "has 'fc.bias', the network has not"),
+        (
+            lambda s, p: {**s, "classifier.weight": torch.zeros(10, 64)},
+            r"'classifier.weight' has shape \(10, 64\), the network wants \(3, 64\)",
         ),
         (lambda s, p: {"epoch": 3}, "holds no state dict of tensors"),
         (lambda s, p: [1, 2], "holds no state dict of tensors"),

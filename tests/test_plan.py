@@ -12,27 +12,27 @@ ROOT = Path(__file__).parents[1]
 # Recorded addresses of the default config. They change when a default setting or a version does;
 # any other change makes everybody compute everything again.
 GOLDEN = {
-    "index": ["digits-699b1df0"],
-    "distilled": ["random-3ac8e030", "rded-ed2aa72a"],
-    "teacher": ["digits-16px-convnet3-bdbc3f64"],
-    "labels": [
-        "digits-random-ipc1-seed0-soft-7427e4ea",
-        "digits-random-ipc10-seed0-soft-b0276784",
-        "digits-rded-ipc1-seed0-soft-e7fa7334",
-        "digits-rded-ipc10-seed0-soft-e480557c",
-    ],
+    "distilled": ["random-3ac8e030", "rded-9ac1bae8"],
     "images": ["digits-4f6f8a19"],
-    "students": [
-        "digits-random-ipc1-seed0-hard-convnet3-9f7f0e72",
-        "digits-random-ipc1-seed0-soft-convnet3-d782233c",
-        "digits-random-ipc10-seed0-hard-convnet3-0b89db1d",
-        "digits-random-ipc10-seed0-soft-convnet3-2cb45913",
-        "digits-rded-ipc1-seed0-hard-convnet3-764c9f59",
-        "digits-rded-ipc1-seed0-soft-convnet3-fbdf32d8",
-        "digits-rded-ipc10-seed0-hard-convnet3-1b67bbdd",
-        "digits-rded-ipc10-seed0-soft-convnet3-d2afce7b",
+    "index": ["digits-699b1df0"],
+    "labels": [
+        "digits-random-ipc1-seed0-soft-2afaa4cd",
+        "digits-random-ipc10-seed0-soft-fc54ff55",
+        "digits-rded-ipc1-seed0-soft-deced485",
+        "digits-rded-ipc10-seed0-soft-057fefb4",
     ],
-    "patch_scores": ["digits-16px-convnet3-d2b09089"],
+    "patch_scores": ["digits-16px-convnet3-f302b523"],
+    "students": [
+        "digits-random-ipc1-seed0-hard-convnet3-53dae6c4",
+        "digits-random-ipc1-seed0-soft-convnet3-1db73109",
+        "digits-random-ipc10-seed0-hard-convnet3-4feb4325",
+        "digits-random-ipc10-seed0-soft-convnet3-50bf6c15",
+        "digits-rded-ipc1-seed0-hard-convnet3-184ed22e",
+        "digits-rded-ipc1-seed0-soft-convnet3-150a5e23",
+        "digits-rded-ipc10-seed0-hard-convnet3-e875aee2",
+        "digits-rded-ipc10-seed0-soft-convnet3-bfa62567",
+    ],
+    "teacher": ["digits-16px-convnet3-9fd3a792"],
 }
 
 
@@ -96,6 +96,9 @@ def test_the_plan_has_all_that_the_cells_need(before):
 )
 def test_an_edit_of_what_rded_scores_touches_rded_alone(tiny, planned, key, value):
     tiny["methods"]["rded"]["patches_per_side"] = 2
+    views = {"patches_per_side": 2}
+    tiny["labels"]["soft"]["views"] = views
+    tiny["labels"]["hard"] = {"kind": "hard", "views": views}
     before = addresses(planned(tiny))
     tiny["methods"]["rded"][key] = value
     after = addresses(planned(tiny))
@@ -383,29 +386,55 @@ def test_default_addresses_are_those_of_every_run_before(planned):
 
 
 @pytest.mark.parametrize(
-    ("ipc", "n_classes", "batch_size"),
+    ("ipc", "n_classes", "resolution", "batch_size"),
     [
         # argument.py of RDED: 10, 50, 100 by IPC; twice from 100 classes on; Tiny always 100.
-        (1, 10, 10),
-        (10, 10, 50),
-        (50, 10, 100),
-        (1, 100, 20),
-        (10, 100, 100),
-        (50, 100, 200),
-        (50, 1000, 200),
-        (1, 200, 100),
-        (10, 200, 100),
-        (50, 200, 100),
+        (1, 10, 32, 10),
+        (10, 10, 128, 50),
+        (50, 10, 224, 100),
+        (1, 100, 224, 20),
+        (10, 100, 224, 100),
+        (50, 100, 224, 200),
+        (50, 1000, 64, 200),
+        (1, 200, 64, 100),
+        (10, 200, 64, 100),
+        (50, 200, 64, 100),
         # Never more than there are images; other IPCs as the next smaller one.
-        (1, 3, 3),
-        (2, 10, 10),
-        (49, 10, 50),
-        (100, 10, 100),
+        (1, 3, 32, 3),
+        (2, 10, 32, 10),
+        (49, 10, 32, 50),
+        (100, 10, 32, 100),
     ],
 )
-def test_batches_are_those_of_rded(ipc, n_classes, batch_size):
-    assert switches.batch_size("auto", ipc, n_classes) == batch_size
-    assert switches.batch_size(8, ipc, n_classes) == min(8, ipc * n_classes)
+def test_batches_are_those_of_rded(ipc, n_classes, resolution, batch_size):
+    task = ("convnet3", n_classes, resolution)
+    assert switches.batch_size("auto", ipc, *task) == batch_size
+    assert switches.batch_size(8, ipc, *task) == min(8, ipc * n_classes)
+
+
+def test_two_hundred_classes_of_other_pixels_are_no_tiny_imagenet():
+    assert switches.batch_size("auto", 50, "convnet3", 200, 224) == 200
+
+
+def test_convnet3_on_cifar100_is_treated_apart(tiny, planned):
+    settings = {**planned(tiny).config["protocols"]["soft"], "fidelity": "code"}
+    rate = lambda *task: switches.protocol(settings, "soft", {"arch": task[0]}, *task[1:])[  # noqa: E731
+        "learning_rate"
+    ]
+    assert switches.batch_size("auto", 10, "convnet3", 100, 32) == 25
+    assert switches.batch_size("auto", 10, "convnet4", 100, 32) == 100
+    assert rate("convnet3", 100, 32) == 0.002
+    assert rate("convnet3", 100, 64) == rate("convnet3", 10, 32) == 0.001
+
+
+def test_running_statistics_shape_only_networks_that_have_them(tiny, planned):
+    def digests(updates, norm):
+        tiny["protocols"]["soft"]["batchnorm_updates"] = updates
+        tiny["students"]["s"]["norm"] = norm
+        return {f.artifact.digest for f in planned(tiny).families["students"].values()}
+
+    assert digests(1, "instance") == digests(2, "instance")
+    assert digests(1, "batch") != digests(2, "batch")
 
 
 @pytest.mark.parametrize(
@@ -441,7 +470,7 @@ def test_what_is_given_wins_over_the_fidelity(tiny, planned):
 @pytest.mark.parametrize("arch", ["resnet18_modified", "convnet3", "convnet6"])
 def test_the_learning_rate_is_that_of_rded(tiny, planned, arch):
     settings = {**planned(tiny).config["protocols"]["soft"], "fidelity": "code"}
-    decided = switches.protocol(settings, "soft", arch)
+    decided = switches.protocol(settings, "soft", {"arch": arch}, 10, 32)
     assert (decided["learning_rate"], decided["schedule"], decided["loss"]) == (
         0.001,
         "half_cosine",

@@ -209,6 +209,8 @@ class TestDistilled:
 
     def images(self, plan, tiny, planned, make_all, ipc, **changes):
         tiny["methods"]["rded"] |= {"encoding": "png", **changes}
+        views = {"patches_per_side": changes.get("patches_per_side", 1)}
+        tiny["labels"]["hard"] = {"kind": "hard", "views": views}
         tiny["experiments"]["x"] |= {"methods": ["rded"], "ipc": ipc, "protocols": ["hard"]}
         wanted = planned(tiny)
         wanted.families["students"].clear()

@@ -137,7 +137,7 @@ def test_seeds_have_no_effect_on_each_other():
 def test_hard_labels_are_mixed_as_the_views_are():
     lessons = hard_labels(MIXED, batch_size=7)
     views, targets = lessons.epoch(3, seed=5)
-    wanted = draw(MIXED, 5, 3, 30, 8, 7)
+    wanted = draw(MIXED, 5, 3, 30, 8, 7, "student views")
     assert views.index.tolist() == wanted.index.tolist()
     hard = colours()[1].tolist()
     for place, row in enumerate(targets):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from stillhouse import artifacts, nets, teachers, training
+from stillhouse import artifacts, bars, nets, teachers, training
 from stillhouse.errors import StillhouseError
 from stillhouse.images import load_split
 
@@ -114,18 +114,35 @@ def test_inputs_are_crops_flips_and_an_order_of_the_epoch(made, monkeypatch):
 
 @pytest.mark.parametrize(
     ("bar", "accuracy", "passes"),
-    [("", 50.1, True), ("", 49.9, False), ("95", 94.9, False), ("95", 95.0, True), ("0", 0, True)],
+    [(None, 50.1, True), (None, 49.9, False), (95, 94.9, False), (95, 95, True), (0, 0, True)],
 )
-def test_a_teacher_under_the_bar_stops_the_run(made, bar, accuracy, passes):
-    artifact = teacher_of(made)
+def test_a_teacher_under_the_bar_stops_the_run(tiny, planned, bar, accuracy, passes):
+    tiny["teachers"]["t"].pop("min_accuracy")
+    if bar is not None:
+        tiny["teachers"]["t"]["min_accuracy"] = bar
+    wanted = planned(tiny)
+    artifact = teacher_of(wanted)
+    lowest = wanted.min_accuracy(artifact)
     if passes:
-        teachers._check_accuracy(accuracy, artifact.spec(), bar)
+        bars.check_accuracy(accuracy, artifact.directory, 3, lowest)
         return
     with pytest.raises(StillhouseError, match=f"teacher {artifact.name}: test accuracy") as caught:
-        teachers._check_accuracy(accuracy, artifact.spec(), bar)
+        bars.check_accuracy(accuracy, artifact.directory, 3, lowest)
     assert f"under min_accuracy {bar or 50}% (chance is 33.3%)" in str(caught.value)
     assert "class order" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_kept_teacher_is_held_to_the_bar_of_today(made):
+    artifact = teacher_of(made)
+    accuracy = metrics(artifact.directory)["accuracy"]
+    bars.check_kept(artifact, accuracy)
+    with pytest.raises(StillhouseError, match="is under min_accuracy"):
+        bars.check_kept(artifact, accuracy + 0.1)
+
+
+def test_a_teacher_that_is_not_made_yet_has_no_accuracy(empty, tiny, planned):
+    bars.check_kept(teacher_of(planned(tiny)), 100)
 
 
 def test_nothing_is_kept_of_a_teacher_under_the_bar(made, tiny, planned, make):
@@ -150,7 +167,7 @@ class TestLoadedWeights:
 
     def test_weights_are_loaded_and_tested(self, weights, learnt, tiny, planned, make):
         artifact = self.loaded(planned, tiny, weights, artifacts.checksum(weights))
-        folder = make(artifact, files={"weights": [weights]}, min_accuracy="")
+        folder = make(artifact, files={"weights": [weights]}, min_accuracy="50")
         found = artifacts.read_tensors(model(folder))
         wanted = artifacts.read_tensors(model(learnt.directory))
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
@@ -160,26 +177,26 @@ class TestLoadedWeights:
     def test_another_checksum_stops_the_run(self, weights, tiny, planned, make):
         artifact = self.loaded(planned, tiny, weights, "0" * 64)
         with pytest.raises(StillhouseError, match=r"x\.pth: has SHA-256 [0-9a-f]{64}") as caught:
-            make(artifact, files={"weights": [weights]}, min_accuracy="")
+            make(artifact, files={"weights": [weights]}, min_accuracy="50")
         assert "\n" not in str(caught.value)
 
     def test_weights_in_another_class_order_stop_the_run(self, weights, tiny, planned, make):
         tiny["datasets"]["three"]["classes"] = ["1", "2", "0"]
         artifact = self.loaded(planned, tiny, weights, artifacts.checksum(weights))
         with pytest.raises(StillhouseError, match="near chance, the class order is the usual"):
-            make(artifact, files={"weights": [weights]}, min_accuracy="")
+            make(artifact, files={"weights": [weights]}, min_accuracy="50")
 
     def test_weights_of_another_network_stop_the_run(self, weights, tiny, planned, make):
         tiny["teachers"]["t"]["width"] = 5
         artifact = self.loaded(planned, tiny, weights, artifacts.checksum(weights))
         with pytest.raises(StillhouseError, match="do architecture, width, resolution and classes"):
-            make(artifact, files={"weights": [weights]}, min_accuracy="")
+            make(artifact, files={"weights": [weights]}, min_accuracy="50")
 
 
 def test_seeds_make_other_teachers(made, tiny, planned, make):
     before = artifacts.read_tensors(model(teacher_of(made).directory))
     tiny["teachers"]["t"]["seed"] = 1
     other = artifacts.read_tensors(model(make(teacher_of(planned(tiny)))))
-    assert not torch.equal(before["0.weight"], other["0.weight"])
+    assert not torch.equal(before["features.0.weight"], other["features.0.weight"])
     fresh = nets.build(teacher_of(made).settings, 3, 8, 1, "teacher")
-    assert not torch.equal(fresh[0].weight, other["0.weight"])
+    assert not torch.equal(fresh.features[0].weight, other["features.0.weight"])

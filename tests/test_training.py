@@ -80,7 +80,7 @@ def build(dropout=False):
     settings = {"arch": "convnet1", "width": 4, "norm": "batch"}
     net = nets.build(settings, 2, 4, 0, "student")
     if dropout:
-        net.insert(len(net) - 1, nn.Dropout(0.5))
+        net.features.append(nn.Dropout(0.5))
     return net
 
 
@@ -171,7 +171,7 @@ def test_training_is_what_it_says(tmp_path, optimizer, nesterov):
     assert [row["loss"] for row in curve] == pytest.approx(losses, rel=1e-4)
     found, by_hand = dict(net.named_parameters()), dict(wanted.named_parameters())
     # The norm takes the first bias out again: its gradient is rounding, which AdamW blows up.
-    for name in found.keys() - {"0.bias"}:
+    for name in found.keys() - {"features.0.bias"}:
         assert torch.allclose(found[name], by_hand[name], atol=1e-4), name
 
 
@@ -182,12 +182,12 @@ def test_only_what_has_more_than_one_dimension_decays(optimizer):
     decay = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
     found = {name: decay[id(p)] for name, p in net.named_parameters()}
     assert found == {
-        "0.weight": 0.1,
-        "0.bias": 0.0,
-        "1.weight": 0.0,
-        "1.bias": 0.0,
-        "5.weight": 0.1,
-        "5.bias": 0.0,
+        "features.0.weight": 0.1,
+        "features.0.bias": 0.0,
+        "features.1.weight": 0.0,
+        "features.1.bias": 0.0,
+        "classifier.weight": 0.1,
+        "classifier.bias": 0.0,
     }
 
 
@@ -225,18 +225,23 @@ def test_resumed_training_is_undisturbed_training(tmp_path, optimizer, schedule)
     assert same(resumed, whole)
 
 
+def flip_last_bit(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
 def test_side_files_are_not_written_before_their_time(tmp_path):
     fit(build(), tmp_path)
     assert not (tmp_path / "work").exists()
 
 
-def test_a_side_file_cut_short_starts_over(tmp_path):
+@pytest.mark.parametrize("damage", [lambda data: data[:-5], flip_last_bit])
+def test_a_damaged_side_file_starts_over(tmp_path, damage):
     whole = build()
     curve = fit(whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         fit(build(), tmp_path, checkpoint_seconds=0, fails_at=3)
     side = tmp_path / "work/state.safetensors"
-    side.write_bytes(side.read_bytes()[:-5])
+    side.write_bytes(damage(side.read_bytes()))
     again = build()
     assert fit(again, tmp_path) == curve
     assert same(again, whole)

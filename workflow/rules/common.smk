@@ -12,14 +12,21 @@ os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([PACKAGE, *filter(Non
 
 from snakemake.exceptions import WorkflowError
 
+from stillhouse.bars import check_kept
 from stillhouse.config import complete, wants_gpu
 from stillhouse.errors import StillhouseError
 from stillhouse.plan import build, member_files
 from stillhouse.spec import VERSIONS, digest, label, safe_name
 
+named = [
+    *map(str, workflow.configfiles),
+    *(["--config"] if workflow.config_settings.config else []),
+]
 try:
-    settings = complete(config, ", ".join(map(str, workflow.configfiles)) or "--config")
+    settings = complete(config, ", ".join(named))
     plan = build(settings)
+    for artifact in plan.single.get("teacher", {}).values():
+        check_kept(artifact, plan.min_accuracy(artifact))
 except StillhouseError as error:
     raise WorkflowError(str(error)) from None
 
@@ -69,11 +76,21 @@ def sheet_of(distilled):
     return f"results/figures/{distilled.place}.png"
 
 
-def source_files(artifact):
+def given(paths, key, outputs):
+    """Take the user's files, or say which of them is missing where it is needed."""
+    if not all(Path(output).exists() for output in outputs):
+        for path in paths:
+            if not Path(path).exists():
+                raise WorkflowError(f"{path}: is not there; it is named under {key}")
+    return kept(paths)
+
+
+def source_files(artifact, outputs):
     """Return the files of a Parquet source; other kinds bring their own data."""
-    source = settings["sources"][artifact.settings["name"]]
+    name = artifact.settings["name"]
+    source = settings["sources"][name]
     splits = ("train", "test") if source["kind"] == "parquet" else ()
-    return {split: kept(source[split]) for split in splits}
+    return {split: given(source[split], f"sources.{name}.{split}", outputs) for split in splits}
 
 
 def smallest_class(artifact):
@@ -88,14 +105,9 @@ def class_images(artifact):
 
 def teacher_inputs(artifact):
     """Return what a teacher is made from: images, and its weights if it is loaded."""
-    weights = [t["weights"]["file"] for t in plan.given[artifact.name] if "weights" in t]
-    return {"images": class_images(artifact), "weights": kept(weights[:1])}
-
-
-def min_accuracy(name):
-    """Return the strictest bar that the config sets for a teacher, as text; empty for none."""
-    bars = [t["min_accuracy"] for t in plan.given[name] if "min_accuracy" in t]
-    return str(max(bars)) if bars else ""
+    weights = [t["weights"]["file"] for t in plan.given[artifact.name] if "weights" in t][:1]
+    files = given(weights, "a teacher's weights.file", [artifact.file("model.safetensors")])
+    return {"images": class_images(artifact), "weights": files}
 
 
 def distilled_inputs(artifact):

@@ -10,7 +10,7 @@ rule distilled:
             )
         ),
     output:
-        set="results/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}/images.parquet",
+        set=update("results/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}/images.parquet"),
     log:
         "results/logs/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}.log",
     benchmark:

@@ -4,7 +4,11 @@
 rule index:
     """List all images of a source with their checksums."""
     input:
-        unpack(lambda w: source_files(wanted("index", w.spec))),
+        unpack(
+            lambda w: source_files(
+                wanted("index", w.spec), [f"results/index/{w.spec}/index.parquet"]
+            )
+        ),
     output:
         index="results/index/{spec}/index.parquet",
     log:
@@ -28,7 +32,9 @@ for family, members in plan.blocks("images"):
         name:
             block_name("images", family.artifact, members)
         input:
-            **source_files(family.artifact.upstream["index"]),
+            **source_files(
+                family.artifact.upstream["index"], member_files(family.artifact, members)
+            ),
             index=ancient(family.artifact.upstream["index"].file("index.parquet")),
         output:
             images=[update(path) for path in member_files(family.artifact, members)],

@@ -9,7 +9,7 @@ rule labels:
         ),
         teachers=lambda w: teacher_files(wanted("labels", w.spec)),
     output:
-        labels="results/labels/{spec}/labels.parquet",
+        labels=update("results/labels/{spec}/labels.parquet"),
     log:
         "results/logs/labels/{spec}.log",
     benchmark:

@@ -6,8 +6,8 @@ rule teacher:
     input:
         unpack(lambda w: teacher_inputs(wanted("teacher", w.spec))),
     output:
-        model="results/teacher/{spec}/model.safetensors",
-        metrics="results/teacher/{spec}/metrics.json",
+        model=update("results/teacher/{spec}/model.safetensors"),
+        metrics=update("results/teacher/{spec}/metrics.json"),
     log:
         "results/logs/teacher/{spec}.log",
     benchmark:
@@ -17,7 +17,7 @@ rule teacher:
     threads: COMPUTE["threads"]
     resources:
         **HEAVY,
-        min_accuracy=lambda w: min_accuracy(w.spec),
+        min_accuracy=lambda w: str(plan.min_accuracy(wanted("teacher", w.spec))),
     params:
         spec=lambda w: wanted("teacher", w.spec).spec(),
     script:

@@ -1,7 +1,9 @@
 """From the user's YAML to settings that can be trusted: schema, defaults, references."""
 
+import contextlib
 import difflib
 import math
+import re
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +40,7 @@ def complete(config, where):
         One line: file, key, what is wrong, what would be right.
     """
     try:
+        config = _read_text(config, schema())
         _check_schema(config)
         config = _override_methods(config)
         _check_schema(config)
@@ -52,10 +55,24 @@ def complete(config, where):
 def _check_schema(config):
     _check_plain(config)
     validator = jsonschema.Draft202012Validator(schema())
+    errors = [e for error in validator.iter_errors(config) for e in _inner(error)]
     # The deepest error says most: a wrong kind makes all keys of that kind look unknown.
-    error = max(validator.iter_errors(config), key=lambda e: len(e.absolute_path), default=None)
+    error = max(errors, key=lambda e: len(e.absolute_path), default=None)
     if error is not None:
         raise StillhouseError(_sentence(error))
+
+
+def _inner(error):
+    """Return what is wrong with the one alternative of a oneOf that a value was meant to be."""
+    here = len(error.absolute_path)
+    meant = [
+        e
+        for e in error.context
+        if len(e.absolute_path) > here or e.validator not in ("const", "type")
+    ]
+    for e in meant:
+        e.schema = {"description": error.schema.get("description"), **e.schema}
+    return meant or [error]
 
 
 def _check_plain(value, key=""):
@@ -103,8 +120,6 @@ def _sentence(error):
         "minProperties": "should not be empty",
         "oneOf": "should be " + " or ".join(_brief(one) for one in rule) if kind == "oneOf" else "",
     }.get(kind, error.message)
-    if kind == "type" and rule == "number" and isinstance(value, str):
-        wanted += "; YAML reads 1e-3 as text: write 0.001 or 1.0e-3"
     return f"{shown}; {wanted}" + _meaning(error.schema)
 
 
@@ -129,16 +144,55 @@ def _properties(subschema, value):
     found |= subschema.get("properties", {})
     for branch in subschema.get("allOf", ()):
         condition = branch["if"]["properties"]
-        if all(value.get(k) == rule["const"] for k, rule in condition.items()):
+        if all(_fits(value.get(k), rule) for k, rule in condition.items()):
             found |= _properties(branch["then"], value)
     return found
 
 
-def _fill(value, subschema):
-    """Return `value` with defaults filled in and numbers as the schema's type."""
+def _fits(value, rule):
+    return re.search(rule["pattern"], str(value)) if "pattern" in rule else value == rule["const"]
+
+
+def _resolved(subschema):
+    """Return a property's schema with what its $ref says, and the types that it allows."""
     if "$ref" in subschema:
         subschema = {**_def(subschema["$ref"].rsplit("/", 1)[1]), **subschema}
-    kind = subschema.get("type")
+    alternatives = [subschema, *subschema.get("oneOf", ())]
+    return subschema, {one["type"] for one in alternatives if "type" in one}
+
+
+def _read_text(value, subschema):
+    """Return `value` with text turned into numbers where the schema wants numbers.
+
+    YAML 1.1 reads 1e-3 as text, and Snakemake's --config all that lies deeper than one key.
+    """
+    subschema, types = _resolved(subschema)
+    if isinstance(value, dict):
+        known = _properties(subschema, value)
+        other = subschema.get("additionalProperties") or {}
+        return {k: _read_text(v, known.get(k, other)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_read_text(item, _branch(subschema, "items")) for item in value]
+    if isinstance(value, str) and "string" not in types:
+        for name, read in (("integer", int), ("number", float), ("boolean", _TRUTH.__getitem__)):
+            with contextlib.suppress(ValueError, KeyError):
+                if name in types:
+                    return read(value)
+    return value
+
+
+_TRUTH = {"true": True, "false": False}
+
+
+def _branch(subschema, keyword):
+    """Return what a schema, or the first of its alternatives that says so, has under a keyword."""
+    alternatives = [subschema, *subschema.get("oneOf", ())]
+    return next((one[keyword] for one in alternatives if keyword in one), {})
+
+
+def _fill(value, subschema):
+    """Return `value` with defaults filled in and numbers as the schema's type."""
+    subschema, types = _resolved(subschema)
     if isinstance(value, dict):
         known = _properties(subschema, value)
         filled = {k: rule["default"] for k, rule in known.items() if "default" in rule}
@@ -148,8 +202,7 @@ def _fill(value, subschema):
         return [_fill(item, subschema.get("items", {})) for item in value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    kinds = {kind} | {one.get("type") for one in subschema.get("oneOf", ())}
-    return float(value) if "number" in kinds else int(value) if "integer" in kinds else value
+    return float(value) if "number" in types else int(value) if "integer" in types else value
 
 
 def _override_methods(config):
@@ -160,7 +213,8 @@ def _override_methods(config):
         for entry in experiment["methods"]:
             base, changes = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
             _known(f"experiments.{name}.methods", base, config["methods"], "methods")
-            methods.append({base: {**config["methods"][base], **changes}} if changes else base)
+            changed = _read_text({**config["methods"][base], **changes}, _def("method"))
+            methods.append({base: changed} if changes else base)
         experiments[name] = {**experiment, "methods": methods}
         for method in methods:
             if isinstance(method, dict):
@@ -269,6 +323,8 @@ def _check_experiment(config, key, experiment):
         if "teacher" in method:
             _check_teacher(config, method["teacher"], experiment["dataset"])
         _check_ipc(config, key, experiment, name, switches.method(method))
+        for protocol in experiment["protocols"]:
+            _check_patches(config, config["protocols"][protocol]["labels"], name, method)
 
 
 def _check_top(config, name, labels, experiment):
@@ -289,6 +345,19 @@ def _check_strips(config, name, labels, experiment):
             f"labels.{name}.views.patches_per_side: is {side}, which does not divide the "
             f"{resolution} px of dataset {experiment['dataset']!r}; set shuffle_patches: false, or "
             "a number that does"
+        )
+
+
+def _check_patches(config, name, method, settings):
+    """Refuse views that silently ignore how many patches an image is made of."""
+    labels, side = config["labels"][name], settings.get("patches_per_side", 1)
+    given = labels["views"]
+    follows = "crop" not in given or "shuffle_patches" not in given
+    if side > given["patches_per_side"] == 1 and follows and labels["fidelity"] == "code":
+        raise StillhouseError(
+            f"labels.{name}.views.patches_per_side: is 1, but method {method!r} makes images of "
+            f"{side} × {side} patches, from which RDED's crop and shuffling follow; should be "
+            f"{side}, or say both crop and shuffle_patches"
         )
 
 

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
@@ -102,7 +103,7 @@ def images(inputs, spec, context):
     table = artifacts.read_table(path, schema=INDEX_SCHEMA)
     source_settings = artifacts.read_spec(path.parent)["settings"]
     known = {}
-    for row in table.to_pylist():
+    for row in table.filter(pc.is_in(table["class_id"], pa.array(context.keys))).to_pylist():
         known.setdefault(row["class_id"], []).append(row)
     source = sources.open_source(source_settings, inputs)
     found = {}

@@ -60,18 +60,52 @@ class Context:
     extra: dict = field(default_factory=dict)
 
     def torch_device(self):
-        """Return the torch device to compute on."""
+        """Return the torch device to compute on; the same GPU at every call of a process."""
         import torch
 
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        device = torch.device(self.device)
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        if self.device == "cpu" or (self.device == "auto" and not torch.cuda.is_available()):
+            return torch.device("cpu")
+        count = torch.cuda.device_count()
+        asked = torch.device("cuda" if self.device == "auto" else self.device)
+        if (asked.index or 0) >= count:
             raise StillhouseError(
-                f"compute.device: is {self.device!r}, but torch sees {torch.cuda.device_count()} "
-                "GPUs here; should be auto or cpu"
+                f"compute.device: is {self.device!r}, but torch sees {count} GPUs here; should be "
+                "auto or cpu"
             )
-        return device
+        _exact_cuda()
+        return torch.device("cuda", _free_gpu(count) if asked.index is None else asked.index)
+
+
+def _exact_cuda():
+    """Have a GPU add up in the same order every time, and in whole float32."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@functools.cache
+def _free_gpu(count):
+    """Return the number of a GPU that no other job of this working directory is using.
+
+    With ``--resources gpu=N``, N jobs run at once, and each takes one; where all are taken, the
+    first is shared.
+    """
+    (RESULTS / ".work").mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        stream = open(RESULTS / ".work" / f"gpu{number}.lock", "w")  # noqa: SIM115
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _held.append(stream)  # until the process ends
+            return number
+        stream.close()
+    return 0
+
+
+_held = []
 
 
 def run(stage, job):

@@ -234,7 +234,10 @@ class Table:
     """
 
     def __init__(self, path, n_classes):
-        self.file = artifacts.open_row_groups(path)
+        settings = artifacts.read_spec(path.parent)["settings"]
+        if "encoding" not in settings:
+            raise artifacts.WrongType(f"{path}: belongs to no label table")
+        self.file = artifacts.open_row_groups(path, table_schema(settings, n_classes))
         self.n_classes = n_classes
         kept = self.file.schema_arrow.metadata
         self.resolution = int(kept[b"resolution"])

@@ -10,12 +10,12 @@ from stillhouse.errors import StillhouseError
 from stillhouse.seeds import key
 
 
-class ConvNet(nn.Sequential):
+class ConvNet(nn.Module):
     """The ConvNet of the field: `depth` blocks that halve the image, then a linear layer.
 
     A block is a 3 × 3 convolution with bias, normalisation with scale and shift, ReLU, and 2 × 2
     average pooling. Gidaris & Komodakis 2018, as in DC and MTT (instance norm) and RDED (batch
-    norm).
+    norm), whose checkpoints have the same names: ``features.0.weight`` … ``classifier.bias``.
 
     Parameters
     ----------
@@ -31,6 +31,7 @@ class ConvNet(nn.Sequential):
     """
 
     def __init__(self, depth, width, norm, n_classes, resolution):
+        super().__init__()
         layers, channels, side = [], 3, resolution
         for _ in range(depth):
             normalisation = nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(width, width)
@@ -41,7 +42,12 @@ class ConvNet(nn.Sequential):
                 nn.AvgPool2d(2),
             ]
             channels, side = width, side // 2
-        super().__init__(*layers, nn.Flatten(), nn.Linear(channels * side * side, n_classes))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels * side * side, n_classes)
+
+    def forward(self, x):
+        """Return logits, (n, n_classes), for (n, 3, resolution, resolution)."""
+        return self.classifier(self.features(x).flatten(1))
 
 
 def _convnet(depth):
@@ -91,7 +97,7 @@ def build(settings, n_classes, resolution, seed, stage):
     Parameters
     ----------
     settings : dict
-        ``arch`` (a key of `ARCHITECTURES`), ``width``, ``norm``.
+        ``arch`` (a key of `ARCHITECTURES`); for ConvNets ``width`` and ``norm``.
     n_classes : int
     resolution : int
         Side of the input [px].

@@ -68,6 +68,11 @@ class Plan:
         family.members |= dict.fromkeys(members)
         return family.artifact
 
+    def min_accuracy(self, teacher):
+        """Return the strictest bar for a teacher artifact [%]; 1.5 times chance if none is set."""
+        bars = [t["min_accuracy"] for t in self.given[teacher.name] if "min_accuracy" in t]
+        return max(bars, default=150 / len(teacher.settings["classes"]))
+
     def blocks(self, stage):
         """Yield (family, classes) for every job of a per-class stage, in source order."""
         for family in self.families.get(stage, {}).values():
@@ -155,7 +160,7 @@ def _teacher(plan, name, dataset):
     source = config["datasets"][dataset]["source"]
     recipe = {k: v for k, v in settings.items() if k not in ("dataset", "min_accuracy")}
     if "weights" in recipe:
-        network = {k: recipe[k] for k in ("arch", "width", "norm")}
+        network = {k: recipe[k] for k in ("arch", "width", "norm") if k in recipe}
         recipe = {**network, "weights": recipe["weights"]["sha256"]}
     resolution = config["datasets"][dataset]["resolution"]
     artifact = Artifact(
@@ -199,15 +204,16 @@ def _distilled(plan, dataset, method, settings, ipc, seed):
     return plan.add(artifact)
 
 
-def _labels(plan, dataset, distilled, protocol):
+def _labels(plan, dataset, distilled, protocol, network):
     """Return (kind, settings, upstream) of what a protocol tells its students."""
     config = plan.config
     name = config["protocols"][protocol]["labels"]
     given = config["labels"][name]
     views = switches.views(given)
     n_classes = len(distilled.settings["classes"])
+    task = (network["arch"], n_classes, distilled.settings["resolution"])
     batch = switches.batch_size(
-        config["protocols"][protocol]["batch_size"], distilled.keys["ipc"], n_classes
+        config["protocols"][protocol]["batch_size"], distilled.keys["ipc"], *task
     )
     if given["kind"] == "hard":
         return {"kind": "hard", "views": views, "batch_size": batch}, {}
@@ -238,13 +244,14 @@ def _set_label(distilled, *parts):
 def _students(plan, experiment, distilled, protocol, student):
     """Return the family of students (one a seed) of one cell, with the seeds wanted."""
     config = plan.config
-    labels, upstream = _labels(plan, experiment["dataset"], distilled, protocol)
     network = config["students"][student]
+    labels, upstream = _labels(plan, experiment["dataset"], distilled, protocol, network)
+    n_classes, resolution = len(distilled.settings["classes"]), distilled.settings["resolution"]
     settings = {
         "labels": labels,
         "network": network,
         "training": switches.protocol(
-            config["protocols"][protocol], labels["kind"], network["arch"]
+            config["protocols"][protocol], labels["kind"], network, n_classes, resolution
         ),
     }
     artifact = Artifact(

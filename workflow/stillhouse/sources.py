@@ -127,11 +127,11 @@ class ParquetFiles:
 
     def _group(self, parquet, path, group, split, first, wanted):
         column, labels = self.settings["image_column"], self.settings["label_column"]
-        names = self._names(path, parquet.read_row_group(group, [labels])[labels])
+        names = self._names(path, _column(parquet, path, group, labels))
         rows = [i for i, name in enumerate(names) if name in wanted]
         if not rows:
             return
-        images = parquet.read_row_group(group, [column])[column]
+        images = _column(parquet, path, group, column)
         for row in rows:
             value = images[row].as_py()
             data = value["bytes"] if isinstance(value, dict) else value
@@ -146,19 +146,15 @@ class ParquetFiles:
 
     def _names(self, path, labels):
         """Return the class ids of a label column, checked against the source's classes."""
-        values = labels.to_pylist()
         known = self.settings["classes"]
-        if all(isinstance(value, str) for value in values):
-            strange = next((v for v in values if v not in self.position), None)
-            names = values
-        else:
-            strange = next(
-                (v for v in values if not isinstance(v, int) or not 0 <= v < len(known)), None
-            )
-            names = [] if strange is not None or None in values else [known[v] for v in values]
-        if strange is not None or None in values:
+        names = [
+            known[v] if isinstance(v, int) and 0 <= v < len(known) else v
+            for v in labels.to_pylist()
+        ]
+        strange = [name for name in names if name not in self.position]
+        if strange:
             raise StillhouseError(
-                f"{path}: label {strange!r} is none of the source's {len(known)} classes; "
+                f"{path}: label {strange[0]!r} is none of the source's {len(known)} classes; "
                 f"list them all, in order, under sources.{self.settings['name']}.classes"
             )
         return names
@@ -201,3 +197,17 @@ class ParquetFiles:
                 f"{path}: its own metadata give the class order {', '.join(names)}; "
                 f"sources.{self.settings['name']}.classes says otherwise"
             )
+
+
+def _column(parquet, path, group, name):
+    """Read one column of a row group."""
+    import pyarrow as pa
+
+    try:
+        return parquet.read_row_group(group, [name])[name]
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise StillhouseError(
+            f"{path}: column {name!r} of row group {group} cannot be read ({reason}); fetch the "
+            "file again"
+        ) from None

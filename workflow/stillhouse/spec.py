@@ -21,12 +21,12 @@ RESULTS = Path("results")
 VERSIONS = {
     "index": 1,
     "images": 1,
-    "teacher": 1,
+    "teacher": 2,
     "patch_scores": 1,
     "distilled": 1,
-    "labels": 1,
-    "students": 1,
-    "tables": 1,
+    "labels": 2,
+    "students": 2,
+    "tables": 2,
     "figures": 1,
 }
 

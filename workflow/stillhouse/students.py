@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -69,6 +70,8 @@ class HardLabels:
     hard: torch.Tensor
     n_classes: int
     source: object = None
+    # A student's own views are not those of the label table that happens to have its seed.
+    stage: ClassVar[str] = "student views"
 
     def epoch(self, epoch, seed):
         """Return (views, target distributions) of an epoch, on the device."""
@@ -82,7 +85,7 @@ class HardLabels:
         """Return the views of an epoch, on the device."""
         n, side = self.images.shape[0], self.images.shape[-1]
         batch_size = self.settings["batch_size"]
-        views = draw(self.settings["views"], seed, epoch, n, side, batch_size)
+        views = draw(self.settings["views"], seed, epoch, n, side, batch_size, self.stage)
         return views.to(self.images.device)
 
 
@@ -97,6 +100,8 @@ class StoredLabels(HardLabels):
 
 class OnlineLabels(HardLabels):
     """Teachers in the loop, on the views that a table of the same seed would store."""
+
+    stage: ClassVar[str] = "views"
 
     def epoch(self, epoch, seed):
         """Return (views, logits) of an epoch, on the device."""
@@ -179,7 +184,7 @@ def train(net, lessons, test, settings, seed, context):
         evaluations in the last fifth [%], ``n_parameters``, ``curve``.
     """
     loss = make_loss(settings)
-    nets.set_batchnorm_updates(net, settings["batchnorm_updates"])
+    nets.set_batchnorm_updates(net, settings.get("batchnorm_updates", 1))
     net.to(memory_format=training.memory_format(settings))
     wanted = evaluation_epochs(settings["epochs"])
 
@@ -191,7 +196,7 @@ def train(net, lessons, test, settings, seed, context):
         return {"accuracy": top1, "accuracy_top5": top5}
 
     steps = functools.partial(batches, lessons, loss, seed)
-    curve = training.fit(net, settings, steps, evaluate, context, f"student {seed} epoch", seed)
+    curve = training.fit(net, settings, steps, evaluate, context, "student", seed)
     return {
         "accuracy": curve[-1]["accuracy"],
         "accuracy_top5": curve[-1]["accuracy_top5"],

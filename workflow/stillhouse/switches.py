@@ -61,20 +61,34 @@ def views(labels):
     return decided
 
 
-def batch_size(setting, ipc, n_classes):
+# (architecture, classes, resolution) of ConvNet-3 on CIFAR-100, which argument.py treats apart.
+CIFAR100_CONVNET = ("convnet3", 100, 32)
+
+
+def batch_size(setting, ipc, arch, n_classes, resolution):
     """Return the images a step: RDED's table where `setting` is ``auto``.
 
     The table (argument.py) knows IPC 1, 10 and 50 and leaves other values without a batch size;
-    here they take the entry of the next smaller IPC. Doubled from 100 classes on, except that 200
-    classes (Tiny-ImageNet) have 100; never more than there are images.
+    here they take the entry of the next smaller IPC. Doubled from 100 classes on; always 100 for
+    200 classes of 64 px (Tiny-ImageNet) and 25 for a ConvNet-3 on CIFAR-100; never more than there
+    are images.
     """
     if setting == "auto":
         base = 100 if ipc >= 50 else 50 if ipc >= 10 else 10
-        setting = 100 if n_classes == 200 else base * (2 if n_classes >= 100 else 1)
+        setting = base * (2 if n_classes >= 100 else 1)
+        if (n_classes, resolution) == (200, 64):
+            setting = 100
+        if (arch, n_classes, resolution) == CIFAR100_CONVNET:
+            setting = 25
     return min(setting, ipc * n_classes)
 
 
-def protocol(settings, kind, arch):
+def has_batchnorm(network):
+    """Tell whether a network keeps running statistics: all do but a ConvNet of another norm."""
+    return network.get("norm", "batch") == "batch"
+
+
+def protocol(settings, kind, network, n_classes, resolution):
     """Return a protocol's settings with every switch decided, for labels of `kind` and a student.
 
     What shapes no student (`report`) and what is said elsewhere (`labels`, `batch_size`) is left
@@ -86,8 +100,10 @@ def protocol(settings, kind, arch):
         **settings,
     }
     if decided["learning_rate"] == "auto":
-        decided["learning_rate"] = LEARNING_RATES[arch]
+        special = (network["arch"], n_classes, resolution) == CIFAR100_CONVNET
+        decided["learning_rate"] = 0.002 if special else LEARNING_RATES[network["arch"]]
     unused = {"fidelity", "labels", "report", "batch_size"}
     unused |= {"temperature"} if decided["loss"] != "kl" else set()
     unused |= {"ce_weight"} if decided["loss"] != "mse_ce" else set()
+    unused |= set() if has_batchnorm(network) else {"batchnorm_updates"}
     return {k: v for k, v in decided.items() if k not in unused}

@@ -14,7 +14,13 @@ experiment dataset method fidelity ipc distill_seed teacher labels label_encodin
 seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher seconds_denoiser
 seconds_distill seconds_label seconds_train device published published_std digest
 """.split()  # noqa: SIM905
-SECONDS = {"teacher": "teacher", "denoiser": "denoiser", "labels": "label", "students": "train"}
+SECONDS = {
+    "distilled": "distill",
+    "teacher": "teacher",
+    "denoiser": "denoiser",
+    "labels": "label",
+    "students": "train",
+}
 PER_CLASS = {"images", "patch_scores"}
 HARD_LABEL_BYTES = 8
 
@@ -83,27 +89,29 @@ def label_bytes(spec):
     return images * HARD_LABEL_BYTES
 
 
-def lineage(spec, classes=()):
-    """Yield (stage, folder) of an artifact and all that it is made from, each once.
+def lineage(spec):
+    """Return {folder: column} of an artifact and all that it is made from, each once.
 
-    Per-class artifacts count for the classes that their user wants.
+    Per-class artifacts count for the classes that their user wants. The column of ``seconds_*`` is
+    the stage's own; images that only a teacher was trained on belong to the teacher.
     """
-    seen = set()
+    found = {}
 
-    def walk(spec, classes):
+    def walk(spec, classes, column):
         classes = spec["settings"].get("classes", classes)
+        column = SECONDS.get(spec["stage"], column)
         folder = Path(spec["address"])
         folders = [folder]
         if spec["stage"] in PER_CLASS and "class_id" not in spec["keys"]:
             folders = [folder / safe_name(class_id) for class_id in classes]
         for one in folders:
-            if one not in seen:
-                seen.add(one)
-                yield spec["stage"], one
+            if found.setdefault(one, column) == "teacher":
+                found[one] = column
         for part in spec["upstream"].values():
-            yield from walk(part, classes)
+            walk(part, classes, column)
 
-    yield from walk(spec, classes)
+    walk(spec, (), "distill")
+    return found
 
 
 def seconds(spec):
@@ -112,9 +120,9 @@ def seconds(spec):
     A column is empty where a timing is missing.
     """
     totals = dict.fromkeys(("teacher", "denoiser", "distill", "label", "train"), 0.0)
-    for stage, folder in lineage(spec):
+    for folder, column in lineage(spec).items():
         timing = artifacts.read_timing(folder) or {}
-        totals[SECONDS.get(stage, "distill")] += timing.get("seconds", float("nan"))
+        totals[column] += timing.get("seconds", float("nan"))
     return {f"seconds_{name}": round(total, 3) for name, total in totals.items()}
 
 
@@ -151,24 +159,26 @@ def markdown(frame):
 
 def _section(part):
     protocols = part["protocol"].unique()
+    with_table = [p for p in protocols if (part[part["protocol"] == p]["labels"] == "soft").any()]
     header = ["method", "IPC", *(f"{p} [%]" for p in protocols), "images [kB]"]
     header += [f"labels, {p} [kB]" for p in protocols]
-    header += [f"{name} [s]" for name in ("teacher", "distil", "label", "train")]
+    header += ["teacher [s]", "distil [s]"]
+    header += [f"label, {p} [s]" for p in with_table] + [f"train, {p} [s]" for p in protocols]
     seeds = part["distill_seed"].nunique() > 1
     rows = []
     for (method, ipc, seed), cells in part.groupby(["method", "ipc", "distill_seed"], sort=False):
-        by_protocol = [cells[cells["protocol"] == p] for p in protocols]
+        of = {p: cells[cells["protocol"] == p] for p in protocols}
         first = cells.iloc[0]
-        kilobytes = [f"{c['label_bytes'].iloc[0] / 1000:.1f}" for c in by_protocol]
-        spent = [
-            cells[f"seconds_{name}"].mean() for name in ("teacher", "distill", "label", "train")
-        ]
-        spent[0], spent[2] = cells["seconds_teacher"].max(), cells["seconds_label"].max()
+        kilobytes = [f"{c['label_bytes'].iloc[0] / 1000:.1f}" for c in of.values()]
+        # A teacher that only the labels need is in the seconds of their protocol alone.
+        spent = [cells["seconds_teacher"].max(), first["seconds_distill"]]
+        spent += [of[p]["seconds_label"].mean() for p in with_table]
+        spent += [c["seconds_train"].mean() for c in of.values()]
         rows.append(
             [
                 f"{method} (seed {seed})" if seeds else method,
                 str(ipc),
-                *(_accuracy(c) for c in by_protocol),
+                *(_accuracy(c) for c in of.values()),
                 f"{first['image_bytes'] / 1000:.1f}",
                 *kilobytes,
                 *("–" if pd.isna(s) else f"{s:.1f}" for s in spent),

@@ -1,12 +1,11 @@
 """Teachers: classifiers trained on a dataset, or loaded, that score patches and make labels."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from stillhouse import artifacts, nets, training
+from stillhouse.bars import check_accuracy
 from stillhouse.boxes import N_DRAWS, random_boxes
 from stillhouse.errors import StillhouseError
 from stillhouse.images import load_split
@@ -32,7 +31,8 @@ def teacher(inputs, spec, context):
         images, labels = load_split(inputs["images"], classes, resolution, "test")
         outputs = training.logits(net, images.to(device), context.batch_size, normalise)
         top1, top5 = training.accuracies(outputs, labels.to(device))
-        _check_accuracy(top1, spec, context.extra.get("min_accuracy"))
+        lowest = float(context.extra["min_accuracy"])
+        check_accuracy(top1, spec["address"], len(classes), lowest)
         metrics = {
             "accuracy": top1,
             "accuracy_top5": top5,
@@ -76,7 +76,7 @@ def train(net, images, labels, settings, context):
 
     nothing = lambda net, epoch: {}  # noqa: E731
     return training.fit(
-        net, settings, batches, nothing, context, "teacher epoch", settings["seed"], nesterov=True
+        net, settings, batches, nothing, context, "teacher", settings["seed"], nesterov=True
     )
 
 
@@ -88,20 +88,6 @@ def _load(net, path, sha256):
             "write its checksum under the teacher's weights"
         )
     nets.load_foreign(net, path)
-
-
-def _check_accuracy(accuracy, spec, lowest):
-    """Stop before anything is built on a teacher that has not learnt its classes."""
-    chance = 100 / len(spec["settings"]["classes"])
-    lowest = float(lowest) if lowest else 1.5 * chance
-    if accuracy >= lowest:
-        return
-    name = Path(spec["address"]).name
-    raise StillhouseError(
-        f"teacher {name}: test accuracy {accuracy:.1f}% is under min_accuracy {lowest:g}% (chance "
-        f"is {chance:.1f}%); near chance, the class order is the usual cause: the order of the "
-        "dataset's classes must be the one that the weights were trained with"
-    )
 
 
 def load_teacher(path, device):

@@ -1,5 +1,6 @@
 """The one training loop, for teachers and students: schedules, optimisers, side files."""
 
+import hashlib
 import json
 import math
 import time
@@ -70,7 +71,8 @@ def autocast(settings, device):
 class SideFile:
     """State of a long training, outside the artifacts, for a later job of the same digest.
 
-    Tensors lie in one safetensors file that is renamed into place; plain values in its metadata.
+    Tensors lie in one safetensors file that is renamed into place; plain values and a checksum of
+    the tensors in its metadata.
     """
 
     def __init__(self, context):
@@ -85,7 +87,8 @@ class SideFile:
 
     def save(self, tensors, values):
         """Write tensors and plain values, whole or not at all."""
-        artifacts.save_tensors(self.path, tensors, {"values": json.dumps(values)})
+        metadata = {"values": json.dumps(values), "sha256": _checksum(tensors)}
+        artifacts.save_tensors(self.path, tensors, metadata)
         jobs.note_seconds(self.context, time.monotonic() - self.started)
         self.saved = time.monotonic()
 
@@ -98,13 +101,25 @@ class SideFile:
         try:
             with safe_open(self.path, "pt") as stored:
                 values = json.loads(stored.metadata()["values"])
-                return {name: stored.get_tensor(name) for name in sorted(stored.keys())}, values
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                if _checksum(tensors) == stored.metadata()["sha256"]:
+                    return tensors, values
         except (SafetensorError, KeyError, TypeError, ValueError):
-            print(f"{self.path}: not readable, starting over", flush=True)
-            return None
+            pass
+        print(f"{self.path}: damaged, starting over", flush=True)
+        return None
 
 
-def fit(net, settings, batches, evaluate, context, what, seed, nesterov=False):
+def _checksum(tensors):
+    """Return the SHA-256 of tensors and their names as hexadecimal text."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def fit(net, settings, batches, evaluate, context, stage, seed, nesterov=False):
     """Train `net` in place and return its learning curve.
 
     Parameters
@@ -119,8 +134,8 @@ def fit(net, settings, batches, evaluate, context, what, seed, nesterov=False):
     evaluate : callable
         ``evaluate(net, epoch)`` returns a dict for the curve, empty where there is nothing to say.
     context : stillhouse.jobs.Context
-    what : str
-        Name for the log.
+    stage : str
+        ``teacher`` or ``student``.
     seed : int
         Of whatever the network itself draws (dropout), anew for every epoch.
     nesterov : bool
@@ -137,12 +152,12 @@ def fit(net, settings, batches, evaluate, context, what, seed, nesterov=False):
     stored = side.load()
     if stored is not None:
         curve = _restore(net, optimizer, *stored)
-        print(f"{what}: continues after epoch {len(curve)}", flush=True)
+        print(f"{stage} {seed}: continues after epoch {len(curve)}", flush=True)
     epochs = range(len(curve), settings["epochs"])
     detail = lambda: f"loss {curve[-1]['loss']:.4f}" if curve else ""  # noqa: E731
-    for epoch in track(epochs, len(epochs), what, detail):
+    for epoch in track(epochs, len(epochs), f"{stage} {seed} epoch", detail):
         net.train()
-        with global_generator(seed, what, epoch):
+        with global_generator(seed, f"{stage} network", epoch):
             loss = one_epoch(net, optimizer, settings, epoch, *batches(epoch))
         rate = optimizer.param_groups[0]["lr"]
         row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}

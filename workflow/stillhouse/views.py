@@ -57,7 +57,7 @@ class Views:
         return Views(self.mix, *(torch.tensor(array).to(device) for array in arrays))
 
 
-def draw(settings, seed, epoch, n_rows, resolution, batch_size):
+def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     """Draw the views of one epoch.
 
     Parameters
@@ -72,6 +72,8 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size):
         Side of the distilled images [px].
     batch_size : int
         Rows that are trained on together; partners of ``mix_per: batch`` share a batch.
+    stage : str
+        What the random numbers are for.
 
     Returns
     -------
@@ -83,14 +85,15 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size):
     partner's box has its centre anywhere, sides √(1-λ) of the image, and is clipped; λ ~
     Beta(α, α).
     """
-    rng = generator(seed, "views", item=epoch)
+    rng = generator(seed, stage, item=epoch)
     draws = rng.random((n_rows, N_DRAWS + 6 + 2 * MAX_SIDE))
     order = np.argsort(draws[:, 0], kind="stable")
     draws = draws[order]
     side = settings["patches_per_side"]
     first = N_DRAWS + 6
     parts = draws[:, first : first + 2 * side].reshape(n_rows, 2, side)
-    partner, box, weight = _mixes(settings, draws[:, 2:6], seed, epoch, resolution, batch_size)
+    mixing = generator(seed, f"{stage}, mixes", item=epoch)
+    partner, box, weight = _mixes(settings, draws[:, 2:6], mixing, resolution, batch_size)
     return Views(
         mix=settings["mix"],
         index=order,
@@ -103,7 +106,7 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size):
     )
 
 
-def _mixes(settings, draws, seed, epoch, resolution, batch_size):
+def _mixes(settings, draws, rng, resolution, batch_size):
     """Return (partner, mix box, mix weight) from four draws a row: partner, λ, centre y and x."""
     n_rows = len(draws)
     if settings["mix"] == "none":
@@ -114,7 +117,6 @@ def _mixes(settings, draws, seed, epoch, resolution, batch_size):
     else:
         batch = np.arange(n_rows) // batch_size
         partner = np.lexsort((draws[:, 0], batch))
-        rng = generator(seed, "mixes", item=epoch)
         numbers = rng.random((batch[-1] + 1, 3))[batch]
     weight = _beta(numbers[:, 0], settings["mix_alpha"])
     if settings["mix"] == "mixup":
