@@ -6,18 +6,22 @@ its identity). Data files are written under a temporary name, flushed and rename
 what has its final name is whole. Whoever reads a file has it checked first.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from stillhouse.errors import StillhouseError
 from stillhouse.spec import canonical
+
+# Snakefiles are parsed with this module: what is heavy is imported where it is used.
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SPEC = "spec.json"
 TIMING = "timing.json"
@@ -173,6 +177,8 @@ def read_table(path, columns=None, schema=None):
     schema : pyarrow.Schema, optional
         Column names and types that must be there.
     """
+    import pyarrow.parquet as pq
+
     _check(Path(path))
     _check_schema(path, schema)
     return pq.read_table(path, columns=columns, partitioning=None)
@@ -180,12 +186,17 @@ def read_table(path, columns=None, schema=None):
 
 def open_row_groups(path, schema=None):
     """Return a checked `pyarrow.parquet.ParquetFile`, to be read one row group at a time."""
+    import pyarrow.parquet as pq
+
     _check(Path(path))
     _check_schema(path, schema)
     return pq.ParquetFile(path)
 
 
 def _check_schema(path, schema):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         found = pq.read_schema(path)
     except pa.ArrowInvalid:
@@ -300,6 +311,9 @@ def _write_json(path, values):
 
 
 def _write_parquet(path, content):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if isinstance(content, pa.Table):
         content = RowGroups(content.schema, [content])
     with pq.ParquetWriter(path, content.schema, **PARQUET) as writer:
