@@ -134,6 +134,23 @@ def test_fewer_classes_need_the_stages_of_the_dataset_alone(finished, config):
     }
 
 
+def test_lost_images_are_missed_when_needed_and_nothing_made_of_them_is_made_again(
+    finished, config, cold
+):
+    finished.remove("images")
+    assert finished.jobs() == {}
+    config["experiments"]["tiny"]["ipc"] = [1, 2]
+    finished.configure(config)
+    before = finished.states()
+    finished.make()
+    now, wanted = finished.states(), cold.artifacts()
+    kept = {path: state for path, state in before.items() if not path.startswith("figures")}
+    assert {path: now[path] for path in kept} == kept
+    made = {path: content for path, content in finished.artifacts().items() if path in wanted}
+    made["figures/tiny.svg"] = wanted["figures/tiny.svg"]
+    assert made == wanted
+
+
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_how_things_are_computed_has_nothing_to_do(finished, config, device):
     config["compute"] = {"batch_size": 7, "threads": 2, "device": device}

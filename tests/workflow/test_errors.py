@@ -46,6 +46,15 @@ def test_a_wrong_config_ends_before_any_job_and_names_file_and_key(folder, confi
     assert not (folder / "results").exists()
 
 
+def test_a_kept_teacher_under_the_bar_of_today_stops_the_run(finished, config):
+    config["teachers"]["small"]["min_accuracy"] = 100
+    finished.configure(config)
+    done = finished.snakemake()
+    assert done.returncode != 0
+    (line,) = [ln for ln in done.stderr.splitlines() if "min_accuracy" in ln]
+    assert "is under min_accuracy 100% (chance is 25.0%)" in line
+
+
 def test_a_truncated_artifact_is_named_with_the_remedy_and_the_remedy_works(finished, cold):
     scores = finished.one("patch_scores/*/seed0/1/scores.parquet")
     state = scores.stat()
@@ -115,6 +124,27 @@ def test_hostile_class_names_stay_inside_results(hostile):
     assert all(os.listdir(images / name) for name in os.listdir(images))
     names = pq.read_table(folder / job.outputs[0], columns=["class_id"])["class_id"].to_pylist()
     assert names == HOSTILE
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_missing_source_file_ends_before_any_job_and_is_named(hostile, split):
+    folder, _ = hostile
+    (folder / f"{split}.parquet").unlink()
+    done = folder.snakemake()
+    assert done.returncode != 0
+    (line,) = [ln for ln in (done.stdout + done.stderr).splitlines() if "is not there" in ln]
+    assert line.endswith(
+        f"{split}.parquet: is not there; it is named under sources.foreign.{split}"
+    )
+    assert not (folder / "results").exists()
+
+
+def test_a_source_file_is_not_missed_once_its_images_are_kept(hostile):
+    folder, _ = hostile
+    (job,) = [job for job in folder.plan() if job.stage == "distilled"]
+    folder.make(*job.outputs)
+    (folder / "train.parquet").unlink()
+    assert not {"index", "images"} & set(folder.jobs())
 
 
 def test_hostile_class_names_can_be_cut_into_blocks_of_one(hostile):

@@ -114,6 +114,22 @@ def test_without_a_config_the_embedded_default_is_planned(folder):
     assert {job.stage for job in jobs} >= {"teacher", "students", "curves"}
 
 
+def test_numbers_can_be_overridden_on_the_command_line(finished, config):
+    given = ("--config", "experiments={tiny: {ipc: [1, 2]}}")
+    config["experiments"]["tiny"]["ipc"] = [1, 2]
+    planned = finished.plan(*given)
+    finished.configure(config)
+    assert planned == finished.plan()
+    assert planned
+
+
+def test_a_wrong_override_names_the_command_line(finished):
+    done = finished.snakemake("--config", "students={small: {width: wide}}")
+    assert done.returncode != 0
+    (line,) = [ln for ln in done.stderr.splitlines() if "students.small.width" in ln]
+    assert "--config: " in line
+
+
 def test_config_overrides_on_the_command_line_reach_the_jobs_they_touch(finished):
     assert finished.jobs("--config", "students={small: {arch: convnet2}}") == {
         "students": 4,

@@ -40,7 +40,7 @@ def teacher(inputs, spec, context):
             "n_parameters": sum(p.numel() for p in net.parameters()),
             "curve": curve,
         }
-        return {"model.safetensors": net.state_dict(), "metrics.json": metrics}
+        return {"metrics.json": metrics, "model.safetensors": net.state_dict()}
 
     return make
 
