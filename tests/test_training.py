@@ -1,4 +1,7 @@
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -175,12 +178,46 @@ def test_training_is_what_it_says(tmp_path, optimizer, nesterov):
         assert torch.allclose(found[name], by_hand[name], atol=1e-4), name
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_steps_are_those_of_torchs_classes(optimizer, nesterov):
+    ours, theirs = build(), build()
+    made = training.Optimizer(ours, {**SETTINGS, "optimizer": optimizer}, nesterov)
+    several = [p for p in theirs.parameters() if p.ndim > 1]
+    others = [p for p in theirs.parameters() if p.ndim <= 1]
+    groups = [{"params": several, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}]
+    if optimizer == "adamw":
+        peer = torch.optim.AdamW(groups)
+    else:
+        peer = torch.optim.SGD(groups, momentum=0.9, nesterov=nesterov)
+    images, labels = problem()
+    for rate in (0.1, 0.01, 0.02):
+        for net in (ours, theirs):
+            cross_entropy(net(images), labels).backward()
+        made.step(rate)
+        for group in peer.param_groups:
+            group["lr"] = rate
+        peer.step()
+        peer.zero_grad()
+        assert same(ours, theirs)
+
+
+def test_a_training_job_does_not_load_the_compiler():
+    code = (
+        "import sys, torch; from stillhouse import nets, training\n"
+        "net = torch.nn.Linear(2, 2); net(torch.ones(1, 2)).sum().backward()\n"
+        "training.Optimizer(net, {'optimizer': 'adamw', 'weight_decay': 0.1}).step(0.1)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_only_what_has_more_than_one_dimension_decays(optimizer):
     net = build()
-    made = training.make_optimizer(net, {**SETTINGS, "optimizer": optimizer})
-    decay = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
-    found = {name: decay[id(p)] for name, p in net.named_parameters()}
+    made = training.Optimizer(net, {**SETTINGS, "optimizer": optimizer})
+    found = {name: decay for decay, names in made.groups for name in names}
     assert found == {
         "features.0.weight": 0.1,
         "features.0.bias": 0.0,

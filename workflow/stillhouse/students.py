@@ -28,8 +28,6 @@ def students(inputs, spec, context):
         part.to(device) for part in load_split(inputs["images"], classes, resolution, "test")
     )
     lessons = open_labels(settings["labels"], images, hard, classes, inputs)
-    # The first optimiser of a process imports half of torch: no seed's seconds, but everyone's.
-    training.make_optimizer(torch.nn.Linear(1, 1), settings["training"])
 
     def make(seed, context):
         net = nets.build(settings["network"], len(classes), resolution, seed, "student")
