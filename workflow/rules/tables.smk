@@ -60,6 +60,6 @@ rule contact_sheet:
         "../../envs/stillhouse.yaml"
     threads: 1
     params:
-        title="{dataset}, {spec}, {ipc} images per class",
+        title=lambda w: f"{w.dataset}, {w.spec}, {w.ipc} image{'s' * (w.ipc != '1')} per class",
     script:
         "../scripts/contact_sheet.py"

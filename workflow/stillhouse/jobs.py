@@ -232,20 +232,23 @@ def _paths(value):
 
 def _timing(before, context):
     """Return what ``timing.json`` says; `before` + the clock now is the artifact's seconds."""
-    commit = subprocess.run(
-        ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "seconds": round(time.perf_counter() + before, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
         "device": device_name(context),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "commit": commit.stdout.strip(),
+        "commit": _commit(),
     }
+
+
+@functools.cache
+def _commit():
+    """Return the commit of this package, with a mark if it was changed; empty without git."""
+    command = ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return ""
 
 
 def device_name(context):

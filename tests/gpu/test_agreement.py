@@ -1,0 +1,100 @@
+"""What a GPU computes is what a CPU computes, to the tolerances written here, and repeats exactly."""
+
+import numpy as np
+import pytest
+import torch
+from stillhouse import nets, rded, students, training
+from stillhouse.images import encode
+from stillhouse.jobs import Context
+from stillhouse.seeds import generator
+from stillhouse.views import draw, render
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+VIEWS = {
+    "crop": [0.5, 1.0],
+    "flip": 0.5,
+    "patches_per_side": 2,
+    "mix": "cutmix",
+    "mix_alpha": 1.0,
+    "mix_per": "batch",
+}
+NETWORK = {"arch": "convnet3", "width": 32, "norm": "batch"}
+TRAINING = {
+    "loss": "ce",
+    "epochs": 5,
+    "optimizer": "adamw",
+    "learning_rate": 0.001,
+    "weight_decay": 0.01,
+    "schedule": "half_cosine",
+    "precision": "float32",
+}
+
+
+def device_of(name):
+    return Context(device=name).torch_device()
+
+
+def images(n=64):
+    pixels = generator(0, "gpu tests").integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+    return torch.from_numpy(pixels)
+
+
+def on_both(function):
+    return [function(device_of(name)) for name in ("cpu", "cuda")]
+
+
+def test_views_agree():
+    views = draw(VIEWS, 0, 0, 64, 32, 16)
+    cpu, gpu = on_both(lambda d: render(images().to(d), views.to(d), 0, 64).cpu())
+    assert (cpu - gpu).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("arch", ["convnet3", "resnet18_modified"])
+def test_logits_agree(arch):
+    settings = NETWORK if arch == "convnet3" else {"arch": arch}
+
+    def logits(device):
+        net = nets.build(settings, 10, 32, 0, "teacher").to(device)
+        inputs = images().float().to(device) / 255
+        return training.logits(net, inputs, 16, lambda part: part).cpu()
+
+    cpu, gpu = on_both(logits)
+    assert (cpu - gpu).abs().max() < 1e-3 * cpu.abs().max()
+
+
+def test_patch_scores_agree():
+    rows = [(str(i), encode(image.numpy(), "png")) for i, image in enumerate(images())]
+    settings = {"crops_per_image": 3, "patches_per_side": 1, "crop": [0.1, 1.0], "scoring": "pad"}
+
+    def table(device):
+        net = nets.build(NETWORK, 10, 32, 0, "teacher").eval().to(device)
+        return rded.score_class(rows, net, 0, 32, settings, 0, "a", 32, device)
+
+    cpu, gpu = on_both(table)
+    assert cpu.drop(["score"]) == gpu.drop(["score"])
+    np.testing.assert_allclose(cpu["score"].to_numpy(), gpu["score"].to_numpy(), atol=1e-3)
+
+
+def student(device, work):
+    hard = torch.arange(64, device=device) % 10
+    settings = {"views": VIEWS, "batch_size": 16, "kind": "hard"}
+    lessons = students.HardLabels(settings, images().to(device), hard, 10)
+    net = nets.build(NETWORK, 10, 32, 0, "student").to(device)
+    cell = students.train(
+        net, lessons, (images().to(device), hard), TRAINING, 0, Context(work=work)
+    )
+    return [row["loss"] for row in cell["curve"]], net.cpu().state_dict()
+
+
+def test_training_agrees(tmp_path):
+    (cpu, _), (gpu, _) = on_both(lambda device: student(device, tmp_path / device.type))
+    assert gpu == pytest.approx(cpu, rel=0.02)
+
+
+def test_training_repeats_to_the_bit_on_one_gpu(tmp_path):
+    first, again = (student(device_of("cuda"), tmp_path / name) for name in "ab")
+    assert first[0] == again[0]
+    assert all(torch.equal(first[1][name], again[1][name]) for name in first[1])
