@@ -116,6 +116,7 @@ def test_a_stored_table_is_the_teacher_in_the_loop(made, tiny, planned, make, vi
         told, logits = stored.epoch(epoch, seed=7)
         drawn, wanted = online.epoch(epoch, seed=8)
         assert (logits - wanted).abs().max() < 1e-3 * max(1, wanted.abs().max().item())
+        assert (logits / 20).softmax(1).sub((wanted / 20).softmax(1)).abs().max() < 1e-3
         assert told.mix == drawn.mix
         for name in ("index", "box", "flip", "patch_order", "partner", "mix_box", "mix_weight"):
             assert torch.equal(getattr(told, name), getattr(drawn, name)), name

@@ -296,6 +296,18 @@ def test_logits_do_not_depend_on_the_batch():
     assert torch.allclose(training.logits(net, images, 7, lambda part: part * 2), alone, atol=1e-5)
 
 
+def test_outputs_do_not_depend_on_the_threads():
+    settings = {"arch": "convnet3", "width": 32, "norm": "batch"}
+    net, images = nets.build(settings, 10, 32, 0, "teacher"), torch.randn(16, 3, 32, 32)
+    one = training.logits(net, images, 16, lambda part: part)
+    try:
+        torch.set_num_threads(2)
+        two = training.logits(net, images, 16, lambda part: part)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.allclose(one, two, atol=1e-5)
+
+
 def test_accuracies_count_by_hand():
     outputs = torch.eye(8)[[0, 1, 2, 3]] + torch.linspace(0, 0.1, 8)
     # 3 is right at once; 7 to 4 come next, 1 is among the last.

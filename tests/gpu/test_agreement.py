@@ -1,4 +1,4 @@
-"""What a GPU computes is what a CPU computes, to the tolerances written here, and repeats exactly."""
+"""A GPU computes what a CPU does, to the tolerances written here, and repeats exactly."""
 
 import numpy as np
 import pytest
