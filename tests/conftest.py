@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 from stillhouse import config as configs
-from stillhouse import distilled, images, jobs, labels, plan, rded, students, teachers
+from stillhouse import distilled, features, images, jobs, labels, plan, rded, students, teachers
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("stillhouse", deadline=None)
@@ -80,6 +80,7 @@ STAGES = {
     "images": (images.images, ["images.parquet"]),
     "teacher": (teachers.teacher, ["model.safetensors", "metrics.json"]),
     "patch_scores": (rded.patch_scores, ["scores.parquet"]),
+    "features": (features.features, ["features.parquet"]),
     "distilled": (distilled.distilled, ["images.parquet"]),
     "labels": (labels.labels, ["labels.parquet"]),
     "students": (students.students, ["cell.json"]),

@@ -251,6 +251,21 @@ WRONG = {
         "methods.rded.teacher: 'zz' is not among the teachers",
         "there are t",
     ),
+    "no teacher of features": (
+        put("methods.h", {"kind": "herding", "features": "pixel"}),
+        "methods.h.features: 'pixel' is not among the teachers",
+        "there are t",
+    ),
+    "nested in a smaller set": (
+        put("methods.rded.nested_in", 1),
+        "experiments.x.methods.rded.nested_in: is 1; should be at least the IPC, 2",
+        "",
+    ),
+    "nested in a set that is too large": (
+        put("methods.rded.nested_in", 21),
+        "experiments.x.ipc: is 21; method 'rded' can do 20 at most",
+        "",
+    ),
     "no teacher of labels": (
         put("labels.soft.teachers", ["t", "zz"]),
         "labels.soft.teachers: 'zz' is not among the teachers",

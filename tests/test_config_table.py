@@ -68,10 +68,12 @@ def test_what_a_row_says(made):
 def test_every_kind_has_its_keys(made):
     text = made.table(config.schema())
     methods = text.split("### `methods`")[1].split("### ")[0]
-    common, random, rded = re.split(r"^`kind: \w+`", methods, flags=re.M)
+    common, random, herding, kmeans, rded = re.split(r"^`kind: \w+`", methods, flags=re.M)
     assert [row[0].strip() for row in rows_of(common)] == ["`kind`", "`fidelity`"]
     assert rows_of(random) == []
     assert "`teacher`" in rded
+    assert [row[0].strip() for row in rows_of(herding)] == ["`features`"]
+    assert herding == kmeans
 
 
 def test_insert_keeps_what_lies_around(made):

@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
 
 from stillhouse import artifacts, labels, tables
+from stillhouse.coresets import read_features
 from stillhouse.distilled import read_set
 from stillhouse.images import decode
 from stillhouse.spec import VERSIONS
@@ -37,6 +38,8 @@ CONFIG = {
             "patches_per_side": 2,
             "encoding": "png",
         },
+        "herding": {"kind": "herding", "features": "t"},
+        "kmeans": {"kind": "kmeans", "features": "t"},
     },
     "labels": {
         "soft": {"kind": "soft", "teachers": ["t"], "epochs_stored": 2, "views": VIEWS},
@@ -55,7 +58,15 @@ CONFIG = {
             "students": ["s"],
             "protocols": ["soft", "hard"],
             "seeds": [0, 1],
-        }
+        },
+        "y": {
+            "dataset": "d",
+            "methods": ["herding", "kmeans"],
+            "ipc": [2],
+            "students": ["s"],
+            "protocols": ["hard"],
+            "seeds": [0],
+        },
     },
 }
 
@@ -116,6 +127,13 @@ def of_patch_scores(plan):
     ]
     boxes = [(r["image_id"], r["top"], r["left"], r["height"], r["width"]) for r in rows]
     return {"boxes": text_gist(boxes), "scores": gist([row["score"] for row in rows])}
+
+
+def of_features(plan):
+    return {
+        path.parent.name: gist(np.stack(list(read_features(path).values())))
+        for path in paths(plan, "features", "features.parquet")
+    }
 
 
 def of_distilled(plan):
@@ -179,6 +197,7 @@ STAGES = {
     "images": of_images,
     "teacher": of_teacher,
     "patch_scores": of_patch_scores,
+    "features": of_features,
     "distilled": of_distilled,
     "labels": of_labels,
     "students": of_students,

@@ -12,10 +12,15 @@ ROOT = Path(__file__).parents[1]
 # Recorded addresses of the default config. They change when a default setting or a version does;
 # any other change makes everybody compute everything again.
 GOLDEN = {
-    "distilled": ["random-3ac8e030", "rded-9ac1bae8"],
+    "distilled": ["herding-4c533a66", "kmeans-1ba02aeb", "random-3ac8e030", "rded-9ac1bae8"],
+    "features": ["digits-16px-convnet3-d40c15f0"],
     "images": ["digits-4f6f8a19"],
     "index": ["digits-699b1df0"],
     "labels": [
+        "digits-herding-ipc1-seed0-soft-cc4c403d",
+        "digits-herding-ipc10-seed0-soft-f0b718db",
+        "digits-kmeans-ipc1-seed0-soft-aa4f6657",
+        "digits-kmeans-ipc10-seed0-soft-7cc89cd4",
         "digits-random-ipc1-seed0-soft-2afaa4cd",
         "digits-random-ipc10-seed0-soft-fc54ff55",
         "digits-rded-ipc1-seed0-soft-deced485",
@@ -23,6 +28,14 @@ GOLDEN = {
     ],
     "patch_scores": ["digits-16px-convnet3-f302b523"],
     "students": [
+        "digits-herding-ipc1-seed0-hard-convnet3-95e55bef",
+        "digits-herding-ipc1-seed0-soft-convnet3-5d37ccbf",
+        "digits-herding-ipc10-seed0-hard-convnet3-43ae068d",
+        "digits-herding-ipc10-seed0-soft-convnet3-d908ef15",
+        "digits-kmeans-ipc1-seed0-hard-convnet3-5f950838",
+        "digits-kmeans-ipc1-seed0-soft-convnet3-bc719b29",
+        "digits-kmeans-ipc10-seed0-hard-convnet3-d1830846",
+        "digits-kmeans-ipc10-seed0-soft-convnet3-107ceb2d",
         "digits-random-ipc1-seed0-hard-convnet3-53dae6c4",
         "digits-random-ipc1-seed0-soft-convnet3-1db73109",
         "digits-random-ipc10-seed0-hard-convnet3-4feb4325",

@@ -15,8 +15,8 @@ from snakemake.exceptions import WorkflowError
 from stillhouse.bars import check_kept
 from stillhouse.config import complete, wants_gpu
 from stillhouse.errors import StillhouseError
-from stillhouse.plan import build, member_files
-from stillhouse.spec import VERSIONS, digest, label, safe_name
+from stillhouse.plan import block_name, build, member_files
+from stillhouse.spec import VERSIONS, safe_name
 
 named = [
     *map(str, workflow.configfiles),
@@ -64,13 +64,6 @@ def wanted(stage, name):
         raise WorkflowError(f"results/{stage}/{name}: not in this config; see snakemake -n")
 
 
-def block_name(stage, artifact, members):
-    """Return the name of a block rule: stage, first and last member, digest."""
-    keys = [f"{name}{value}" for name, value in artifact.keys.items()]
-    ends = [m if m == label(m) else digest(m) for m in (members[0], members[-1])]
-    return "_".join([stage, *keys, *ends, artifact.digest])
-
-
 def sheet_of(distilled):
     """Return the path of a distilled set's contact sheet."""
     return f"results/figures/{distilled.place}.png"
@@ -110,6 +103,12 @@ def teacher_inputs(artifact):
     return {"images": class_images(artifact), "weights": files}
 
 
+def scored_files(artifact, class_ids):
+    """Return the scores of the patches that features describe; none for whole images."""
+    scores = artifact.upstream.get("scores")
+    return kept(member_files(scores, class_ids)) if scores else []
+
+
 def distilled_inputs(artifact):
     """Return the per-class files that a method's set is put together from."""
     classes = artifact.settings["classes"]
@@ -124,8 +123,8 @@ def teacher_files(artifact):
 
 def label_files(artifact):
     """Return the label table that students learn from, if they learn from one."""
-    parts = [artifact.upstream[name] for name in ("labels",) if name in artifact.upstream]
-    return kept([part.file("labels.parquet") for part in parts])
+    labels = artifact.upstream.get("labels")
+    return kept([labels.file("labels.parquet")]) if labels else []
 
 
 def cells_of(experiment):

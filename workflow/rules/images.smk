@@ -30,7 +30,7 @@ for family, members in plan.blocks("images"):
 
     rule:
         name:
-            block_name("images", family.artifact, members)
+            block_name(family.artifact, members)
         input:
             **source_files(
                 family.artifact.upstream["index"], member_files(family.artifact, members)

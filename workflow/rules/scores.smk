@@ -1,10 +1,10 @@
-"""Teachers to patch scores.  in: images (block), teacher   out: one Parquet file a class"""
+"""Teachers to patch scores and features.  in: images (block), teacher   out: a file a class"""
 
 for family, members in plan.blocks("patch_scores"):
 
     rule:
         name:
-            block_name("patch_scores", family.artifact, members)
+            block_name(family.artifact, members)
         input:
             images=kept(member_files(family.artifact.upstream["images"], members)),
             teacher=ancient(family.artifact.upstream["teacher"].file("model.safetensors")),
@@ -24,3 +24,30 @@ for family, members in plan.blocks("patch_scores"):
             member="class_id",
         script:
             "../scripts/patch_scores.py"
+
+
+for family, members in plan.blocks("features"):
+
+    rule:
+        name:
+            block_name(family.artifact, members)
+        input:
+            images=kept(member_files(family.artifact.upstream["images"], members)),
+            teacher=ancient(family.artifact.upstream["teacher"].file("model.safetensors")),
+            scores=scored_files(family.artifact, members),
+        output:
+            features=[update(path) for path in member_files(family.artifact, members)],
+        log:
+            f"results/logs/features/{family.artifact.place}/{safe_name(members[0])}.log",
+        benchmark:
+            f"results/benchmarks/features/{family.artifact.place}/{safe_name(members[0])}.jsonl"
+        conda:
+            "../../envs/stillhouse.yaml"
+        threads: COMPUTE["threads"]
+        resources:
+            **HEAVY,
+        params:
+            spec=family.artifact.spec(),
+            member="class_id",
+        script:
+            "../scripts/features.py"

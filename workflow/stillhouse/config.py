@@ -290,8 +290,15 @@ def _check_crop(key, crop):
 def _check_method(config, key, method):
     if "crop" in method:
         _check_crop(f"{key}.crop", method["crop"])
-    if "teacher" in method:
-        _known(f"{key}.teacher", method["teacher"], config["teachers"], "teachers")
+    for name in teachers_of(method):
+        what = "features" if "features" in method else "teacher"
+        _known(f"{key}.{what}", name, config["teachers"], "teachers")
+
+
+def teachers_of(method):
+    """Return the names of the teachers that a method wants: none or one."""
+    name = method.get("teacher", method.get("features", "pixels"))
+    return [] if name == "pixels" else [name]
 
 
 def _check_protocol(config, key, protocol):
@@ -320,8 +327,8 @@ def _check_experiment(config, key, experiment):
         if names.count(name) > 1:
             raise StillhouseError(f"{key}.methods: {name!r} is there twice; give one another name")
         _check_method(config, f"{key}.methods.{name}", method)
-        if "teacher" in method:
-            _check_teacher(config, method["teacher"], experiment["dataset"])
+        for teacher in teachers_of(method):
+            _check_teacher(config, teacher, experiment["dataset"])
         _check_ipc(config, key, experiment, name, switches.method(method))
         for protocol in experiment["protocols"]:
             _check_patches(config, config["protocols"][protocol]["labels"], name, method)
@@ -395,6 +402,11 @@ def _check_ipc(config, key, experiment, name, method):
     dataset = config["datasets"][experiment["dataset"]]
     smallest = sources.smallest_class(config["sources"][dataset["source"]])
     ipc, most, why = max(experiment["ipc"]), smallest, f"the smallest class has {smallest} images"
+    nested = method.get("nested_in", ipc)
+    if ipc > nested:
+        raise StillhouseError(
+            f"{key}.methods.{name}.nested_in: is {nested}; should be at least the IPC, {ipc}"
+        )
     if method["kind"] == "rded":
         side, resolution = method["patches_per_side"], dataset["resolution"]
         if side > resolution:
@@ -406,5 +418,7 @@ def _check_ipc(config, key, experiment, name, method):
         patches = method["patches_per_side"] ** 2
         most = images * min(method["patches_per_image"], method["crops_per_image"]) // patches
         why = f"{images} images a class give that many sets of {patches} patches"
-    if ipc > most:
-        raise StillhouseError(f"{key}.ipc: is {ipc}; method {name!r} can do {most} at most: {why}")
+    if nested > most:
+        raise StillhouseError(
+            f"{key}.ipc: is {nested}; method {name!r} can do {most} at most: {why}"
+        )

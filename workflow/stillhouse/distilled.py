@@ -10,6 +10,7 @@ import torch
 from stillhouse import rded
 from stillhouse.artifacts import RowGroups
 from stillhouse.boxes import centre_box
+from stillhouse.coresets import WHOLE, choose, read_features
 from stillhouse.errors import StillhouseError
 from stillhouse.images import IMAGE, decode, encode, read_class
 from stillhouse.rded import cut_many, to_bytes
@@ -49,6 +50,21 @@ def random_class(inputs, spec, class_id):
     return [whole_image(*rows[i], spec["settings"]["resolution"]) for i in order]
 
 
+def coreset_class(inputs, spec, class_id):
+    """Return whole real images chosen by herding or k-means in a teacher's or in pixel space."""
+    settings, count = spec["settings"], spec["keys"]["ipc"]
+    rows = read_class(inputs["images"][class_id], "train")
+    if "features" in inputs:
+        found = read_features(inputs["features"][class_id])
+        points = np.stack([found[name, WHOLE] for name, _ in rows])
+    else:
+        seen = [whole_image(*row, settings["resolution"])[0] for row in rows]
+        points = np.stack(seen).reshape(len(rows), -1) / 255
+    rng = generator(spec["keys"]["seed"], settings["kind"], class_id)
+    chosen = choose(settings["kind"], points, min(count, len(rows)), rng)
+    return [whole_image(*rows[i], settings["resolution"]) for i in chosen]
+
+
 def whole_image(image_id, data, resolution):
     """Return (pixels, origin) of a real image's centred square at a resolution."""
     image = decode(data, image_id)
@@ -61,7 +77,12 @@ def whole_image(image_id, data, resolution):
 
 # Method kind → function(inputs by class, spec, class id) → [(pixels, origin)], one an image:
 # pixels (3, resolution, resolution) uint8; origin the boxes in source images, empty if synthetic.
-METHODS = {"random": random_class, "rded": rded.distil_class}
+METHODS = {
+    "random": random_class,
+    "herding": coreset_class,
+    "kmeans": coreset_class,
+    "rded": rded.distil_class,
+}
 
 
 def distilled(inputs, spec, context):

@@ -11,6 +11,7 @@ WORDS = {
     "images": "the images of source",
     "teacher": "a teacher",
     "patch_scores": "scores of patches",
+    "features": "features of images or patches",
     "distilled": "a distilled set",
     "labels": "a table of soft labels",
     "students": "a student",

@@ -119,6 +119,19 @@ def set_batchnorm_updates(net, updates):
             module.momentum = 1 - (1 - module.momentum) ** updates
 
 
+@torch.no_grad()
+def penultimate(net, inputs):
+    """Return what the last linear layer of a network is given, (n, d) float32."""
+    last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
+    seen = []
+    handle = last.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    try:
+        net(inputs)
+    finally:
+        handle.remove()
+    return seen[0].float()
+
+
 def load_foreign(net, path):
     """Load weights made elsewhere: safetensors, or a ``.pth`` read with ``weights_only=True``.
 

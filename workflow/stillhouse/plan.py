@@ -8,10 +8,14 @@ builds the same one.
 from dataclasses import dataclass, field
 
 from stillhouse import sources, switches
-from stillhouse.config import classes_of, methods_of
-from stillhouse.spec import Artifact, label, safe_name
+from stillhouse.config import classes_of, methods_of, teachers_of
+from stillhouse.spec import Artifact, digest, label, safe_name
 
-PER_CLASS = {"images": "images.parquet", "patch_scores": "scores.parquet"}
+PER_CLASS = {
+    "images": "images.parquet",
+    "patch_scores": "scores.parquet",
+    "features": "features.parquet",
+}
 
 
 @dataclass
@@ -88,6 +92,13 @@ def member_files(artifact, class_ids):
     return [artifact.at(class_id=c).file(PER_CLASS[artifact.stage]) for c in class_ids]
 
 
+def block_name(artifact, members):
+    """Return the name of a block's rule: stage, keys, first and last member, digest."""
+    keys = [f"{name}{value}" for name, value in artifact.keys.items()]
+    ends = [m if m == label(m) else digest(m) for m in (members[0], members[-1])]
+    return "_".join([artifact.stage, *keys, *ends, artifact.digest])
+
+
 def build(config):
     """Return the `Plan` of a complete config."""
     plan = Plan(config)
@@ -126,7 +137,7 @@ def _cells(plan, name, experiment):
 
 
 def _teacher_names(config, method, protocol):
-    names = [method["teacher"]] if "teacher" in method else []
+    names = teachers_of(method)
     names += config["labels"][config["protocols"][protocol]["labels"]].get("teachers", [])
     return "+".join(dict.fromkeys(names))
 
@@ -181,6 +192,8 @@ def _distilled(plan, dataset, method, settings, ipc, seed):
     resolution = config["datasets"][dataset]["resolution"]
     decided = switches.method(settings)
     upstream = {"images": _images(plan, source, class_ids)}
+    if decided.get("nested_in") == ipc:
+        del decided["nested_in"]
     if decided["kind"] == "rded":
         teacher = _teacher(plan, decided.pop("teacher"), dataset)
         scored = ("crops_per_image", "images_per_class", "crop", "scoring", "patches_per_side")
@@ -192,7 +205,13 @@ def _distilled(plan, dataset, method, settings, ipc, seed):
             {"seed": seed},
         )
         upstream["scores"] = plan.add_members(scores, class_ids, source)
+        if decided.get("selection") in ("herding", "kmeans"):
+            seen = {k: decided[k] for k in ("patches_per_image", "patches_per_side", "scoring")}
+            upstream["features"] = _features(plan, source, class_ids, teacher, seen, scores)
         decided = {k: v for k, v in decided.items() if k not in scored or k == "patches_per_side"}
+    elif decided.get("features", "pixels") != "pixels":
+        teacher = _teacher(plan, decided.pop("features"), dataset)
+        upstream["features"] = _features(plan, source, class_ids, teacher, {})
     artifact = Artifact(
         "distilled",
         label(method),
@@ -202,6 +221,22 @@ def _distilled(plan, dataset, method, settings, ipc, seed):
         folder=label(dataset),
     )
     return plan.add(artifact)
+
+
+def _features(plan, source, class_ids, teacher, settings, scores=None):
+    """Return the features of whole images, or of the patches that were scored."""
+    upstream = {"images": teacher.upstream["images"], "teacher": teacher}
+    if scores is not None:
+        upstream["scores"] = scores
+    resolution = teacher.settings["resolution"]
+    artifact = Artifact(
+        "features",
+        label(source, f"{resolution}px", teacher.settings["arch"], "patches" * bool(scores)),
+        settings,
+        upstream,
+        dict(scores.keys) if scores else {},
+    )
+    return plan.add_members(artifact, class_ids, source)
 
 
 def _labels(plan, dataset, distilled, protocol, network):

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from stillhouse import artifacts, training
 from stillhouse.boxes import N_DRAWS, random_boxes
+from stillhouse.coresets import choose, read_features
 from stillhouse.images import decode, read_class
 from stillhouse.progress import track
 from stillhouse.seeds import generator, permutation
@@ -219,15 +220,38 @@ def to_bytes(pixels, rounding):
     return (pixels + 1e-3 * (rounding == "truncate")).clamp(0, 255).to(torch.uint8).numpy()
 
 
+def boxes_of(rows):
+    """Return the boxes of rows of a score table as `cut_many` takes them."""
+    return [np.array([[row[k] for k in ("top", "left", "height", "width")]]) for row in rows]
+
+
+def select(ranked, count, settings, inputs, seed, class_id):
+    """Return `count` of the ranked patches by the strategy of ``selection`` (RDED, Table 9).
+
+    ``realism``: the best; ``random``: any; ``herding``, ``kmeans``: by the teacher's features.
+    """
+    strategy = settings.get("selection", "realism")
+    if strategy == "realism":
+        return ranked[:count]
+    rng = generator(seed, "selection", class_id)
+    if strategy == "random":
+        return [ranked[i] for i in permutation(rng, len(ranked))[:count]]
+    found = read_features(inputs["features"][class_id])
+    points = np.stack([found[row["image_id"], row["crop"]] for row in ranked])
+    return [ranked[i] for i in choose(strategy, points, min(count, len(ranked)), rng)]
+
+
 def distil_class(inputs, spec, class_id):
     """Return the images of one class: [(pixels, origin)], see `stillhouse.distilled`."""
-    settings, ipc, seed = spec["settings"], spec["keys"]["ipc"], spec["keys"]["seed"]
+    settings, wanted, seed = spec["settings"], spec["keys"]["ipc"], spec["keys"]["seed"]
     resolution, factor = settings["resolution"], settings["patches_per_side"]
+    ipc = settings.get("nested_in", wanted)
     scores = artifacts.read_table(inputs["scores"][class_id], schema=SCORES_SCHEMA).to_pylist()
-    ranked = rank_patches(scores, settings["patches_per_image"])[: ipc * factor**2]
+    ranked = rank_patches(scores, settings["patches_per_image"])
+    ranked = select(ranked, ipc * factor**2, settings, inputs, seed, class_id)
     ipc = len(ranked) // factor**2
     data = dict(read_class(inputs["images"][class_id], "train"))
-    boxes = [np.array([[row[k] for k in ("top", "left", "height", "width")]]) for row in ranked]
+    boxes = boxes_of(ranked)
     pixels = [decode(data[row["image_id"]], row["image_id"]) for row in ranked]
     crops = cut_many(pixels, boxes, resolution // factor, torch.device("cpu"))
     patches = to_bytes(crops, settings["rounding"])
@@ -236,5 +260,5 @@ def distil_class(inputs, spec, class_id):
     fields = ("image_id", "top", "left", "height", "width")
     return [
         (stitch(patches[ranks], resolution), [{k: ranked[i][k] for k in fields} for i in ranks])
-        for ranks in places
+        for ranks in places[:wanted]
     ]

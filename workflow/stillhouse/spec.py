@@ -23,6 +23,7 @@ VERSIONS = {
     "images": 1,
     "teacher": 2,
     "patch_scores": 1,
+    "features": 1,
     "distilled": 1,
     "labels": 2,
     "students": 2,

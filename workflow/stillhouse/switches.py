@@ -36,6 +36,8 @@ def method(settings):
     decided = {k: v for k, v in {**switches, **settings}.items() if k != "fidelity"}
     if decided.get("patches_per_side") == 1:
         decided["scoring"] = "pad"  # a patch as large as the input is scored as it is
+    if decided.get("selection") == "realism":
+        del decided["selection"]
     return decided
 
 

@@ -21,7 +21,7 @@ SECONDS = {
     "labels": "label",
     "students": "train",
 }
-PER_CLASS = {"images", "patch_scores"}
+PER_CLASS = {"images", "patch_scores", "features"}
 HARD_LABEL_BYTES = 8
 
 
