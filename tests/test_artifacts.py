@@ -1,6 +1,8 @@
 import json
+import platform
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -293,11 +295,17 @@ def test_a_kill_between_renames_is_noticed(empty, monkeypatch):
 
 
 def test_what_a_killed_process_left_goes_with_the_next_writing(written):
-    left = written / ".99999.table.parquet.draft"
-    left.write_bytes(b"half a table")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    here = platform.node()
+    drafts = [written / f".{who}.table.parquet.draft" for who in (f"{here}.{dead.pid}",)]
+    alive = [written / f".{who}.cell.json.draft" for who in (f"{here}.1", "elsewhere.99999")]
+    for draft in drafts + alive:
+        draft.write_bytes(b"half a table")
     assert artifacts.is_whole(written, artifact().spec(), FILES)
     artifacts.write(written, artifact().spec(), FILES)
-    assert names(written) == ["cell.json", "model.safetensors", "spec.json", "table.parquet"]
+    kept = ["cell.json", "model.safetensors", "spec.json", "table.parquet"]
+    assert names(written) == sorted([*(path.name for path in alive), *kept])
 
 
 def test_timing_is_no_part_of_the_artifact(written):

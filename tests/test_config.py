@@ -256,6 +256,11 @@ WRONG = {
         "methods.h.features: 'pixel' is not among the teachers",
         "there are t",
     ),
+    "override of a method": (
+        put("experiments.x.methods", ["random", {"rded": {"crops_per_image": 0}}]),
+        "tiny.yaml: experiments.x.methods.rded.crops_per_image: is 0",
+        "at least 1",
+    ),
     "nested in a smaller set": (
         put("methods.rded.nested_in", 1),
         "experiments.x.methods.rded.nested_in: is 1; should be at least the IPC, 2",
@@ -465,7 +470,7 @@ def as_text(value):
         return {k: as_text(v) for k, v in value.items()}
     if isinstance(value, list):
         return [as_text(v) for v in value]
-    return value if isinstance(value, str) else str(value).lower()
+    return str(value)
 
 
 def test_numbers_may_be_text(tiny):

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -328,3 +329,20 @@ def test_seconds_that_cannot_be_read_count_as_none(empty):
     made("cat").unlink()
     jobs.produce(Stage(), {}, members("cat"), {})
     assert artifacts.read_timing(made("cat").parent)["seconds"] < 5
+
+
+def test_jobs_at_once_take_a_gpu_each(empty):
+    code = (
+        "import sys; from stillhouse import jobs; "
+        "print(jobs._free_gpu(2), jobs._free_gpu(2), flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = []
+    for wanted in ("0 0", "1 1", "0 0"):  # the third finds both taken and shares the first
+        running.append(
+            subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=empty, **pipes)
+        )
+        assert running[-1].stdout.readline().strip() == wanted
+    for process in running:
+        process.communicate("")

@@ -312,7 +312,12 @@ def test_rows_that_are_not_mixed_have_no_partner():
     assert {row["epoch"] for row in rows} == {4}
 
 
-def test_a_damaged_side_file_is_made_again(tmp_path):
+def flipped(data, place):
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:40], lambda data: flipped(data, 30)])
+def test_a_damaged_side_file_is_made_again(tmp_path, damage):
     schema = pa.schema([("epoch", pa.int32())])
     made = []
 
@@ -323,7 +328,7 @@ def test_a_damaged_side_file_is_made_again(tmp_path):
     context = jobs.Context(work=tmp_path, checkpoint_seconds=0)
     first = pa.concat_tables(labels.resumable(epoch, 4, schema, context))
     parts = sorted(tmp_path.glob("part-*"))
-    parts[2].write_bytes(parts[2].read_bytes()[:40])
+    parts[2].write_bytes(damage(parts[2].read_bytes()))
     made.clear()
     assert pa.concat_tables(labels.resumable(epoch, 4, schema, context)).equals(first)
     assert made == [2, 3]

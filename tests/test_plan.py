@@ -431,13 +431,32 @@ def test_two_hundred_classes_of_other_pixels_are_no_tiny_imagenet():
 
 def test_convnet3_on_cifar100_is_treated_apart(tiny, planned):
     settings = {**planned(tiny).config["protocols"]["soft"], "fidelity": "code"}
-    rate = lambda *task: switches.protocol(settings, "soft", {"arch": task[0]}, *task[1:])[  # noqa: E731
+    rate = lambda student, *task: switches.protocol(settings, "soft", {"arch": student}, *task)[  # noqa: E731
         "learning_rate"
     ]
     assert switches.batch_size("auto", 10, "convnet3", 100, 32) == 25
     assert switches.batch_size("auto", 10, "convnet4", 100, 32) == 100
-    assert rate("convnet3", 100, 32) == 0.002
-    assert rate("convnet3", 100, 64) == rate("convnet3", 10, 32) == 0.001
+    assert rate("convnet3", "convnet3", 100, 32) == 0.002
+    assert rate("convnet3", "convnet3", 100, 64) == rate("convnet3", "convnet3", 10, 32) == 0.001
+    assert rate("convnet3", "resnet18_modified", 100, 32) == 0.001
+    assert rate("convnet4", "convnet3", 100, 32) == 0.001
+
+
+def test_students_of_a_hundred_classes_share_a_label_table(tiny, planned):
+    classes = [f"c{i}" for i in range(100)]
+    files = {"train": ["a.parquet"], "test": ["b.parquet"]}
+    tiny["sources"]["cifar100"] = {
+        **{"kind": "parquet", "classes": classes, "smallest_class": 500},
+        **files,
+    }
+    tiny["datasets"]["three"] = {"source": "cifar100", "resolution": 32}
+    tiny["students"] = {"s": {"arch": "convnet3"}, "r": {"arch": "resnet18_modified"}}
+    tiny["experiments"]["x"] |= {"students": ["s", "r"], "methods": ["random"], "ipc": [10]}
+    tiny["protocols"]["soft"].pop("batch_size")
+    for arch, batch in (("convnet3", 25), ("resnet18_modified", 100)):
+        tiny["teachers"]["t"] = {"arch": arch}
+        (table,) = planned(tiny).single["labels"].values()
+        assert table.settings["batch_size"] == batch
 
 
 def test_running_statistics_shape_only_networks_that_have_them(tiny, planned):
@@ -483,7 +502,7 @@ def test_what_is_given_wins_over_the_fidelity(tiny, planned):
 @pytest.mark.parametrize("arch", ["resnet18_modified", "convnet3", "convnet6"])
 def test_the_learning_rate_is_that_of_rded(tiny, planned, arch):
     settings = {**planned(tiny).config["protocols"]["soft"], "fidelity": "code"}
-    decided = switches.protocol(settings, "soft", {"arch": arch}, 10, 32)
+    decided = switches.protocol(settings, "soft", {"arch": arch}, arch, 10, 32)
     assert (decided["learning_rate"], decided["schedule"], decided["loss"]) == (
         0.001,
         "half_cosine",

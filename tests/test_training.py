@@ -271,7 +271,10 @@ def test_side_files_are_not_written_before_their_time(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-5], flip_last_bit])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-5], flip_last_bit, lambda data: data.replace(b"epoch", b"epocj", 1)],
+)
 def test_a_damaged_side_file_starts_over(tmp_path, damage):
     whole = build()
     curve = fit(whole, tmp_path / "whole")

@@ -49,6 +49,9 @@ def test_a_wrong_config_ends_before_any_job_and_names_file_and_key(folder, confi
 def test_a_kept_teacher_under_the_bar_of_today_stops_the_run(finished, config):
     config["teachers"]["small"]["min_accuracy"] = 100
     finished.configure(config)
+    assert finished.jobs() == {}
+    config["experiments"]["tiny"]["ipc"] = [1, 2]
+    finished.configure(config)
     done = finished.snakemake()
     assert done.returncode != 0
     (line,) = [ln for ln in done.stderr.splitlines() if "min_accuracy" in ln]
@@ -145,6 +148,17 @@ def test_a_source_file_is_not_missed_once_its_images_are_kept(hostile):
     folder.make(*job.outputs)
     (folder / "train.parquet").unlink()
     assert not {"index", "images"} & set(folder.jobs())
+
+
+def test_a_missing_source_that_is_not_wanted_is_no_error(hostile):
+    folder, config = hostile
+    config["sources"]["digits"] = {"kind": "digits"}
+    config["datasets"]["fine"] = {"source": "digits", "resolution": 8}
+    config["experiments"]["fine"] = {**config["experiments"]["tiny"], "dataset": "fine"}
+    (folder / "train.parquet").unlink()
+    folder.configure(config)
+    assert folder.jobs("results/tables/fine.csv")["tables"] == 1
+    folder.make("--unlock")
 
 
 def test_hostile_class_names_can_be_cut_into_blocks_of_one(hostile):

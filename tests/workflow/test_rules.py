@@ -22,7 +22,7 @@ INCLUDED = [
 
 def rules_files():
     """Return {stage: position of its rules file among the includes}."""
-    definition = re.compile(r'^ *rule (\w+):|block_name\("(\w+)"|^ +f"(\w+?)_\{', re.M)
+    definition = re.compile(r'^ *rule (\w+):|plan\.blocks\("(\w+)"|^ +f"(\w+?)_\{', re.M)
     return {
         next(filter(None, found)): position
         for position, path in enumerate(INCLUDED)

@@ -25,8 +25,6 @@ named = [
 try:
     settings = complete(config, ", ".join(named))
     plan = build(settings)
-    for artifact in plan.single.get("teacher", {}).values():
-        check_kept(artifact, plan.min_accuracy(artifact))
 except StillhouseError as error:
     raise WorkflowError(str(error)) from None
 
@@ -97,7 +95,11 @@ def class_images(artifact):
 
 
 def teacher_inputs(artifact):
-    """Return what a teacher is made from: images, and its weights if it is loaded."""
+    """Return what a teacher is made from, if it is, or was, good enough: images, or weights."""
+    try:
+        check_kept(artifact, plan.min_accuracy(artifact))
+    except StillhouseError as error:
+        raise WorkflowError(str(error)) from None
     weights = [t["weights"]["file"] for t in plan.given[artifact.name] if "weights" in t][:1]
     files = given(weights, "a teacher's weights.file", [artifact.file("model.safetensors")])
     return {"images": class_images(artifact), "weights": files}

@@ -32,8 +32,10 @@ for family, members in plan.blocks("images"):
         name:
             block_name(family.artifact, members)
         input:
-            **source_files(
-                family.artifact.upstream["index"], member_files(family.artifact, members)
+            unpack(
+                lambda w, family=family.artifact, members=members: source_files(
+                    family.upstream["index"], member_files(family, members)
+                )
             ),
             index=ancient(family.artifact.upstream["index"].file("index.parquet")),
         output:

@@ -60,6 +60,7 @@ rule contact_sheet:
         "../../envs/stillhouse.yaml"
     threads: 1
     params:
+        version=VERSIONS["figures"],
         title=lambda w: f"{w.dataset}, {w.spec}, {w.ipc} image{'s' * (w.ipc != '1')} per class",
     script:
         "../scripts/contact_sheet.py"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,7 @@ def write(directory, spec, files, timing=None):
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    for left_by_a_kill in directory.glob(".*.draft"):
-        left_by_a_kill.unlink(missing_ok=True)
+    _remove_drafts(directory)
     drafts = {}
     try:
         for name, content in files.items():
@@ -250,37 +250,25 @@ def checksum(path):
 
 def save_tensors(path, tensors, metadata=None):
     """Write a safetensors file under its final name at once, with JSON-able metadata."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path.parent, path.name)
-    try:
-        _write_tensors(draft, tensors, metadata)
-        _flush(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    _save(path, lambda draft: _write_tensors(draft, tensors, metadata))
 
 
 def save_bytes(path, data):
     """Write a file that is no artifact (a table for people, a figure) under its name at once."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path.parent, path.name)
-    try:
-        draft.write_bytes(data)
-        _flush(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    _save(path, lambda draft: draft.write_bytes(data))
 
 
 def save_table(path, schema, tables):
     """Write tables as the row groups of one Parquet file under its final name at once."""
+    _save(path, lambda draft: _write_parquet(draft, RowGroups(schema, tables)))
+
+
+def _save(path, write):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path.parent, path.name)
     try:
-        _write_parquet(draft, RowGroups(schema, tables))
+        write(draft)
         _flush(draft)
         os.replace(draft, path)
     finally:
@@ -288,7 +276,16 @@ def save_table(path, schema, tables):
 
 
 def _draft(directory, name):
-    return Path(directory) / f".{os.getpid()}.{name}.draft"
+    return Path(directory) / f".{platform.node()}.{os.getpid()}.{name}.draft"
+
+
+def _remove_drafts(directory):
+    """Remove what killed writers of this machine have left."""
+    start = f".{platform.node()}."
+    for draft in directory.glob(".*.draft"):
+        writer = draft.name.removeprefix(start).split(".")[0]
+        if draft.name.startswith(start) and not Path(f"/proc/{writer}").exists():
+            draft.unlink(missing_ok=True)
 
 
 def _flush(path):

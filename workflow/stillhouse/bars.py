@@ -22,15 +22,21 @@ def check_accuracy(accuracy, address, n_classes, lowest):
     Raises
     ------
     StillhouseError
-        Naming the usual cause, the class order.
+        Near chance naming the usual cause, the class order.
     """
-    if accuracy < lowest:
-        raise StillhouseError(
-            f"teacher {Path(address).name}: test accuracy {accuracy:.1f}% is under min_accuracy "
-            f"{lowest:g}% (chance is {100 / n_classes:.1f}%); near chance, the class order is the "
-            "usual cause: the order of the dataset's classes must be the one that the weights were "
-            "trained with"
+    if accuracy >= lowest:
+        return
+    chance = 100 / n_classes
+    remedy = "train it better, or lower its min_accuracy"
+    if accuracy < 2 * chance:
+        remedy = (
+            "near chance, the class order is the usual cause: the order of the dataset's classes "
+            "must be the one that the weights were trained with"
         )
+    raise StillhouseError(
+        f"teacher {Path(address).name}: test accuracy {accuracy:.1f}% is under min_accuracy "
+        f"{lowest:g}% (chance is {chance:.1f}%); {remedy}"
+    )
 
 
 def check_kept(teacher, lowest):
@@ -42,7 +48,8 @@ def check_kept(teacher, lowest):
     lowest : float
         As `check_accuracy` takes it.
     """
-    path = Path(teacher.file("metrics.json"))
-    if path.exists():
-        accuracy = artifacts.read_json(path)["accuracy"]
-        check_accuracy(accuracy, teacher.directory, len(teacher.settings["classes"]), lowest)
+    try:
+        accuracy = artifacts.read_json(teacher.file("metrics.json"))["accuracy"]
+    except StillhouseError:
+        return  # not made yet; or damaged, which its readers will say
+    check_accuracy(accuracy, teacher.directory, len(teacher.settings["classes"]), lowest)

@@ -174,14 +174,15 @@ def _read_text(value, subschema):
     if isinstance(value, list):
         return [_read_text(item, _branch(subschema, "items")) for item in value]
     if isinstance(value, str) and "string" not in types:
-        for name, read in (("integer", int), ("number", float), ("boolean", _TRUTH.__getitem__)):
+        for name, read in (("integer", int), ("number", float), ("boolean", _truth)):
             with contextlib.suppress(ValueError, KeyError):
                 if name in types:
                     return read(value)
     return value
 
 
-_TRUTH = {"true": True, "false": False}
+def _truth(text):
+    return {"true": True, "false": False}[text.lower()]
 
 
 def _branch(subschema, keyword):
@@ -218,7 +219,10 @@ def _override_methods(config):
         experiments[name] = {**experiment, "methods": methods}
         for method in methods:
             if isinstance(method, dict):
-                _check_schema({**config, "methods": method, "experiments": experiments})
+                try:
+                    _check_schema({**config, "methods": method, "experiments": experiments})
+                except StillhouseError as error:
+                    raise StillhouseError(f"experiments.{name}.{error}") from None
     return {**config, "experiments": experiments}
 
 

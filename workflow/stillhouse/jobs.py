@@ -96,7 +96,8 @@ def _free_gpu(count):
     """
     (RESULTS / ".work").mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        stream = open(RESULTS / ".work" / f"gpu{number}.lock", "w")  # noqa: SIM115
+        name = f"gpu{number}-{platform.node()}.lock"
+        stream = open(RESULTS / ".work" / name, "w")  # noqa: SIM115
         with contextlib.suppress(OSError):
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _held.append(stream)  # until the process ends

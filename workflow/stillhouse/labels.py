@@ -87,6 +87,8 @@ def labels(inputs, spec, context):
 def resumable(make_epoch, epochs, schema, context):
     """Yield the tables of all epochs, keeping finished ones in side files from time to time.
 
+    A side file's name ends in its SHA-256.
+
     Parameters
     ----------
     make_epoch : callable
@@ -99,16 +101,15 @@ def resumable(make_epoch, epochs, schema, context):
     done = 0
     parts = sorted(context.work.glob("part-*.parquet"))
     for i, part in enumerate(parts):
-        try:
-            kept = pq.ParquetFile(part)
-            tables = [kept.read_row_group(group) for group in range(kept.num_row_groups)]
-        except (pa.ArrowException, OSError):
-            print(f"{part}: not readable, it and what follows is made again", flush=True)
+        if artifacts.checksum(part) != part.stem.split("-")[-1]:
+            print(f"{part}: damaged, it and what follows is made again", flush=True)
             for stale in parts[i:]:
                 stale.unlink()
             break
-        yield from tables
-        done += len(tables)
+        kept = pq.ParquetFile(part)
+        for group in range(kept.num_row_groups):
+            yield kept.read_row_group(group)
+        done += kept.num_row_groups
     if done:
         print(f"labels: continues after epoch {done}", flush=True)
     fresh = []
@@ -117,7 +118,9 @@ def resumable(make_epoch, epochs, schema, context):
         yield fresh[-1]
         late = time.monotonic() - saved >= context.checkpoint_seconds
         if late or sum(table.nbytes for table in fresh) > PART_BYTES:
-            artifacts.save_table(context.work / f"part-{epoch:06d}.parquet", schema, fresh)
+            part = context.work / "part.parquet"
+            artifacts.save_table(part, schema, fresh)
+            part.rename(part.with_stem(f"part-{epoch:06d}-{artifacts.checksum(part)}"))
             note_seconds(context, time.monotonic() - started)
             fresh, saved = [], time.monotonic()
 

@@ -239,14 +239,20 @@ def _features(plan, source, class_ids, teacher, settings, scores=None):
     return plan.add_members(artifact, class_ids, source)
 
 
-def _labels(plan, dataset, distilled, protocol, network):
+def _judge(config, labels):
+    """Return the architecture of the one teacher of labels; empty for none or several."""
+    teachers = labels.get("teachers", ())
+    return config["teachers"][teachers[0]]["arch"] if len(teachers) == 1 else ""
+
+
+def _labels(plan, dataset, distilled, protocol):
     """Return (kind, settings, upstream) of what a protocol tells its students."""
     config = plan.config
     name = config["protocols"][protocol]["labels"]
     given = config["labels"][name]
     views = switches.views(given)
     n_classes = len(distilled.settings["classes"])
-    task = (network["arch"], n_classes, distilled.settings["resolution"])
+    task = (_judge(config, given), n_classes, distilled.settings["resolution"])
     batch = switches.batch_size(
         config["protocols"][protocol]["batch_size"], distilled.keys["ipc"], *task
     )
@@ -280,13 +286,14 @@ def _students(plan, experiment, distilled, protocol, student):
     """Return the family of students (one a seed) of one cell, with the seeds wanted."""
     config = plan.config
     network = config["students"][student]
-    labels, upstream = _labels(plan, experiment["dataset"], distilled, protocol, network)
+    labels, upstream = _labels(plan, experiment["dataset"], distilled, protocol)
+    judge = _judge(config, config["labels"][config["protocols"][protocol]["labels"]])
     n_classes, resolution = len(distilled.settings["classes"]), distilled.settings["resolution"]
     settings = {
         "labels": labels,
         "network": network,
         "training": switches.protocol(
-            config["protocols"][protocol], labels["kind"], network, n_classes, resolution
+            config["protocols"][protocol], labels["kind"], network, judge, n_classes, resolution
         ),
     }
     artifact = Artifact(

@@ -63,24 +63,24 @@ def views(labels):
     return decided
 
 
-# (architecture, classes, resolution) of ConvNet-3 on CIFAR-100, which argument.py treats apart.
+# (teacher, classes, resolution) of ConvNet-3 on CIFAR-100, which argument.py treats apart.
 CIFAR100_CONVNET = ("convnet3", 100, 32)
 
 
-def batch_size(setting, ipc, arch, n_classes, resolution):
+def batch_size(setting, ipc, teacher, n_classes, resolution):
     """Return the images a step: RDED's table where `setting` is ``auto``.
 
     The table (argument.py) knows IPC 1, 10 and 50 and leaves other values without a batch size;
     here they take the entry of the next smaller IPC. Doubled from 100 classes on; always 100 for
-    200 classes of 64 px (Tiny-ImageNet) and 25 for a ConvNet-3 on CIFAR-100; never more than there
-    are images.
+    200 classes of 64 px (Tiny-ImageNet) and 25 for labels of a ConvNet-3 on CIFAR-100; never more
+    than there are images. The student has no say: students share a table, which fixes the batches.
     """
     if setting == "auto":
         base = 100 if ipc >= 50 else 50 if ipc >= 10 else 10
         setting = base * (2 if n_classes >= 100 else 1)
         if (n_classes, resolution) == (200, 64):
             setting = 100
-        if (arch, n_classes, resolution) == CIFAR100_CONVNET:
+        if (teacher, n_classes, resolution) == CIFAR100_CONVNET:
             setting = 25
     return min(setting, ipc * n_classes)
 
@@ -90,8 +90,10 @@ def has_batchnorm(network):
     return network.get("norm", "batch") == "batch"
 
 
-def protocol(settings, kind, network, n_classes, resolution):
+def protocol(settings, kind, network, teacher, n_classes, resolution):
     """Return a protocol's settings with every switch decided, for labels of `kind` and a student.
+
+    `teacher` is the architecture of the labels' teacher, empty for none or several.
 
     What shapes no student (`report`) and what is said elsewhere (`labels`, `batch_size`) is left
     out, and so is what the chosen loss does not use.
@@ -102,7 +104,9 @@ def protocol(settings, kind, network, n_classes, resolution):
         **settings,
     }
     if decided["learning_rate"] == "auto":
-        special = (network["arch"], n_classes, resolution) == CIFAR100_CONVNET
+        special = (
+            network["arch"] == teacher and (teacher, n_classes, resolution) == CIFAR100_CONVNET
+        )
         decided["learning_rate"] = 0.002 if special else LEARNING_RATES[network["arch"]]
     unused = {"fidelity", "labels", "report", "batch_size"}
     unused |= {"temperature"} if decided["loss"] != "kl" else set()

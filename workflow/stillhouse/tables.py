@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stillhouse import artifacts
+from stillhouse.plan import PER_CLASS
 from stillhouse.spec import safe_name
 
 COLUMNS = """
@@ -21,7 +22,6 @@ SECONDS = {
     "labels": "label",
     "students": "train",
 }
-PER_CLASS = {"images", "patch_scores", "features"}
 HARD_LABEL_BYTES = 8
 
 

@@ -122,8 +122,8 @@ def autocast(settings, device):
 class SideFile:
     """State of a long training, outside the artifacts, for a later job of the same digest.
 
-    Tensors lie in one safetensors file that is renamed into place; plain values and a checksum of
-    the tensors in its metadata.
+    Tensors lie in one safetensors file that is renamed into place; plain values and a
+    checksum of all in its metadata.
     """
 
     def __init__(self, context):
@@ -138,7 +138,8 @@ class SideFile:
 
     def save(self, tensors, values):
         """Write tensors and plain values, whole or not at all."""
-        metadata = {"values": json.dumps(values), "sha256": _checksum(tensors)}
+        text = json.dumps(values)
+        metadata = {"values": text, "sha256": _checksum(tensors, text)}
         artifacts.save_tensors(self.path, tensors, metadata)
         jobs.note_seconds(self.context, time.monotonic() - self.started)
         self.saved = time.monotonic()
@@ -151,19 +152,19 @@ class SideFile:
 
         try:
             with safe_open(self.path, "pt") as stored:
-                values = json.loads(stored.metadata()["values"])
+                text = stored.metadata()["values"]
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                if _checksum(tensors) == stored.metadata()["sha256"]:
-                    return tensors, values
+                if _checksum(tensors, text) == stored.metadata()["sha256"]:
+                    return tensors, json.loads(text)
         except (SafetensorError, KeyError, TypeError, ValueError):
             pass
         print(f"{self.path}: damaged, starting over", flush=True)
         return None
 
 
-def _checksum(tensors):
-    """Return the SHA-256 of tensors and their names as hexadecimal text."""
-    found = hashlib.sha256()
+def _checksum(tensors, text):
+    """Return the SHA-256 of a text, and of tensors and their names, as hexadecimal text."""
+    found = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         found.update(name.encode())
         found.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
