@@ -32,7 +32,7 @@ rule all:
             suffix=["csv", "md"],
         ),
         curves=expand("results/figures/{experiment}.svg", experiment=plan.experiments),
-        sheets=[sheet_of(artifact) for artifact in plan.single["distilled"].values()],
+        sheets=[f"results/figures/{one.place}.png" for one in plan.single["distilled"].values()],
 
 
 onsuccess:

@@ -18,12 +18,10 @@ from stillhouse.errors import StillhouseError
 from stillhouse.plan import block_name, build, member_files
 from stillhouse.spec import VERSIONS, safe_name
 
-named = [
-    *map(str, workflow.configfiles),
-    *(["--config"] if workflow.config_settings.config else []),
-]
+given_config = ["--config"] if workflow.config_settings.config else []
+CONFIGS = ", ".join([*map(str, workflow.configfiles), *given_config])
 try:
-    settings = complete(config, ", ".join(named))
+    settings = complete(config, CONFIGS)
     plan = build(settings)
 except StillhouseError as error:
     raise WorkflowError(str(error)) from None
@@ -62,11 +60,6 @@ def wanted(stage, name):
         raise WorkflowError(f"results/{stage}/{name}: not in this config; see snakemake -n")
 
 
-def sheet_of(distilled):
-    """Return the path of a distilled set's contact sheet."""
-    return f"results/figures/{distilled.place}.png"
-
-
 def given(paths, key, outputs):
     """Take the user's files, or say which of them is missing where it is needed."""
     if not all(Path(output).exists() for output in outputs):
@@ -95,11 +88,7 @@ def class_images(artifact):
 
 
 def teacher_inputs(artifact):
-    """Return what a teacher is made from, if it is, or was, good enough: images, or weights."""
-    try:
-        check_kept(artifact, plan.min_accuracy(artifact))
-    except StillhouseError as error:
-        raise WorkflowError(str(error)) from None
+    """Return what a teacher is made from: images, and its weights if it is loaded."""
     weights = [t["weights"]["file"] for t in plan.given[artifact.name] if "weights" in t][:1]
     files = given(weights, "a teacher's weights.file", [artifact.file("model.safetensors")])
     return {"images": class_images(artifact), "weights": files}
@@ -118,8 +107,13 @@ def distilled_inputs(artifact):
 
 
 def teacher_files(artifact):
-    """Return the weights of all teachers that an artifact is made from."""
+    """Return the weights of all teachers that an artifact is made from; all are good enough."""
     parts = [part for name, part in artifact.upstream.items() if name.startswith("teacher")]
+    for part in parts:
+        try:
+            check_kept(part, plan.min_accuracy(part))
+        except StillhouseError as error:
+            raise WorkflowError(f"{CONFIGS}: teachers: {error}") from None
     return kept([part.file("model.safetensors") for part in parts])
 
 

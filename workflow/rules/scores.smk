@@ -7,7 +7,7 @@ for family, members in plan.blocks("patch_scores"):
             block_name(family.artifact, members)
         input:
             images=kept(member_files(family.artifact.upstream["images"], members)),
-            teacher=ancient(family.artifact.upstream["teacher"].file("model.safetensors")),
+            teacher=lambda w, family=family.artifact: teacher_files(family),
         output:
             scores=[update(path) for path in member_files(family.artifact, members)],
         log:
@@ -33,7 +33,7 @@ for family, members in plan.blocks("features"):
             block_name(family.artifact, members)
         input:
             images=kept(member_files(family.artifact.upstream["images"], members)),
-            teacher=ancient(family.artifact.upstream["teacher"].file("model.safetensors")),
+            teacher=lambda w, family=family.artifact: teacher_files(family),
             scores=scored_files(family.artifact, members),
         output:
             features=[update(path) for path in member_files(family.artifact, members)],

@@ -9,7 +9,7 @@ for family in plan.families["students"].values():
             set=ancient(family.artifact.upstream["distilled"].file("images.parquet")),
             images=class_images(family.artifact.upstream["distilled"]),
             labels=label_files(family.artifact),
-            teachers=teacher_files(family.artifact),
+            teachers=lambda w, family=family.artifact: teacher_files(family),
         output:
             cells=[
                 update(family.artifact.at(student_seed=s).file("cell.json"))
