@@ -339,6 +339,80 @@ WRONG = {
         "teachers.t.arch: is 'convnet4'",
         "at most convnet3 fits",
     ),
+    "student too small for its patches": (
+        put("students.s", {"arch": "vit_patch16_512x10"}),
+        "students.s.arch: is 'vit_patch16_512x10', whose patches of 16 px",
+        "8 px",
+    ),
+    "student that wants larger images": (
+        put("students.s", {"arch": "resnetap10"}),
+        "students.s.arch: is 'resnetap10', which wants at least 16 px",
+        "8 px",
+    ),
+    "no classifier of torchvision": (
+        put("students.s", {"arch": "torchvision/resnet81"}),
+        "students.s.arch: 'torchvision/resnet81' is not among the classifiers of torchvision",
+        "near are",
+    ),
+    "no classifier of timm": (
+        put("teachers.t", {"arch": "timm/resnet18_modified"}),
+        "teachers.t.arch: 'timm/resnet18_modified' is not among the classifiers of timm",
+        "near are",
+    ),
+    "no library": (
+        put("students.s", {"arch": "keras/vgg11"}),
+        "students.s.arch: is 'keras",
+        "timm",
+    ),
+    "width of a library's network": (
+        put("students.s", {"arch": "torchvision/resnet18", "width": 64}),
+        "students.s: unknown key 'width'",
+        "known are arch",
+    ),
+    "no norm": (
+        put("students.s", {"arch": "resnetap10", "norm": "layer"}),
+        "students.s.norm: is 'layer'",
+        "batch, instance",
+    ),
+    "no learning rate for a student": (
+        put("students.s", {"arch": "timm/resnet10t"}),
+        "protocols.soft.learning_rate: is 'auto', but RDED's table has no rate for",
+        "'timm/resnet10t' (student 's'); should be a number",
+    ),
+    "weights without checksum": (
+        put("teachers.t.weights", {"file": "x.pth"}),
+        "teachers.t.weights: has file;",
+        "should have file and sha256, or pretrained",
+    ),
+    "weights of two kinds": (
+        put("teachers.t.weights", {"file": "x", "sha256": "0" * 64, "pretrained": "V1"}),
+        "teachers.t.weights: has file and pretrained and sha256",
+        "or pretrained",
+    ),
+    "weights of none": (put("teachers.t.weights", {}), "teachers.t.weights: is {}", "not be empty"),
+    "pretrained weights of no library": (
+        put("teachers.t.weights", {"pretrained": "IMAGENET1K_V1"}),
+        "teachers.t.weights.pretrained: is 'IMAGENET1K_V1', but 'convnet1' is in no library",
+        "file and sha256",
+    ),
+    "weights that an architecture has not": (
+        put("teachers.t", {"arch": "torchvision/resnet18", "weights": {"pretrained": "DEFAULT"}}),
+        "teachers.t.weights.pretrained: 'DEFAULT' is not among the weights of torchvision/resnet18",
+        "there are 1",
+    ),
+    "tag that an architecture has not": (
+        put("teachers.t", {"arch": "timm/resnet10t", "weights": {"pretrained": "a1_in1k"}}),
+        "teachers.t.weights.pretrained: 'a1_in1k' is not among the weights of timm/resnet10t",
+        "c3_in1k",
+    ),
+    "weights for classes that are not ImageNet's": (
+        put(
+            "teachers.t",
+            {"arch": "torchvision/resnet18", "weights": {"pretrained": "IMAGENET1K_V1"}},
+        ),
+        "teachers.t.weights.pretrained: knows the 1000 classes of ImageNet-1K, not '0'",
+        "'n01440764'",
+    ),
     "as many logits as classes": (
         put("labels.soft.encoding", "top3"),
         "labels.soft.encoding: is 'top3'",

@@ -61,8 +61,16 @@ def test_what_a_row_says(made):
     assert ("`crop`", "`[0.08, 1.0]`", "2 numbers, 0 < … ≤ 1") in rows
     assert ("`scoring`", "code: pad, paper: pad", "`pad` or `resize`") in rows
     assert ("`views.mix`", "`cutmix`", "`none`, `cutmix` or `mixup`") in rows
-    assert ("`weights.sha256`", "required in `weights`", "`[0-9a-f]{64}`") in rows
+    assert ("`weights.sha256`", "–", "`[0-9a-f]{64}`") in rows
     assert ("`device`", "`auto`", "`auto`, `cpu` or `cuda(:[0-9]+)?`") in rows
+
+
+def test_a_key_that_its_section_must_have_says_so(made):
+    part = {"type": "object", "description": "part", "required": ["b"]}
+    inner = {**part, "properties": {"b": {"type": "string", "description": "letter"}}}
+    section = {**part, "properties": {"a": inner}}
+    text = made.table({"properties": {"s": section}})
+    assert "| `a.b` | required in `a` | text | letter |" in text
 
 
 def test_every_kind_has_its_keys(made):

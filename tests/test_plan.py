@@ -215,6 +215,22 @@ def test_where_weights_lie_changes_no_address_and_which_they_are_does(tiny, plan
     assert place("a/x.pth", "0") != place("a/x.pth", "1")
 
 
+def test_the_name_of_pretrained_weights_is_their_address(tiny, planned):
+    tiny["sources"]["in"] = {
+        "kind": "parquet", "train": ["a"], "test": ["b"], "smallest_class": 40,
+        "classes": ["n01440764", "n03445777"],
+    }  # fmt: skip
+    tiny["datasets"]["three"] = {"source": "in", "resolution": 64}
+
+    def place(name, **recipe):
+        loaded = {"arch": "torchvision/resnet50", "weights": {"pretrained": name}}
+        tiny["teachers"]["t"] = {**loaded, **recipe}
+        return addresses(planned(tiny))["teacher"]
+
+    assert place("IMAGENET1K_V1") == place("IMAGENET1K_V1", epochs=3, seed=7, min_accuracy=9)
+    assert place("IMAGENET1K_V1") != place("IMAGENET1K_V2")
+
+
 @pytest.mark.parametrize(
     ("section", "key", "more"),
     [
@@ -499,12 +515,30 @@ def test_what_is_given_wins_over_the_fidelity(tiny, planned):
     assert {(s["rounding"], s["assignment"]) for s in rded} == {("nearest", "rank_blocks")}
 
 
-@pytest.mark.parametrize("arch", ["resnet18_modified", "convnet3", "convnet6"])
+# argument.py of LINs-lab/RDED, with its students' names as ours.
+RATES = {
+    "resnet18_modified": 0.001,
+    "resnet101_modified": 0.001,
+    "convnet3": 0.001,
+    "convnet6": 0.001,
+    "torchvision/vgg11": 0.0005,
+    "torchvision/resnet18": 0.001,
+    "torchvision/resnet50": 0.001,
+    "torchvision/resnet101": 0.001,
+    "torchvision/efficientnet_b0": 0.002,
+    "torchvision/mobilenet_v2": 0.0025,
+    "torchvision/alexnet": 0.0001,
+    "torchvision/vit_b_16": 0.0001,
+    "torchvision/swin_v2_t": 0.0001,
+}
+
+
+@pytest.mark.parametrize("arch", RATES)
 def test_the_learning_rate_is_that_of_rded(tiny, planned, arch):
     settings = {**planned(tiny).config["protocols"]["soft"], "fidelity": "code"}
     decided = switches.protocol(settings, "soft", {"arch": arch}, arch, 10, 32)
     assert (decided["learning_rate"], decided["schedule"], decided["loss"]) == (
-        0.001,
+        RATES[arch],
         "half_cosine",
         "kl",
     )

@@ -79,7 +79,7 @@ def test_the_package_imports_no_snakemake():
 
 def loaded(code):
     """Return which heavy modules a process has loaded after some code."""
-    heavy = ("torch", "torchvision", "pandas", "pyarrow", "sklearn", "matplotlib")
+    heavy = ("torch", "torchvision", "timm", "pandas", "pyarrow", "sklearn", "matplotlib")
     ending = f"; import json, sys; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     done = subprocess.run(
         [sys.executable, "-c", code + ending],

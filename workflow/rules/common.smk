@@ -89,7 +89,8 @@ def class_images(artifact):
 
 def teacher_inputs(artifact):
     """Return what a teacher is made from: images, and its weights if it is loaded."""
-    weights = [t["weights"]["file"] for t in plan.given[artifact.name] if "weights" in t][:1]
+    loaded = [t["weights"] for t in plan.given[artifact.name] if "weights" in t][:1]
+    weights = [one["file"] for one in loaded if "file" in one]
     files = given(weights, "a teacher's weights.file", [artifact.file("model.safetensors")])
     return {"images": class_images(artifact), "weights": files}
 

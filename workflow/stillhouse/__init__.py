@@ -3,9 +3,9 @@
 The package names artifacts and computes them. It knows no Snakemake; what runs when is decided in
 the rules. Modules are listed in the order in which data flows through them.
 
-- what is wanted: `config`, `switches`, `spec`, `plan`
+- what is wanted: `config`, `switches`, `architectures`, `spec`, `plan`
 - what is kept: `artifacts`, `jobs`, `progress`, `seeds`
-- what is computed: `sources`, `images`, `boxes`, `transforms`, `nets`, `training`, `teachers`,
-  `rded`, `distilled`, `views`, `labels`, `students`, `tables`, `figures`
+- what is computed: `sources`, `images`, `boxes`, `transforms`, `fieldnets`, `libraries`, `nets`,
+  `training`, `teachers`, `rded`, `distilled`, `views`, `labels`, `students`, `tables`, `figures`
 - for users of the results: `data` (a torch dataset), `explain` (the lineage of an artifact)
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from stillhouse import sources, switches
+from stillhouse import architectures, sources, switches
 from stillhouse.errors import StillhouseError
 from stillhouse.spec import safe_name
 
@@ -262,9 +262,9 @@ def _check_references(config):
     for name, dataset in config["datasets"].items():
         _check_dataset(config, f"datasets.{name}", dataset)
     for name, teacher in config["teachers"].items():
-        if "dataset" in teacher:
-            _known(f"teachers.{name}.dataset", teacher["dataset"], config["datasets"], "datasets")
-        _check_crop(f"teachers.{name}.crop", teacher["crop"])
+        _check_recipe(config, f"teachers.{name}", teacher)
+    for name, network in config["students"].items():
+        architectures.check_name(f"students.{name}.arch", network["arch"])
     for name, method in config["methods"].items():
         _check_method(config, f"methods.{name}", method)
     for name, labels in config["labels"].items():
@@ -289,6 +289,25 @@ def _check_dataset(config, key, dataset):
 def _check_crop(key, crop):
     if crop[0] > crop[1]:
         raise StillhouseError(f"{key}: is {crop}; the smaller area should come first")
+
+
+def _check_recipe(config, key, teacher):
+    if "dataset" in teacher:
+        _known(f"{key}.dataset", teacher["dataset"], config["datasets"], "datasets")
+    _check_crop(f"{key}.crop", teacher["crop"])
+    architectures.check_name(f"{key}.arch", teacher["arch"])
+    if "weights" in teacher:
+        _check_weights(f"{key}.weights", teacher["arch"], teacher["weights"])
+
+
+def _check_weights(key, arch, weights):
+    if set(weights) not in ({"file", "sha256"}, {"pretrained"}):
+        raise StillhouseError(
+            f"{key}: has {' and '.join(sorted(weights))}; should have file and sha256, or "
+            "pretrained"
+        )
+    if "pretrained" in weights:
+        architectures.check_weights(f"{key}.pretrained", arch, weights["pretrained"])
 
 
 def _check_method(config, key, method):
@@ -318,7 +337,8 @@ def _check_experiment(config, key, experiment):
     _known(f"{key}.dataset", experiment["dataset"], config["datasets"], "datasets")
     for name in experiment["students"]:
         _known(f"{key}.students", name, config["students"], "students")
-        _check_depth(config, f"students.{name}.arch", config["students"][name], experiment)
+        network = config["students"][name]
+        _check_resolution(config, f"students.{name}.arch", network, experiment["dataset"])
     for name in experiment["protocols"]:
         _known(f"{key}.protocols", name, config["protocols"], "protocols")
         labels = config["labels"][config["protocols"][name]["labels"]]
@@ -326,6 +346,8 @@ def _check_experiment(config, key, experiment):
             _check_teacher(config, teacher, experiment["dataset"])
         _check_top(config, config["protocols"][name]["labels"], labels, experiment)
         _check_strips(config, config["protocols"][name]["labels"], labels, experiment)
+        for student in experiment["students"]:
+            _check_rate(config, name, student)
     names = [name for name, _ in methods_of(config, experiment)]
     for name, method in methods_of(config, experiment):
         if names.count(name) > 1:
@@ -336,6 +358,16 @@ def _check_experiment(config, key, experiment):
         _check_ipc(config, key, experiment, name, switches.method(method))
         for protocol in experiment["protocols"]:
             _check_patches(config, config["protocols"][protocol]["labels"], name, method)
+
+
+def _check_rate(config, protocol, student):
+    arch = config["students"][student]["arch"]
+    rate = config["protocols"][protocol]["learning_rate"]
+    if rate == "auto" and arch not in switches.LEARNING_RATES:
+        raise StillhouseError(
+            f"protocols.{protocol}.learning_rate: is 'auto', but RDED's table has no rate for "
+            f"{arch!r} (student {student!r}); should be a number"
+        )
 
 
 def _check_top(config, name, labels, experiment):
@@ -372,19 +404,14 @@ def _check_patches(config, name, method, settings):
         )
 
 
-def _check_depth(config, key, network, experiment):
-    resolution = config["datasets"][experiment["dataset"]]["resolution"]
-    depth = network["arch"].removeprefix("convnet")
-    if depth.isdigit() and resolution < 2 ** int(depth):
-        raise StillhouseError(
-            f"{key}: is {network['arch']!r}, which halves {resolution} px {depth} times; "
-            f"at most convnet{resolution.bit_length() - 1} fits"
-        )
+def _check_resolution(config, key, network, dataset):
+    resolution = config["datasets"][dataset]["resolution"]
+    architectures.check_resolution(key, network["arch"], resolution)
 
 
 def _check_teacher(config, name, dataset):
     teacher = config["teachers"][name]
-    _check_depth(config, f"teachers.{name}.arch", teacher, {"dataset": dataset})
+    _check_resolution(config, f"teachers.{name}.arch", teacher, dataset)
     trained = teacher.get("dataset", dataset)
     mine, its = config["datasets"][dataset], config["datasets"][trained]
     key = f"teachers.{name}.dataset"
@@ -400,6 +427,9 @@ def _check_teacher(config, name, dataset):
             f"{key}: {trained!r} lacks class {min(unseen)!r} of dataset {dataset!r}; name a "
             "dataset that has all of its classes"
         )
+    if "pretrained" in teacher.get("weights", ()):
+        key = f"teachers.{name}.weights.pretrained"
+        architectures.check_classes(key, classes_of(config, trained))
 
 
 def _check_ipc(config, key, experiment, name, method):

@@ -238,9 +238,14 @@ def _timing(before, context):
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
         "device": device_name(context),
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in _packages()}},
         "commit": _commit(),
     }
+
+
+def _packages():
+    """Return the packages whose versions matter; timm only where a network is timm's."""
+    return [*PACKAGES, *({"timm"} & sys.modules.keys())]
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Networks by name, with weights that depend on a seed alone."""
+"""Networks by name, with first weights that depend on a seed alone; weights made elsewhere."""
 
 import contextlib
 import re
@@ -6,73 +6,29 @@ import re
 import torch
 from torch import nn
 
+from stillhouse import fieldnets, libraries
 from stillhouse.errors import StillhouseError
 from stillhouse.seeds import key
 
 
-class ConvNet(nn.Module):
-    """The ConvNet of the field: `depth` blocks that halve the image, then a linear layer.
-
-    A block is a 3 × 3 convolution with bias, normalisation with scale and shift, ReLU, and 2 × 2
-    average pooling. Gidaris & Komodakis 2018, as in DC and MTT (instance norm) and RDED (batch
-    norm), whose checkpoints have the same names: ``features.0.weight`` … ``classifier.bias``.
-
-    Parameters
-    ----------
-    depth : int
-        Number of blocks.
-    width : int
-        Channels of every block.
-    norm : str
-        ``batch`` or ``instance`` (a GroupNorm with one channel a group).
-    n_classes : int
-    resolution : int
-        Side of the input [px].
-    """
-
-    def __init__(self, depth, width, norm, n_classes, resolution):
-        super().__init__()
-        layers, channels, side = [], 3, resolution
-        for _ in range(depth):
-            normalisation = nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(width, width)
-            layers += [
-                nn.Conv2d(channels, width, 3, padding=1),
-                normalisation,
-                nn.ReLU(inplace=True),
-                nn.AvgPool2d(2),
-            ]
-            channels, side = width, side // 2
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels * side * side, n_classes)
-
-    def forward(self, x):
-        """Return logits, (n, n_classes), for (n, 3, resolution, resolution)."""
-        return self.classifier(self.features(x).flatten(1))
-
-
 def _convnet(depth):
     def make(settings, n_classes, resolution):
-        return ConvNet(depth, settings["width"], settings["norm"], n_classes, resolution)
+        return fieldnets.ConvNet(depth, settings["width"], settings["norm"], n_classes, resolution)
 
     return make
 
 
-def _resnet18_modified(settings, n_classes, resolution):
-    """ResNet-18 for small images: 3 × 3 stem of stride 1, no max-pooling (RDED, SRe2L)."""
-    # Importing torchvision takes seconds, which ConvNets need not wait for.
-    from torchvision.models import resnet18
-
-    net = resnet18(num_classes=n_classes)
-    net.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
-    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    net.maxpool = nn.Identity()
-    return net
-
-
-# Name → function(settings, n_classes, resolution) → module. New architectures register here.
+# Name → function(settings, n_classes, resolution) → module. New architectures register here; names
+# with a library's prefix are the library's.
 ARCHITECTURES = {
     **{f"convnet{depth}": _convnet(depth) for depth in range(1, 7)},
-    "resnet18_modified": _resnet18_modified,
+    "resnet18_modified": lambda settings, n, px: fieldnets.modified_resnet("resnet18", n),
+    "resnet101_modified": lambda settings, n, px: fieldnets.modified_resnet("resnet101", n),
+    "resnet18_instance": lambda settings, n, px: fieldnets.resnet18_instance(n),
+    "resnetap10": lambda settings, n, px: fieldnets.ResNetAP10(settings["norm"], n, px),
+    "alexnet_small": lambda settings, n, px: fieldnets.AlexNetSmall(n, px),
+    "vgg11_small": lambda settings, n, px: fieldnets.VGG11Small(settings["norm"], n),
+    "vit_patch16_512x10": lambda settings, n, px: fieldnets.ViT512x10(settings["dropout"], n, px),
 }
 
 
@@ -97,7 +53,8 @@ def build(settings, n_classes, resolution, seed, stage):
     Parameters
     ----------
     settings : dict
-        ``arch`` (a key of `ARCHITECTURES`); for ConvNets ``width`` and ``norm``.
+        ``arch`` (a key of `ARCHITECTURES`, or a library's name) and what belongs to it: ``width``,
+        ``norm``, ``dropout``, ``pretrained``.
     n_classes : int
     resolution : int
         Side of the input [px].
@@ -105,7 +62,8 @@ def build(settings, n_classes, resolution, seed, stage):
     stage : str
     """
     with global_generator(seed, stage, "weights"):
-        return ARCHITECTURES[settings["arch"]](settings, n_classes, resolution)
+        make = ARCHITECTURES.get(settings["arch"], libraries.build)
+        return make(settings, n_classes, resolution)
 
 
 def set_batchnorm_updates(net, updates):
@@ -115,7 +73,7 @@ def set_batchnorm_updates(net, updates):
     gradients before the real one), move them by 1 - (1 - m)² instead of m.
     """
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1 - (1 - module.momentum) ** updates
 
 
@@ -144,21 +102,28 @@ def load_foreign(net, path):
         If the file cannot be read or does not fit the network; names the first difference.
     """
     tensors = _foreign_tensors(path)
+    load(net, {re.sub(r"^module\.", "", name): tensor for name, tensor in tensors.items()}, path)
+
+
+def load(net, tensors, where):
+    """Give a network all its tensors by their names; say `where` they are from if they do not fit.
+
+    Counters of batches, which old files lack, may be missing.
+    """
     own = net.state_dict()
-    tensors = {re.sub(r"^module\.", "", name): tensor for name, tensor in tensors.items()}
     for name, tensor in own.items():
         if name not in tensors:
             if name.endswith("num_batches_tracked"):
                 continue
-            raise StillhouseError(f"{path}: lacks {name!r}; does the architecture fit?")
+            raise StillhouseError(f"{where}: lacks {name!r}; does the architecture fit?")
         if tensors[name].shape != tensor.shape:
             raise StillhouseError(
-                f"{path}: {name!r} has shape {tuple(tensors[name].shape)}, the network wants "
+                f"{where}: {name!r} has shape {tuple(tensors[name].shape)}, the network wants "
                 f"{tuple(tensor.shape)}; do architecture, width, resolution and classes fit?"
             )
     strange = sorted(set(tensors) - set(own))
     if strange:
-        raise StillhouseError(f"{path}: has {strange[0]!r}, the network has not; wrong arch?")
+        raise StillhouseError(f"{where}: has {strange[0]!r}, the network has not; wrong arch?")
     net.load_state_dict(tensors, strict=False)
 
 

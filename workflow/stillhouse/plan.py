@@ -171,8 +171,11 @@ def _teacher(plan, name, dataset):
     source = config["datasets"][dataset]["source"]
     recipe = {k: v for k, v in settings.items() if k not in ("dataset", "min_accuracy")}
     if "weights" in recipe:
-        network = {k: recipe[k] for k in ("arch", "width", "norm") if k in recipe}
-        recipe = {**network, "weights": recipe["weights"]["sha256"]}
+        network = {k: recipe[k] for k in ("arch", "width", "norm", "dropout") if k in recipe}
+        # A library's weights do not change under their name; a file is known by its checksum.
+        loaded = recipe["weights"].get("pretrained")
+        given = {"pretrained": loaded} if loaded else {"weights": recipe["weights"]["sha256"]}
+        recipe = {**network, **given}
     resolution = config["datasets"][dataset]["resolution"]
     artifact = Artifact(
         "teacher",

@@ -26,8 +26,24 @@ PROTOCOL = {
     "paper": {"schedule": "cosine", "batchnorm_updates": 1},
 }
 
-# argument.py of RDED; convnet1 and convnet2 as the other ConvNets.
-LEARNING_RATES = {"resnet18_modified": 0.001, **{f"convnet{d}": 0.001 for d in range(1, 7)}}
+# argument.py of RDED, by student; convnet1 and convnet2 as the other ConvNets.
+LEARNING_RATES = {
+    **{f"convnet{depth}": 0.001 for depth in range(1, 7)},
+    "resnet18_modified": 0.001,
+    "resnet101_modified": 0.001,
+    "torchvision/resnet18": 0.001,
+    "torchvision/resnet50": 0.001,
+    "torchvision/resnet101": 0.001,
+    "torchvision/efficientnet_b0": 0.002,
+    "torchvision/mobilenet_v2": 0.0025,
+    "torchvision/vgg11": 0.0005,
+    "torchvision/alexnet": 0.0001,
+    "torchvision/vit_b_16": 0.0001,
+    "torchvision/swin_v2_t": 0.0001,
+}
+
+# Networks of ours that have no batch normalisation whatever their settings.
+WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
 
 
 def method(settings):
@@ -86,8 +102,9 @@ def batch_size(setting, ipc, teacher, n_classes, resolution):
 
 
 def has_batchnorm(network):
-    """Tell whether a network keeps running statistics: all do but a ConvNet of another norm."""
-    return network.get("norm", "batch") == "batch"
+    """Tell whether a network keeps running statistics; those of libraries are taken to."""
+    normalised = network.get("norm", "batch") == "batch"
+    return normalised and network["arch"] not in WITHOUT_BATCHNORM
 
 
 def protocol(settings, kind, network, teacher, n_classes, resolution):

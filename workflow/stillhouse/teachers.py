@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from stillhouse import artifacts, nets, training
+from stillhouse import artifacts, libraries, nets, training
 from stillhouse.bars import check_accuracy
 from stillhouse.boxes import N_DRAWS, random_boxes
 from stillhouse.errors import StillhouseError
@@ -14,7 +14,7 @@ from stillhouse.transforms import cut, normalise
 
 
 def teacher(inputs, spec, context):
-    """Stage: train a teacher by its recipe, or load its weights; test it."""
+    """Stage: train a teacher by its recipe, or load its weights from a file or library; test it."""
     settings, device = spec["settings"], context.torch_device()
     classes, resolution = settings["classes"], settings["resolution"]
 
@@ -23,6 +23,10 @@ def teacher(inputs, spec, context):
         curve = []
         if "weights" in settings:
             _load(net, inputs["weights"][0], settings["weights"])
+            net.to(device)
+        elif "pretrained" in settings:
+            where = f"{settings['pretrained']} of {settings['arch']}"
+            nets.load(net, libraries.pretrained(settings, classes, resolution), where)
             net.to(device)
         else:
             net.to(device, memory_format=training.memory_format(settings))
