@@ -130,6 +130,9 @@ def table_schema(settings, n_classes):
     encoding = settings["encoding"]
     if encoding == "float16":
         logits = [("logits", pa.list_(pa.float16(), n_classes))]
+    elif encoding == "int8":
+        # Parquet keeps a list of int8 as 32-bit numbers: bytes are a third smaller.
+        logits = [("logits", pa.binary(n_classes)), ("logit_scale", pa.float32())]
     else:
         top = int(encoding.removeprefix("top"))
         logits = [
@@ -190,11 +193,18 @@ def to_table(epoch, views, logits, settings, resolution):
 def encode_logits(logits, encoding):
     """Return the columns that hold logits, (n, classes) float32.
 
-    ``float16``: all of them. ``topK``: the K largest, their classes, and the mean of the others,
-    which keeps the softmax right to first order in (logit - mean) / temperature.
+    ``float16``: all of them. ``int8``: all of them as signed bytes, in steps of the row's largest
+    magnitude / 127, so that none is off by more than half a step. ``topK``: the K largest, their
+    classes, and the mean of the others, which keeps the softmax right to first order in (logit -
+    mean) / temperature.
     """
     if encoding == "float16":
         return {"logits": _fixed(logits, np.float16)}
+    if encoding == "int8":
+        scale = (np.abs(logits).max(1) / 127).astype(np.float32)
+        steps = np.rint(logits / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
+        rows = [row.tobytes() for row in steps]
+        return {"logits": pa.array(rows, pa.binary(steps.shape[1])), "logit_scale": scale}
     top = int(encoding.removeprefix("top"))
     ranked = np.argsort(-logits, axis=1, kind="stable")
     sorted_logits = np.take_along_axis(logits, ranked, axis=1)
@@ -207,6 +217,9 @@ def encode_logits(logits, encoding):
 
 def decode_logits(table, n_classes):
     """Return the logits of a label table's rows, (n, n_classes) float32; see `encode_logits`."""
+    if "logit_scale" in table.column_names:
+        steps = np.frombuffer(b"".join(table["logits"].to_pylist()), np.int8)
+        return steps.reshape(-1, n_classes) * table["logit_scale"].to_numpy()[:, None]
     logits = _matrix(table["logits"]).astype(np.float32)
     if "logit_classes" not in table.column_names:
         return logits
