@@ -344,6 +344,28 @@ WRONG = {
         "labels.soft.encoding: is 'top3'",
         "has 3 classes",
     ),
+    "smoothing of a schedule that has none": (
+        put("protocols.soft.smoothing", 3),
+        "protocols.soft.smoothing: has no meaning for schedule 'half_cosine'",
+        "should not be there, or the schedule be cosine or ssrs",
+    ),
+    "milestones of a cosine": (
+        all_of(put("protocols.soft.schedule", "cosine"), put("protocols.soft.milestones", [0.5])),
+        "protocols.soft.milestones: has no meaning for schedule 'cosine'",
+        "multistep",
+    ),
+    "decay of a schedule that has none": (
+        all_of(put("protocols.soft.schedule", "ssrs"), put("protocols.soft.rate_decay", 0.5)),
+        "protocols.soft.rate_decay: has no meaning for schedule 'ssrs'",
+        "multistep or alrs",
+    ),
+    "milestone after the end": (
+        all_of(
+            put("protocols.soft.schedule", "multistep"), put("protocols.soft.milestones", [1, 2])
+        ),
+        "protocols.soft.milestones: has 2, but there are 2 epochs",
+        "share below 1",
+    ),
     "soft loss for hard labels": (
         put("protocols.hard.loss", "kl"),
         "protocols.hard.loss: is 'kl'",

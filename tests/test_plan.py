@@ -158,6 +158,37 @@ def test_an_edit_of_a_protocol_touches_its_students_alone(tiny, planned, before,
     assert {**after, "students": 0} == {**before, "students": 0}
 
 
+SCHEDULES = [
+    ({"schedule": "half_cosine"}, {"schedule": "cosine", "smoothing": 2}),
+    ({"schedule": "cosine"}, {"schedule": "cosine", "smoothing": 1}),
+    ({"schedule": "multistep"}, {"schedule": "multistep", "rate_decay": 0.2}),
+    ({"schedule": "ssrs"}, {"schedule": "ssrs", "smoothing": 2.0}),
+    ({"schedule": "alrs"}, {"schedule": "alrs", "rate_decay": 0.9975}),
+]
+
+
+@pytest.mark.parametrize(("short", "long"), SCHEDULES)
+def test_a_schedule_has_one_address_however_it_is_said(tiny, planned, short, long):
+    found = []
+    for changes in (short, long, {"schedule": "one_cycle"}):
+        tiny["protocols"]["soft"] = {"labels": "soft", "epochs": 2, "batch_size": 4, **changes}
+        found.append(addresses(planned(tiny))["students"])
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_keys_of_schedules_are_in_addresses_where_they_are_used():
+    decide = lambda **given: switches.schedule({"epochs": 9, **given})  # noqa: E731
+    assert decide(schedule="half_cosine") == {"epochs": 9, "schedule": "half_cosine"}
+    assert decide(schedule="multistep") == {"epochs": 9, "schedule": "multistep"}
+    wanted = {"epochs": 9, "schedule": "ssrs", "smoothing": 2.0}
+    assert decide(schedule="ssrs") == wanted
+    wanted = {"epochs": 9, "schedule": "cosine", "smoothing": 3}
+    assert decide(schedule="cosine", smoothing=3) == wanted
+    wanted = {"epochs": 9, "schedule": "multistep", "milestones": [3, 5]}
+    assert decide(schedule="multistep", milestones=[3, 5], rate_decay=0.2) == wanted
+
+
 def test_an_edit_of_a_student_touches_all_students_alone(tiny, planned, before):
     tiny["students"]["s"]["arch"] = "convnet2"
     after = addresses(planned(tiny))

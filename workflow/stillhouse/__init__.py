@@ -5,7 +5,7 @@ the rules. Modules are listed in the order in which data flows through them.
 
 - what is wanted: `config`, `switches`, `spec`, `plan`
 - what is kept: `artifacts`, `jobs`, `progress`, `seeds`
-- what is computed: `sources`, `images`, `boxes`, `transforms`, `nets`, `training`, `teachers`,
-  `rded`, `distilled`, `views`, `labels`, `students`, `tables`, `figures`
+- what is computed: `sources`, `images`, `boxes`, `transforms`, `nets`, `schedules`, `training`,
+  `teachers`, `rded`, `distilled`, `views`, `labels`, `students`, `tables`, `figures`
 - for users of the results: `data` (a torch dataset), `explain` (the lineage of an artifact)
 """

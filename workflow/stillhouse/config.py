@@ -312,6 +312,24 @@ def _check_protocol(config, key, protocol):
     if hard != (loss == "ce"):
         right = "ce" if hard else "kl or mse_ce"
         raise StillhouseError(f"{key}.loss: is {loss!r}; these labels want {right}")
+    _check_schedule(key, {**switches.PROTOCOL[protocol["fidelity"]], **protocol})
+
+
+def _check_schedule(key, settings):
+    name, epochs = settings["schedule"], settings["epochs"]
+    for unused in switches.SCHEDULE_KEYS:
+        if unused in settings and unused not in switches.SCHEDULES.get(name, {}):
+            right = [n for n, keys in switches.SCHEDULES.items() if unused in keys]
+            raise StillhouseError(
+                f"{key}.{unused}: has no meaning for schedule {name!r}; should not be there, or "
+                f"the schedule be {' or '.join(right)}"
+            )
+    for milestone in settings.get("milestones", ()):
+        if milestone >= epochs:
+            raise StillhouseError(
+                f"{key}.milestones: has {milestone:g}, but there are {epochs} epochs; should be an "
+                "epoch before the last, or a share below 1"
+            )
 
 
 def _check_experiment(config, key, experiment):

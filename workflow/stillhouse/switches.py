@@ -90,6 +90,33 @@ def has_batchnorm(network):
     return network.get("norm", "batch") == "batch"
 
 
+# Which keys a schedule uses, and what they are where they are not given: IDC (Minimax train.py),
+# EDC's code (st 2, alrs-dr 0.9975).
+SCHEDULES = {
+    "cosine": {"smoothing": 1.0},
+    "ssrs": {"smoothing": 2.0},
+    "multistep": {"milestones": [2 / 3, 5 / 6], "rate_decay": 0.2},
+    "alrs": {"rate_decay": 0.9975},
+}
+SCHEDULE_KEYS = ("smoothing", "milestones", "rate_decay")
+
+
+def schedule(settings):
+    """Return settings with the schedule said in one way.
+
+    What ``cosine`` and ``multistep`` are by default is left out, as before these keys were there;
+    a cosine of smoothing 2 is ``half_cosine``.
+    """
+    name = settings["schedule"]
+    if name == "cosine" and settings.get("smoothing") == 2:
+        settings, name = {**settings, "schedule": "half_cosine"}, "half_cosine"
+    usual = SCHEDULES.get(name, {})
+    unsaid = name in ("cosine", "multistep")
+    given = {k: settings.get(k, value) for k, value in usual.items()}
+    others = {k: v for k, v in settings.items() if k not in SCHEDULE_KEYS}
+    return others | {k: v for k, v in given.items() if not (unsaid and v == usual[k])}
+
+
 def protocol(settings, kind, network, teacher, n_classes, resolution):
     """Return a protocol's settings with every switch decided, for labels of `kind` and a student.
 
@@ -112,4 +139,4 @@ def protocol(settings, kind, network, teacher, n_classes, resolution):
     unused |= {"temperature"} if decided["loss"] != "kl" else set()
     unused |= {"ce_weight"} if decided["loss"] != "mse_ce" else set()
     unused |= set() if has_batchnorm(network) else {"batchnorm_updates"}
-    return {k: v for k, v in decided.items() if k not in unused}
+    return schedule({k: v for k, v in decided.items() if k not in unused})

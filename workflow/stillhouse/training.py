@@ -1,8 +1,7 @@
-"""The one training loop, for teachers and students: schedules, optimisers, side files."""
+"""The one training loop, for teachers and students: optimisers, side files."""
 
 import hashlib
 import json
-import math
 import time
 
 import torch
@@ -12,36 +11,9 @@ from torch.optim.sgd import sgd
 from stillhouse import artifacts, jobs
 from stillhouse.nets import global_generator
 from stillhouse.progress import track
-
-
-def learning_rate_factor(schedule, step, total):
-    """Return the share of the highest learning rate at `step` of `total`, both may be epochs.
-
-    - ``constant``: 1.
-    - ``cosine``: ½ (1 + cos(π s / n)), to 0.
-    - ``half_cosine``: ½ (1 + cos(π s / 2n)), to ½ (RDED validation/main.py; EDC's ζ = 2).
-    - ``multistep``: divided by 5 at 2/3 and at 5/6.
-    - ``one_cycle``: from 1/25 up to 1 in the first 30%, then down to 0, both by half cosines
-      (Smith & Topin 2018 as in torch's OneCycleLR).
-    """
-    share = step / total
-    if schedule == "constant":
-        return 1.0
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * share))
-    if schedule == "half_cosine":
-        return 0.5 * (1 + math.cos(math.pi * share / 2))
-    if schedule == "multistep":
-        return 0.2 ** ((share >= 2 / 3) + (share >= 5 / 6))
-    if share < 0.3:
-        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * share / 0.3))
-    return 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
-
+from stillhouse.schedules import PER_STEP, learning_rate_factor
 
 FLOAT32 = {"precision": "float32"}
-
-# Schedules that move every step; the others move every epoch, as in the papers' code.
-PER_STEP = {"one_cycle"}
 
 
 class Optimizer:
@@ -179,7 +151,8 @@ def fit(net, settings, batches, evaluate, context, stage, seed, nesterov=False):
     net : torch.nn.Module
         On its device.
     settings : dict
-        ``epochs``, ``optimizer``, ``learning_rate``, ``weight_decay``, ``schedule``, ``precision``.
+        ``epochs``, ``optimizer``, ``learning_rate``, ``weight_decay``, ``schedule`` and what
+        belongs to it, ``precision``.
     batches : callable
         ``batches(epoch)`` returns (steps, iterable of (inputs, loss)), where `loss` takes the
         outputs in float32 and returns a scalar. It must depend on the epoch alone.
@@ -210,7 +183,8 @@ def fit(net, settings, batches, evaluate, context, stage, seed, nesterov=False):
     for epoch in track(epochs, len(epochs), f"{stage} {seed} epoch", detail):
         net.train()
         with global_generator(seed, f"{stage} network", epoch):
-            loss, rate = one_epoch(net, optimizer, settings, epoch, *batches(epoch))
+            losses = [row["loss"] for row in curve]
+            loss, rate = one_epoch(net, optimizer, settings, epoch, *batches(epoch), losses)
         row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}
         curve.append(row | evaluate(net, epoch + 1))
         if side.due(last=epoch + 1 == settings["epochs"]):
@@ -218,14 +192,17 @@ def fit(net, settings, batches, evaluate, context, stage, seed, nesterov=False):
     return curve
 
 
-def one_epoch(net, optimizer, settings, epoch, n_steps, batches):
-    """Train for one epoch of `n_steps` (inputs, loss); return the mean loss and the last rate."""
+def one_epoch(net, optimizer, settings, epoch, n_steps, batches, losses=()):
+    """Train for one epoch of `n_steps` (inputs, loss) after epochs with mean `losses`.
+
+    Returns the mean loss and the last rate.
+    """
     device = next(net.parameters()).device
     per_step = settings["schedule"] in PER_STEP
     layout, total = memory_format(settings), torch.zeros((), device=device)
     for step, (inputs, loss) in enumerate(batches):
         when = epoch + (step / n_steps if per_step else 0)
-        factor = learning_rate_factor(settings["schedule"], when, settings["epochs"])
+        factor = learning_rate_factor(settings, when, losses)
         with autocast(settings, device):
             outputs = net(inputs.contiguous(memory_format=layout))
         value = loss(outputs.float())
