@@ -124,6 +124,16 @@ def test_best_is_the_best_of_the_last_fifth():
     assert cell["accuracy_best"] == max(tested.values())
 
 
+def test_an_average_that_forgets_nothing_knows_nothing():
+    # Nearly the first weights: chance, where the student itself has learnt.
+    cell = train(hard_labels(), ema=0.999999)
+    assert cell["accuracy"] < 70
+    assert train(hard_labels(), ema=1e-9)["accuracy"] == train(hard_labels())["accuracy"]
+    assert [row["loss"] for row in cell["curve"]] == [
+        row["loss"] for row in train(hard_labels())["curve"]
+    ]
+
+
 def test_seeds_have_no_effect_on_each_other():
     alone = train(hard_labels(MIXED), seed=1)
     train(hard_labels(MIXED), seed=0)

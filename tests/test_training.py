@@ -227,6 +227,73 @@ def test_resumed_training_is_undisturbed_training(tmp_path, optimizer, schedule)
     assert same(resumed, whole)
 
 
+def naive_average(nets, decay):
+    """Average the parameters of a net after every step, the first ones included."""
+    average = {name: p.clone() for name, p in nets[0].items()}
+    for parameters in nets[1:]:
+        for name in average:
+            average[name] = decay * average[name] + (1 - decay) * parameters[name]
+    return average
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_average_is_over_all_steps(optimizer):
+    net, (images, labels) = build(), problem()
+    settings = {**SETTINGS, "optimizer": optimizer, "ema": 0.7}
+    made, seen = training.Optimizer(net, settings), []
+    seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
+    for _ in range(5):
+        cross_entropy(net(images), labels).backward()
+        made.step(0.05)
+        seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
+    wanted = naive_average(seen, 0.7)
+    buffers = {name: b.clone() for name, b in net.named_buffers()}
+    with made.averaged():
+        for name, parameter in net.named_parameters():
+            assert torch.allclose(parameter, wanted[name], atol=1e-6)
+        assert not torch.equal(net.classifier.weight, seen[-1]["classifier.weight"])
+        # The running statistics are those of the net itself.
+        assert all(torch.equal(b, buffers[name]) for name, b in net.named_buffers())
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, seen[-1][name])
+
+
+def test_the_average_is_tested_and_changes_no_step(tmp_path):
+    def run(folder, **changes):
+        weights = []
+
+        def test(net, epoch):
+            weights.append({name: p.detach().clone() for name, p in net.named_parameters()})
+            return {}
+
+        net, context = build(), Context(work=tmp_path / folder)
+        steps = batches_of(*problem())
+        curve = training.fit(net, {**SETTINGS, **changes}, steps, test, context, "test", 0)
+        return net, curve, weights
+
+    plain, averaged = run("plain"), run("averaged", ema=0.9)
+    assert same(plain[0], averaged[0])
+    assert plain[1] == averaged[1]
+    name = "classifier.weight"
+    assert torch.equal(plain[2][-1][name], plain[0].state_dict()[name])
+    assert not torch.equal(averaged[2][-1][name], plain[2][-1][name])
+
+
+def test_a_resumed_average_is_an_undisturbed_one(tmp_path):
+    settings = {**SETTINGS, "ema": 0.9}
+
+    def run(folder, fails_at=None, checkpoint_seconds=1e9):
+        test = lambda net, epoch: {"sum": sum(p.double().sum().item() for p in net.parameters())}  # noqa: E731
+        context = Context(work=tmp_path / folder, checkpoint_seconds=checkpoint_seconds)
+        steps = batches_of(*problem(), fails_at=fails_at)
+        return training.fit(build(), settings, steps, test, context, "test", 0)
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", fails_at=3, checkpoint_seconds=0)
+    assert run("cut") == whole
+
+
 def test_alrs_goes_on_from_the_losses_before(tmp_path):
     # Hardly a step: the loss stays, and the rate falls after every epoch but the first.
     settings = {**SETTINGS, "schedule": "alrs", "rate_decay": 0.5, "learning_rate": 1e-7}

@@ -1,5 +1,6 @@
 """The one training loop, for teachers and students: optimisers, side files."""
 
+import contextlib
 import hashlib
 import json
 import time
@@ -26,7 +27,8 @@ class Optimizer:
     net : torch.nn.Module
         On its device, in its layout.
     settings : dict
-        ``optimizer`` (adamw or sgd), ``weight_decay``.
+        ``optimizer`` (adamw or sgd), ``weight_decay``; with ``ema`` also an average of the
+        parameters is kept, which begins with the first ones.
     nesterov : bool
         Kind of momentum of SGD.
     """
@@ -38,11 +40,15 @@ class Optimizer:
         several = [name for name, p in self.parameters.items() if p.ndim > 1]
         others = [name for name, p in self.parameters.items() if p.ndim <= 1]
         self.groups = [(settings["weight_decay"], several), (0.0, others)]
+        self.ema = settings.get("ema")
         zeros = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         self.memory = {"mean": zeros}
         if self.adamw:
             self.memory["square"] = {name: zero.clone() for name, zero in zeros.items()}
             self.memory["step"] = {name: torch.zeros(()) for name in zeros}
+        if self.ema is not None:
+            parameters = self.parameters.items()
+            self.memory["average"] = {name: p.detach().clone() for name, p in parameters}
 
     @torch.no_grad()
     def step(self, rate):
@@ -68,6 +74,24 @@ class Optimizer:
                 )
             for parameter in parameters:
                 parameter.grad = None
+        for name, average in self.memory.get("average", {}).items():
+            average.lerp_(self.parameters[name], 1 - self.ema)
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """Put the average in the parameters' place, if there is one, for the time of a test.
+
+        The running statistics of a batch norm stay those of the net itself, as in EDC's code.
+        """
+        averages = self.memory.get("average", {})
+        own = {name: self.parameters[name].data for name in averages}
+        try:
+            for name, average in averages.items():
+                self.parameters[name].data = average
+            yield
+        finally:
+            for name, data in own.items():
+                self.parameters[name].data = data
 
     def state(self):
         """Return all that the next step depends on, as tensors by name."""
@@ -152,12 +176,13 @@ def fit(net, settings, batches, evaluate, context, stage, seed, nesterov=False):
         On its device.
     settings : dict
         ``epochs``, ``optimizer``, ``learning_rate``, ``weight_decay``, ``schedule`` and what
-        belongs to it, ``precision``.
+        belongs to it, ``precision``; ``ema`` where the average is to be tested.
     batches : callable
         ``batches(epoch)`` returns (steps, iterable of (inputs, loss)), where `loss` takes the
         outputs in float32 and returns a scalar. It must depend on the epoch alone.
     evaluate : callable
         ``evaluate(net, epoch)`` returns a dict for the curve, empty where there is nothing to say.
+        With ``ema`` it sees the averaged parameters.
     context : stillhouse.jobs.Context
     stage : str
         ``teacher`` or ``student``.
@@ -186,7 +211,8 @@ def fit(net, settings, batches, evaluate, context, stage, seed, nesterov=False):
             losses = [row["loss"] for row in curve]
             loss, rate = one_epoch(net, optimizer, settings, epoch, *batches(epoch), losses)
         row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}
-        curve.append(row | evaluate(net, epoch + 1))
+        with optimizer.averaged():
+            curve.append(row | evaluate(net, epoch + 1))
         if side.due(last=epoch + 1 == settings["epochs"]):
             side.save(_state(net, optimizer), {"curve": curve})
     return curve
