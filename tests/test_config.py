@@ -180,6 +180,11 @@ WRONG = {
         "labels.soft.views: unknown key 'fliip'",
         "did you mean 'flip'?",
     ),
+    "more operations than there is room for": (
+        put("labels.soft.views", {"randaugment": {"n": 9}}),
+        "labels.soft.views.randaugment.n: is 9",
+        "at most 8",
+    ),
     "missing section": (drop("protocols"), "the config: 'protocols' is missing", "students"),
     "missing key": (drop("datasets.three.resolution"), "datasets.three: 'resolution'", "[px]"),
     "missing key of a kind": (drop("methods.rded.teacher"), "methods.rded: 'teacher'", "missing"),

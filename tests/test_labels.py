@@ -98,6 +98,8 @@ MIXES = [
     {"mix": "mixup", "mix_alpha": 0.8},
     {"mix": "mixup", "mix_per": "row"},
     {"mix": "none"},
+    {"mix": "cutmix", "randaugment": {"n": 2, "m": 9}},
+    {"mix": "mixup", "mix_per": "row", "randaugment": {"n": 1, "m": 30}},
 ]
 
 
@@ -118,8 +120,19 @@ def test_a_stored_table_is_the_teacher_in_the_loop(made, tiny, planned, make, vi
         assert (logits - wanted).abs().max() < 1e-3 * max(1, wanted.abs().max().item())
         assert (logits / 20).softmax(1).sub((wanted / 20).softmax(1)).abs().max() < 1e-3
         assert told.mix == drawn.mix
-        for name in ("index", "box", "flip", "patch_order", "partner", "mix_box", "mix_weight"):
+        for name in (
+            "index",
+            "box",
+            "flip",
+            "patch_order",
+            "partner",
+            "mix_box",
+            "mix_weight",
+            "op",
+            "magnitude",
+        ):
             assert torch.equal(getattr(told, name), getattr(drawn, name)), name
+        assert told.op.shape == (6, views.get("randaugment", {}).get("n", 0))
         assert torch.equal(render(images, told, 0, 6), render(images, drawn, 0, 6))
 
 
@@ -359,6 +372,18 @@ def test_rows_that_are_not_mixed_have_no_partner():
     assert [row["mix_weight"] for row in rows] == [1.0] * 3
     assert all(row["patch_order"] == row["augment"] == [] for row in rows)
     assert {row["epoch"] for row in rows} == {4}
+
+
+def test_operations_are_stored_by_name():
+    settings = {"crop": [0.5, 1.0], "flip": 0.0, "patches_per_side": 1, "mix": "none"}
+    views = draw({**settings, "randaugment": {"n": 2, "m": 9}}, 0, 0, 40, 8, 2)
+    table = labels.to_table(0, views, np.zeros((40, 2), np.float32), {"encoding": "float16"}, 8)
+    rows = table["augment"].to_pylist()
+    assert [len(row) for row in rows] == [2] * 40
+    found = {(entry["op"], abs(entry["magnitude"])) for row in rows for entry in row}
+    assert ("Posterize", 7) in found
+    assert ("TranslateX", 1) in found
+    assert len({op for op, _ in found}) == 14
 
 
 def flipped(data, place):

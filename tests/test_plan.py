@@ -210,6 +210,7 @@ def test_what_only_tables_show_changes_no_address(tiny, planned, before):
         {"views": {"flip": 0.1}},
         {"views": {"flip": 0.0, "mix": "none"}},
         {"views": {"flip": 0.0, "mix_per": "row"}},
+        {"views": {"flip": 0.0, "randaugment": {}}},
     ],
 )
 def test_an_edit_of_labels_leaves_distilled_sets(tiny, planned, before, change):

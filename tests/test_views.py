@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from stillhouse.operations import NAMES
 from stillhouse.seeds import generator
 from stillhouse.views import Views, draw, render
 
@@ -163,7 +164,11 @@ def images(n=20):
 
 
 def naive_view(image, views, place):
-    """Shuffle, crop, flip one row with torchvision."""
+    """Augment, shuffle, crop, flip one row with torchvision."""
+    augment = pytest.importorskip("torchvision.transforms.autoaugment")
+    for op, magnitude in zip(views.op[place], views.magnitude[place], strict=True):
+        nearest = augment.InterpolationMode.NEAREST
+        image = augment._apply_op(image, NAMES[op], float(magnitude), nearest, None)
     order = views.patch_order[place].tolist()
     columns, rows = order[: len(order) // 2], order[len(order) // 2 :]
     if order:
@@ -207,6 +212,29 @@ def test_render_is_torchvision_row_by_row(mix, mix_per, factor):
         found = torch.cat(parts)
         assert found.dtype == torch.float32
         assert (found - wanted).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("mix", ["none", "cutmix"])
+@pytest.mark.parametrize("mix_per", ["batch", "row"])
+def test_render_augments_before_it_crops(mix, mix_per):
+    views = views_of(mix=mix, mix_per=mix_per, randaugment={"n": 2, "m": 9})
+    assert views.op.shape == (20, 2)
+    pixels = images()
+    pixels = pixels // 4 + pixels.float().mean((2, 3), keepdim=True).byte()
+    wanted = torch.stack([naive_render(pixels, views, place) for place in range(20)])
+    found = render(pixels, views.to("cpu"), 0, 20)
+    # Levels and neighbours may be rounded differently, rarely.
+    assert ((found - wanted).abs() < 0.1).float().mean() > 0.97
+    plain = render(pixels, views_of(mix=mix, mix_per=mix_per).to("cpu"), 0, 20)
+    assert ((found - plain).abs() > 0.1).float().mean() > 0.2
+    parts = [render(pixels, views.to("cpu"), i, min(i + 8, 20)) for i in range(0, 20, 8)]
+    assert torch.allclose(torch.cat(parts), found, atol=1e-4)
+
+
+def test_augmenting_changes_no_other_draw():
+    one, other = views_of(), views_of(randaugment={"n": 2, "m": 9})
+    for name in ("index", "box", "flip", "patch_order", "partner", "mix_box", "mix_weight"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_views_move_to_a_device_whole():

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -12,11 +13,13 @@ from stillhouse import artifacts
 from stillhouse.artifacts import RowGroups
 from stillhouse.distilled import SCHEMA, read_set
 from stillhouse.jobs import note_seconds
+from stillhouse.operations import NAMES
 from stillhouse.progress import track
 from stillhouse.teachers import load_teacher
 from stillhouse.views import Views, draw, render
 
 FRACTIONS = pa.list_(pa.float32(), 4)
+OPERATION = pa.struct([("op", pa.string()), ("magnitude", pa.float32())])
 PART_BYTES = 256 * 2**20
 
 
@@ -150,7 +153,7 @@ def table_schema(settings, n_classes):
             ("mix_box", FRACTIONS),
             ("mix_weight", pa.float32()),
             ("patch_order", pa.list_(pa.int8())),
-            ("augment", pa.list_(pa.struct([("op", pa.string()), ("magnitude", pa.float32())]))),
+            ("augment", pa.list_(OPERATION)),
             *logits,
         ]
     )
@@ -184,10 +187,16 @@ def to_table(epoch, views, logits, settings, resolution):
         "mix_box": _fixed(views.mix_box / resolution, np.float32),
         "mix_weight": views.mix_weight,
         "patch_order": pa.ListArray.from_arrays(offsets, order.ravel()),
-        "augment": pa.array([[]] * n, table_schema(settings, 1).field("augment").type),
+        "augment": _augment_column(views.op, views.magnitude),
         **encode_logits(logits, settings["encoding"]),
     }
     return pa.table(columns, schema=table_schema(settings, logits.shape[1]))
+
+
+def _augment_column(op, magnitude):
+    names = pa.array(np.array(NAMES)[op.ravel()], pa.string())
+    flat = pa.StructArray.from_arrays([names, magnitude.ravel()], fields=list(OPERATION))
+    return pa.ListArray.from_arrays(np.arange(len(op) + 1, dtype=np.int32) * op.shape[1], flat)
 
 
 def encode_logits(logits, encoding):
@@ -268,6 +277,9 @@ class Table:
         place[index] = np.arange(len(index))
         pixels = lambda name: np.rint(_matrix(table[name]) * self.resolution).astype(np.int64)  # noqa: E731
         order = table["patch_order"].combine_chunks().flatten().to_numpy()
+        augment = table["augment"].combine_chunks().flatten()
+        op = pc.index_in(augment.field("op"), pa.array(NAMES)).to_numpy()
+        magnitude = augment.field("magnitude").to_numpy()
         views = Views(
             mix=self.mix,
             index=index,
@@ -277,5 +289,7 @@ class Table:
             partner=np.where(mix_index < 0, -1, place[mix_index]),
             mix_box=pixels("mix_box"),
             mix_weight=table["mix_weight"].to_numpy(),
+            op=op.astype(np.int64).reshape(len(index), -1),
+            magnitude=magnitude.reshape(len(index), -1),
         )
         return views, decode_logits(table, self.n_classes)

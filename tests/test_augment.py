@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from stillhouse import augment
+from stillhouse.operations import NAMES
+
+SIDE = 32
+
+
+def draw(n=20, seed=0, epoch=0, order=None, batch_size=8, **settings):
+    order = np.arange(n) if order is None else order
+    return augment.draw(settings, seed, epoch, order, SIDE, batch_size, "views")
+
+
+def names(ops):
+    return np.array(NAMES)[ops]
+
+
+def test_nothing_is_drawn_where_nothing_is_wanted():
+    ops, magnitudes = draw()
+    assert ops.shape == magnitudes.shape == (20, 0)
+
+
+@pytest.mark.parametrize("m", [0, 3, 9, 17, 30])
+def test_magnitudes_are_torchvisions(m):
+    autoaugment = pytest.importorskip("torchvision.transforms.autoaugment")
+    space = autoaugment.RandAugment()._augmentation_space(31, (SIDE, SIDE))
+    assert sorted(space) == sorted(augment.RANDAUGMENT)
+    ops, magnitudes = draw(n=500, randaugment={"n": 2, "m": m})
+    for name, found in zip(names(ops).ravel(), magnitudes.ravel(), strict=True):
+        strengths, signed = space[name]
+        wanted = float(strengths[m]) if strengths.ndim else 0.0
+        if name.startswith("Translate"):
+            wanted = int(wanted)
+        assert abs(found) == pytest.approx(wanted, abs=1e-4)
+        assert found >= 0 or signed
+
+
+def test_operations_and_signs_are_spread():
+    ops, magnitudes = draw(n=7000, randaugment={"n": 2, "m": 9})
+    for column in range(2):
+        found, counts = np.unique(names(ops[:, column]), return_counts=True)
+        assert sorted(found) == sorted(augment.RANDAUGMENT)
+        assert (np.abs(counts - 500) < 100).all()
+    signed = np.isin(names(ops), list(augment.STRONGEST))
+    assert (magnitudes[signed] < 0).mean() == pytest.approx(0.5, abs=0.02)
+    assert abs(np.corrcoef(ops[:, 0], ops[:, 1])[0, 1]) < 0.05
+
+
+def test_a_rows_operations_are_its_own():
+    of = lambda n, **changes: draw(n, randaugment={"n": 2, "m": 9}, **changes)  # noqa: E731
+    small, large = of(10), of(30)
+    assert small[0].tolist() == large[0][:10].tolist()
+    assert small[1].tolist() == large[1][:10].tolist()
+    order = np.array([3, 1, 2, 0])
+    assert of(4, order=order)[0].tolist() == of(4)[0][order].tolist()
+    assert of(10, batch_size=3)[0].tolist() == small[0].tolist()
+    for changes in ({"epoch": 1}, {"seed": 1}):
+        assert of(10, **changes)[0].tolist() != small[0].tolist()
+    # More operations begin with the same ones.
+    more = draw(10, randaugment={"n": 4, "m": 9})
+    assert more[0][:, :2].tolist() == small[0].tolist()

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from stillhouse import operations
+from stillhouse.augment import RANDAUGMENT, _magnitude
+from stillhouse.operations import NAMES, OPERATIONS, apply
+
+autoaugment = pytest.importorskip("torchvision.transforms.autoaugment")
+
+SIDE = 20
+GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+
+
+def images(n=6, side=SIDE, seed=0):
+    """Return images of smooth colours and some noise: bytes, but float32."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.uniform(30, 220, (n, 3, 4, 4)))
+    smooth = torch.nn.functional.interpolate(coarse, size=side, mode="bilinear")
+    return (smooth + torch.from_numpy(rng.normal(0, 6, smooth.shape))).clamp(0, 255).floor().float()
+
+
+def pillow(image, name, magnitude):
+    """Apply an operation of torchvision's RandAugment to a Pillow image, as EDC's code does."""
+    picture = Image.fromarray(image.byte().permute(1, 2, 0).numpy())
+    nearest = autoaugment.InterpolationMode.NEAREST
+    changed = autoaugment._apply_op(picture, name, magnitude, nearest, None)
+    return torch.from_numpy(np.array(changed)).permute(2, 0, 1).float()
+
+
+def one(name, shown, magnitude):
+    """Apply one operation with one magnitude to all images."""
+    ops = torch.full((len(shown), 1), NAMES.index(name))
+    magnitudes = torch.full((len(shown), 1), float(magnitude))
+    return apply(shown, ops, magnitudes, OPERATIONS[name][0])
+
+
+@pytest.mark.parametrize("name", RANDAUGMENT)
+@pytest.mark.parametrize("strength", [9, 23, -9])
+def test_randaugments_operations_are_pillows(name, strength):
+    magnitude = float(_magnitude(name, abs(strength), SIDE))
+    if strength < 0:
+        if name not in RANDAUGMENT[:9]:
+            return
+        magnitude = -magnitude
+    shown = images()
+    found = one(name, shown, magnitude)
+    wanted = torch.stack([pillow(image, name, magnitude) for image in shown])
+    assert torch.equal(found, found.floor())
+    if name in GEOMETRIC:
+        # Which of two neighbours is nearer may be rounded differently.
+        assert ((found - wanted).abs() <= 1).float().mean() > 0.97
+    else:
+        assert (found - wanted).abs().max() <= 1
+    if name != "Identity" and abs(strength) > 9:
+        assert (found != shown).float().mean() > 0.02
+
+
+def test_an_even_image_is_left_alone():
+    flat = torch.full((2, 3, 8, 8), 77.0)
+    for name in ("Equalize", "AutoContrast", "Sharpness", "Color", "Contrast"):
+        assert (one(name, flat, 0.5) - flat).abs().max() <= 1, name
+
+
+def test_rows_get_their_own_operations_in_order():
+    shown = images(n=8)
+    rng = np.random.default_rng(1)
+    ops = rng.integers(0, 14, (8, 3))
+    magnitudes = np.array([[_magnitude(NAMES[op], 12, SIDE) for op in row] for row in ops])
+    tensors = torch.from_numpy(ops), torch.from_numpy(magnitudes).float()
+    found = apply(shown, *tensors, "bytes")
+    for row in range(8):
+        alone = shown[row : row + 1]
+        for op, magnitude in zip(ops[row], magnitudes[row], strict=True):
+            alone = one(NAMES[op], alone, magnitude)
+        assert torch.equal(found[row], alone[0])
+    assert torch.equal(apply(shown, *tensors, "another place"), shown)
+    assert torch.equal(shown, images(n=8))
+
+
+def test_warps_of_nothing_are_the_image():
+    shown = images()
+    still = operations.matrices(shown, {})
+    for mode in ("nearest", "bilinear"):
+        assert torch.allclose(operations.warp(shown, still, mode), shown, atol=1e-3)

@@ -1,0 +1,95 @@
+"""Augmentations as numbers that can be stored: which operation, how strong, for each row of a view.
+
+What the operations do is in `operations`.
+"""
+
+import numpy as np
+
+from stillhouse.operations import NAMES
+from stillhouse.seeds import generator
+
+MAX_OPERATIONS = 8
+# torchvision's RandAugment: strongest of each, on a scale of 30; a sign is drawn for the first.
+STRONGEST = {
+    "ShearX": 0.3,
+    "ShearY": 0.3,
+    "TranslateX": 150 / 331,
+    "TranslateY": 150 / 331,
+    "Rotate": 30,
+    "Brightness": 0.9,
+    "Color": 0.9,
+    "Contrast": 0.9,
+    "Sharpness": 0.9,
+}
+RANDAUGMENT = (*STRONGEST, "Identity", "Posterize", "Solarize", "AutoContrast", "Equalize")
+
+
+def draw(settings, seed, epoch, order, resolution, batch_size, stage):
+    """Draw the operations of one epoch's views, in the order in which they are applied.
+
+    Parameters
+    ----------
+    settings : dict
+        As for `stillhouse.views.draw`; here ``randaugment`` counts.
+    seed, epoch : int
+    order : (n,) int64 array
+        Row of the distilled set that each view shows. A row's draws depend on the row.
+    resolution : int
+        Side of the distilled images [px].
+    batch_size : int
+    stage : str
+
+    Returns
+    -------
+    ops : (n, k) int64
+        Positions in `stillhouse.operations.NAMES`.
+    magnitudes : (n, k) float32
+    """
+    ops, magnitudes = [np.zeros((len(order), 0), np.int64)], [np.zeros((len(order), 0))]
+    if "randaugment" in settings:
+        draws = _draws(seed, f"{stage}, randaugment", epoch, order, 2 * MAX_OPERATIONS)
+        found = randaugment(draws, settings["randaugment"], resolution)
+        ops.append(found[0])
+        magnitudes.append(found[1])
+    return np.concatenate(ops, 1), np.concatenate(magnitudes, 1).astype(np.float32)
+
+
+def _draws(seed, stage, epoch, order, width):
+    return generator(seed, stage, item=epoch).random((len(order), width))[order]
+
+
+def randaugment(draws, settings, resolution):
+    """Return (ops, magnitudes), (n, N) each: N operations a row, all of strength M (of 30).
+
+    Parameters
+    ----------
+    draws : (n, 2 × MAX_OPERATIONS) float64 in [0, 1)
+        Operation and sign of each.
+    settings : dict
+        ``n`` and ``m``.
+    resolution : int
+        Side of the images [px].
+
+    Notes
+    -----
+    Cubuk et al. 2020, with the operations and strengths of torchvision's RandAugment, which EDC's
+    code calls without arguments (N = 2, M = 9).
+    """
+    count, strength = settings["n"], settings["m"]
+    ops, signs = draws[:, :count], draws[:, MAX_OPERATIONS : MAX_OPERATIONS + count]
+    chosen = np.floor(ops * len(RANDAUGMENT)).astype(np.int64)
+    magnitudes = np.array([_magnitude(name, strength, resolution) for name in RANDAUGMENT])[chosen]
+    signed = chosen < len(STRONGEST)
+    numbers = np.array([NAMES.index(name) for name in RANDAUGMENT])[chosen]
+    return numbers, np.where(signed & (signs < 0.5), -magnitudes, magnitudes)
+
+
+def _magnitude(name, strength, resolution):
+    """Return the magnitude of an operation at a strength from 0 to 30."""
+    if name in ("TranslateX", "TranslateY"):
+        return float(int(STRONGEST[name] * resolution * strength / 30))
+    if name in STRONGEST:
+        return STRONGEST[name] * strength / 30
+    if name == "Posterize":
+        return 8.0 - round(strength / 7.5)
+    return 255 * (1 - strength / 30) if name == "Solarize" else 0.0
