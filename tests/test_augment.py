@@ -59,3 +59,31 @@ def test_a_rows_operations_are_its_own():
     # More operations begin with the same ones.
     more = draw(10, randaugment={"n": 4, "m": 9})
     assert more[0][:, :2].tolist() == small[0].tolist()
+
+
+def test_jitter_is_uniform_and_in_any_order():
+    ops, magnitudes = draw(n=6000, jitter=0.4)
+    orders, counts = np.unique(names(ops), axis=0, return_counts=True)
+    assert len(orders) == 6
+    assert (np.abs(counts - 1000) < 150).all()
+    assert {tuple(sorted(order)) for order in orders} == {("brightness", "contrast", "saturation")}
+    assert np.abs(magnitudes).max() == pytest.approx(0.4, abs=1e-3)
+    assert magnitudes.std() == pytest.approx(0.4 / 3**0.5, rel=0.02)
+    assert np.abs(np.corrcoef(magnitudes.T) - np.eye(3)).max() < 0.05
+
+
+def test_lighting_is_normal():
+    ops, magnitudes = draw(n=6000, lighting=0.1)
+    assert names(ops[0]).tolist() == ["lighting1", "lighting2", "lighting3"]
+    assert (ops == ops[0]).all()
+    assert magnitudes.mean() == pytest.approx(0, abs=0.005)
+    assert magnitudes.std() == pytest.approx(0.1, rel=0.03)
+    assert (np.abs(magnitudes) < 0.1).mean() == pytest.approx(0.683, abs=0.02)
+    assert np.isfinite(augment.lighting(np.array([[0.0, 0.5, 1 - 2**-53]]), 0.1)[1]).all()
+
+
+def test_augmentations_follow_each_other_and_change_nothing_of_each_other():
+    both = draw(randaugment={"n": 2, "m": 9}, jitter=0.4, lighting=0.1)
+    alone = [draw(randaugment={"n": 2, "m": 9}), draw(jitter=0.4), draw(lighting=0.1)]
+    for found, parts in zip(both, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(found, np.concatenate(parts, 1))

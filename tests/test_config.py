@@ -371,6 +371,14 @@ WRONG = {
         "protocols.soft.milestones: has 2, but there are 2 epochs",
         "share below 1",
     ),
+    "milestone of epochs not known": (
+        put(
+            "protocols.soft",
+            {"labels": "soft", "epochs": "auto", "schedule": "multistep", "milestones": [0.5, 3]},
+        ),
+        "protocols.soft.milestones: has 3, but there are auto epochs",
+        "share below 1",
+    ),
     "soft loss for hard labels": (
         put("protocols.hard.loss", "kl"),
         "protocols.hard.loss: is 'kl'",

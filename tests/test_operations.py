@@ -83,3 +83,42 @@ def test_warps_of_nothing_are_the_image():
     still = operations.matrices(shown, {})
     for mode in ("nearest", "bilinear"):
         assert torch.allclose(operations.warp(shown, still, mode), shown, atol=1e-3)
+
+
+def naive_jitter(image, name, share):
+    """Interpolate as IDC's misc/utils.py does, on one image in [0, 1]."""
+    luma = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+    other = {
+        "brightness": torch.zeros_like(image),
+        "contrast": torch.full_like(image, luma.mean().item()),
+        "saturation": luma.expand(3, -1, -1),
+    }[name]
+    return image.lerp(other, share)
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+@pytest.mark.parametrize("share", [-0.4, 0.1, 0.4])
+def test_jitter_goes_towards_black_and_grey(name, share):
+    shown = images()
+    found = one(name, shown, share) / 255
+    for image, changed in zip(shown / 255, found, strict=True):
+        assert torch.allclose(changed, naive_jitter(image, name, share), atol=1e-5)
+    assert (found - shown / 255).abs().max() > 0.02
+
+
+def test_jitter_does_not_clamp():
+    assert one("brightness", images(), -0.4).max() > 255
+
+
+def test_lighting_moves_along_the_components():
+    shown, alphas = images(), [0.1, -0.2, 0.05]
+    found = shown
+    for i, alpha in enumerate(alphas):
+        found = one(f"lighting{i + 1}", found, alpha)
+    vectors, values = np.array(operations.COMPONENTS), np.array(operations.EIGENVALUES)
+    # As IDC has it: the sum over columns of vectors · alpha · value.
+    shift = (vectors * np.array(alphas)[None] * values[None]).sum(1)
+    moved = (found - shown).double().mean((0, 2, 3)) / 255
+    assert moved.tolist() == pytest.approx(shift.tolist(), abs=1e-6)
+    # Columns are of unit length, and upright on each other.
+    assert vectors.T @ vectors == pytest.approx(np.eye(3), abs=1e-3)

@@ -211,6 +211,8 @@ def test_what_only_tables_show_changes_no_address(tiny, planned, before):
         {"views": {"flip": 0.0, "mix": "none"}},
         {"views": {"flip": 0.0, "mix_per": "row"}},
         {"views": {"flip": 0.0, "randaugment": {}}},
+        {"views": {"flip": 0.0, "jitter": 0.4}},
+        {"views": {"flip": 0.0, "lighting": 0.1}},
     ],
 )
 def test_an_edit_of_labels_leaves_distilled_sets(tiny, planned, before, change):
@@ -540,3 +542,26 @@ def test_the_learning_rate_is_that_of_rded(tiny, planned, arch):
         "half_cosine",
         "kl",
     )
+
+
+@pytest.mark.parametrize(
+    ("ipc", "n_classes", "epochs"),
+    [
+        *((1, 10, 3000), (2, 10, 2000), (10, 10, 2000), (20, 10, 1500), (50, 10, 1500)),
+        *((100, 10, 1000), (200, 10, 1000), (300, 10, 500), (501, 10, 300), (10, 1000, 2000)),
+        *((1, 100, 2000), (10, 100, 1300), (20, 100, 1000), (100, 100, 600), (501, 100, 200)),
+    ],
+)
+def test_epochs_are_those_of_idc(ipc, n_classes, epochs):
+    assert switches.epochs("auto", ipc, n_classes) == epochs
+    assert switches.epochs(7, ipc, n_classes) == 7
+
+
+def test_epochs_by_ipc_are_in_the_addresses(tiny, planned):
+    tiny["protocols"]["soft"]["epochs"] = "auto"
+    found = {
+        family.artifact.upstream["distilled"].keys["ipc"]: family.artifact.settings["training"]
+        for family in planned(tiny).families["students"].values()
+        if family.artifact.settings["labels"]["kind"] == "soft"
+    }
+    assert {ipc: training["epochs"] for ipc, training in found.items()} == {1: 3000, 2: 2000}

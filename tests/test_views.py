@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from stillhouse.operations import NAMES
+from stillhouse.operations import NAMES, OPERATIONS
 from stillhouse.seeds import generator
 from stillhouse.views import Views, draw, render
 
@@ -229,6 +229,36 @@ def test_render_augments_before_it_crops(mix, mix_per):
     assert ((found - plain).abs() > 0.1).float().mean() > 0.2
     parts = [render(pixels, views.to("cpu"), i, min(i + 8, 20)) for i in range(0, 20, 8)]
     assert torch.allclose(torch.cat(parts), found, atol=1e-4)
+
+
+@pytest.mark.parametrize("mix", ["none", "cutmix", "mixup"])
+@pytest.mark.parametrize("mix_per", ["batch", "row"])
+def test_render_changes_colours_after_the_crop_and_before_the_mix(mix, mix_per):
+    views = views_of(mix=mix, mix_per=mix_per, jitter=0.4, lighting=0.1, patches_per_side=1)
+    pixels = images()
+    found = render(pixels, views.to("cpu"), 0, 20)
+
+    def colours(image, place):
+        for op, magnitude in zip(views.op[place], views.magnitude[place], strict=True):
+            operation = OPERATIONS[NAMES[op]][1]
+            image = operation(image[None] * 255, torch.tensor([magnitude]))[0] / 255
+        return image
+
+    plain = Views(views.mix, *arrays(views)[:-2], views.op[:, :0], views.magnitude[:, :0])
+    seen = [
+        colours(naive_view(pixels[row], plain, i), i) for i, row in enumerate(views.index.tolist())
+    ]
+    for place in range(20):
+        partner, wanted = int(views.partner[place]), seen[place]
+        if mix == "mixup":
+            wanted = torch.lerp(seen[partner], wanted, float(views.mix_weight[place]))
+        if mix == "cutmix":
+            top, left, height, width = views.mix_box[place].tolist()
+            inside = torch.zeros(SIDE, SIDE, dtype=bool)
+            inside[top : top + height, left : left + width] = True
+            wanted = torch.where(inside, seen[partner], wanted)
+        wanted = functional.normalize(wanted, MEAN, STD)
+        assert (found[place] - wanted).abs().max() < 1e-3
 
 
 def test_augmenting_changes_no_other_draw():

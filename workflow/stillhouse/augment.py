@@ -30,7 +30,7 @@ def draw(settings, seed, epoch, order, resolution, batch_size, stage):
     Parameters
     ----------
     settings : dict
-        As for `stillhouse.views.draw`; here ``randaugment`` counts.
+        As for `stillhouse.views.draw`; here ``randaugment``, ``jitter`` and ``lighting`` count.
     seed, epoch : int
     order : (n,) int64 array
         Row of the distilled set that each view shows. A row's draws depend on the row.
@@ -45,17 +45,19 @@ def draw(settings, seed, epoch, order, resolution, batch_size, stage):
         Positions in `stillhouse.operations.NAMES`.
     magnitudes : (n, k) float32
     """
-    ops, magnitudes = [np.zeros((len(order), 0), np.int64)], [np.zeros((len(order), 0))]
+    draws = lambda what, width: generator(seed, f"{stage}, {what}", item=epoch).random(  # noqa: E731
+        (len(order), width)
+    )[order]
+    found = [(np.zeros((len(order), 0), np.int64), np.zeros((len(order), 0)))]
     if "randaugment" in settings:
-        draws = _draws(seed, f"{stage}, randaugment", epoch, order, 2 * MAX_OPERATIONS)
-        found = randaugment(draws, settings["randaugment"], resolution)
-        ops.append(found[0])
-        magnitudes.append(found[1])
-    return np.concatenate(ops, 1), np.concatenate(magnitudes, 1).astype(np.float32)
-
-
-def _draws(seed, stage, epoch, order, width):
-    return generator(seed, stage, item=epoch).random((len(order), width))[order]
+        numbers = draws("randaugment", 2 * MAX_OPERATIONS)
+        found.append(randaugment(numbers, settings["randaugment"], resolution))
+    if "jitter" in settings:
+        found.append(jitter(draws("jitter", 6), settings["jitter"]))
+    if "lighting" in settings:
+        found.append(lighting(draws("lighting", 3), settings["lighting"]))
+    ops, magnitudes = (np.concatenate(parts, 1) for parts in zip(*found, strict=True))
+    return ops, magnitudes.astype(np.float32)
 
 
 def randaugment(draws, settings, resolution):
@@ -93,3 +95,22 @@ def _magnitude(name, strength, resolution):
     if name == "Posterize":
         return 8.0 - round(strength / 7.5)
     return 255 * (1 - strength / 30) if name == "Solarize" else 0.0
+
+
+def jitter(draws, strength):
+    """Return (ops, magnitudes), (n, 3) each: brightness, contrast and saturation in any order.
+
+    Each goes by a share, uniform in ± `strength`, towards black, the mean grey, and grey; beyond
+    the image where it is negative. From six draws a row: order and shares (Minimax misc/utils.py).
+    """
+    names = np.array([NAMES.index(name) for name in ("brightness", "contrast", "saturation")])
+    return names[draws[:, :3].argsort(1, kind="stable")], strength * (2 * draws[:, 3:] - 1)
+
+
+def lighting(draws, deviation):
+    """Return (ops, magnitudes), (n, 3) each: normal shifts along the colours' components."""
+    from scipy.special import ndtri
+
+    names = [NAMES.index(f"lighting{i}") for i in (1, 2, 3)]
+    # A draw of exactly zero would be minus infinity.
+    return np.tile(names, (len(draws), 1)), deviation * ndtri(draws.clip(min=2**-53))

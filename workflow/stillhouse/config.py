@@ -325,7 +325,7 @@ def _check_schedule(key, settings):
                 f"the schedule be {' or '.join(right)}"
             )
     for milestone in settings.get("milestones", ()):
-        if milestone >= epochs:
+        if milestone >= (1 if epochs == "auto" else epochs):
             raise StillhouseError(
                 f"{key}.milestones: has {milestone:g}, but there are {epochs} epochs; should be an "
                 "epoch before the last, or a share below 1"

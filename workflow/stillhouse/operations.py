@@ -1,13 +1,22 @@
 """Operations of augmentations on whole batches, on the device, each with a magnitude a row.
 
 RandAugment's operations (Cubuk et al. 2020) work on bytes, (n, 3, side, side) float32 of whole
-numbers, before the crop; they are those of torchvision's RandAugment, to rounding.
+numbers, before the crop; they are those of torchvision's RandAugment, to rounding. Colour jitter
+and lighting work on the view, in [0, 255] and beyond, after crop and flip.
 """
 
 import torch
 from torch.nn.functional import affine_grid, conv2d, grid_sample
 
 GREY = (0.299, 0.587, 0.114)
+# Principal components of ImageNet's colours in [0, 1], a column each, and their eigenvalues
+# (AlexNet's lighting noise; Minimax data.py).
+COMPONENTS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
 
 
 def apply(images, ops, magnitudes, place):
@@ -20,7 +29,7 @@ def apply(images, ops, magnitudes, place):
         Positions in `NAMES`.
     magnitudes : (n, k) float32 tensor
     place : str
-        ``bytes``; operations of another place are passed over.
+        ``bytes`` or ``view``; operations of another place are passed over.
 
     Returns
     -------
@@ -127,6 +136,15 @@ def _equalize(images, magnitude):
     return torch.where((step > 0)[..., None], even, images)
 
 
+def _lighting(component):
+    shift = [255 * EIGENVALUES[component] * row[component] for row in COMPONENTS]
+
+    def operation(images, magnitude):
+        return images + magnitude[:, None, None, None] * images.new_tensor(shift)[:, None, None]
+
+    return operation
+
+
 # Name → (place, function of images and magnitudes).
 OPERATIONS = {
     "Identity": ("bytes", lambda images, _: images),
@@ -149,5 +167,14 @@ OPERATIONS = {
     "Solarize": ("bytes", _solarize),
     "AutoContrast": ("bytes", _autocontrast),
     "Equalize": ("bytes", _equalize),
+    "brightness": ("view", lambda images, m: images * (1 - m)[:, None, None, None]),
+    "contrast": (
+        "view",
+        lambda images, m: blend(images, grey(images).mean((2, 3), keepdim=True), 1 - m),
+    ),
+    "saturation": ("view", lambda images, m: blend(images, grey(images), 1 - m)),
+    "lighting1": ("view", _lighting(0)),
+    "lighting2": ("view", _lighting(1)),
+    "lighting3": ("view", _lighting(2)),
 }
 NAMES = tuple(OPERATIONS)

@@ -289,11 +289,13 @@ def _students(plan, experiment, distilled, protocol, student):
     labels, upstream = _labels(plan, experiment["dataset"], distilled, protocol)
     judge = _judge(config, config["labels"][config["protocols"][protocol]["labels"]])
     n_classes, resolution = len(distilled.settings["classes"]), distilled.settings["resolution"]
+    given = config["protocols"][protocol]
+    epochs = switches.epochs(given["epochs"], distilled.keys["ipc"], n_classes)
     settings = {
         "labels": labels,
         "network": network,
         "training": switches.protocol(
-            config["protocols"][protocol], labels["kind"], network, judge, n_classes, resolution
+            *({**given, "epochs": epochs}, labels["kind"], network, judge, n_classes, resolution)
         ),
     }
     artifact = Artifact(

@@ -57,7 +57,7 @@ def views(labels):
         "flip": given["flip"],
         "mix": given["mix"],
         "patches_per_side": side if shuffle else 1,
-        **{k: given[k] for k in ("randaugment",) if k in given},
+        **{k: given[k] for k in ("randaugment", "jitter", "lighting") if k in given},
     }
     if given["mix"] != "none":
         decided |= {"mix_alpha": given["mix_alpha"], "mix_per": given["mix_per"]}
@@ -84,6 +84,19 @@ def batch_size(setting, ipc, teacher, n_classes, resolution):
         if (teacher, n_classes, resolution) == CIFAR100_CONVNET:
             setting = 25
     return min(setting, ipc * n_classes)
+
+
+def epochs(setting, ipc, n_classes):
+    """Return the epochs of a protocol: IDC's table where `setting` is ``auto``.
+
+    The table (Minimax argument.py) is for classes of ImageNet; two thirds of it for 100 classes,
+    rounded down to hundreds.
+    """
+    if setting != "auto":
+        return setting
+    steps = ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500))
+    found = next((epochs for most, epochs in steps if ipc <= most), 300)
+    return found * 2 // 3 // 100 * 100 if n_classes == 100 else found
 
 
 def has_batchnorm(network):

@@ -73,7 +73,7 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     settings : dict
         ``crop`` (smallest and largest area), ``flip`` (probability), ``patches_per_side`` (1 for
         no shuffling), ``mix`` (none, cutmix, mixup) and with it ``mix_alpha``, ``mix_per``;
-        ``randaugment`` if any.
+        ``randaugment``, ``jitter``, ``lighting`` if any.
     seed, epoch : int
     n_rows : int
         Rows of the distilled set.
@@ -182,9 +182,11 @@ def render(images, views, start, stop):
 def _cut(images, views, rows):
     order = views.patch_order[rows] if views.patch_order.shape[1] else None
     side, shown = images.shape[-1], images[views.index[rows]]
+    augments = views.op[rows], views.magnitude[rows]
     if views.op.shape[1]:
-        shown = operations.apply(shown.float(), views.op[rows], views.magnitude[rows], "bytes")
-    return cut(shown, views.box[rows], side, views.flip[rows], order)
+        shown = operations.apply(shown.float(), *augments, "bytes")
+    seen = cut(shown, views.box[rows], side, views.flip[rows], order)
+    return operations.apply(seen, *augments, "view")
 
 
 def _inside(box, side):
