@@ -87,3 +87,62 @@ def test_augmentations_follow_each_other_and_change_nothing_of_each_other():
     alone = [draw(randaugment={"n": 2, "m": 9}), draw(jitter=0.4), draw(lighting=0.1)]
     for found, parts in zip(both, zip(*alone, strict=True), strict=True):
         np.testing.assert_array_equal(found, np.concatenate(parts, 1))
+
+
+ALL = ["color", "crop", "cutout", "flip", "scale", "rotate"]
+PARTS = {
+    "color": ["siamese_brightness", "siamese_saturation", "siamese_contrast"],
+    "crop": ["siamese_crop_y", "siamese_crop_x", "Identity"],
+    "cutout": ["siamese_cutout", "Identity", "Identity"],
+    "flip": ["siamese_flip", "Identity", "Identity"],
+    "scale": ["siamese_scale_x", "siamese_scale_y", "Identity"],
+    "rotate": ["siamese_rotate", "Identity", "Identity"],
+}
+
+
+def test_a_batch_has_one_siamese_operation():
+    ops, _ = draw(n=1203, siamese={"operations": ALL, "per": "row"}, batch_size=2)
+    seen = []
+    for first in range(0, 1203, 2):
+        rows = names(ops[first : first + 2])
+        (group,) = (g for g, parts in PARTS.items() if rows[0].tolist() == parts)
+        assert (rows == rows[0]).all()
+        seen.append(group)
+    counts = [seen.count(group) for group in ALL]
+    assert all(abs(count - 100) < 40 for count in counts)
+    few = draw(n=100, siamese={"operations": ["flip", "crop"], "per": "row"}, batch_size=1)[0]
+    assert set(names(few[:, 0])) == {"siamese_flip", "siamese_crop_y"}
+
+
+# Range of each, and its mean, for images of 32 pixels.
+RANGES = {
+    "siamese_brightness": (-0.5, 0.5, 0),
+    "siamese_saturation": (0, 2, 1),
+    "siamese_contrast": (0.5, 1.5, 1),
+    "siamese_crop_y": (-4, 4, 0),
+    "siamese_crop_x": (-4, 4, 0),
+    "siamese_flip": (0, 1, 0.5),
+    "siamese_scale_x": (1 / 1.2, 1.2, (1 / 1.2 + 1.2) / 2),
+    "siamese_scale_y": (1 / 1.2, 1.2, (1 / 1.2 + 1.2) / 2),
+    "siamese_rotate": (-15, 15, 0),
+}
+
+
+def test_strengths_are_those_of_dsa():
+    ops, magnitudes = draw(n=12000, siamese={"operations": ALL, "per": "row"}, batch_size=1)
+    for name, (low, high, mean) in RANGES.items():
+        found = magnitudes[names(ops) == name]
+        room = (high - low) / 50
+        assert found.min() == pytest.approx(low, abs=room)
+        assert found.max() == pytest.approx(high, abs=room)
+        assert found.mean() == pytest.approx(mean, abs=(high - low) / 40)
+    places = magnitudes[names(ops) == "siamese_cutout"]
+    # A box of 16 pixels may lie around one of 33 places each way.
+    assert set(places // 33) == set(places % 33) == set(range(33))
+
+
+def test_a_batch_may_share_its_strengths():
+    for per, n_values in (("row", 8), ("batch", 1)):
+        _, magnitudes = draw(n=32, siamese={"operations": ["rotate"], "per": per})
+        assert [len(set(magnitudes[i : i + 8, 0])) for i in (0, 8, 16, 24)] == [n_values] * 4
+        assert len(set(magnitudes[:, 0])) == 4 * n_values

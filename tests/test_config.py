@@ -185,6 +185,16 @@ WRONG = {
         "labels.soft.views.randaugment.n: is 9",
         "at most 8",
     ),
+    "siamese operations and a mix": (
+        put("labels.soft.views", {"siamese": {}}),
+        "labels.soft.views.mix: is 'cutmix'",
+        "beside siamese it should be none",
+    ),
+    "no siamese operation": (
+        put("labels.soft.views", {"mix": "none", "siamese": {"operations": ["noise"]}}),
+        "labels.soft.views.siamese.operations.0: is 'noise'",
+        "color, crop, cutout, flip, scale, rotate",
+    ),
     "missing section": (drop("protocols"), "the config: 'protocols' is missing", "students"),
     "missing key": (drop("datasets.three.resolution"), "datasets.three: 'resolution'", "[px]"),
     "missing key of a kind": (drop("methods.rded.teacher"), "methods.rded: 'teacher'", "missing"),

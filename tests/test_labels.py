@@ -101,7 +101,11 @@ MIXES = [
     {"mix": "cutmix", "randaugment": {"n": 2, "m": 9}},
     {"mix": "mixup", "mix_per": "row", "randaugment": {"n": 1, "m": 30}},
     {"mix": "cutmix", "jitter": 0.4, "lighting": 0.1},
+    {"mix": "none", "siamese": {}},
 ]
+
+
+AUGMENTS = {"randaugment", "jitter", "siamese"}
 
 
 @pytest.mark.parametrize("views", MIXES, ids=lambda views: "-".join(map(str, views.values())))
@@ -133,7 +137,7 @@ def test_a_stored_table_is_the_teacher_in_the_loop(made, tiny, planned, make, vi
             "magnitude",
         ):
             assert torch.equal(getattr(told, name), getattr(drawn, name)), name
-        assert (told.op.shape[1] > 0) == bool(views.keys() & {"randaugment", "jitter"})
+        assert (told.op.shape[1] > 0) == bool(views.keys() & AUGMENTS)
         assert torch.equal(render(images, told, 0, 6), render(images, drawn, 0, 6))
 
 

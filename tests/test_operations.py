@@ -122,3 +122,89 @@ def test_lighting_moves_along_the_components():
     assert moved.tolist() == pytest.approx(shift.tolist(), abs=1e-6)
     # Columns are of unit length, and upright on each other.
     assert vectors.T @ vectors == pytest.approx(np.eye(3), abs=1e-3)
+
+
+def normal(n=4, side=12, seed=0):
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.normal(0, 1, (n, 3, side, side))).float()
+
+
+def test_siamese_colours_by_hand():
+    shown = normal()
+    assert torch.allclose(one("siamese_brightness", shown, -0.3), shown - 0.3, atol=1e-6)
+    for image, found in zip(shown, one("siamese_saturation", shown, 1.7), strict=True):
+        middle = image.mean(0)
+        assert torch.allclose(found, middle + 1.7 * (image - middle), atol=1e-5)
+    for image, found in zip(shown, one("siamese_contrast", shown, 0.6), strict=True):
+        middle = image.mean()
+        assert torch.allclose(found, middle + 0.6 * (image - middle), atol=1e-5)
+
+
+@pytest.mark.parametrize("pixels", [-2, 0, 1])
+def test_siamese_crops_show_zeros_outside(pixels):
+    shown = normal()
+    down, across = (one(f"siamese_crop_{axis}", shown, pixels) for axis in "yx")
+    for i in range(12):
+        inside = 0 <= i + pixels < 12
+        row = shown[:, :, i + pixels] if inside else torch.zeros(4, 3, 12)
+        column = shown[:, :, :, i + pixels] if inside else torch.zeros(4, 3, 12)
+        assert torch.equal(down[:, :, i], row)
+        assert torch.equal(across[:, :, :, i], column)
+
+
+@pytest.mark.parametrize("side", [12, 14])
+@pytest.mark.parametrize("centre", [(0, 0), (3, 9), (5, 12), (11, 0)])
+def test_siamese_cutouts_are_clipped(side, centre):
+    shown = normal(side=side)
+    y, x = centre
+    found = one("siamese_cutout", shown, y * (side + 1) + x)
+    half = int(side / 2 + 0.5)
+    wanted = shown.clone()
+    for row in range(y - half // 2, y - half // 2 + half):
+        for column in range(x - half // 2, x - half // 2 + half):
+            if 0 <= row < side and 0 <= column < side:
+                wanted[:, :, row, column] = 0
+    assert torch.equal(found, wanted)
+    assert (found == 0).any()
+
+
+def test_siamese_flips():
+    shown = normal()
+    assert torch.equal(one("siamese_flip", shown, 1), shown.flip(3))
+    assert torch.equal(one("siamese_flip", shown, 0), shown)
+
+
+def naive_warp(image, source):
+    """Show at every pixel what lies at `source` (y, x from the middle), bilinear, zero outside."""
+    side = image.shape[-1]
+    found = torch.zeros_like(image)
+    for i in range(side):
+        for j in range(side):
+            y, x = source(i - (side - 1) / 2, j - (side - 1) / 2)
+            y, x = y + (side - 1) / 2, x + (side - 1) / 2
+            for row in (int(np.floor(y)), int(np.floor(y)) + 1):
+                for column in (int(np.floor(x)), int(np.floor(x)) + 1):
+                    if 0 <= row < side and 0 <= column < side:
+                        share = (1 - abs(y - row)) * (1 - abs(x - column))
+                        found[:, i, j] += share * image[:, row, column]
+    return found
+
+
+def test_siamese_scales_and_rotations_are_bilinear():
+    shown = normal(n=2, side=8)
+    both = one("siamese_scale_y", one("siamese_scale_x", shown, 1.15), 0.9)
+    turned = one("siamese_rotate", shown, 12)
+    cos, sin = np.cos(np.deg2rad(12)), np.sin(np.deg2rad(12))
+    for image, scaled, rotated in zip(shown, both, turned, strict=True):
+        wanted = naive_warp(image, lambda y, x: (0.9 * y, 1.15 * x))
+        assert torch.allclose(scaled, wanted, atol=1e-4)
+        wanted = naive_warp(image, lambda y, x: (sin * x + cos * y, cos * x - sin * y))
+        assert torch.allclose(rotated, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n, (place, _) in OPERATIONS.items() if place != "bytes"])
+def test_what_is_done_to_views_lets_gradients_through(name):
+    shown = normal().requires_grad_()
+    one(name, shown, 1).square().sum().backward()
+    assert shown.grad.isfinite().all()
+    assert (shown.grad != 0).any() or name == "brightness"

@@ -213,6 +213,7 @@ def test_what_only_tables_show_changes_no_address(tiny, planned, before):
         {"views": {"flip": 0.0, "randaugment": {}}},
         {"views": {"flip": 0.0, "jitter": 0.4}},
         {"views": {"flip": 0.0, "lighting": 0.1}},
+        {"views": {"flip": 0.0, "mix": "none", "siamese": {}}},
     ],
 )
 def test_an_edit_of_labels_leaves_distilled_sets(tiny, planned, before, change):
@@ -565,3 +566,15 @@ def test_epochs_by_ipc_are_in_the_addresses(tiny, planned):
         if family.artifact.settings["labels"]["kind"] == "soft"
     }
     assert {ipc: training["epochs"] for ipc, training in found.items()} == {1: 3000, 2: 2000}
+
+
+def test_a_batch_that_shares_an_operation_is_in_the_address_of_the_table(tiny, planned):
+    def places():
+        return addresses(planned(tiny))["labels"]
+
+    for views, counts in (({"siamese": {}}, True), ({}, False)):
+        tiny["labels"]["soft"]["views"] = {"mix": "none", **views}
+        tiny["protocols"]["soft"]["batch_size"] = 1
+        before = places()
+        tiny["protocols"]["soft"]["batch_size"] = 2
+        assert (places() != before) == counts

@@ -261,6 +261,19 @@ def test_render_changes_colours_after_the_crop_and_before_the_mix(mix, mix_per):
         assert (found[place] - wanted).abs().max() < 1e-3
 
 
+def test_siamese_operations_follow_the_normalisation():
+    wanted = {"operations": ["color", "crop", "cutout"], "per": "row"}
+    views = views_of(mix="none", siamese=wanted, batch_size=5).to("cpu")
+    plain = render(images(), views_of(mix="none").to("cpu"), 0, 20)
+    found = torch.cat([render(images(), views, i, i + 5) for i in range(0, 20, 5)])
+    for place in range(20):
+        image = plain[place : place + 1]
+        for op, magnitude in zip(views.op[place], views.magnitude[place], strict=True):
+            image = OPERATIONS[NAMES[op]][1](image, magnitude[None])
+        assert torch.allclose(found[place], image[0], atol=1e-5)
+    assert (found != plain).any()
+
+
 def test_augmenting_changes_no_other_draw():
     one, other = views_of(), views_of(randaugment={"n": 2, "m": 9})
     for name in ("index", "box", "flip", "patch_order", "partner", "mix_box", "mix_weight"):

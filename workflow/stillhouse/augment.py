@@ -30,13 +30,15 @@ def draw(settings, seed, epoch, order, resolution, batch_size, stage):
     Parameters
     ----------
     settings : dict
-        As for `stillhouse.views.draw`; here ``randaugment``, ``jitter`` and ``lighting`` count.
+        As for `stillhouse.views.draw`; here ``randaugment``, ``jitter``, ``lighting`` and
+        ``siamese`` count.
     seed, epoch : int
     order : (n,) int64 array
         Row of the distilled set that each view shows. A row's draws depend on the row.
     resolution : int
         Side of the distilled images [px].
     batch_size : int
+        Rows that share one operation of ``siamese``.
     stage : str
 
     Returns
@@ -56,6 +58,14 @@ def draw(settings, seed, epoch, order, resolution, batch_size, stage):
         found.append(jitter(draws("jitter", 6), settings["jitter"]))
     if "lighting" in settings:
         found.append(lighting(draws("lighting", 3), settings["lighting"]))
+    if "siamese" in settings:
+        batch = np.arange(len(order)) // batch_size
+        choices = generator(seed, f"{stage}, siamese choices", item=epoch)
+        shared = choices.random((batch[-1] + 1, 4))[batch]
+        own = settings["siamese"]["per"] == "row"
+        numbers = draws("siamese", 3) if own else shared[:, 1:]
+        chosen = settings["siamese"]["operations"]
+        found.append(siamese(shared[:, 0], numbers, chosen, resolution))
     ops, magnitudes = (np.concatenate(parts, 1) for parts in zip(*found, strict=True))
     return ops, magnitudes.astype(np.float32)
 
@@ -114,3 +124,64 @@ def lighting(draws, deviation):
     names = [NAMES.index(f"lighting{i}") for i in (1, 2, 3)]
     # A draw of exactly zero would be minus infinity.
     return np.tile(names, (len(draws), 1)), deviation * ndtri(draws.clip(min=2**-53))
+
+
+def siamese(choices, draws, chosen, resolution):
+    """Return (ops, magnitudes), (n, 3) each, of differentiable siamese augmentation.
+
+    Parameters
+    ----------
+    choices : (n,) float64 in [0, 1)
+        Which of the operations; the same in a batch.
+    draws : (n, 3) float64 in [0, 1)
+    chosen : list of str
+        Operations to choose from, of `SIAMESE`.
+    resolution : int
+        Side of the images [px].
+
+    Notes
+    -----
+    DSA (Zhao & Bilen 2021) with the strengths of VICO-UoE/DatasetCondensation utils.py, one
+    operation a step (its mode ``S``). There a matching step has one set of numbers for the batch;
+    the training of a student that is tested has a set for every image.
+    """
+    picked = np.floor(choices * len(chosen)).astype(np.int64)
+    ops = np.full(draws.shape, NAMES.index("Identity"))
+    magnitudes = np.zeros(draws.shape)
+    for number, group in enumerate(chosen):
+        for column, (name, magnitude) in enumerate(SIAMESE[group].items()):
+            rows = picked == number
+            ops[rows, column] = NAMES.index(f"siamese_{name}")
+            magnitudes[rows, column] = magnitude(draws[rows, column], draws[rows, 1], resolution)
+    return ops, magnitudes
+
+
+def _moved(draw, _, side):
+    """Return whole pixels of a shift by up to an eighth of the side."""
+    most = int(side / 8 + 0.5)
+    return np.floor(draw * (2 * most + 1)) - most
+
+
+def _place(draw, other, side):
+    """Return the place of a cutout; see `operations`. Even boxes may lie one pixel further."""
+    room = side + 1 - int(side / 2 + 0.5) % 2
+    return np.floor(draw * room) * (side + 1) + np.floor(other * room)
+
+
+def _scale(draw, _, side):
+    return 1 / 1.2 + draw * (1.2 - 1 / 1.2)
+
+
+# Operations of siamese augmentation: their parts, from (draw, second draw, side) to magnitudes.
+SIAMESE = {
+    "color": {
+        "brightness": lambda draw, _, side: draw - 0.5,
+        "saturation": lambda draw, _, side: 2 * draw,
+        "contrast": lambda draw, _, side: draw + 0.5,
+    },
+    "crop": {"crop_y": _moved, "crop_x": _moved},
+    "cutout": {"cutout": _place},
+    "flip": {"flip": lambda draw, _, side: draw < 0.5},
+    "scale": {"scale_x": _scale, "scale_y": _scale},
+    "rotate": {"rotate": lambda draw, _, side: 30 * draw - 15},
+}

@@ -269,6 +269,11 @@ def _check_references(config):
         _check_method(config, f"methods.{name}", method)
     for name, labels in config["labels"].items():
         _check_crop(f"labels.{name}.views.crop", switches.views(labels)["crop"])
+        if "siamese" in labels["views"] and labels["views"]["mix"] != "none":
+            raise StillhouseError(
+                f"labels.{name}.views.mix: is {labels['views']['mix']!r}; beside siamese it should "
+                "be none"
+            )
         for teacher in labels.get("teachers", ()):
             _known(f"labels.{name}.teachers", teacher, config["teachers"], "teachers")
     for name, protocol in config["protocols"].items():

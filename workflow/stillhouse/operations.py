@@ -2,7 +2,9 @@
 
 RandAugment's operations (Cubuk et al. 2020) work on bytes, (n, 3, side, side) float32 of whole
 numbers, before the crop; they are those of torchvision's RandAugment, to rounding. Colour jitter
-and lighting work on the view, in [0, 255] and beyond, after crop and flip.
+and lighting work on the view, in [0, 255] and beyond, after crop and flip. Those of siamese
+augmentation (Zhao & Bilen 2021) work on the normalised view, where zero is the mean colour; they
+are differentiable.
 """
 
 import torch
@@ -29,7 +31,7 @@ def apply(images, ops, magnitudes, place):
         Positions in `NAMES`.
     magnitudes : (n, k) float32 tensor
     place : str
-        ``bytes`` or ``view``; operations of another place are passed over.
+        ``bytes``, ``view`` or ``normalised``; operations of another place are passed over.
 
     Returns
     -------
@@ -145,6 +147,36 @@ def _lighting(component):
     return operation
 
 
+def _shift(images, pixels, axis):
+    """Show at every place what lies `pixels` further on along an axis; zero from outside."""
+    places = torch.arange(images.shape[-1], device=images.device)
+    source = places + pixels.long()[:, None]
+    inside = (source >= 0) & (source < len(places))
+    shape = (len(images), 1, -1, 1) if axis == 2 else (len(images), 1, 1, -1)
+    source = source.clamp(0, len(places) - 1).view(shape).expand_as(images)
+    return images.gather(axis, source) * inside.view(shape)
+
+
+def _cutout(images, place):
+    """Blacken half the side around a place, numbered row by row over side + 1 columns."""
+    side = images.shape[-1]
+    half = int(side / 2 + 0.5)
+    centres = place.long()[:, None].expand(-1, 2)
+    centres = torch.stack([centres[:, 0] // (side + 1), centres[:, 1] % (side + 1)], 1)
+    low = (centres - half // 2)[:, :, None]
+    places = torch.arange(side, device=images.device)
+    hit = (places >= low) & (places < low + half)
+    return images * ~(hit[:, 0, :, None] & hit[:, 1, None, :])[:, None]
+
+
+def _stretch(images, scale, axis):
+    return warp(images, matrices(images, {(axis, axis): scale}), "bilinear")
+
+
+def _flip(images, wanted):
+    return torch.where(wanted[:, None, None, None] > 0, images.flip(3), images)
+
+
 # Name → (place, function of images and magnitudes).
 OPERATIONS = {
     "Identity": ("bytes", lambda images, _: images),
@@ -176,5 +208,24 @@ OPERATIONS = {
     "lighting1": ("view", _lighting(0)),
     "lighting2": ("view", _lighting(1)),
     "lighting3": ("view", _lighting(2)),
+    "siamese_brightness": ("normalised", lambda images, m: images + m[:, None, None, None]),
+    "siamese_saturation": (
+        "normalised",
+        lambda images, m: blend(images, images.mean(1, keepdim=True), m),
+    ),
+    "siamese_contrast": (
+        "normalised",
+        lambda images, m: blend(images, images.mean((1, 2, 3), keepdim=True), m),
+    ),
+    "siamese_crop_y": ("normalised", lambda images, pixels: _shift(images, pixels, 2)),
+    "siamese_crop_x": ("normalised", lambda images, pixels: _shift(images, pixels, 3)),
+    "siamese_cutout": ("normalised", _cutout),
+    "siamese_flip": ("normalised", _flip),
+    "siamese_scale_x": ("normalised", lambda images, scale: _stretch(images, scale, 0)),
+    "siamese_scale_y": ("normalised", lambda images, scale: _stretch(images, scale, 1)),
+    "siamese_rotate": (
+        "normalised",
+        lambda images, degrees: warp(images, rotation(degrees), "bilinear"),
+    ),
 }
 NAMES = tuple(OPERATIONS)

@@ -268,7 +268,7 @@ def _labels(plan, dataset, distilled, protocol):
         "epochs_stored": given["epochs_stored"],
         "seed": given["seed"],
     }
-    if views.get("mix_per") == "batch":
+    if views.get("mix_per") == "batch" or "siamese" in views:
         settings["batch_size"] = batch
     table = Artifact(
         "labels", _set_label(distilled, "soft"), settings, {"distilled": distilled, **teachers}

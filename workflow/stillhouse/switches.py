@@ -57,7 +57,7 @@ def views(labels):
         "flip": given["flip"],
         "mix": given["mix"],
         "patches_per_side": side if shuffle else 1,
-        **{k: given[k] for k in ("randaugment", "jitter", "lighting") if k in given},
+        **{k: given[k] for k in ("randaugment", "jitter", "lighting", "siamese") if k in given},
     }
     if given["mix"] != "none":
         decided |= {"mix_alpha": given["mix_alpha"], "mix_per": given["mix_per"]}

@@ -73,7 +73,7 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     settings : dict
         ``crop`` (smallest and largest area), ``flip`` (probability), ``patches_per_side`` (1 for
         no shuffling), ``mix`` (none, cutmix, mixup) and with it ``mix_alpha``, ``mix_per``;
-        ``randaugment``, ``jitter``, ``lighting`` if any.
+        ``randaugment``, ``jitter``, ``lighting``, ``siamese`` if any.
     seed, epoch : int
     n_rows : int
         Rows of the distilled set.
@@ -167,7 +167,8 @@ def render(images, views, start, stop):
     rows = slice(start, stop)
     own = _cut(images, views, rows)
     if views.mix == "none":
-        return normalise(own)
+        augments = views.op[rows], views.magnitude[rows]
+        return operations.apply(normalise(own), *augments, "normalised")
     partner = views.partner[rows]
     if start <= partner.min() and partner.max() < stop:
         other = own[partner - start]
