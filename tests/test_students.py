@@ -56,6 +56,16 @@ def test_mse_ce_is_the_error_of_the_logits_and_some_cross_entropy():
     assert found == pytest.approx(wanted)
 
 
+def test_ce_of_a_mix_is_the_mix_of_two_ces():
+    # IDC's training: ratio × CE(own class) + (1 - ratio) × CE(partner's class).
+    outputs, _, hard = outputs_and_targets()
+    partner, ratio = hard[::-1], 0.3
+    logs = -np.log(softmax(outputs))
+    wanted = (ratio * logs[np.arange(6), hard] + 0.7 * logs[np.arange(6), partner]).mean()
+    targets = ratio * np.eye(4)[hard] + 0.7 * np.eye(4)[partner]
+    assert loss_of({"loss": "ce"}, outputs, targets, hard)[0] == pytest.approx(wanted)
+
+
 def test_ce_takes_distributions():
     outputs, _, hard = outputs_and_targets()
     targets = 0.7 * np.eye(4)[hard] + 0.3 * np.eye(4)[(hard + 1) % 4]
@@ -144,10 +154,13 @@ def test_seeds_have_no_effect_on_each_other():
     assert train(hard_labels(MIXED), seed=2, net_seed=1) != alone
 
 
-def test_hard_labels_are_mixed_as_the_views_are():
-    lessons = hard_labels(MIXED, batch_size=7)
+@pytest.mark.parametrize("mix", ["cutmix", "mixup"])
+@pytest.mark.parametrize("mix_per", ["batch", "row"])
+def test_hard_labels_are_mixed_as_the_views_are(mix, mix_per):
+    mixed = {**MIXED, "mix": mix, "mix_per": mix_per, "mix_alpha": 0.8}
+    lessons = hard_labels(mixed, batch_size=7)
     views, targets = lessons.epoch(3, seed=5)
-    wanted = draw(MIXED, 5, 3, 30, 8, 7, "student views")
+    wanted = draw(mixed, 5, 3, 30, 8, 7, "student views")
     assert views.index.tolist() == wanted.index.tolist()
     hard = colours()[1].tolist()
     for place, row in enumerate(targets):

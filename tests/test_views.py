@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 import torch
+from stillhouse.boxes import N_DRAWS
 from stillhouse.operations import NAMES, OPERATIONS
 from stillhouse.seeds import generator
-from stillhouse.views import Views, draw, render
+from stillhouse.views import MAX_SIDE, Views, draw, render
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
 
 SIDE = 16
+WIDTH = N_DRAWS + 6 + 2 * MAX_SIDE
 MEAN = [0.485, 0.456, 0.406]
 STD = [0.229, 0.224, 0.225]
 
@@ -146,6 +148,28 @@ def test_mixing_by_rows_gives_each_its_own(mix):
     for place, row in enumerate(fewer.index):
         assert fewer.mix_weight[place] == found.mix_weight[where[int(row)]]
         assert fewer.mix_box[place].tolist() == found.mix_box[where[int(row)]].tolist()
+
+
+def test_cutmix_by_rows_weighs_by_what_is_left_of_the_row():
+    found = views_of(n=200, mix_per="row")
+    numbers = generator(0, "views", item=0).random((200, WIDTH))
+    numbers = numbers[found.index]
+    for place in range(200):
+        _, lam, y, x = numbers[place, 2:6]
+        x1, y1, x2, y2 = rand_bbox(SIDE, lam, int(x * SIDE), int(y * SIDE))
+        assert found.mix_box[place].tolist() == [y1, x1, y2 - y1, x2 - x1]
+        inside = np.zeros((SIDE, SIDE), bool)
+        inside[y1:y2, x1:x2] = True
+        assert found.mix_weight[place] == pytest.approx(1 - inside.mean())
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0])
+def test_mixup_weights_of_batches_are_quantiles(alpha):
+    stats = pytest.importorskip("scipy.stats")
+    found = views_of(n=40, mix="mixup", mix_alpha=alpha).mix_weight
+    numbers = generator(0, "views, mixes", item=0).random((5, 3))[:, 0]
+    wanted = np.repeat(stats.beta(alpha, alpha).ppf(numbers), 8)
+    assert found.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 4.0])
