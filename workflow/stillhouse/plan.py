@@ -290,13 +290,11 @@ def _students(plan, experiment, distilled, protocol, student):
     judge = _judge(config, config["labels"][config["protocols"][protocol]["labels"]])
     n_classes, resolution = len(distilled.settings["classes"]), distilled.settings["resolution"]
     given = config["protocols"][protocol]
-    epochs = switches.epochs(given["epochs"], distilled.keys["ipc"], n_classes)
+    given = {**given, "epochs": switches.epochs(given["epochs"], distilled.keys["ipc"], n_classes)}
     settings = {
         "labels": labels,
         "network": network,
-        "training": switches.protocol(
-            *({**given, "epochs": epochs}, labels["kind"], network, judge, n_classes, resolution)
-        ),
+        "training": switches.protocol(given, labels["kind"], network, judge, n_classes, resolution),
     }
     artifact = Artifact(
         "students",
