@@ -231,9 +231,28 @@ def test_a_student_made_alone_is_the_same(made, make, kind):
     assert paths[1].read_bytes() == together[1]
 
 
+# Nothing, and all that has a state or draws of its own.
+RECIPES = [
+    ({}, {}),
+    (
+        {"ema": 0.9, "schedule": "alrs", "rate_decay": 0.5},
+        {"randaugment": {"n": 2, "m": 9}, "jitter": 0.4, "lighting": 0.1},
+    ),
+    ({"ema": 0.5, "schedule": "ssrs"}, {"mix": "none", "siamese": {}}),
+]
+
+
+@pytest.mark.parametrize(("recipe", "views"), RECIPES)
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_a_student_resumed_is_a_student_undisturbed(made, tiny, planned, make, monkeypatch, kind):
-    tiny["protocols"][kind]["epochs"] = 5
+def test_a_student_resumed_is_a_student_undisturbed(
+    made, tiny, planned, make, monkeypatch, kind, recipe, views
+):
+    tiny["protocols"][kind] |= {"epochs": 5, **recipe}
+    if views:
+        labels = tiny["labels"].setdefault(kind, {"kind": kind})
+        labels["views"] = {"flip": 0.0, **views}
+        if kind == "soft":
+            make(family_of(planned(tiny), "rded", kind).upstream["labels"])
     artifact = family_of(planned(tiny), "rded", kind)
     path = make(artifact, [3])[0] / "cell.json"
     whole = path.read_bytes()
