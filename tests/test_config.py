@@ -180,6 +180,21 @@ WRONG = {
         "labels.soft.views: unknown key 'fliip'",
         "did you mean 'flip'?",
     ),
+    "more operations than there is room for": (
+        put("labels.soft.views", {"randaugment": {"n": 9}}),
+        "labels.soft.views.randaugment.n: is 9",
+        "at most 8",
+    ),
+    "siamese operations and a mix": (
+        put("labels.soft.views", {"siamese": {}}),
+        "labels.soft.views.mix: is 'cutmix'",
+        "beside siamese it should be none",
+    ),
+    "no siamese operation": (
+        put("labels.soft.views", {"mix": "none", "siamese": {"operations": ["noise"]}}),
+        "labels.soft.views.siamese.operations.0: is 'noise'",
+        "color, crop, cutout, flip, scale, rotate",
+    ),
     "missing section": (drop("protocols"), "the config: 'protocols' is missing", "students"),
     "missing key": (drop("datasets.three.resolution"), "datasets.three: 'resolution'", "[px]"),
     "missing key of a kind": (drop("methods.rded.teacher"), "methods.rded: 'teacher'", "missing"),
@@ -417,6 +432,36 @@ WRONG = {
         put("labels.soft.encoding", "top3"),
         "labels.soft.encoding: is 'top3'",
         "has 3 classes",
+    ),
+    "smoothing of a schedule that has none": (
+        put("protocols.soft.smoothing", 3),
+        "protocols.soft.smoothing: has no meaning for schedule 'half_cosine'",
+        "should not be there, or the schedule be cosine or ssrs",
+    ),
+    "milestones of a cosine": (
+        all_of(put("protocols.soft.schedule", "cosine"), put("protocols.soft.milestones", [0.5])),
+        "protocols.soft.milestones: has no meaning for schedule 'cosine'",
+        "multistep",
+    ),
+    "decay of a schedule that has none": (
+        all_of(put("protocols.soft.schedule", "ssrs"), put("protocols.soft.rate_decay", 0.5)),
+        "protocols.soft.rate_decay: has no meaning for schedule 'ssrs'",
+        "multistep or alrs",
+    ),
+    "milestone after the end": (
+        all_of(
+            put("protocols.soft.schedule", "multistep"), put("protocols.soft.milestones", [1, 2])
+        ),
+        "protocols.soft.milestones: has 2, but there are 2 epochs",
+        "share below 1",
+    ),
+    "milestone of epochs not known": (
+        put(
+            "protocols.soft",
+            {"labels": "soft", "epochs": "auto", "schedule": "multistep", "milestones": [0.5, 3]},
+        ),
+        "protocols.soft.milestones: has 3, but there are auto epochs",
+        "share below 1",
     ),
     "soft loss for hard labels": (
         put("protocols.hard.loss", "kl"),

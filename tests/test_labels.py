@@ -98,7 +98,14 @@ MIXES = [
     {"mix": "mixup", "mix_alpha": 0.8},
     {"mix": "mixup", "mix_per": "row"},
     {"mix": "none"},
+    {"mix": "cutmix", "randaugment": {"n": 2, "m": 9}},
+    {"mix": "mixup", "mix_per": "row", "randaugment": {"n": 1, "m": 30}},
+    {"mix": "cutmix", "jitter": 0.4, "lighting": 0.1},
+    {"mix": "none", "siamese": {}},
 ]
+
+
+AUGMENTS = {"randaugment", "jitter", "siamese"}
 
 
 @pytest.mark.parametrize("views", MIXES, ids=lambda views: "-".join(map(str, views.values())))
@@ -118,8 +125,19 @@ def test_a_stored_table_is_the_teacher_in_the_loop(made, tiny, planned, make, vi
         assert (logits - wanted).abs().max() < 1e-3 * max(1, wanted.abs().max().item())
         assert (logits / 20).softmax(1).sub((wanted / 20).softmax(1)).abs().max() < 1e-3
         assert told.mix == drawn.mix
-        for name in ("index", "box", "flip", "patch_order", "partner", "mix_box", "mix_weight"):
+        for name in (
+            "index",
+            "box",
+            "flip",
+            "patch_order",
+            "partner",
+            "mix_box",
+            "mix_weight",
+            "op",
+            "magnitude",
+        ):
             assert torch.equal(getattr(told, name), getattr(drawn, name)), name
+        assert (told.op.shape[1] > 0) == bool(views.keys() & AUGMENTS)
         assert torch.equal(render(images, told, 0, 6), render(images, drawn, 0, 6))
 
 
@@ -274,6 +292,55 @@ def test_float16_keeps_logits_to_its_precision(n_classes, seed):
     np.testing.assert_array_equal(found, logits.astype(np.float16).astype(np.float32))
 
 
+LOGITS = st.floats(-1e4, 1e4, width=32)
+
+
+@given(st.lists(st.lists(LOGITS, min_size=3, max_size=3), min_size=1, max_size=5))
+def test_int8_is_off_by_half_a_step_at_most(rows):
+    logits = np.array(rows, np.float32)
+    encoded = pa.table(encode_logits(logits, "int8"))
+    assert encoded["logits"].type == pa.binary(3)
+    found = decode_logits(encoded, 3)
+    assert found.dtype == np.float32
+    for row, kept, scale in zip(logits, found, encoded["logit_scale"].to_pylist(), strict=True):
+        assert scale == pytest.approx(np.abs(row).max() / 127, rel=1e-6, abs=1e-40)
+        assert np.abs(kept - row).max() <= scale / 2 * (1 + 1e-4) + 1e-40
+        # The largest magnitude is a whole number of steps: it is kept.
+        assert np.abs(kept).max() == pytest.approx(np.abs(row).max(), rel=1e-5, abs=1e-40)
+
+
+def test_int8_by_hand():
+    encoded = encode_logits(np.array([[12.7, -0.04, 0.26], [0, 0, 0]], np.float32), "int8")
+    assert encoded["logits"].to_pylist() == [b"\x7f\x00\x03", b"\x00\x00\x00"]
+    assert encoded["logit_scale"].tolist() == pytest.approx([0.1, 0])
+    encoded = encode_logits(np.array([[-12.7, -0.04, -0.26]], np.float32), "int8")
+    assert encoded["logits"].to_pylist() == [b"\x81\x00\xfd"]
+
+
+def test_a_table_of_int8(made, make_labels):
+    whole = Table(table_of(made).directory / "labels.parquet", 3).epoch(1)[1]
+    path = make_labels(encoding="int8")
+    schema = pq.read_schema(path)
+    assert schema.field("logits").type == pa.binary(3)
+    assert schema.field("logit_scale").type == pa.float32()
+    assert schema.metadata[b"encoding"] == b"int8"
+    found = Table(path, 3).epoch(1)[1]
+    assert np.abs(found - whole).max() <= np.abs(whole).max() / 254 + 2e-3
+    assert (found != whole).any()
+
+
+def test_int8_takes_half_the_bytes(tmp_path):
+    settings = {"crop": [0.5, 1.0], "flip": 0.0, "patches_per_side": 1, "mix": "none"}
+    views = draw(settings, 0, 0, 50, 8, 10)
+    logits = np.random.default_rng(0).normal(0, 8, (50, 1000)).astype(np.float32)
+    sizes = {}
+    for encoding in ("float16", "int8"):
+        table = labels.to_table(0, views, logits, {"encoding": encoding}, 8)
+        artifacts.save_table(tmp_path / f"{encoding}.parquet", table.schema, [table])
+        sizes[encoding] = (tmp_path / f"{encoding}.parquet").stat().st_size
+    assert sizes["int8"] < 0.6 * sizes["float16"]
+
+
 @given(st.data(), st.integers(2, 9), st.integers(0, 2**32))
 def test_top_k_keeps_the_largest_and_the_mean_of_the_rest(data, n_classes, seed):
     top = data.draw(st.integers(1, n_classes - 1))
@@ -310,6 +377,18 @@ def test_rows_that_are_not_mixed_have_no_partner():
     assert [row["mix_weight"] for row in rows] == [1.0] * 3
     assert all(row["patch_order"] == row["augment"] == [] for row in rows)
     assert {row["epoch"] for row in rows} == {4}
+
+
+def test_operations_are_stored_by_name():
+    settings = {"crop": [0.5, 1.0], "flip": 0.0, "patches_per_side": 1, "mix": "none"}
+    views = draw({**settings, "randaugment": {"n": 2, "m": 9}}, 0, 0, 40, 8, 2)
+    table = labels.to_table(0, views, np.zeros((40, 2), np.float32), {"encoding": "float16"}, 8)
+    rows = table["augment"].to_pylist()
+    assert [len(row) for row in rows] == [2] * 40
+    found = {(entry["op"], abs(entry["magnitude"])) for row in rows for entry in row}
+    assert ("Posterize", 7) in found
+    assert ("TranslateX", 1) in found
+    assert len({op for op, _ in found}) == 14
 
 
 def flipped(data, place):

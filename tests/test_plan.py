@@ -158,6 +158,37 @@ def test_an_edit_of_a_protocol_touches_its_students_alone(tiny, planned, before,
     assert {**after, "students": 0} == {**before, "students": 0}
 
 
+SCHEDULES = [
+    ({"schedule": "half_cosine"}, {"schedule": "cosine", "smoothing": 2}),
+    ({"schedule": "cosine"}, {"schedule": "cosine", "smoothing": 1}),
+    ({"schedule": "multistep"}, {"schedule": "multistep", "rate_decay": 0.2}),
+    ({"schedule": "ssrs"}, {"schedule": "ssrs", "smoothing": 2.0}),
+    ({"schedule": "alrs"}, {"schedule": "alrs", "rate_decay": 0.9975}),
+]
+
+
+@pytest.mark.parametrize(("short", "long"), SCHEDULES)
+def test_a_schedule_has_one_address_however_it_is_said(tiny, planned, short, long):
+    found = []
+    for changes in (short, long, {"schedule": "one_cycle"}):
+        tiny["protocols"]["soft"] = {"labels": "soft", "epochs": 2, "batch_size": 4, **changes}
+        found.append(addresses(planned(tiny))["students"])
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_keys_of_schedules_are_in_addresses_where_they_are_used():
+    decide = lambda **given: switches.schedule({"epochs": 9, **given})  # noqa: E731
+    assert decide(schedule="half_cosine") == {"epochs": 9, "schedule": "half_cosine"}
+    assert decide(schedule="multistep") == {"epochs": 9, "schedule": "multistep"}
+    wanted = {"epochs": 9, "schedule": "ssrs", "smoothing": 2.0}
+    assert decide(schedule="ssrs") == wanted
+    wanted = {"epochs": 9, "schedule": "cosine", "smoothing": 3}
+    assert decide(schedule="cosine", smoothing=3) == wanted
+    wanted = {"epochs": 9, "schedule": "multistep", "milestones": [3, 5]}
+    assert decide(schedule="multistep", milestones=[3, 5], rate_decay=0.2) == wanted
+
+
 def test_an_edit_of_a_student_touches_all_students_alone(tiny, planned, before):
     tiny["students"]["s"]["arch"] = "convnet2"
     after = addresses(planned(tiny))
@@ -179,6 +210,10 @@ def test_what_only_tables_show_changes_no_address(tiny, planned, before):
         {"views": {"flip": 0.1}},
         {"views": {"flip": 0.0, "mix": "none"}},
         {"views": {"flip": 0.0, "mix_per": "row"}},
+        {"views": {"flip": 0.0, "randaugment": {}}},
+        {"views": {"flip": 0.0, "jitter": 0.4}},
+        {"views": {"flip": 0.0, "lighting": 0.1}},
+        {"views": {"flip": 0.0, "mix": "none", "siamese": {}}},
     ],
 )
 def test_an_edit_of_labels_leaves_distilled_sets(tiny, planned, before, change):
@@ -542,3 +577,38 @@ def test_the_learning_rate_is_that_of_rded(tiny, planned, arch):
         "half_cosine",
         "kl",
     )
+
+
+@pytest.mark.parametrize(
+    ("ipc", "n_classes", "epochs"),
+    [
+        *((1, 10, 3000), (2, 10, 2000), (10, 10, 2000), (20, 10, 1500), (50, 10, 1500)),
+        *((100, 10, 1000), (200, 10, 1000), (300, 10, 500), (501, 10, 300), (10, 1000, 2000)),
+        *((1, 100, 2000), (10, 100, 1300), (20, 100, 1000), (100, 100, 600), (501, 100, 200)),
+    ],
+)
+def test_epochs_are_those_of_idc(ipc, n_classes, epochs):
+    assert switches.epochs("auto", ipc, n_classes) == epochs
+    assert switches.epochs(7, ipc, n_classes) == 7
+
+
+def test_epochs_by_ipc_are_in_the_addresses(tiny, planned):
+    tiny["protocols"]["soft"]["epochs"] = "auto"
+    found = {
+        family.artifact.upstream["distilled"].keys["ipc"]: family.artifact.settings["training"]
+        for family in planned(tiny).families["students"].values()
+        if family.artifact.settings["labels"]["kind"] == "soft"
+    }
+    assert {ipc: training["epochs"] for ipc, training in found.items()} == {1: 3000, 2: 2000}
+
+
+def test_a_batch_that_shares_an_operation_is_in_the_address_of_the_table(tiny, planned):
+    def places():
+        return addresses(planned(tiny))["labels"]
+
+    for views, counts in (({"siamese": {}}, True), ({}, False)):
+        tiny["labels"]["soft"]["views"] = {"mix": "none", **views}
+        tiny["protocols"]["soft"]["batch_size"] = 1
+        before = places()
+        tiny["protocols"]["soft"]["batch_size"] = 2
+        assert (places() != before) == counts

@@ -56,6 +56,16 @@ def test_mse_ce_is_the_error_of_the_logits_and_some_cross_entropy():
     assert found == pytest.approx(wanted)
 
 
+def test_ce_of_a_mix_is_the_mix_of_two_ces():
+    # IDC's training: ratio × CE(own class) + (1 - ratio) × CE(partner's class).
+    outputs, _, hard = outputs_and_targets()
+    partner, ratio = hard[::-1], 0.3
+    logs = -np.log(softmax(outputs))
+    wanted = (ratio * logs[np.arange(6), hard] + 0.7 * logs[np.arange(6), partner]).mean()
+    targets = ratio * np.eye(4)[hard] + 0.7 * np.eye(4)[partner]
+    assert loss_of({"loss": "ce"}, outputs, targets, hard)[0] == pytest.approx(wanted)
+
+
 def test_ce_takes_distributions():
     outputs, _, hard = outputs_and_targets()
     targets = 0.7 * np.eye(4)[hard] + 0.3 * np.eye(4)[(hard + 1) % 4]
@@ -124,6 +134,16 @@ def test_best_is_the_best_of_the_last_fifth():
     assert cell["accuracy_best"] == max(tested.values())
 
 
+def test_an_average_that_forgets_nothing_knows_nothing():
+    # Nearly the first weights: chance, where the student itself has learnt.
+    cell = train(hard_labels(), ema=0.999999)
+    assert cell["accuracy"] < 70
+    assert train(hard_labels(), ema=1e-9)["accuracy"] == train(hard_labels())["accuracy"]
+    assert [row["loss"] for row in cell["curve"]] == [
+        row["loss"] for row in train(hard_labels())["curve"]
+    ]
+
+
 def test_seeds_have_no_effect_on_each_other():
     alone = train(hard_labels(MIXED), seed=1)
     train(hard_labels(MIXED), seed=0)
@@ -134,10 +154,13 @@ def test_seeds_have_no_effect_on_each_other():
     assert train(hard_labels(MIXED), seed=2, net_seed=1) != alone
 
 
-def test_hard_labels_are_mixed_as_the_views_are():
-    lessons = hard_labels(MIXED, batch_size=7)
+@pytest.mark.parametrize("mix", ["cutmix", "mixup"])
+@pytest.mark.parametrize("mix_per", ["batch", "row"])
+def test_hard_labels_are_mixed_as_the_views_are(mix, mix_per):
+    mixed = {**MIXED, "mix": mix, "mix_per": mix_per, "mix_alpha": 0.8}
+    lessons = hard_labels(mixed, batch_size=7)
     views, targets = lessons.epoch(3, seed=5)
-    wanted = draw(MIXED, 5, 3, 30, 8, 7, "student views")
+    wanted = draw(mixed, 5, 3, 30, 8, 7, "student views")
     assert views.index.tolist() == wanted.index.tolist()
     hard = colours()[1].tolist()
     for place, row in enumerate(targets):
@@ -208,9 +231,28 @@ def test_a_student_made_alone_is_the_same(made, make, kind):
     assert paths[1].read_bytes() == together[1]
 
 
+# Nothing, and all that has a state or draws of its own.
+RECIPES = [
+    ({}, {}),
+    (
+        {"ema": 0.9, "schedule": "alrs", "rate_decay": 0.5},
+        {"randaugment": {"n": 2, "m": 9}, "jitter": 0.4, "lighting": 0.1},
+    ),
+    ({"ema": 0.5, "schedule": "ssrs"}, {"mix": "none", "siamese": {}}),
+]
+
+
+@pytest.mark.parametrize(("recipe", "views"), RECIPES)
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_a_student_resumed_is_a_student_undisturbed(made, tiny, planned, make, monkeypatch, kind):
-    tiny["protocols"][kind]["epochs"] = 5
+def test_a_student_resumed_is_a_student_undisturbed(
+    made, tiny, planned, make, monkeypatch, kind, recipe, views
+):
+    tiny["protocols"][kind] |= {"epochs": 5, **recipe}
+    if views:
+        labels = tiny["labels"].setdefault(kind, {"kind": kind})
+        labels["views"] = {"flip": 0.0, **views}
+        if kind == "soft":
+            make(family_of(planned(tiny), "rded", kind).upstream["labels"])
     artifact = family_of(planned(tiny), "rded", kind)
     path = make(artifact, [3])[0] / "cell.json"
     whole = path.read_bytes()

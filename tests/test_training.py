@@ -20,42 +20,6 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("schedule", "values"),
-    [
-        ("constant", [1, 1, 1, 1, 1]),
-        ("cosine", [1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0]),
-        ("half_cosine", [1, math.cos(math.pi / 16) ** 2, (2 + 2**0.5) / 4, None, 0.5]),
-        ("multistep", [1, 1, 1, 0.2, 0.04]),
-        ("one_cycle", [0.04, None, None, None, 0]),
-    ],
-)
-def test_schedules_at_quarters(schedule, values):
-    for quarter, value in enumerate(values):
-        if value is not None:
-            factor = training.learning_rate_factor(schedule, 75 * quarter, 300)
-            assert factor == pytest.approx(value, abs=1e-12)
-
-
-def test_multistep_falls_at_two_thirds_and_five_sixths():
-    factors = [training.learning_rate_factor("multistep", e, 60) for e in (39, 40, 49, 50)]
-    assert factors == pytest.approx([1, 0.2, 0.2, 0.04])
-
-
-def test_one_cycle_is_torchs():
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
-    # torch's phases end one step early: at 31 - 1 and 101 - 1.
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1.0, total_steps=101, pct_start=31 / 101, final_div_factor=1e9
-    )
-    for step in range(100):
-        ours = training.learning_rate_factor("one_cycle", step, 100)
-        assert ours == pytest.approx(theirs.get_last_lr()[0], abs=1e-6)
-        optimizer.step()
-        theirs.step()
-
-
 def problem(seed=0, n=60):
     """Return images of two classes that differ in their mean."""
     rng = torch.Generator().manual_seed(seed)
@@ -118,7 +82,8 @@ def test_the_learning_rate_is_that_of_the_epoch_or_of_the_step(tmp_path, schedul
     curve = fit(build(), tmp_path, {**SETTINGS, "schedule": schedule})
     # Three steps an epoch; one_cycle moves every step.
     last = [e + (2 / 3 if schedule == "one_cycle" else 0) for e in range(6)]
-    wanted = [0.02 * training.learning_rate_factor(schedule, step, 6) for step in last]
+    settings = {"schedule": schedule, "epochs": 6}
+    wanted = [0.02 * training.learning_rate_factor(settings, step) for step in last]
     assert [row["learning_rate"] for row in curve] == pytest.approx(wanted)
 
 
@@ -260,6 +225,84 @@ def test_resumed_training_is_undisturbed_training(tmp_path, optimizer, schedule)
     assert seen == [3, 4, 5]
     assert found == curve
     assert same(resumed, whole)
+
+
+def naive_average(nets, decay):
+    """Average the parameters of a net after every step, the first ones included."""
+    average = {name: p.clone() for name, p in nets[0].items()}
+    for parameters in nets[1:]:
+        for name in average:
+            average[name] = decay * average[name] + (1 - decay) * parameters[name]
+    return average
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_average_is_over_all_steps(optimizer):
+    net, (images, labels) = build(), problem()
+    settings = {**SETTINGS, "optimizer": optimizer, "ema": 0.7}
+    made, seen = training.Optimizer(net, settings), []
+    seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
+    for _ in range(5):
+        cross_entropy(net(images), labels).backward()
+        made.step(0.05)
+        seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
+    wanted = naive_average(seen, 0.7)
+    buffers = {name: b.clone() for name, b in net.named_buffers()}
+    with made.averaged():
+        for name, parameter in net.named_parameters():
+            assert torch.allclose(parameter, wanted[name], atol=1e-6)
+        assert not torch.equal(net.classifier.weight, seen[-1]["classifier.weight"])
+        # The running statistics are those of the net itself.
+        assert all(torch.equal(b, buffers[name]) for name, b in net.named_buffers())
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, seen[-1][name])
+
+
+def test_the_average_is_tested_and_changes_no_step(tmp_path):
+    def run(folder, **changes):
+        weights = []
+
+        def test(net, epoch):
+            weights.append({name: p.detach().clone() for name, p in net.named_parameters()})
+            return {}
+
+        net, context = build(), Context(work=tmp_path / folder)
+        steps = batches_of(*problem())
+        curve = training.fit(net, {**SETTINGS, **changes}, steps, test, context, "test", 0)
+        return net, curve, weights
+
+    plain, averaged = run("plain"), run("averaged", ema=0.9)
+    assert same(plain[0], averaged[0])
+    assert plain[1] == averaged[1]
+    name = "classifier.weight"
+    assert torch.equal(plain[2][-1][name], plain[0].state_dict()[name])
+    assert not torch.equal(averaged[2][-1][name], plain[2][-1][name])
+
+
+def test_a_resumed_average_is_an_undisturbed_one(tmp_path):
+    settings = {**SETTINGS, "ema": 0.9}
+
+    def run(folder, fails_at=None, checkpoint_seconds=1e9):
+        test = lambda net, epoch: {"sum": sum(p.double().sum().item() for p in net.parameters())}  # noqa: E731
+        context = Context(work=tmp_path / folder, checkpoint_seconds=checkpoint_seconds)
+        steps = batches_of(*problem(), fails_at=fails_at)
+        return training.fit(build(), settings, steps, test, context, "test", 0)
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", fails_at=3, checkpoint_seconds=0)
+    assert run("cut") == whole
+
+
+def test_alrs_goes_on_from_the_losses_before(tmp_path):
+    # Hardly a step: the loss stays, and the rate falls after every epoch but the first.
+    settings = {**SETTINGS, "schedule": "alrs", "rate_decay": 0.5, "learning_rate": 1e-7}
+    curve = fit(build(), tmp_path / "whole", settings)
+    rates = [row["learning_rate"] / 1e-7 for row in curve]
+    assert rates == pytest.approx([1, 1, 0.5, 0.25, 0.125, 0.0625])
+    with pytest.raises(KeyboardInterrupt):
+        fit(build(), tmp_path / "cut", settings, 0, fails_at=4)
+    assert fit(build(), tmp_path / "cut", settings) == curve
 
 
 def flip_last_bit(data):

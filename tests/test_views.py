@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
 import torch
+from stillhouse.boxes import N_DRAWS
+from stillhouse.operations import NAMES, OPERATIONS
 from stillhouse.seeds import generator
-from stillhouse.views import Views, draw, render
+from stillhouse.views import MAX_SIDE, Views, draw, render
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
 
 SIDE = 16
+WIDTH = N_DRAWS + 6 + 2 * MAX_SIDE
 MEAN = [0.485, 0.456, 0.406]
 STD = [0.229, 0.224, 0.225]
 
@@ -147,6 +150,28 @@ def test_mixing_by_rows_gives_each_its_own(mix):
         assert fewer.mix_box[place].tolist() == found.mix_box[where[int(row)]].tolist()
 
 
+def test_cutmix_by_rows_weighs_by_what_is_left_of_the_row():
+    found = views_of(n=200, mix_per="row")
+    numbers = generator(0, "views", item=0).random((200, WIDTH))
+    numbers = numbers[found.index]
+    for place in range(200):
+        _, lam, y, x = numbers[place, 2:6]
+        x1, y1, x2, y2 = rand_bbox(SIDE, lam, int(x * SIDE), int(y * SIDE))
+        assert found.mix_box[place].tolist() == [y1, x1, y2 - y1, x2 - x1]
+        inside = np.zeros((SIDE, SIDE), bool)
+        inside[y1:y2, x1:x2] = True
+        assert found.mix_weight[place] == pytest.approx(1 - inside.mean())
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0])
+def test_mixup_weights_of_batches_are_quantiles(alpha):
+    stats = pytest.importorskip("scipy.stats")
+    found = views_of(n=40, mix="mixup", mix_alpha=alpha).mix_weight
+    numbers = generator(0, "views, mixes", item=0).random((5, 3))[:, 0]
+    wanted = np.repeat(stats.beta(alpha, alpha).ppf(numbers), 8)
+    assert found.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
+
+
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 4.0])
 def test_mixup_weights_are_beta_distributed(alpha):
     weights = views_of(n=20000, mix="mixup", mix_per="row", mix_alpha=alpha).mix_weight
@@ -163,7 +188,11 @@ def images(n=20):
 
 
 def naive_view(image, views, place):
-    """Shuffle, crop, flip one row with torchvision."""
+    """Augment, shuffle, crop, flip one row with torchvision."""
+    augment = pytest.importorskip("torchvision.transforms.autoaugment")
+    for op, magnitude in zip(views.op[place], views.magnitude[place], strict=True):
+        nearest = augment.InterpolationMode.NEAREST
+        image = augment._apply_op(image, NAMES[op], float(magnitude), nearest, None)
     order = views.patch_order[place].tolist()
     columns, rows = order[: len(order) // 2], order[len(order) // 2 :]
     if order:
@@ -207,6 +236,72 @@ def test_render_is_torchvision_row_by_row(mix, mix_per, factor):
         found = torch.cat(parts)
         assert found.dtype == torch.float32
         assert (found - wanted).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("mix", ["none", "cutmix"])
+@pytest.mark.parametrize("mix_per", ["batch", "row"])
+def test_render_augments_before_it_crops(mix, mix_per):
+    views = views_of(mix=mix, mix_per=mix_per, randaugment={"n": 2, "m": 9})
+    assert views.op.shape == (20, 2)
+    pixels = images()
+    pixels = pixels // 4 + pixels.float().mean((2, 3), keepdim=True).byte()
+    wanted = torch.stack([naive_render(pixels, views, place) for place in range(20)])
+    found = render(pixels, views.to("cpu"), 0, 20)
+    # Levels and neighbours may be rounded differently, rarely.
+    assert ((found - wanted).abs() < 0.1).float().mean() > 0.97
+    plain = render(pixels, views_of(mix=mix, mix_per=mix_per).to("cpu"), 0, 20)
+    assert ((found - plain).abs() > 0.1).float().mean() > 0.2
+    parts = [render(pixels, views.to("cpu"), i, min(i + 8, 20)) for i in range(0, 20, 8)]
+    assert torch.allclose(torch.cat(parts), found, atol=1e-4)
+
+
+@pytest.mark.parametrize("mix", ["none", "cutmix", "mixup"])
+@pytest.mark.parametrize("mix_per", ["batch", "row"])
+def test_render_changes_colours_after_the_crop_and_before_the_mix(mix, mix_per):
+    views = views_of(mix=mix, mix_per=mix_per, jitter=0.4, lighting=0.1, patches_per_side=1)
+    pixels = images()
+    found = render(pixels, views.to("cpu"), 0, 20)
+
+    def colours(image, place):
+        for op, magnitude in zip(views.op[place], views.magnitude[place], strict=True):
+            operation = OPERATIONS[NAMES[op]][1]
+            image = operation(image[None] * 255, torch.tensor([magnitude]))[0] / 255
+        return image
+
+    plain = Views(views.mix, *arrays(views)[:-2], views.op[:, :0], views.magnitude[:, :0])
+    seen = [
+        colours(naive_view(pixels[row], plain, i), i) for i, row in enumerate(views.index.tolist())
+    ]
+    for place in range(20):
+        partner, wanted = int(views.partner[place]), seen[place]
+        if mix == "mixup":
+            wanted = torch.lerp(seen[partner], wanted, float(views.mix_weight[place]))
+        if mix == "cutmix":
+            top, left, height, width = views.mix_box[place].tolist()
+            inside = torch.zeros(SIDE, SIDE, dtype=bool)
+            inside[top : top + height, left : left + width] = True
+            wanted = torch.where(inside, seen[partner], wanted)
+        wanted = functional.normalize(wanted, MEAN, STD)
+        assert (found[place] - wanted).abs().max() < 1e-3
+
+
+def test_siamese_operations_follow_the_normalisation():
+    wanted = {"operations": ["color", "crop", "cutout"], "per": "row"}
+    views = views_of(mix="none", siamese=wanted, batch_size=5).to("cpu")
+    plain = render(images(), views_of(mix="none").to("cpu"), 0, 20)
+    found = torch.cat([render(images(), views, i, i + 5) for i in range(0, 20, 5)])
+    for place in range(20):
+        image = plain[place : place + 1]
+        for op, magnitude in zip(views.op[place], views.magnitude[place], strict=True):
+            image = OPERATIONS[NAMES[op]][1](image, magnitude[None])
+        assert torch.allclose(found[place], image[0], atol=1e-5)
+    assert (found != plain).any()
+
+
+def test_augmenting_changes_no_other_draw():
+    one, other = views_of(), views_of(randaugment={"n": 2, "m": 9})
+    for name in ("index", "box", "flip", "patch_order", "partner", "mix_box", "mix_weight"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_views_move_to_a_device_whole():

@@ -6,6 +6,7 @@ the rules. Modules are listed in the order in which data flows through them.
 - what is wanted: `config`, `switches`, `architectures`, `spec`, `plan`
 - what is kept: `artifacts`, `jobs`, `progress`, `seeds`
 - what is computed: `sources`, `images`, `boxes`, `transforms`, `fieldnets`, `libraries`, `nets`,
-  `training`, `teachers`, `rded`, `distilled`, `views`, `labels`, `students`, `tables`, `figures`
+  `schedules`, `training`, `teachers`, `coresets`, `rded`, `features`, `distilled`, `operations`,
+  `augment`, `views`, `labels`, `students`, `tables`, `figures`
 - for users of the results: `data` (a torch dataset), `explain` (the lineage of an artifact)
 """

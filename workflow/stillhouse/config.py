@@ -269,6 +269,11 @@ def _check_references(config):
         _check_method(config, f"methods.{name}", method)
     for name, labels in config["labels"].items():
         _check_crop(f"labels.{name}.views.crop", switches.views(labels)["crop"])
+        if "siamese" in labels["views"] and labels["views"]["mix"] != "none":
+            raise StillhouseError(
+                f"labels.{name}.views.mix: is {labels['views']['mix']!r}; beside siamese it should "
+                "be none"
+            )
         for teacher in labels.get("teachers", ()):
             _known(f"labels.{name}.teachers", teacher, config["teachers"], "teachers")
     for name, protocol in config["protocols"].items():
@@ -331,6 +336,24 @@ def _check_protocol(config, key, protocol):
     if hard != (loss == "ce"):
         right = "ce" if hard else "kl or mse_ce"
         raise StillhouseError(f"{key}.loss: is {loss!r}; these labels want {right}")
+    _check_schedule(key, {**switches.PROTOCOL[protocol["fidelity"]], **protocol})
+
+
+def _check_schedule(key, settings):
+    name, epochs = settings["schedule"], settings["epochs"]
+    for unused in switches.SCHEDULE_KEYS:
+        if unused in settings and unused not in switches.SCHEDULES.get(name, {}):
+            right = [n for n, keys in switches.SCHEDULES.items() if unused in keys]
+            raise StillhouseError(
+                f"{key}.{unused}: has no meaning for schedule {name!r}; should not be there, or "
+                f"the schedule be {' or '.join(right)}"
+            )
+    for milestone in settings.get("milestones", ()):
+        if milestone >= (1 if epochs == "auto" else epochs):
+            raise StillhouseError(
+                f"{key}.milestones: has {milestone:g}, but there are {epochs} epochs; should be an "
+                "epoch before the last, or a share below 1"
+            )
 
 
 def _check_experiment(config, key, experiment):

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -12,11 +13,13 @@ from stillhouse import artifacts
 from stillhouse.artifacts import RowGroups
 from stillhouse.distilled import SCHEMA, read_set
 from stillhouse.jobs import note_seconds
+from stillhouse.operations import NAMES
 from stillhouse.progress import track
 from stillhouse.teachers import load_teacher
 from stillhouse.views import Views, draw, render
 
 FRACTIONS = pa.list_(pa.float32(), 4)
+OPERATION = pa.struct([("op", pa.string()), ("magnitude", pa.float32())])
 PART_BYTES = 256 * 2**20
 
 
@@ -130,6 +133,9 @@ def table_schema(settings, n_classes):
     encoding = settings["encoding"]
     if encoding == "float16":
         logits = [("logits", pa.list_(pa.float16(), n_classes))]
+    elif encoding == "int8":
+        # Parquet keeps a list of int8 as 32-bit numbers: bytes are a third smaller.
+        logits = [("logits", pa.binary(n_classes)), ("logit_scale", pa.float32())]
     else:
         top = int(encoding.removeprefix("top"))
         logits = [
@@ -147,7 +153,7 @@ def table_schema(settings, n_classes):
             ("mix_box", FRACTIONS),
             ("mix_weight", pa.float32()),
             ("patch_order", pa.list_(pa.int8())),
-            ("augment", pa.list_(pa.struct([("op", pa.string()), ("magnitude", pa.float32())]))),
+            ("augment", pa.list_(OPERATION)),
             *logits,
         ]
     )
@@ -181,20 +187,33 @@ def to_table(epoch, views, logits, settings, resolution):
         "mix_box": _fixed(views.mix_box / resolution, np.float32),
         "mix_weight": views.mix_weight,
         "patch_order": pa.ListArray.from_arrays(offsets, order.ravel()),
-        "augment": pa.array([[]] * n, table_schema(settings, 1).field("augment").type),
+        "augment": _augment_column(views.op, views.magnitude),
         **encode_logits(logits, settings["encoding"]),
     }
     return pa.table(columns, schema=table_schema(settings, logits.shape[1]))
 
 
+def _augment_column(op, magnitude):
+    names = pa.array(np.array(NAMES)[op.ravel()], pa.string())
+    flat = pa.StructArray.from_arrays([names, magnitude.ravel()], fields=list(OPERATION))
+    return pa.ListArray.from_arrays(np.arange(len(op) + 1, dtype=np.int32) * op.shape[1], flat)
+
+
 def encode_logits(logits, encoding):
     """Return the columns that hold logits, (n, classes) float32.
 
-    ``float16``: all of them. ``topK``: the K largest, their classes, and the mean of the others,
-    which keeps the softmax right to first order in (logit - mean) / temperature.
+    ``float16``: all of them. ``int8``: all of them as signed bytes, in steps of the row's largest
+    magnitude / 127, so that none is off by more than half a step. ``topK``: the K largest, their
+    classes, and the mean of the others, which keeps the softmax right to first order in (logit -
+    mean) / temperature.
     """
     if encoding == "float16":
         return {"logits": _fixed(logits, np.float16)}
+    if encoding == "int8":
+        scale = (np.abs(logits).max(1) / 127).astype(np.float32)
+        steps = np.rint(logits / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
+        rows = [row.tobytes() for row in steps]
+        return {"logits": pa.array(rows, pa.binary(steps.shape[1])), "logit_scale": scale}
     top = int(encoding.removeprefix("top"))
     ranked = np.argsort(-logits, axis=1, kind="stable")
     sorted_logits = np.take_along_axis(logits, ranked, axis=1)
@@ -207,6 +226,9 @@ def encode_logits(logits, encoding):
 
 def decode_logits(table, n_classes):
     """Return the logits of a label table's rows, (n, n_classes) float32; see `encode_logits`."""
+    if "logit_scale" in table.column_names:
+        steps = np.frombuffer(b"".join(table["logits"].to_pylist()), np.int8)
+        return steps.reshape(-1, n_classes) * table["logit_scale"].to_numpy()[:, None]
     logits = _matrix(table["logits"]).astype(np.float32)
     if "logit_classes" not in table.column_names:
         return logits
@@ -255,6 +277,9 @@ class Table:
         place[index] = np.arange(len(index))
         pixels = lambda name: np.rint(_matrix(table[name]) * self.resolution).astype(np.int64)  # noqa: E731
         order = table["patch_order"].combine_chunks().flatten().to_numpy()
+        augment = table["augment"].combine_chunks().flatten()
+        op = pc.index_in(augment.field("op"), pa.array(NAMES)).to_numpy()
+        magnitude = augment.field("magnitude").to_numpy()
         views = Views(
             mix=self.mix,
             index=index,
@@ -264,5 +289,7 @@ class Table:
             partner=np.where(mix_index < 0, -1, place[mix_index]),
             mix_box=pixels("mix_box"),
             mix_weight=table["mix_weight"].to_numpy(),
+            op=op.astype(np.int64).reshape(len(index), -1),
+            magnitude=magnitude.reshape(len(index), -1),
         )
         return views, decode_logits(table, self.n_classes)

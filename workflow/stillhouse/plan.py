@@ -271,7 +271,7 @@ def _labels(plan, dataset, distilled, protocol):
         "epochs_stored": given["epochs_stored"],
         "seed": given["seed"],
     }
-    if views.get("mix_per") == "batch":
+    if views.get("mix_per") == "batch" or "siamese" in views:
         settings["batch_size"] = batch
     table = Artifact(
         "labels", _set_label(distilled, "soft"), settings, {"distilled": distilled, **teachers}
@@ -292,12 +292,12 @@ def _students(plan, experiment, distilled, protocol, student):
     labels, upstream = _labels(plan, experiment["dataset"], distilled, protocol)
     judge = _judge(config, config["labels"][config["protocols"][protocol]["labels"]])
     n_classes, resolution = len(distilled.settings["classes"]), distilled.settings["resolution"]
+    given = config["protocols"][protocol]
+    given = {**given, "epochs": switches.epochs(given["epochs"], distilled.keys["ipc"], n_classes)}
     settings = {
         "labels": labels,
         "network": network,
-        "training": switches.protocol(
-            config["protocols"][protocol], labels["kind"], network, judge, n_classes, resolution
-        ),
+        "training": switches.protocol(given, labels["kind"], network, judge, n_classes, resolution),
     }
     artifact = Artifact(
         "students",

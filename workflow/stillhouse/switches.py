@@ -73,6 +73,7 @@ def views(labels):
         "flip": given["flip"],
         "mix": given["mix"],
         "patches_per_side": side if shuffle else 1,
+        **{k: given[k] for k in ("randaugment", "jitter", "lighting", "siamese") if k in given},
     }
     if given["mix"] != "none":
         decided |= {"mix_alpha": given["mix_alpha"], "mix_per": given["mix_per"]}
@@ -101,10 +102,50 @@ def batch_size(setting, ipc, teacher, n_classes, resolution):
     return min(setting, ipc * n_classes)
 
 
+def epochs(setting, ipc, n_classes):
+    """Return the epochs of a protocol: IDC's table where `setting` is ``auto``.
+
+    The table (Minimax argument.py) is for classes of ImageNet; two thirds of it for 100 classes,
+    rounded down to hundreds.
+    """
+    if setting != "auto":
+        return setting
+    steps = ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500))
+    found = next((epochs for most, epochs in steps if ipc <= most), 300)
+    return found * 2 // 3 // 100 * 100 if n_classes == 100 else found
+
+
 def has_batchnorm(network):
     """Tell whether a network keeps running statistics; those of libraries are taken to."""
     normalised = network.get("norm", "batch") == "batch"
     return normalised and network["arch"] not in WITHOUT_BATCHNORM
+
+
+# Which keys a schedule uses, and what they are where they are not given: IDC (Minimax train.py),
+# EDC's code (st 2, alrs-dr 0.9975).
+SCHEDULES = {
+    "cosine": {"smoothing": 1.0},
+    "ssrs": {"smoothing": 2.0},
+    "multistep": {"milestones": [2 / 3, 5 / 6], "rate_decay": 0.2},
+    "alrs": {"rate_decay": 0.9975},
+}
+SCHEDULE_KEYS = ("smoothing", "milestones", "rate_decay")
+
+
+def schedule(settings):
+    """Return settings with the schedule said in one way.
+
+    What ``cosine`` and ``multistep`` are by default is left out, as before these keys were there;
+    a cosine of smoothing 2 is ``half_cosine``.
+    """
+    name = settings["schedule"]
+    if name == "cosine" and settings.get("smoothing") == 2:
+        settings, name = {**settings, "schedule": "half_cosine"}, "half_cosine"
+    usual = SCHEDULES.get(name, {})
+    unsaid = name in ("cosine", "multistep")
+    given = {k: settings.get(k, value) for k, value in usual.items()}
+    others = {k: v for k, v in settings.items() if k not in SCHEDULE_KEYS}
+    return others | {k: v for k, v in given.items() if not (unsaid and v == usual[k])}
 
 
 def protocol(settings, kind, network, teacher, n_classes, resolution):
@@ -129,4 +170,4 @@ def protocol(settings, kind, network, teacher, n_classes, resolution):
     unused |= {"temperature"} if decided["loss"] != "kl" else set()
     unused |= {"ce_weight"} if decided["loss"] != "mse_ce" else set()
     unused |= set() if has_batchnorm(network) else {"batchnorm_updates"}
-    return {k: v for k, v in decided.items() if k not in unused}
+    return schedule({k: v for k, v in decided.items() if k not in unused})

@@ -1,8 +1,8 @@
-"""The one training loop, for teachers and students: schedules, optimisers, side files."""
+"""The one training loop, for teachers and students: optimisers, side files."""
 
+import contextlib
 import hashlib
 import json
-import math
 import time
 
 import torch
@@ -12,36 +12,9 @@ from torch.optim.sgd import sgd
 from stillhouse import artifacts, jobs
 from stillhouse.nets import global_generator
 from stillhouse.progress import track
-
-
-def learning_rate_factor(schedule, step, total):
-    """Return the share of the highest learning rate at `step` of `total`, both may be epochs.
-
-    - ``constant``: 1.
-    - ``cosine``: ½ (1 + cos(π s / n)), to 0.
-    - ``half_cosine``: ½ (1 + cos(π s / 2n)), to ½ (RDED validation/main.py; EDC's ζ = 2).
-    - ``multistep``: divided by 5 at 2/3 and at 5/6.
-    - ``one_cycle``: from 1/25 up to 1 in the first 30%, then down to 0, both by half cosines
-      (Smith & Topin 2018 as in torch's OneCycleLR).
-    """
-    share = step / total
-    if schedule == "constant":
-        return 1.0
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * share))
-    if schedule == "half_cosine":
-        return 0.5 * (1 + math.cos(math.pi * share / 2))
-    if schedule == "multistep":
-        return 0.2 ** ((share >= 2 / 3) + (share >= 5 / 6))
-    if share < 0.3:
-        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * share / 0.3))
-    return 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
-
+from stillhouse.schedules import PER_STEP, learning_rate_factor
 
 FLOAT32 = {"precision": "float32"}
-
-# Schedules that move every step; the others move every epoch, as in the papers' code.
-PER_STEP = {"one_cycle"}
 
 
 class Optimizer:
@@ -54,7 +27,8 @@ class Optimizer:
     net : torch.nn.Module
         On its device, in its layout.
     settings : dict
-        ``optimizer`` (adamw or sgd), ``weight_decay``.
+        ``optimizer`` (adamw or sgd), ``weight_decay``; with ``ema`` also an average of the
+        parameters is kept, which begins with the first ones.
     nesterov : bool
         Kind of momentum of SGD.
     """
@@ -66,11 +40,15 @@ class Optimizer:
         several = [name for name, p in self.parameters.items() if p.ndim > 1]
         others = [name for name, p in self.parameters.items() if p.ndim <= 1]
         self.groups = [(settings["weight_decay"], several), (0.0, others)]
+        self.ema = settings.get("ema")
         zeros = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         self.memory = {"mean": zeros}
         if self.adamw:
             self.memory["square"] = {name: zero.clone() for name, zero in zeros.items()}
             self.memory["step"] = {name: torch.zeros(()) for name in zeros}
+        if self.ema is not None:
+            parameters = self.parameters.items()
+            self.memory["average"] = {name: p.detach().clone() for name, p in parameters}
 
     @torch.no_grad()
     def step(self, rate):
@@ -96,6 +74,24 @@ class Optimizer:
                 )
             for parameter in parameters:
                 parameter.grad = None
+        for name, average in self.memory.get("average", {}).items():
+            average.lerp_(self.parameters[name], 1 - self.ema)
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """Put the average in the parameters' place, if there is one, for the time of a test.
+
+        The running statistics of a batch norm stay those of the net itself, as in EDC's code.
+        """
+        averages = self.memory.get("average", {})
+        own = {name: self.parameters[name].data for name in averages}
+        try:
+            for name, average in averages.items():
+                self.parameters[name].data = average
+            yield
+        finally:
+            for name, data in own.items():
+                self.parameters[name].data = data
 
     def state(self):
         """Return all that the next step depends on, as tensors by name."""
@@ -179,12 +175,14 @@ def fit(net, settings, batches, evaluate, context, stage, seed, nesterov=False):
     net : torch.nn.Module
         On its device.
     settings : dict
-        ``epochs``, ``optimizer``, ``learning_rate``, ``weight_decay``, ``schedule``, ``precision``.
+        ``epochs``, ``optimizer``, ``learning_rate``, ``weight_decay``, ``schedule`` and what
+        belongs to it, ``precision``; ``ema`` where the average is to be tested.
     batches : callable
         ``batches(epoch)`` returns (steps, iterable of (inputs, loss)), where `loss` takes the
         outputs in float32 and returns a scalar. It must depend on the epoch alone.
     evaluate : callable
         ``evaluate(net, epoch)`` returns a dict for the curve, empty where there is nothing to say.
+        With ``ema`` it sees the averaged parameters.
     context : stillhouse.jobs.Context
     stage : str
         ``teacher`` or ``student``.
@@ -210,22 +208,27 @@ def fit(net, settings, batches, evaluate, context, stage, seed, nesterov=False):
     for epoch in track(epochs, len(epochs), f"{stage} {seed} epoch", detail):
         net.train()
         with global_generator(seed, f"{stage} network", epoch):
-            loss, rate = one_epoch(net, optimizer, settings, epoch, *batches(epoch))
+            losses = [row["loss"] for row in curve]
+            loss, rate = one_epoch(net, optimizer, settings, epoch, *batches(epoch), losses)
         row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}
-        curve.append(row | evaluate(net, epoch + 1))
+        with optimizer.averaged():
+            curve.append(row | evaluate(net, epoch + 1))
         if side.due(last=epoch + 1 == settings["epochs"]):
             side.save(_state(net, optimizer), {"curve": curve})
     return curve
 
 
-def one_epoch(net, optimizer, settings, epoch, n_steps, batches):
-    """Train for one epoch of `n_steps` (inputs, loss); return the mean loss and the last rate."""
+def one_epoch(net, optimizer, settings, epoch, n_steps, batches, losses=()):
+    """Train for one epoch of `n_steps` (inputs, loss) after epochs with mean `losses`.
+
+    Returns the mean loss and the last rate.
+    """
     device = next(net.parameters()).device
     per_step = settings["schedule"] in PER_STEP
     layout, total = memory_format(settings), torch.zeros((), device=device)
     for step, (inputs, loss) in enumerate(batches):
         when = epoch + (step / n_steps if per_step else 0)
-        factor = learning_rate_factor(settings["schedule"], when, settings["epochs"])
+        factor = learning_rate_factor(settings, when, losses)
         with autocast(settings, device):
             outputs = net(inputs.contiguous(memory_format=layout))
         value = loss(outputs.float())

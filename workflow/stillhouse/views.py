@@ -1,7 +1,8 @@
 """Views: what a network sees of a distilled set in one epoch, as numbers that can be stored.
 
-A view of a row is a crop, a flip, perhaps a permutation of its patches, and perhaps a mix with the
-view of a partner row (FKD, Shen & Xing 2022). The view of epoch e depends on (seed, e, row).
+A view of a row is a crop, a flip, perhaps a permutation of its patches, perhaps operations of an
+augmentation, and perhaps a mix with the view of a partner row (FKD, Shen & Xing 2022). The view of
+epoch e depends on (seed, e, row).
 """
 
 from dataclasses import dataclass, fields
@@ -9,6 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from stillhouse import augment, operations
 from stillhouse.boxes import N_DRAWS, random_boxes
 from stillhouse.seeds import generator
 from stillhouse.transforms import cut, normalise
@@ -40,6 +42,10 @@ class Views:
         CutMix: the box that shows the partner [px of the view]; zeros for none.
     mix_weight : (n,) float32
         Share of the row's own view.
+    op : (n, k) int64
+        Operations of an augmentation, positions in `stillhouse.operations.NAMES`; (n, 0) for none.
+    magnitude : (n, k) float32
+        How strong they are, in the units of each.
     """
 
     mix: str
@@ -50,6 +56,8 @@ class Views:
     partner: np.ndarray
     mix_box: np.ndarray
     mix_weight: np.ndarray
+    op: np.ndarray
+    magnitude: np.ndarray
 
     def to(self, device):
         """Return the views as tensors on a device."""
@@ -64,7 +72,8 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     ----------
     settings : dict
         ``crop`` (smallest and largest area), ``flip`` (probability), ``patches_per_side`` (1 for
-        no shuffling), ``mix`` (none, cutmix, mixup) and with it ``mix_alpha``, ``mix_per``.
+        no shuffling), ``mix`` (none, cutmix, mixup) and with it ``mix_alpha``, ``mix_per``;
+        ``randaugment``, ``jitter``, ``lighting``, ``siamese`` if any.
     seed, epoch : int
     n_rows : int
         Rows of the distilled set.
@@ -93,6 +102,7 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     first = N_DRAWS + 6
     parts = draws[:, first : first + 2 * side].reshape(n_rows, 2, side)
     mixing = generator(seed, f"{stage}, mixes", item=epoch)
+    op, magnitude = augment.draw(settings, seed, epoch, order, resolution, batch_size, stage)
     partner, box, weight = _mixes(settings, draws[:, 2:6], mixing, resolution, batch_size)
     return Views(
         mix=settings["mix"],
@@ -103,6 +113,8 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
         partner=partner,
         mix_box=box,
         mix_weight=weight,
+        op=op,
+        magnitude=magnitude,
     )
 
 
@@ -155,7 +167,8 @@ def render(images, views, start, stop):
     rows = slice(start, stop)
     own = _cut(images, views, rows)
     if views.mix == "none":
-        return normalise(own)
+        augments = views.op[rows], views.magnitude[rows]
+        return operations.apply(normalise(own), *augments, "normalised")
     partner = views.partner[rows]
     if start <= partner.min() and partner.max() < stop:
         other = own[partner - start]
@@ -169,8 +182,12 @@ def render(images, views, start, stop):
 
 def _cut(images, views, rows):
     order = views.patch_order[rows] if views.patch_order.shape[1] else None
-    side = images.shape[-1]
-    return cut(images[views.index[rows]], views.box[rows], side, views.flip[rows], order)
+    side, shown = images.shape[-1], images[views.index[rows]]
+    augments = views.op[rows], views.magnitude[rows]
+    if views.op.shape[1]:
+        shown = operations.apply(shown.float(), *augments, "bytes")
+    seen = cut(shown, views.box[rows], side, views.flip[rows], order)
+    return operations.apply(seen, *augments, "view")
 
 
 def _inside(box, side):
