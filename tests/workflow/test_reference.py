@@ -41,7 +41,10 @@ def colours(folder, config):
     config["datasets"] = {"few": {"source": "colours", "resolution": 8}}
     config["teachers"]["small"].pop("dataset")
     config["teachers"]["small"]["epochs"] = 2
-    config["experiments"]["tiny"] |= {"protocols": ["hard"], "seeds": [0]}
+    config["methods"]["near"] = {"kind": "herding", "features": "pixels"}
+    config["methods"]["far"] = {"kind": "kmeans", "features": "small"}
+    methods = ["random", "rded", "near", "far"]
+    config["experiments"]["tiny"] |= {"methods": methods, "protocols": ["hard"], "seeds": [0]}
     folder.configure(config)
     return folder, config
 
@@ -51,7 +54,7 @@ def test_folders_are_read_where_they_are(colours):
     before = sorted((folder / "colours").rglob("*"))
     folder.make()
     assert folder.jobs() == {}
-    assert [row["method"] for row in folder.rows()] == ["random", "rded"]
+    assert [row["method"] for row in folder.rows()] == ["random", "rded", "near", "far"]
     kept = pq.read_table(folder.one("images/*/red/images.parquet")).to_pylist()
     assert [row["image"] for row in kept[:1]] == [{"bytes": None, "path": "train/red/0.png"}]
     assert sorted((folder / "colours").rglob("*")) == before
