@@ -1,6 +1,7 @@
 """The papers' numbers and class lists: complete, in range, each once and with its source."""
 
 import csv
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,12 @@ def test_a_list_has_classes_of_imagenet_each_once(name):
 def test_a_list_is_that_of_the_indices(name, indices):
     whole = sources.published_classes("imagenet1k")
     assert list(sources.published_classes(name)) == [whole[i] for i in indices]
+
+
+def test_imagenets_classes_are_those_of_timm():
+    place = importlib.util.find_spec("timm").submodule_search_locations[0]
+    found = (Path(place) / "data/_info/imagenet_synsets.txt").read_text().split()
+    assert list(sources.published_classes("imagenet1k")) == found
 
 
 def test_the_first_and_last_classes_of_imagenet():
