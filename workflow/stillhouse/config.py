@@ -47,6 +47,8 @@ def complete(config, where):
         config = _fill(config, schema())
         config["labels"].setdefault("hard", _fill({"kind": "hard"}, _def("labels")))
         config = _list_classes(config)
+        for name, source in config["sources"].items():
+            _check_source(f"sources.{name}", source)
         _check_references(config)
     except StillhouseError as error:
         raise StillhouseError(f"{where}: {error}") from None
@@ -281,8 +283,6 @@ def classes_of(config, dataset):
 
 
 def _check_references(config):
-    for name, source in config["sources"].items():
-        _check_source(f"sources.{name}", source)
     for name, dataset in config["datasets"].items():
         _check_dataset(config, f"datasets.{name}", dataset)
     for name, teacher in config["teachers"].items():
