@@ -10,7 +10,18 @@ import pytest
 import torch
 from hypothesis import settings
 from stillhouse import config as configs
-from stillhouse import distilled, features, images, jobs, labels, plan, rded, students, teachers
+from stillhouse import (
+    distilled,
+    features,
+    images,
+    indexing,
+    jobs,
+    labels,
+    plan,
+    rded,
+    students,
+    teachers,
+)
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("stillhouse", deadline=None)
@@ -76,7 +87,7 @@ def planned():
 
 # Stage → the function that computes it, and its files, as the rules name them.
 STAGES = {
-    "index": (images.index, ["index.parquet"]),
+    "index": (indexing.index, ["index.parquet"]),
     "images": (images.images, ["images.parquet"]),
     "teacher": (teachers.teacher, ["model.safetensors", "metrics.json"]),
     "patch_scores": (rded.patch_scores, ["scores.parquet"]),

@@ -20,6 +20,13 @@ PARQUET = {
     "smallest_class": 40,
 }
 
+FOLDER = {
+    "kind": "image_folder",
+    "root": "pets",
+    "classes": ["cat", "dog", "hen"],
+    "smallest_class": 40,
+}
+
 
 def load(path):
     return yaml.safe_load(path.read_text())
@@ -44,6 +51,7 @@ def test_defaults_are_filled_in(tiny):
     assert config["compute"] == {
         "device": "auto",
         "threads": 1,
+        "index_threads": 4,
         "batch_size": 256,
         "checkpoint_seconds": 60.0,
     }
@@ -125,6 +133,35 @@ def test_classes_are_in_the_order_of_the_dataset(tiny):
     assert classes_of(complete(tiny, "x.yaml"), "three") == ["7", "0", "3"]
     tiny["datasets"]["three"]["classes"] = "all"
     assert classes_of(complete(tiny, "x.yaml"), "three") == list("0123456789")
+
+
+def test_a_published_list_is_the_same_as_its_classes_written_out(tiny):
+    tiny["sources"]["imagenet"] = {**FOLDER, "classes": "imagenet1k"}
+    tiny["datasets"]["three"] |= {"source": "imagenet", "classes": "imagenette"}
+    config = complete(tiny, "x.yaml")
+    assert len(config["sources"]["imagenet"]["classes"]) == 1000
+    assert classes_of(config, "three")[:2] == ["n01440764", "n02102040"]
+    named = addresses(tiny)
+    tiny["datasets"]["three"]["classes"] = classes_of(config, "three")
+    assert addresses(tiny) == named
+
+
+def test_a_folder_moves_without_a_new_address(tiny):
+    tiny["sources"]["tree"] = FOLDER
+    tiny["datasets"]["three"] |= {"source": "tree", "classes": "all"}
+    before = addresses(tiny)
+    tiny["sources"]["tree"] = {**FOLDER, "root": "elsewhere", "smallest_class": 30}
+    assert addresses(tiny) == before
+    tiny["sources"]["tree"] = {**FOLDER, "test": "validation"}
+    assert not addresses(tiny) & before
+
+
+def test_tiny_imagenet_is_in_wordnets_order(tiny):
+    tiny["sources"]["tiny"] = {"kind": "tiny_imagenet", "root": "t", "classes": ["n2", "n3", "n1"]}
+    tiny["datasets"]["all"] = {"source": "tiny", "resolution": 64}
+    config = complete(tiny, "x.yaml")
+    assert classes_of(config, "all") == ["n1", "n2", "n3"]
+    assert config["sources"]["tiny"]["smallest_class"] == 500
 
 
 def put(path, value):
@@ -487,6 +524,75 @@ WRONG = {
             put("datasets.pets", {"source": "pets", "resolution": 8}),
         ),
         "'a\\nb' cannot name a folder",
+        "",
+    ),
+    "no published list": (
+        put("datasets.three.classes", "imagenete"),
+        "datasets.three.classes: 'imagenete' is not among the published lists of classes",
+        "did you mean 'imagenette'?",
+    ),
+    "no published list of a source": (
+        put("sources.tree", {**FOLDER, "classes": "imagenet1000"}),
+        "sources.tree.classes: 'imagenet1000' is not among",
+        "did you mean 'imagenet1",
+    ),
+    "published list of other classes": (
+        put("datasets.three.classes", "imagenette"),
+        "datasets.three.classes: 'n01440764' is not among the classes of the source",
+        "",
+    ),
+    "all classes of a source": (
+        put("sources.tree", {**FOLDER, "classes": "all"}),
+        "sources.tree.classes: 'all' is not among",
+        "imagenet1k",
+    ),
+    "folder without a root": (
+        put("sources.tree", {k: v for k, v in FOLDER.items() if k != "root"}),
+        "sources.tree: 'root' is missing",
+        "shapes no artifact",
+    ),
+    "folder without sizes": (
+        put("sources.tree", {k: v for k, v in FOLDER.items() if k != "smallest_class"}),
+        "sources.tree: 'smallest_class' is missing",
+        "[images]",
+    ),
+    "class that is no folder": (
+        put("sources.tree", {**FOLDER, "classes": ["cat", "a/b"]}),
+        "sources.tree.classes: 'a/b' cannot be the name of a folder",
+        "names of folders",
+    ),
+    "split outside the root": (
+        put("sources.tree", {**FOLDER, "test": "/elsewhere"}),
+        "sources.tree.test: is '/elsewhere'",
+        "below the root",
+    ),
+    "unknown set": (
+        put("sources.c", {"kind": "torchvision", "set": "CIFAR1", "root": "c"}),
+        "sources.c.set: is 'CIFAR1'",
+        "CIFAR10, CIFAR100",
+    ),
+    "classes of a known set": (
+        put("sources.c", {"kind": "torchvision", "set": "CIFAR10", "root": "c", "classes": "all"}),
+        "sources.c: unknown key 'classes'",
+        "",
+    ),
+    "Tiny-ImageNet without classes": (
+        put("sources.tiny", {"kind": "tiny_imagenet", "root": "t"}),
+        "sources.tiny: 'classes' is missing",
+        "",
+    ),
+    "neither error nor skip": (
+        put("sources.digits.on_bad_image", "ignore"),
+        "sources.digits.on_bad_image: is 'ignore'",
+        "error, skip",
+    ),
+    "IPC larger than a published set's class": (
+        all_of(
+            put("sources.c", {"kind": "torchvision", "set": "CIFAR100", "root": "c"}),
+            put("datasets.three", {"source": "c", "classes": ["apple", "bee"], "resolution": 8}),
+            put("experiments.x.ipc", [501]),
+        ),
+        "method 'random' can do 500 at most",
         "",
     ),
     "class twice": (

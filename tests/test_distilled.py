@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image as Pillow
-from stillhouse import artifacts, distilled
+from stillhouse import artifacts, distilled, jobs
 from stillhouse.artifacts import Damaged, WrongType
 from stillhouse.data import DistilledSet
 from stillhouse.errors import StillhouseError
@@ -182,6 +182,6 @@ def test_too_few_images_are_an_error(in_kitchen, method, count):
         name: [part.at(class_id=c).directory / PER_CLASS[part.stage] for c in "012"]
         for name, part in artifact.upstream.items()
     }
-    files = distilled.distilled(inputs, spec, None)(None, None)
+    files = distilled.distilled(inputs, spec, jobs.Context())(None, None)
     with pytest.raises(StillhouseError, match=f"class '0' gives {count} images only"):
         list(files["images.parquet"].groups)

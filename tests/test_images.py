@@ -1,5 +1,6 @@
 import hashlib
 import io
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,9 @@ from PIL import Image as Pillow
 from stillhouse import artifacts, jobs, sources
 from stillhouse import images as images_module
 from stillhouse.errors import StillhouseError
-from stillhouse.images import decode, encode, images, index, load_split, read_class
+from stillhouse.images import decode, encode, images, load_split, read_class, unreadable
 from stillhouse.images import test_box as box_for_testing
+from stillhouse.indexing import index
 from stillhouse.spec import Artifact
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
@@ -59,29 +61,16 @@ class Pets:
         jobs.produce(index, self.files, wanted, resources)
         return artifacts.read_table(self.index.file("index.parquet")).to_pylist()
 
-    def make_images(self, *classes):
+    def make_images(self, *classes, **resources):
         members = [(self.images.at(class_id=c).spec(), c, ["images.parquet"]) for c in classes]
         inputs = {**self.files, "index": [self.index.directory / "index.parquet"]}
-        jobs.produce(images, inputs, members, {})
+        jobs.produce(images, inputs, members, resources)
         return [self.images.at(class_id=c).directory / "images.parquet" for c in classes]
 
 
 @pytest.fixture
 def pets(empty):
     return Pets(empty)
-
-
-def test_the_index_lists_every_image_with_its_checksum(pets):
-    rows = pets.make_index()
-    assert len(rows) == 36
-    assert rows[4] == {
-        "class_id": "dog",
-        "image_id": "train-0000004",
-        "split": "train",
-        "bytes": len(picture(4)),
-        "sha256": hashlib.sha256(picture(4)).hexdigest(),
-    }
-    assert [row["split"] for row in rows] == ["train"] * 30 + ["test"] * 6
 
 
 def test_images_are_kept_as_they_are_per_class(pets):
@@ -92,7 +81,7 @@ def test_images_are_kept_as_they_are_per_class(pets):
     assert [row["image"]["bytes"] for row in rows] == [
         picture(value) for value in [*range(0, 30, 3), 100, 103]
     ]
-    assert read_class(paths[0], "test") == [
+    assert list(read_class(paths[0], "test")) == [
         ("test-0000002", picture(102)),
         ("test-0000005", picture(105)),
     ]
@@ -145,45 +134,6 @@ def test_a_source_that_has_changed_is_an_error(pets, rows, message):
     assert not pets.images.at(class_id="dog").directory.joinpath("images.parquet").exists()
 
 
-def test_an_image_id_that_is_there_twice_is_an_error(pets, monkeypatch):
-    class Twins(sources.ParquetFiles):
-        def images(self, wanted):
-            for image in super().images(wanted):
-                yield image
-                if image.image_id == "test-0000003":
-                    yield image
-
-    monkeypatch.setattr(sources, "ParquetFiles", Twins)
-    with pytest.raises(StillhouseError, match=r"sources\.pets: image id 'test-0000003' is there"):
-        pets.make_index()
-
-
-def test_a_class_without_images_is_an_error(empty):
-    pets = Pets(empty, classes=[*CLASSES, "pig"])
-    with pytest.raises(StillhouseError, match=r"sources\.pets: class 'pig' has no training image"):
-        pets.make_index()
-
-
-def test_the_size_of_the_smallest_class_is_checked(pets):
-    pets.write("train", [(i, i % 3) for i in range(29)])
-    with pytest.raises(StillhouseError, match=r"smallest_class: is 10, but class 'hen' has 9 "):
-        pets.make_index(smallest_class=10)
-    assert len(pets.make_index(smallest_class=9)) == 35
-
-
-def test_a_holdout_takes_the_place_of_the_test_split(empty):
-    plain = Pets(empty).make_index()
-    held = Pets(empty, holdout=0.3).make_index()
-    for class_id in CLASSES:
-        of = [(a, b) for a, b in zip(plain, held, strict=True) if a["class_id"] == class_id]
-        assert [b["split"] for a, b in of if a["split"] == "test"] == ["unused"] * 2
-        trained = [b["split"] for a, b in of if a["split"] == "train"]
-        assert sorted(trained) == ["test"] * 3 + ["train"] * 7
-    more = Pets(empty, holdout=0.6).make_index()
-    taken = [{row["image_id"] for row in rows if row["split"] == "test"} for rows in (held, more)]
-    assert taken[0] < taken[1]
-
-
 def test_unused_images_are_not_kept(empty):
     pets = Pets(empty, holdout=0.3)
     pets.make_index()
@@ -211,6 +161,100 @@ def test_decode_gives_rgb_whatever_the_file():
             wanted = np.asarray(image)
         wanted = np.stack([wanted] * 3, 2) if mode == "L" else wanted[:, :, :3]
         np.testing.assert_array_equal(pixels, wanted.transpose(2, 0, 1))
+
+
+def saved(image, form, **options):
+    """Return a Pillow image as the bytes of a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def test_decode_scales_sixteen_bits_and_does_not_clip_them():
+    grey = np.array([[0, 128, 129, 257, 32896, 65535]], np.uint16)
+    for form in ("PNG", "TIFF"):
+        found = decode(saved(Pillow.fromarray(grey), form))
+        assert found[:, 0].tolist() == [[0, 0, 1, 1, 128, 255]] * 3
+    swapped = Pillow.frombytes("I;16B", (6, 1), grey.astype(">u2").tobytes())
+    assert decode(saved(swapped, "TIFF"))[0, 0].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+def test_decode_ignores_transparency():
+    grey = Pillow.fromarray(np.array([[[7, 0], [200, 255]]], np.uint8), "LA")
+    assert decode(saved(grey, "PNG"))[:, 0].tolist() == [[7, 200]] * 3
+    palette = Pillow.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 200, 100, 0])
+    palette.putdata([1, 0])
+    for transparency in (1, b"\x80\x00"):
+        data = saved(palette, "PNG", transparency=transparency)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = decode(data)
+        assert found[:, 0].T.tolist() == [[200, 100, 0], [10, 20, 30]]
+    assert decode(saved(Pillow.new("1", (1, 1), 1), "PNG")).tolist() == [[[255]]] * 3
+
+
+@pytest.mark.parametrize(("form", "near"), [("TIFF", 0), ("JPEG", 3)])
+def test_decode_turns_ink_into_light(form, near):
+    inks = {(0, 0, 0, 0): (255, 255, 255), (0, 255, 255, 0): (255, 0, 0)}
+    inks |= {(255, 0, 0, 0): (0, 255, 255), (0, 0, 0, 255): (0, 0, 0), (0, 0, 0, 55): (200,) * 3}
+    for ink, light in inks.items():
+        found = decode(saved(Pillow.new("CMYK", (8, 8), ink), form))
+        assert np.abs(found.astype(int)[:, 4, 4] - light).max() <= near
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_decode_turns_an_image_upright(tag, form):
+    # What EXIF's numbers mean: where the first row and the first column of the file belong.
+    upright = np.zeros((16, 24), np.uint8)
+    upright[:8, :8], upright[:8, 8:] = 80, 160
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: upright.T[::-1],
+        7: upright.T[::-1, ::-1],
+        8: upright.T[:, ::-1],
+    }[tag]
+    exif = Pillow.Exif()
+    exif[0x0112] = tag
+    data = saved(Pillow.fromarray(np.ascontiguousarray(stored)), form, exif=exif)
+    found = decode(data)
+    assert found.shape == (3, 16, 24)
+    assert np.abs(found[0].astype(int) - upright).max() <= (4 if form == "JPEG" else 0)
+
+
+def test_damaged_exif_data_leave_the_pixels_as_they_are():
+    image = Pillow.new("RGB", (8, 8), (90, 90, 90))
+    data = saved(image, "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff" + b"\x12" * 9)
+    assert unreadable(data) is None
+    assert decode(data).shape == (3, 8, 8)
+
+
+def test_pixels_without_a_range_are_no_image():
+    for mode in ("I", "F"):
+        data = saved(Pillow.new(mode, (2, 2), 7), "TIFF")
+        with pytest.raises(StillhouseError, match=f"pixels of mode {mode}, of which black"):
+            decode(data)
+        assert "black and white" in unreadable(data)
+
+
+def test_what_can_be_decoded_is_readable():
+    rng = np.random.default_rng(0)
+    noise = Pillow.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8))
+    for form in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"):
+        data = saved(noise, form)
+        assert unreadable(data) is None
+        assert decode(data).shape == (3, 40, 50)
+        assert unreadable(data[:-900]), form
+        with pytest.raises(StillhouseError):
+            decode(data[:-900])
+    for mode in ("L", "LA", "RGBA", "P", "1"):
+        assert unreadable(saved(noise.convert(mode), "PNG")) is None
+    assert unreadable(saved(noise.convert("CMYK"), "JPEG")) is None
 
 
 def test_decode_resolves_a_palette():

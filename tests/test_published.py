@@ -1,9 +1,11 @@
-"""The papers' numbers: complete, in range, each once and with its source."""
+"""The papers' numbers and class lists: complete, in range, each once and with its source."""
 
 import csv
+import importlib.util
 from pathlib import Path
 
 import pytest
+from stillhouse import sources
 
 PUBLISHED = Path(__file__).parents[1] / "workflow/published"
 COLUMNS = ["dataset", "method", "ipc", "student", "labels", "accuracy", "std", "source"]
@@ -68,3 +70,44 @@ def test_values_that_contradict_each_other_are_left_out():
     assert ("cifar100", "rded", "10", "convnet3", "soft") not in keys
     assert ("tiny-imagenet", "rded", "1", "resnet18_modified", "soft") not in keys
     assert ("cifar10", "rded", "10", "convnet3", "soft") in keys
+
+
+LISTS = sorted((PUBLISHED / "classes").iterdir())
+# Class indices as the repositories give them; the files hold WordNet ids.
+INDICES = {
+    "imagenette": [0, 217, 482, 491, 497, 566, 569, 571, 574, 701],
+    "imagewoof": [193, 182, 258, 162, 155, 167, 159, 273, 207, 229],
+}
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.name)
+def test_a_list_of_classes_says_where_it_is_from(path):
+    assert path.suffix == ".txt"
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(line.startswith("# Origin: ") for line in comments)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in LISTS])
+def test_a_list_has_classes_of_imagenet_each_once(name):
+    found = sources.published_classes(name)
+    whole = sources.published_classes("imagenet1k")
+    assert len(found) == len(set(found)) == (1000 if name == "imagenet1k" else 10)
+    assert set(found) <= set(whole)
+    assert list(whole) == sorted(whole)
+
+
+@pytest.mark.parametrize(("name", "indices"), INDICES.items(), ids=INDICES)
+def test_a_list_is_that_of_the_indices(name, indices):
+    whole = sources.published_classes("imagenet1k")
+    assert list(sources.published_classes(name)) == [whole[i] for i in indices]
+
+
+def test_imagenets_classes_are_those_of_timm():
+    place = importlib.util.find_spec("timm").submodule_search_locations[0]
+    found = (Path(place) / "data/_info/imagenet_synsets.txt").read_text().split()
+    assert list(sources.published_classes("imagenet1k")) == found
+
+
+def test_the_first_and_last_classes_of_imagenet():
+    whole = sources.published_classes("imagenet1k")
+    assert (whole[0], whole[217], whole[999]) == ("n01440764", "n02102040", "n15075141")

@@ -233,6 +233,32 @@ def test_a_holdout_makes_the_smallest_class_smaller(holdout, left):
     assert sources.smallest_class({"kind": "digits", "holdout": holdout}) == left
 
 
+def test_the_smallest_class_is_what_the_config_says_where_it_says():
+    cifar = {"kind": "torchvision", "set": "CIFAR10", "holdout": 0.0}
+    assert sources.smallest_class(cifar) == 5000
+    assert sources.smallest_class({**cifar, "smallest_class": 40, "holdout": 0.25}) == 30
+    assert sources.classes(cifar)[:2] == ("airplane", "automobile")
+
+
+def test_where_files_lie_and_who_may_fetch_them_is_in_no_address():
+    plain = {"kind": "torchvision", "set": "MNIST", "revision": 1, "holdout": 0.0}
+    given = {**plain, "root": "a", "download": True, "smallest_class": 3, "classes_per_block": 2}
+    assert sources.shaping("digits", given) == {"name": "digits", **plain}
+
+
+def test_leaving_out_bad_images_is_in_the_address_and_not_doing_so_is_not():
+    given = settings(on_bad_image="error")
+    assert sources.shaping("pets", given) == sources.shaping("pets", settings())
+    assert sources.shaping("pets", settings(on_bad_image="skip"))["on_bad_image"] == "skip"
+
+
+def test_the_folders_of_the_splits_are_in_the_address_of_an_image_folder():
+    given = {**settings(kind="image_folder"), "train": "a", "test": "b", "root": "c"}
+    shaping = sources.shaping("pets", given)
+    assert (shaping["train"], shaping["test"]) == ("a", "b")
+    assert "root" not in shaping
+
+
 def test_the_address_of_a_source_is_not_where_it_lies():
     given = settings(train=["a"], test=["b"], classes_per_block=3)
     shaping = sources.shaping("pets", given)

@@ -1,5 +1,6 @@
 """The plan of artifacts, made from the config alone; wildcards; what rules share."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from stillhouse.bars import check_kept
 from stillhouse.config import complete, wants_gpu
 from stillhouse.errors import StillhouseError
 from stillhouse.plan import block_name, build, member_files
+from stillhouse.sources import n_smallest
 from stillhouse.spec import VERSIONS, safe_name
 
 given_config = ["--config"] if workflow.config_settings.config else []
@@ -37,8 +39,11 @@ wildcard_constraints:
 
 
 COMPUTE = settings["compute"]
-# Shapes no artifact, hence no `params`.
+# What shapes no artifact goes through `resources`, which hold no more than numbers and text.
+roots = {name: source["root"] for name, source in settings["sources"].items() if "root" in source}
+READING = {"roots": json.dumps(roots)} if roots else {}
 HEAVY = {
+    **READING,
     "batch_size": COMPUTE["batch_size"],
     "checkpoint_seconds": str(COMPUTE["checkpoint_seconds"]),
     "device": COMPUTE["device"],
@@ -70,16 +75,23 @@ def given(paths, key, outputs):
 
 
 def source_files(artifact, outputs):
-    """Return the files of a Parquet source; other kinds bring their own data."""
+    """Return the files of a Parquet source.
+
+    Of a folder that a source lies in, no more is asked than that it is there: Snakemake would look
+    at the time of change of a million files, and the index has their checksums.
+    """
     name = artifact.settings["name"]
     source = settings["sources"][name]
+    if "root" in source and not source.get("download"):
+        given([source["root"]], f"sources.{name}.root", outputs)
     splits = ("train", "test") if source["kind"] == "parquet" else ()
     return {split: given(source[split], f"sources.{name}.{split}", outputs) for split in splits}
 
 
-def smallest_class(artifact):
-    """Return what the config says of the size of a source's smallest class; 0 if nothing."""
-    return settings["sources"][artifact.settings["name"]].get("smallest_class", 0)
+def indexing(artifact):
+    """Return what an index job is told that shapes no artifact."""
+    source = settings["sources"][artifact.settings["name"]]
+    return {"smallest_class": n_smallest(source), "download": int(source.get("download", False))}
 
 
 def class_images(artifact):

@@ -19,6 +19,7 @@ rule distilled:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]
     resources:
+        **READING,
         torch_threads=COMPUTE["threads"],
     params:
         spec=lambda w: wanted("distilled", f"{w.dataset}/{w.spec}/ipc{w.ipc}-seed{w.seed}").spec(),

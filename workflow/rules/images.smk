@@ -17,9 +17,13 @@ rule index:
         "results/benchmarks/index/{spec}.jsonl"
     conda:
         "../../envs/stillhouse.yaml"
-    threads: 1
+    threads: COMPUTE["index_threads"]
     resources:
-        smallest_class=lambda w: smallest_class(wanted("index", w.spec)),
+        **READING,
+        checkpoint_seconds=str(COMPUTE["checkpoint_seconds"]),
+        download=lambda w: indexing(wanted("index", w.spec))["download"],
+        index_threads=lambda w, threads: threads,
+        smallest_class=lambda w: indexing(wanted("index", w.spec))["smallest_class"],
     params:
         spec=lambda w: wanted("index", w.spec).spec(),
     script:
@@ -47,6 +51,8 @@ for family, members in plan.blocks("images"):
         conda:
             "../../envs/stillhouse.yaml"
         threads: 1
+        resources:
+            **READING,
         params:
             spec=family.artifact.spec(),
             member="class_id",

@@ -1,6 +1,6 @@
 """List the images of a source with their checksums."""
 
-from stillhouse.images import index
+from stillhouse.indexing import index
 from stillhouse.jobs import run
 
 run(index, snakemake)

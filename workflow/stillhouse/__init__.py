@@ -5,8 +5,9 @@ the rules. Modules are listed in the order in which data flows through them.
 
 - what is wanted: `config`, `switches`, `architectures`, `spec`, `plan`
 - what is kept: `artifacts`, `jobs`, `progress`, `seeds`
-- what is computed: `sources`, `images`, `boxes`, `transforms`, `fieldnets`, `libraries`, `nets`,
-  `schedules`, `training`, `teachers`, `coresets`, `rded`, `features`, `distilled`, `operations`,
-  `augment`, `views`, `labels`, `students`, `tables`, `figures`
+- what is computed: `sources`, `folders`, `torchvision_sets`, `images`, `indexing`, `boxes`,
+  `transforms`, `fieldnets`, `libraries`, `nets`, `schedules`, `training`, `teachers`, `coresets`,
+  `rded`, `features`, `distilled`, `operations`, `augment`, `views`, `labels`, `students`,
+  `tables`, `figures`
 - for users of the results: `data` (a torch dataset), `explain` (the lineage of an artifact)
 """

@@ -46,6 +46,9 @@ def complete(config, where):
         _check_schema(config)
         config = _fill(config, schema())
         config["labels"].setdefault("hard", _fill({"kind": "hard"}, _def("labels")))
+        config = _list_classes(config)
+        for name, source in config["sources"].items():
+            _check_source(f"sources.{name}", source)
         _check_references(config)
     except StillhouseError as error:
         raise StillhouseError(f"{where}: {error}") from None
@@ -226,6 +229,27 @@ def _override_methods(config):
     return {**config, "experiments": experiments}
 
 
+def _list_classes(config):
+    """Return a config with the class ids of the published lists that it names."""
+    listed = {}
+    for section in ("sources", "datasets"):
+        listed[section] = {}
+        for name, entry in config[section].items():
+            value = entry.get("classes")
+            if isinstance(value, str) and (section, value) != ("datasets", "all"):
+                _known(
+                    f"{section}.{name}.classes",
+                    value,
+                    sources.published_names(),
+                    "published lists of classes",
+                )
+                value = list(sources.published_classes(value))
+            if entry.get("kind") == "tiny_imagenet":
+                value = sorted(value)
+            listed[section][name] = {**entry, **({"classes": value} if value else {})}
+    return {**config, **listed}
+
+
 def wants_gpu(device):
     """Tell whether jobs of a ``compute.device`` will take a GPU of this machine."""
     return device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())
@@ -280,6 +304,17 @@ def _check_references(config):
         _check_protocol(config, f"protocols.{name}", protocol)
     for name, experiment in config["experiments"].items():
         _check_experiment(config, f"experiments.{name}", experiment)
+
+
+def _check_source(key, source):
+    if source["kind"] not in sources.BY_REFERENCE:
+        return
+    for class_id in source["classes"]:
+        if {"/", "\\"} & set(class_id):
+            raise StillhouseError(
+                f"{key}.classes: {class_id!r} cannot be the name of a folder; class ids of this "
+                "kind are names of folders"
+            )
 
 
 def _check_dataset(config, key, dataset):

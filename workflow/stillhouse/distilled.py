@@ -45,7 +45,7 @@ def random_class(inputs, spec, class_id):
     The centred square of each, brought to the dataset's resolution. A smaller IPC is a prefix.
     """
     ipc, seed = spec["keys"]["ipc"], spec["keys"]["seed"]
-    rows = read_class(inputs["images"][class_id], "train")
+    rows = read_class(inputs["images"][class_id], "train", inputs["roots"])
     order = permutation(generator(seed, "random", class_id), len(rows))[:ipc]
     return [whole_image(*rows[i], spec["settings"]["resolution"]) for i in order]
 
@@ -53,10 +53,10 @@ def random_class(inputs, spec, class_id):
 def coreset_class(inputs, spec, class_id):
     """Return whole real images chosen by herding or k-means in a teacher's or in pixel space."""
     settings, count = spec["settings"], spec["keys"]["ipc"]
-    rows = read_class(inputs["images"][class_id], "train")
+    rows = read_class(inputs["images"][class_id], "train", inputs["roots"])
     if "features" in inputs:
         found = read_features(inputs["features"][class_id])
-        points = np.stack([found[name, WHOLE] for name, _ in rows])
+        points = np.stack([found[name, WHOLE] for name in rows.names])
     else:
         seen = [whole_image(*row, settings["resolution"])[0] for row in rows]
         points = np.stack(seen).reshape(len(rows), -1) / 255
@@ -88,6 +88,7 @@ METHODS = {
 def distilled(inputs, spec, context):
     """Stage: put the images of all classes of one method into one set."""
     by_class = {name: {class_of(p): p for p in paths} for name, paths in inputs.items()}
+    by_class["roots"] = context.roots  # by source: where images lie that are kept by reference
     settings = spec["settings"]
     schema = SCHEMA.with_metadata(metadata(spec))
 

@@ -37,22 +37,22 @@ def features(inputs, spec, context):
     image_files = {class_of(path): path for path in inputs["images"]}
     score_files = {class_of(path): path for path in inputs.get("scores", ())}
 
-    def rows_of(class_id, data):
+    def rows_of(class_id, names):
         """Return (image id, crop number, box or None) of all that is to be described."""
         if not score_files:
-            return [(name, WHOLE, None) for name in data]
+            return [(name, WHOLE, None) for name in names]
         table = artifacts.read_table(score_files[class_id], schema=SCORES_SCHEMA)
         ranked = rank_patches(table.to_pylist(), settings["patches_per_image"])
         return [(r["image_id"], r["crop"], boxes_of([r])[0]) for r in ranked]
 
     def make(class_id, context):
-        data = dict(read_class(image_files[class_id], "train"))
-        rows, step = rows_of(class_id, data), context.batch_size
+        images = read_class(image_files[class_id], "train", context.roots)
+        rows, step = rows_of(class_id, images.names), context.batch_size
         side = resolution // settings.get("patches_per_side", 1)
         parts, starts = [], range(0, len(rows), step)
         for first in track(starts, len(starts), f"{class_id}: batches of features"):
             some = rows[first : first + step]
-            pixels = [decode(data[name], name) for name, _, _ in some]
+            pixels = [decode(images.read(name), name) for name, _, _ in some]
             boxes = [
                 np.array([centre_box(*image.shape[1:])]) if box is None else box
                 for image, (_, _, box) in zip(pixels, some, strict=True)

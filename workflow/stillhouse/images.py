@@ -1,7 +1,11 @@
-"""Reading what a source holds: its index, its images per class, its splits as arrays."""
+"""Reading what a source holds: its images per class, its splits as arrays."""
 
 import hashlib
 import io
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +16,6 @@ from PIL import UnidentifiedImageError
 from stillhouse import artifacts, sources
 from stillhouse.boxes import centre_box
 from stillhouse.errors import StillhouseError
-from stillhouse.seeds import generator, permutation
 from stillhouse.spec import class_of
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -30,86 +33,45 @@ IMAGES_SCHEMA = pa.schema(
 )
 
 
-def index(inputs, spec, context):
-    """Stage: list every image of a source with its checksum.
-
-    The split is ``train`` or ``test``; with a holdout, part of the training split is ``test`` and
-    the source's own test images are ``unused``.
-    """
-    settings = spec["settings"]
-    source = sources.open_source(settings, inputs)
-
-    def make(key, context):
-        rows = [
-            (image.class_id, image.image_id, image.split, len(image.data), _sha256(image.data))
-            for image in source.images(set(sources.classes(settings)))
-        ]
-        _check_ids(settings["name"], rows)
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        columns[2] = _splits(rows, settings, context.extra.get("smallest_class"))
-        return {"index.parquet": pa.table(columns, schema=INDEX_SCHEMA)}
-
-    return make
+# Images that are kept by reference: no bytes, a path below the root, and what lies there.
+REFERENCES_SCHEMA = pa.schema([*IMAGES_SCHEMA, ("bytes", pa.int64()), ("sha256", pa.string())])
+# What Pillow raises for files that are damaged in one way or another.
+NOT_READABLE = (
+    UnidentifiedImageError,
+    Pillow.DecompressionBombError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+)
 
 
-def _check_ids(name, rows):
-    seen = set()
-    for _, image_id, *_ in rows:
-        if image_id in seen:
-            raise StillhouseError(f"sources.{name}: image id {image_id!r} is there twice")
-        seen.add(image_id)
-
-
-def _splits(rows, settings, smallest_said):
-    """Return the split of every row, after the holdout, and check the size of the classes."""
-    key = f"sources.{settings['name']}"
-    of_class = {class_id: [] for class_id in sources.classes(settings)}
-    tested = set()
-    for class_id, image_id, split, *_ in rows:
-        if split == "train":
-            of_class[class_id].append(image_id)
-        else:
-            tested.add(class_id)
-    smallest = min(of_class, key=lambda class_id: len(of_class[class_id]))
-    n_smallest = len(of_class[smallest])
-    if n_smallest == 0:
-        raise StillhouseError(f"{key}: class {smallest!r} has no training image")
-    if smallest_said and n_smallest < smallest_said:
-        raise StillhouseError(
-            f"{key}.smallest_class: is {smallest_said}, but class {smallest!r} has {n_smallest} "
-            "training images; write that"
-        )
-    if not settings["holdout"]:
-        untested = sorted(set(of_class) - tested)
-        if untested:
-            raise StillhouseError(f"{key}: class {untested[0]!r} has no test image")
-        return [row[2] for row in rows]
-    if sources.n_held_out(n_smallest, settings["holdout"]) == 0:
-        raise StillhouseError(
-            f"{key}.holdout: is {settings['holdout']:g}, which takes none of the {n_smallest} "
-            f"images of class {smallest!r}; should be at least {0.6 / n_smallest:.2g}"
-        )
-    held = set()
-    for class_id, ids in of_class.items():
-        ids.sort()
-        order = permutation(generator(0, "holdout", class_id), len(ids))
-        held |= {ids[i] for i in order[: sources.n_held_out(len(ids), settings["holdout"])]}
-    return ["unused" if r[2] == "test" else "test" if r[1] in held else "train" for r in rows]
+def open_source(settings, inputs, context):
+    """Return a source as a job reads it: `settings` of its index, files or root of today."""
+    root = context.roots.get(settings["name"])
+    return sources.open_source(settings, inputs, root, bool(context.extra.get("download")))
 
 
 def images(inputs, spec, context):
-    """Stage: keep the encoded images of each class, checked against the index."""
+    """Stage: keep the encoded images of each class, checked against the index.
+
+    Of images that stay where they are, their paths and checksums are kept; they are checked when
+    they are read.
+    """
     (path,) = inputs["index"]
     table = artifacts.read_table(path, schema=INDEX_SCHEMA)
+    skipped = {row["image_id"] for row in skipped_images(table)}
     source_settings = artifacts.read_spec(path.parent)["settings"]
     known = {}
     for row in table.filter(pc.is_in(table["class_id"], pa.array(context.keys))).to_pylist():
         known.setdefault(row["class_id"], []).append(row)
-    source = sources.open_source(source_settings, inputs)
+    source = open_source(source_settings, inputs, context)
     found = {}
     # One pass over the source serves the whole block.
     for image in source.images(set(context.keys)):
-        found.setdefault(image.class_id, []).append(image)
+        if image.image_id not in skipped:
+            found.setdefault(image.class_id, []).append(image)
 
     def make(class_id, context):
         some = _images_table(source_settings, class_id, found.pop(class_id, []), known[class_id])
@@ -118,27 +80,27 @@ def images(inputs, spec, context):
     return make
 
 
+def skipped_images(index):
+    """Return what an index has left out as not readable: [{class_id, image_id, problem}]."""
+    return json.loads((index.schema.metadata or {}).get(b"skipped", b"[]"))
+
+
 def _images_table(settings, class_id, found, rows):
     images = {image.image_id: image for image in found}
     kept = []
     for row in rows:
         image = images.pop(row["image_id"], None)
-        if image is None or _sha256(image.data) != row["sha256"]:
-            what = "is gone" if image is None else "has changed"
-            raise _changed(settings, class_id, row["image_id"], what)
+        if image is None:
+            raise _changed(settings, class_id, row["image_id"], "is gone")
+        if image.data is not None and checksum(image.data) != row["sha256"]:
+            raise _changed(settings, class_id, row["image_id"], "has changed")
         if row["split"] != "unused":
-            kept.append(({"bytes": image.data, "path": image.path}, row["split"], row["image_id"]))
+            kept.append({**row, "image": {"bytes": image.data, "path": image.path}})
     if images:
         raise _changed(settings, class_id, min(images), "has been added")
-    return pa.table(
-        {
-            "image": [image for image, _, _ in kept],
-            "class_id": [class_id] * len(kept),
-            "image_id": [image_id for _, _, image_id in kept],
-            "split": [split for _, split, _ in kept],
-        },
-        schema=IMAGES_SCHEMA,
-    )
+    by_reference = settings["kind"] in sources.BY_REFERENCE
+    schema = REFERENCES_SCHEMA if by_reference else IMAGES_SCHEMA
+    return pa.table({name: [row[name] for row in kept] for name in schema.names}, schema=schema)
 
 
 def _changed(settings, class_id, image_id, what):
@@ -149,24 +111,132 @@ def _changed(settings, class_id, image_id, what):
     )
 
 
-def _sha256(data):
+def checksum(data):
+    """Return the SHA-256 of bytes as hexadecimal text."""
     return hashlib.sha256(data).hexdigest()
 
 
-def read_class(path, split):
-    """Return the rows of one class in one split, by image id: [(image id, bytes)]."""
+class Rows(Sequence):
+    """The images of one class in one split by image id: (image id, bytes).
+
+    Images that are kept by reference are read, and compared with the index, when they are asked
+    for; so looking at a few of many costs no more than that.
+    """
+
+    def __init__(self, rows, read):
+        self.rows = rows
+        self.names = sorted(rows)
+        self.read_row = read
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return [(name, self.read(name)) for name in self.names[i]]
+        return self.names[i], self.read(self.names[i])
+
+    def read(self, name):
+        """Return the bytes of the image with an id."""
+        return self.read_row(self.rows[name])
+
+
+def read_class(path, split, roots=None):
+    """Return the `Rows` of one class in one split.
+
+    Parameters
+    ----------
+    path : Path
+        Its images artifact.
+    split : str
+    roots : dict of str to str, optional
+        Root by source, for images that are kept by reference; see `stillhouse.jobs.Context`.
+    """
     table = artifacts.read_table(path, schema=IMAGES_SCHEMA)
-    rows = [row for row in table.to_pylist() if row["split"] == split]
-    return sorted((row["image_id"], row["image"]["bytes"]) for row in rows)
+    rows = {row["image_id"]: row for row in table.to_pylist() if row["split"] == split}
+    if "sha256" not in table.schema.names:
+        return Rows(rows, lambda row: row["image"]["bytes"])
+    settings = artifacts.read_spec(Path(path).parent)["upstream"]["index"]["settings"]
+    root = (roots or {})[settings["name"]]
+    return Rows(rows, lambda row: _read_reference(root, row, settings))
+
+
+def _read_reference(root, row, settings):
+    """Read an image that is kept by reference and compare it with the index."""
+    data = sources.read_file(root, row["image"]["path"])
+    if len(data) != row["bytes"] or checksum(data) != row["sha256"]:
+        raise _changed(settings, row["class_id"], row["image_id"], "has changed")
+    return data
 
 
 def decode(data, name="image"):
-    """Decode an image file to (3, height, width) uint8, RGB."""
+    """Decode an image file to (3, height, width) uint8, RGB, the way up that its EXIF data say.
+
+    16-bit grey is divided by 257; transparency is ignored, as by torchvision's loader.
+    """
     try:
         with Pillow.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (UnidentifiedImageError, OSError) as error:
-        raise StillhouseError(f"{name}: is not a readable image ({error})") from None
+            _check_range(image)
+            pixels = np.asarray(_upright(_rgb(image), image))
+    except NOT_READABLE as error:
+        raise StillhouseError(f"{name}: is not a readable image ({_reason(error)})") from None
+    return pixels.transpose(2, 0, 1)
+
+
+def _upright(pixels, image):
+    """Turn `pixels` as the EXIF data of the file say that they came from, if it has any."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ORIENTATION))
+    except Exception:  # damaged EXIF data raise anything; the pixels are sound
+        turn = None
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+ORIENTATION = 0x0112
+# The tag's value → how to turn back; 1 is upright (Exif 2.3, section 4.6.4).
+_TURNS = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
+
+
+def _rgb(image):
+    """Bring a Pillow image of any mode to 8-bit RGB."""
+    if image.mode.startswith("I;16"):
+        grey = np.rint(np.asarray(image) / 257).astype(np.uint8)
+        return Pillow.fromarray(grey).convert("RGB")
+    if image.mode == "P":
+        image = image.convert("RGBA")  # else Pillow warns of transparency
+    return image.convert("RGB")
+
+
+def _check_range(image):
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, of which black and white are not known")
+
+
+def _reason(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def unreadable(data):
+    """Return why `decode` could not decode an image file; None if it can.
+
+    All of the file is decoded, a JPEG file in an eighth of its size, which takes half the time.
+    """
+    try:
+        with Pillow.open(io.BytesIO(data)) as image:
+            _check_range(image)
+            image.draft(image.mode, (1, 1))
+            image.load()
+    except NOT_READABLE as error:
+        return _reason(error)
+    return None
 
 
 def encode(pixels, encoding):
@@ -185,7 +255,7 @@ def test_box(height, width, resolution):
     return centre_box(height, width, min(resolution / (resolution // 7 * 8 or resolution), 1.0))
 
 
-def load_split(paths, class_ids, resolution, split):
+def load_split(paths, class_ids, resolution, split, roots=None):
     """Load a split of a dataset into memory, as networks see it.
 
     Parameters
@@ -198,6 +268,8 @@ def load_split(paths, class_ids, resolution, split):
         Side of the result [px].
     split : str
         ``test``: the centre that `test_box` gives; ``train``: the largest centred square.
+    roots : dict of str to str, optional
+        As `read_class` takes them.
 
     Returns
     -------
@@ -209,7 +281,7 @@ def load_split(paths, class_ids, resolution, split):
     by_class = {class_of(path): path for path in paths}
     parts, labels = [], []
     for label, class_id in enumerate(class_ids):
-        rows = read_class(by_class[class_id], split)
+        rows = read_class(by_class[class_id], split, roots)
         parts.append(_squares([decode(data, name) for name, data in rows], resolution, split))
         labels += [label] * len(rows)
     return torch.cat(parts), torch.tensor(labels)

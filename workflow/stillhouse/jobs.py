@@ -47,6 +47,8 @@ class Context:
         Seconds that killed tries at this artifact had spent when they last noted it.
     keys : tuple
         The keys that this job will make, in order.
+    roots : dict of str to str
+        Root folder by source, for sources that have one.
     extra : dict
         Resources that only one stage knows (a teacher's lowest accuracy).
     """
@@ -57,6 +59,7 @@ class Context:
     work: Path = RESULTS / ".work"
     earlier: float = 0.0
     keys: tuple = ()
+    roots: dict = field(default_factory=dict)
     extra: dict = field(default_factory=dict)
 
     def torch_device(self):
@@ -124,6 +127,8 @@ def run(stage, job):
     resources = dict(job.resources.items())
     if "checkpoint_seconds" in resources:
         resources["checkpoint_seconds"] = float(resources["checkpoint_seconds"])
+    if "roots" in resources:
+        resources["roots"] = json.loads(resources["roots"])
     wanted = _artifacts(job.params, [Path(path) for path in job.output])
     inputs = {name: _paths(value) for name, value in job.input.items()}
     if "torch" in sys.modules:
@@ -163,7 +168,7 @@ def produce(stage, inputs, wanted, resources):
     resources : dict
         Values for `Context`, by name; unknown ones land in ``extra``.
     """
-    known = {"device", "batch_size", "checkpoint_seconds"}
+    known = {"device", "batch_size", "checkpoint_seconds", "roots"}
     shared = {k: v for k, v in resources.items() if k in known}
     shared["extra"] = {k: v for k, v in resources.items() if k not in known}
     shared["keys"] = tuple(key for spec, key, names in wanted if not _is_whole(spec, names))

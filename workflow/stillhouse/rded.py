@@ -41,7 +41,7 @@ def patch_scores(inputs, spec, context):
     image_files = {class_of(path): path for path in inputs["images"]}
 
     def make(class_id, context):
-        rows = read_class(image_files[class_id], "train")
+        rows = read_class(image_files[class_id], "train", context.roots)
         chosen = preselect(rows, settings["images_per_class"], seed, class_id)
         label = classes.index(class_id)
         table = score_class(
@@ -250,9 +250,9 @@ def distil_class(inputs, spec, class_id):
     ranked = rank_patches(scores, settings["patches_per_image"])
     ranked = select(ranked, ipc * factor**2, settings, inputs, seed, class_id)
     ipc = len(ranked) // factor**2
-    data = dict(read_class(inputs["images"][class_id], "train"))
+    rows = read_class(inputs["images"][class_id], "train", inputs["roots"])
     boxes = boxes_of(ranked)
-    pixels = [decode(data[row["image_id"]], row["image_id"]) for row in ranked]
+    pixels = [decode(rows.read(row["image_id"]), row["image_id"]) for row in ranked]
     crops = cut_many(pixels, boxes, resolution // factor, torch.device("cpu"))
     patches = to_bytes(crops, settings["rounding"])
     rng = generator(seed, "assignment", class_id)

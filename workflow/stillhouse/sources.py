@@ -2,19 +2,46 @@
 
 A source kind is a class with ``images(classes)``, which yields `Image`s in a stable order, and two
 functions of the settings alone, so that a plan can be made without reading data: its class ids,
-and how many training images its smallest class has.
+and how many training images its smallest class has. Kinds of image folders are in `folders`, sets
+that torchvision loads in `torchvision_sets`.
 """
 
 import io
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from stillhouse.errors import StillhouseError
 from stillhouse.seeds import generator, permutation
 
+PUBLISHED = Path(__file__).parents[1] / "published" / "classes"
+# Their images stay where they are; artifacts hold paths below the root, and checksums.
+BY_REFERENCE = ("image_folder", "tiny_imagenet")
+
 DIGITS = tuple("0123456789")
 DIGITS_SMALLEST = 116
+CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+CIFAR100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
+FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+# torchvision's class → (class ids in the order of its labels, training images of the smallest).
+TORCHVISION = {
+    "CIFAR10": (tuple(CIFAR10.split()), 5000),
+    "CIFAR100": (tuple(CIFAR100.split()), 500),
+    "FashionMNIST": (tuple(FASHION.split(",")), 6000),
+    "MNIST": (DIGITS, 5421),
+    "SVHN": (DIGITS, 4659),
+}
 
 
 @dataclass(frozen=True)
@@ -27,27 +54,63 @@ class Image:
         Stable names; the image id is unique in the source.
     split : str
         ``train`` or ``test``.
-    data : bytes
-        The encoded file as it is.
+    data : bytes or None
+        The encoded file as it is; None where it is kept by reference.
     path : str
-        Where it lay in the source, for people.
+        Where it lay in the source, for people; where it lies below the root, if by reference.
     """
 
     class_id: str
     image_id: str
     split: str
-    data: bytes
+    data: bytes | None
     path: str
+
+    def load(self, root):
+        """Return the encoded file, from below `root` if it is kept by reference."""
+        return read_file(root, self.path) if self.data is None else self.data
+
+
+def read_file(root, path):
+    """Return the bytes of a file of a source that is kept by reference."""
+    try:
+        return (Path(root) / path).read_bytes()
+    except OSError as error:
+        raise StillhouseError(f"{Path(root) / path}: cannot be read ({error.strerror})") from None
+
+
+@cache
+def published_classes(name):
+    """Return a published list of class ids, in its order."""
+    lines = (PUBLISHED / f"{name}.txt").read_text().splitlines()
+    return tuple(line for line in lines if not line.startswith("#"))
+
+
+@cache
+def published_names():
+    """Return the names of the published lists of class ids."""
+    return sorted(path.stem for path in PUBLISHED.glob("*.txt"))
 
 
 def classes(settings):
     """Return a source's class ids in its own order, from its settings alone."""
+    if settings["kind"] == "torchvision":
+        return TORCHVISION[settings["set"]][0]
     return DIGITS if settings["kind"] == "digits" else tuple(settings["classes"])
+
+
+def n_smallest(settings):
+    """Return how many training images the smallest class has before a holdout, if they are right.
+
+    Indexing checks it.
+    """
+    own = TORCHVISION[settings["set"]][1] if "set" in settings else DIGITS_SMALLEST
+    return settings.get("smallest_class", own)
 
 
 def smallest_class(settings):
     """Return the number of training images of a source's smallest class, from its settings."""
-    n = DIGITS_SMALLEST if settings["kind"] == "digits" else settings["smallest_class"]
+    n = n_smallest(settings)
     return n - n_held_out(n, settings["holdout"])
 
 
@@ -58,11 +121,15 @@ def n_held_out(n_images, holdout):
 
 def shaping(name, settings):
     """Return the settings of a source that are part of its address: not where its files lie."""
-    left_out = {"classes_per_block", "smallest_class", "train", "test"}
+    left_out = {"classes_per_block", "smallest_class", "root", "download"}
+    if settings["kind"] == "parquet":
+        left_out |= {"train", "test"}
+    if settings.get("on_bad_image") != "skip":
+        left_out |= {"on_bad_image"}
     return {"name": name, **{k: v for k, v in settings.items() if k not in left_out}}
 
 
-def open_source(settings, files):
+def open_source(settings, files, root=None, download=False):
     """Return the source that `settings` describe.
 
     Parameters
@@ -71,10 +138,20 @@ def open_source(settings, files):
         As `shaping` returns them.
     files : dict of str to list of Path
         For ``parquet``: the files of the splits ``train`` and ``test``.
+    root : str, optional
+        For kinds that have one: the folder that holds the files.
+    download : bool
+        For ``torchvision``: whether it may fetch what is not there.
     """
-    if settings["kind"] == "digits":
-        return Digits()
-    return ParquetFiles(settings, files)
+    from stillhouse import folders, torchvision_sets
+
+    kind = settings["kind"]
+    if kind in BY_REFERENCE:
+        opened = folders.ImageFolder if kind == "image_folder" else folders.TinyImageNet
+        return opened(settings, root)
+    if kind == "torchvision":
+        return torchvision_sets.TorchvisionSet(settings, root, download)
+    return Digits() if kind == "digits" else ParquetFiles(settings, files)
 
 
 class Digits:

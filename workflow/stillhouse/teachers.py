@@ -16,7 +16,7 @@ from stillhouse.transforms import cut, normalise
 def teacher(inputs, spec, context):
     """Stage: train a teacher by its recipe, or load its weights from a file or library; test it."""
     settings, device = spec["settings"], context.torch_device()
-    classes, resolution = settings["classes"], settings["resolution"]
+    classes, resolution, roots = settings["classes"], settings["resolution"], context.roots
 
     def make(key, context):
         net = nets.build(settings, len(classes), resolution, settings.get("seed", 0), "teacher")
@@ -30,9 +30,9 @@ def teacher(inputs, spec, context):
             net.to(device)
         else:
             net.to(device, memory_format=training.memory_format(settings))
-            images, labels = load_split(inputs["images"], classes, resolution, "train")
+            images, labels = load_split(inputs["images"], classes, resolution, "train", roots)
             curve = train(net, images.to(device), labels.to(device), settings, context)
-        images, labels = load_split(inputs["images"], classes, resolution, "test")
+        images, labels = load_split(inputs["images"], classes, resolution, "test", roots)
         outputs = training.logits(net, images.to(device), context.batch_size, normalise)
         top1, top5 = training.accuracies(outputs, labels.to(device))
         lowest = float(context.extra["min_accuracy"])

@@ -1,0 +1,180 @@
+"""Files in the sets' own formats, tiny ones, through torchvision's own loaders.
+
+The published MD5 sums, which no such file can have, are replaced here and nowhere else.
+"""
+
+import hashlib
+import io
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from stillhouse import sources
+from stillhouse.errors import StillhouseError
+
+datasets = pytest.importorskip("torchvision.datasets")
+
+
+def settings(name):
+    return {"kind": "torchvision", "name": "small", "set": name, "holdout": 0.0}
+
+
+def images(name, root, wanted=None, download=False):
+    source = sources.open_source(settings(name), {}, root, download)
+    return list(source.images(set(wanted or sources.classes(settings(name)))))
+
+
+def pixels(image):
+    return np.asarray(Pillow.open(io.BytesIO(image.data)))
+
+
+def dump(path, value):
+    """Write a pickle and return [its name, its MD5]."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps(value))
+    return [path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+
+
+@pytest.fixture
+def cifar10(tmp_path, monkeypatch):
+    """CIFAR-10 of two training batches of three images and a test batch of two."""
+    loader, folder = datasets.CIFAR10, tmp_path / datasets.CIFAR10.base_folder
+    rng = np.random.default_rng(0)
+    parts = {"data_batch_1": [3, 0, 9], "data_batch_2": [0, 1, 2], "test_batch": [9, 0]}
+    data = {name: rng.integers(0, 256, (len(ls), 3072), np.uint8) for name, ls in parts.items()}
+    written = [dump(folder / n, {"data": data[n], "labels": ls}) for n, ls in parts.items()]
+    names = list(sources.classes(settings("CIFAR10")))
+    meta = dump(folder / "batches.meta", {"label_names": names})
+    monkeypatch.setattr(loader, "train_list", written[:2])
+    monkeypatch.setattr(loader, "test_list", written[2:])
+    monkeypatch.setattr(loader, "meta", {**loader.meta, "md5": meta[1]})
+    return tmp_path, data
+
+
+def test_cifar10_is_kept_to_the_pixel(cifar10):
+    root, data = cifar10
+    found = images("CIFAR10", root)
+    assert [image.class_id for image in found] == [
+        *("cat", "airplane", "truck", "airplane", "automobile", "bird", "truck", "airplane"),
+    ]
+    assert [image.image_id for image in found[:2]] == ["train-0000000", "train-0000001"]
+    assert found[6].image_id == "test-0000000"
+    assert [image.split for image in found] == ["train"] * 6 + ["test"] * 2
+    planes = np.concatenate(list(data.values())).reshape(-1, 3, 32, 32)
+    for image, wanted in zip(found, planes, strict=True):
+        np.testing.assert_array_equal(pixels(image), wanted.transpose(1, 2, 0))
+
+
+def test_ids_do_not_depend_on_the_classes_wanted(cifar10):
+    root, _ = cifar10
+    whole = {image.image_id: image for image in images("CIFAR10", root)}
+    some = images("CIFAR10", root, ["airplane"])
+    assert [image.image_id for image in some] == [
+        *("train-0000001", "train-0000003", "test-0000001"),
+    ]
+    assert all(whole[image.image_id] == image for image in some)
+
+
+def test_a_file_that_is_not_the_published_one_is_not_unpickled(cifar10, monkeypatch):
+    root, _ = cifar10
+    path = root / datasets.CIFAR10.base_folder / "data_batch_2"
+    path.write_bytes(path.read_bytes() + b"x")
+    monkeypatch.setattr(pickle, "load", None)
+    with pytest.raises(StillhouseError, match="torchvision cannot load CIFAR10 from there") as e:
+        images("CIFAR10", root)
+    assert "sources.small.download: true" in str(e.value)
+    assert "\n" not in str(e.value)
+    assert "download=True" not in str(e.value)
+
+
+def test_classes_in_another_order_are_an_error(cifar10, monkeypatch):
+    root, _ = cifar10
+    names = list(sources.classes(settings("CIFAR10")))[::-1]
+    meta = dump(root / datasets.CIFAR10.base_folder / "batches.meta", {"label_names": names})
+    monkeypatch.setattr(datasets.CIFAR10, "meta", {**datasets.CIFAR10.meta, "md5": meta[1]})
+    with pytest.raises(StillhouseError, match="its files name the classes truck, ship"):
+        images("CIFAR10", root)
+
+
+def test_cifar100_has_the_fine_labels(tmp_path, monkeypatch):
+    loader, folder = datasets.CIFAR100, tmp_path / datasets.CIFAR100.base_folder
+    data = np.arange(2 * 3072, dtype=np.uint16).astype(np.uint8).reshape(2, 3072)
+    batch = {"data": data, "fine_labels": [99, 0], "coarse_labels": [1, 2]}
+    written = [dump(folder / name, batch) for name in ("train", "test")]
+    names = {"fine_label_names": list(sources.classes(settings("CIFAR100")))}
+    meta = dump(folder / "meta", names)
+    monkeypatch.setattr(loader, "train_list", written[:1])
+    monkeypatch.setattr(loader, "test_list", written[1:])
+    monkeypatch.setattr(loader, "meta", {**loader.meta, "md5": meta[1]})
+    assert [image.class_id for image in images("CIFAR100", tmp_path)] == ["worm", "apple"] * 2
+
+
+def test_cifar100_has_a_hundred_classes_in_order():
+    found = sources.classes(settings("CIFAR100"))
+    assert len(set(found)) == 100
+    assert list(found) == sorted(found)
+
+
+def write_idx(path, array):
+    """Write an array as MNIST's files are: two zeros, type, dimensions, sizes, bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
+
+
+@pytest.mark.parametrize(("name", "last"), [("MNIST", "9"), ("FashionMNIST", "Ankle boot")])
+def test_mnist_stays_grey(tmp_path, name, last):
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (3, 28, 28), np.uint8)
+    for split in ("train", "t10k"):
+        raw = tmp_path / name / "raw"
+        write_idx(raw / f"{split}-images-idx3-ubyte", grey)
+        write_idx(raw / f"{split}-labels-idx1-ubyte", np.array([9, 0, 9], np.uint8))
+    found = images(name, tmp_path, [last])
+    assert [image.image_id for image in found] == [
+        *("train-0000000", "train-0000002", "test-0000000", "test-0000002"),
+    ]
+    np.testing.assert_array_equal(pixels(found[1]), grey[2])
+
+
+def test_the_classes_of_fashion_mnist_are_torchvisions():
+    assert list(sources.classes(settings("FashionMNIST"))) == datasets.FashionMNIST.classes
+
+
+def test_ten_is_svhns_zero(tmp_path, monkeypatch):
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (32, 32, 3, 2), np.uint8)
+    files = {}
+    for split, (url, name, _) in datasets.SVHN.split_list.items():
+        if split in ("train", "test"):
+            savemat(tmp_path / name, {"X": colours, "y": np.array([[10], [7]])})
+            files[split] = [url, name, hashlib.md5((tmp_path / name).read_bytes()).hexdigest()]
+    monkeypatch.setattr(datasets.SVHN, "split_list", files)
+    found = images("SVHN", tmp_path)
+    assert [image.class_id for image in found] == ["0", "7", "0", "7"]
+    np.testing.assert_array_equal(pixels(found[1]), colours[..., 1])
+
+
+def test_a_label_out_of_range_is_an_error(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    for split in ("train", "t10k"):
+        write_idx(raw / f"{split}-images-idx3-ubyte", np.zeros((1, 28, 28), np.uint8))
+        write_idx(raw / f"{split}-labels-idx1-ubyte", np.array([10], np.uint8))
+    with pytest.raises(StillhouseError, match="has label 10 in its train split; MNIST has 10"):
+        images("MNIST", tmp_path)
+
+
+def test_nothing_is_fetched_unless_asked_for(tmp_path, monkeypatch):
+    asked = []
+    for name in ("CIFAR10", "MNIST", "SVHN"):
+        monkeypatch.setattr(getattr(datasets, name), "download", lambda self: asked.append(self))
+        with pytest.raises(StillhouseError, match=f"torchvision cannot load {name} from there"):
+            images(name, tmp_path)
+        assert not asked
+        with pytest.raises(StillhouseError):
+            images(name, tmp_path, download=True)
+        assert len(asked) == 1
+        asked.clear()
