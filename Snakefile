@@ -13,6 +13,9 @@ if not workflow.overwrite_configfiles:
     configfile: f"{workflow.basedir}/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/images.smk"
 include: "workflow/rules/teachers.smk"
@@ -21,6 +24,7 @@ include: "workflow/rules/distilled.smk"
 include: "workflow/rules/labels.smk"
 include: "workflow/rules/students.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -29,10 +33,15 @@ rule all:
         tables=expand(
             "results/tables/{experiment}.{suffix}",
             experiment=plan.experiments,
-            suffix=["csv", "md"],
+            suffix=["csv", "md", "tex"],
         ),
-        curves=expand("results/figures/{experiment}.svg", experiment=plan.experiments),
+        charts=expand(
+            "results/figures/{experiment}/{chart}.svg",
+            experiment=plan.experiments,
+            chart=["accuracy", "bytes", "cost", "curves"],
+        ),
         sheets=[f"results/figures/{one.place}.png" for one in plan.single["distilled"].values()],
+        pages=expand("results/report/{experiment}.html", experiment=plan.experiments),
 
 
 onsuccess:
@@ -40,4 +49,4 @@ onsuccess:
         table = Path(f"results/tables/{name}.md")
         if table.exists() and table.stat().st_mtime >= started:
             print(table.read_text())
-    print("tables: results/tables/  figures: results/figures/")
+    print("tables: results/tables/  figures: results/figures/  pages: results/report/")

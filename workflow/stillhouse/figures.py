@@ -1,9 +1,7 @@
-"""Figures: contact sheets of distilled sets, learning curves of an experiment."""
+"""Contact sheets of distilled sets."""
 
 import io
-import json
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stillhouse import artifacts
@@ -50,53 +48,3 @@ def contact_sheet(inputs, params, outputs):
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     artifacts.save_bytes(outputs["png"], buffer.getvalue())
-
-
-def curves(inputs, params, outputs):
-    """Draw training loss and test accuracy over epochs, mean over seeds, a column a protocol.
-
-    Parameters
-    ----------
-    inputs : dict
-        ``cells``: ``cell.json`` files, in the order of ``params["cells"]``.
-    params : dict
-        ``cells``: ``method``, ``ipc``, ``protocol``, ``student`` and ``distill_seed`` of each.
-    outputs : dict
-        ``svg``.
-    """
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    lines = {}
-    for identity, path in zip(params["cells"], inputs["cells"], strict=True):
-        name = f"{identity['method']}, IPC {identity['ipc']}, {identity['student']}"
-        if identity["distill_seed"]:
-            name += f", seed {identity['distill_seed']}"
-        curve = artifacts.read_json(path)["curve"]
-        lines.setdefault(identity["protocol"], {}).setdefault(name, []).append(curve)
-    with pyplot.rc_context({"svg.hashsalt": json.dumps(sorted(lines)), "svg.fonttype": "none"}):
-        size = (5 * len(lines) + 1, 6)
-        figure, axes = pyplot.subplots(2, len(lines), figsize=size, squeeze=False, sharex="col")
-        for column, (protocol, by_name) in enumerate(lines.items()):
-            _draw_column(axes[:, column], protocol, by_name)
-        axes[0, -1].legend(fontsize="small")
-        figure.tight_layout()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
-    artifacts.save_bytes(outputs["svg"], buffer.getvalue())
-
-
-def _draw_column(axes, protocol, by_name):
-    for name, of_seeds in by_name.items():
-        loss = np.mean([[row["loss"] for row in curve] for curve in of_seeds], axis=0)
-        axes[0].plot(np.arange(1, len(loss) + 1), loss, label=name, linewidth=1)
-        tested = [row["epoch"] for row in of_seeds[0] if "accuracy" in row]
-        accuracy = np.mean(
-            [[row["accuracy"] for row in curve if "accuracy" in row] for curve in of_seeds], axis=0
-        )
-        axes[1].plot(tested, accuracy, marker=".", label=name, linewidth=1)
-    axes[0].set(title=protocol, ylabel="training loss", yscale="log")
-    axes[1].set(xlabel="epoch", ylabel="test accuracy [%]")

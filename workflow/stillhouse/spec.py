@@ -28,7 +28,7 @@ VERSIONS = {
     "labels": 2,
     "students": 2,
     "tables": 2,
-    "figures": 1,
+    "figures": 2,
 }
 
 

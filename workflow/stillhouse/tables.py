@@ -1,4 +1,4 @@
-"""Tables: one CSV row a cell, and Markdown as a paper would print it."""
+"""Tables: one CSV row a cell, and Markdown and LaTeX as a paper would print them."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stillhouse import artifacts
+from stillhouse import artifacts, layout
 from stillhouse.plan import PER_CLASS
 from stillhouse.spec import safe_name
 
@@ -14,6 +14,9 @@ COLUMNS = """
 experiment dataset method fidelity ipc distill_seed teacher labels label_encoding student protocol
 seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher seconds_denoiser
 seconds_distill seconds_label seconds_train device published published_std digest
+""".split()  # noqa: SIM905
+TEXTS = """
+experiment dataset method fidelity teacher labels label_encoding student protocol device digest
 """.split()  # noqa: SIM905
 SECONDS = {
     "distilled": "distill",
@@ -26,7 +29,7 @@ HARD_LABEL_BYTES = 8
 
 
 def tables(inputs, params, outputs):
-    """Write the CSV and the Markdown of one experiment from its cells.
+    """Write the CSV, the Markdown and the LaTeX of one experiment from its cells.
 
     Parameters
     ----------
@@ -34,9 +37,9 @@ def tables(inputs, params, outputs):
         ``cells`` (a ``cell.json`` for each of ``params["cells"]``, in the same order) and
         ``published`` (CSV files of the papers' numbers).
     params : dict
-        ``cells``: the identity of each cell; ``report`` says which accuracy the Markdown shows.
+        ``cells``: the identity of each cell; ``report`` says which accuracy the tables show.
     outputs : dict
-        ``csv`` and ``markdown``.
+        ``csv``, ``markdown`` and ``latex``.
     """
     published = _published(inputs["published"])
     rows = [
@@ -46,7 +49,29 @@ def tables(inputs, params, outputs):
     frame = pd.DataFrame(rows)
     text = frame[COLUMNS].to_csv(index=False, lineterminator="\n", float_format="%.4f")
     artifacts.save_bytes(outputs["csv"], text.encode())
-    artifacts.save_bytes(outputs["markdown"], markdown(frame).encode())
+    artifacts.save_bytes(outputs["markdown"], layout.markdown(frame).encode())
+    artifacts.save_bytes(outputs["latex"], layout.latex(frame).encode())
+
+
+def read(path, identities):
+    """Return the frame of an experiment's cells from its CSV.
+
+    Parameters
+    ----------
+    path : Path
+    identities : list of dict
+        The cells, in the order of the CSV; they know what it has no columns for.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of `cell_row`, with accuracies to four decimals.
+    """
+    texts = dict.fromkeys(TEXTS, str)
+    numbers = {name: [""] for name in COLUMNS if name not in TEXTS}
+    frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
+    missing = {name for identity in identities for name in identity} - set(frame)
+    return frame.assign(**{n: [identity[n] for identity in identities] for n in sorted(missing)})
 
 
 def cell_row(identity, path, published):
@@ -135,92 +160,3 @@ def _published(paths):
             deviation = float(row["std"]) if row["std"] else None
             numbers[key] = (float(row["accuracy"]), deviation)
     return numbers
-
-
-def markdown(frame):
-    """Return the table of one experiment as a paper would print it.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Rows of `cell_row`.
-
-    Notes
-    -----
-    Mean ± standard deviation (n - 1) over the student seeds of one distilled set, one section a
-    student, one row a distilled set, one column a protocol.
-    """
-    experiment = frame["experiment"].iloc[0]
-    lines = [f"# {experiment}", ""]
-    for (dataset, student), part in frame.groupby(["dataset", "student"], sort=False):
-        lines += [f"## {dataset}, student {student}", "", *_section(part), ""]
-    return "\n".join(lines + _notes(frame))
-
-
-def _section(part):
-    protocols = part["protocol"].unique()
-    with_table = [p for p in protocols if (part[part["protocol"] == p]["labels"] == "soft").any()]
-    header = ["method", "IPC", *(f"{p} [%]" for p in protocols), "images [kB]"]
-    header += [f"labels, {p} [kB]" for p in protocols]
-    header += ["teacher [s]", "distil [s]"]
-    header += [f"label, {p} [s]" for p in with_table] + [f"train, {p} [s]" for p in protocols]
-    seeds = part["distill_seed"].nunique() > 1
-    rows = []
-    for (method, ipc, seed), cells in part.groupby(["method", "ipc", "distill_seed"], sort=False):
-        of = {p: cells[cells["protocol"] == p] for p in protocols}
-        first = cells.iloc[0]
-        kilobytes = [f"{c['label_bytes'].iloc[0] / 1000:.1f}" for c in of.values()]
-        # A teacher that only the labels need is in the seconds of their protocol alone.
-        spent = [cells["seconds_teacher"].max(), first["seconds_distill"]]
-        spent += [of[p]["seconds_label"].mean() for p in with_table]
-        spent += [c["seconds_train"].mean() for c in of.values()]
-        rows.append(
-            [
-                f"{method} (seed {seed})" if seeds else method,
-                str(ipc),
-                *(_accuracy(c) for c in of.values()),
-                f"{first['image_bytes'] / 1000:.1f}",
-                *kilobytes,
-                *("–" if pd.isna(s) else f"{s:.1f}" for s in spent),
-            ]
-        )
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    filled = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in [header, *rows]]
-    filled.insert(1, ["-" * w for w in widths])
-    return [f"| {' | '.join(row)} |" for row in filled]
-
-
-def _accuracy(cells):
-    """Return mean ± std of the reported accuracy, with the published number beside it."""
-    column = "accuracy_best" if cells["report"].iloc[0] == "best" else "accuracy"
-    values, published = cells[column], cells["published"].iloc[0]
-    text = f"{values.mean():.1f}"
-    if len(values) > 1:
-        text += f" ± {values.std(ddof=1):.1f}"
-    if pd.notna(published):
-        text += f" (published {published:.1f})"
-    return text
-
-
-def _notes(frame):
-    lines = []
-    for protocol, cells in frame.groupby("protocol", sort=False):
-        when = {
-            "last": "after the last epoch",
-            "best": "best of the evaluations on the test split in the last fifth of the epochs",
-        }[cells["report"].iloc[0]]
-        encoding = cells["label_encoding"].iloc[0]
-        kind = f"{cells['labels'].iloc[0]} labels" + (f" ({encoding})" if encoding else "")
-        teachers = cells["label_teachers"].iloc[0]
-        lines.append(f"- {protocol}: {kind}{f' of {teachers}' if teachers else ''}; {when}.")
-    seeds = frame["seed"].nunique()
-    lines += [
-        f"- Test accuracy, mean ± standard deviation (n - 1) over {seeds} student seeds of one "
-        "distilled set."
-        if seeds > 1
-        else "- Test accuracy of one student seed.",
-        "- Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label.",
-        "- Seconds on " + ", ".join(sorted({str(d) for d in frame["device"]})) + ": of everything "
-        "that a set and its labels are made from, as if made alone; `train` is one student.",
-    ]
-    return lines
