@@ -11,14 +11,10 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_chromium = pytest.mark.skipif(
-    PROGRAM is None, reason="no chromium on this machine; Debian's package is enough"
-)
 # Chromium reads commands from descriptor 3 and answers on 4.
 MOVE = "import os, sys; a = sys.argv; os.dup2(int(a[1]), 3); os.dup2(int(a[2]), 4); "
+MOVE += "os.execv(a[3], a[3:])"
 OPTIONS = [
     *("--headless", "--remote-debugging-pipe", "--disable-gpu", "--no-first-run"),
     *("--disable-dev-shm-usage", "--disable-background-networking", "--hide-scrollbars"),
@@ -56,8 +52,7 @@ class Browser:
         theirs_in, self._to, self._from, theirs_out = high
         chromium = [PROGRAM, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MOVE + "os.execv(a[3], a[3:])", str(theirs_in), str(theirs_out)]
-            + chromium,
+            [sys.executable, "-c", MOVE, str(theirs_in), str(theirs_out), *chromium],
             pass_fds=[theirs_in, theirs_out],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -123,11 +118,14 @@ class Browser:
         while not self.loaded:
             self._note(self._read())
 
-    def ask(self, expression):
-        """Return the value of a JavaScript expression."""
-        done = self.command(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
-        )
+    def ask(self, expression, inside=False):
+        """Return the value of a JavaScript expression, in the page or in its only frame."""
+        where = {}
+        if inside:
+            (frame,) = self.command("Page.getFrameTree")["frameTree"].get("childFrames", [])
+            world = self.command("Page.createIsolatedWorld", frameId=frame["frame"]["id"])
+            where = {"contextId": world["executionContextId"]}
+        done = self.command("Runtime.evaluate", expression=expression, returnByValue=True, **where)
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
@@ -147,6 +145,13 @@ class Browser:
             self.command(
                 "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
             )
+
+    def until(self, expression, inside=False, seconds=20):
+        """Wait until an expression is true."""
+        end = time.monotonic() + seconds
+        while not self.ask(expression, inside):
+            assert time.monotonic() < end, f"never true: {expression}"
+            time.sleep(0.05)
 
     def press(self, key):
         """Press a key."""

@@ -1,5 +1,4 @@
 import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -90,48 +89,6 @@ def test_large_images_are_averaged(sheet_of):
     sheet = sheet_of(1, 2, side=200)
     top, left = first_column(sheet)
     assert (sheet[top : top + 64, left : left + 64] == colour(0, 0)).all()
-
-
-def identities(plan):
-    return [{**c, "artifact": str(c["artifact"].directory)} for c in plan.experiments["x"]]
-
-
-def curves(plan, path):
-    cells = [c["artifact"].directory / "cell.json" for c in plan.experiments["x"]]
-    figures.curves({"cells": cells}, {"cells": identities(plan)}, {"svg": path})
-    return path.read_bytes()
-
-
-def test_curves_have_a_line_a_set_and_a_column_a_protocol(in_kitchen, tmp_path):
-    text = curves(in_kitchen, tmp_path / "x.svg").decode()
-    assert text.lstrip().startswith("<?xml")
-    words = re.findall(r"<text[^>]*>([^<]*)</text>", text)
-    for word in ("soft", "hard", "training loss", "epoch", "test accuracy [%]"):
-        assert word in words
-    for name in ("random, IPC 1, s", "random, IPC 2, s", "rded, IPC 1, s", "rded, IPC 2, s"):
-        assert words.count(name) == 1
-
-
-def test_curves_are_the_same_bytes_again(in_kitchen, tmp_path):
-    assert curves(in_kitchen, tmp_path / "a.svg") == curves(in_kitchen, tmp_path / "b.svg")
-
-
-def test_curves_are_means_over_seeds(monkeypatch):
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    _, axes = pyplot.subplots(2)
-    seeds = [
-        [{"epoch": 1, "loss": 4.0}, {"epoch": 2, "loss": 2.0, "accuracy": 30.0}],
-        [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "accuracy": 50.0}],
-    ]
-    figures._draw_column(axes, "soft", {"rded": seeds})
-    loss, accuracy = (axis.lines[0].get_xydata().tolist() for axis in axes)
-    assert loss == [[1, 3.0], [2, 1.5]]
-    assert accuracy == [[2, 40.0]]
-    pyplot.close("all")
 
 
 def test_a_sheet_of_a_real_set(in_kitchen, tmp_path):

@@ -3,9 +3,8 @@ import json
 import statistics
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from stillhouse import artifacts, tables
+from stillhouse import artifacts, layout, tables
 from stillhouse.errors import StillhouseError
 
 SECONDS = {
@@ -41,11 +40,11 @@ def identities(plan):
 
 def make(plan, published=()):
     cells = [c["artifact"].directory / "cell.json" for c in plan.experiments["x"]]
-    outputs = {"csv": Path("out/x.csv"), "markdown": Path("out/x.md")}
+    outputs = {name: Path(f"out/x.{name}") for name in ("csv", "markdown", "latex")}
     inputs = {"cells": cells, "published": list(published)}
     tables.tables(inputs, {"cells": identities(plan)}, outputs)
     with open("out/x.csv", newline="") as stream:
-        return list(csv.DictReader(stream)), Path("out/x.md").read_text()
+        return list(csv.DictReader(stream)), Path("out/x.markdown").read_text()
 
 
 def test_columns_are_as_promised(timed):
@@ -198,69 +197,33 @@ def test_markdown_has_a_row_a_set_and_a_column_a_protocol(timed):
     assert "## three, student s" in markdown
 
 
-def frame(**changes):
-    """Return rows of three student seeds, with round numbers."""
-    row = {
-        "experiment": "e",
-        "dataset": "d",
-        "student": "s",
-        "method": "rded",
-        "ipc": 10,
-        "distill_seed": 0,
-        "protocol": "soft",
-        "labels": "soft",
-        "label_encoding": "float16",
-        "label_teachers": "t",
-        "report": "last",
-        "image_bytes": 12_345,
-        "label_bytes": 678_900,
-        "seconds_teacher": 3.0,
-        "seconds_distill": 4.0,
-        "seconds_label": 5.0,
-        "seconds_train": 6.0,
-        "device": "abacus",
-        "published": None,
-        **changes,
-    }
-    scores = [(60.0, 62.0), (61.0, 61.0), (65.0, 66.0)]
-    return pd.DataFrame(
-        [
-            {**row, "seed": seed, "accuracy": last, "accuracy_best": best}
-            for seed, (last, best) in enumerate(scores)
-        ]
-    )
-
-
-def test_markdown_shows_the_last_or_the_best():
-    # By hand: mean 62, deviations -2, -1, 3, √(14 / 2); mean 63, deviations -1, -2, 3, √(14 / 2).
-    assert "| 62.0 ± 2.6 " in tables.markdown(frame())
-    assert "after the last epoch" in tables.markdown(frame())
-    best = tables.markdown(frame(report="best"))
-    assert "| 63.0 ± 2.6 " in best
-    assert "best of the evaluations on the test split" in best
-
-
-def test_markdown_of_one_seed_has_no_deviation():
-    text = tables.markdown(frame()[:1])
-    assert "| 60.0 " in text
-    assert "± " not in text.split("\n- ")[0]
-    assert "one student seed" in text
-
-
-def test_markdown_tells_distilled_sets_apart():
-    both = pd.concat([frame(), frame(distill_seed=1)])
-    lines = [line for line in tables.markdown(both).splitlines() if "± 2.6" in line]
-    assert [line.split("|")[1].strip() for line in lines] == ["rded (seed 0)", "rded (seed 1)"]
-
-
-def test_markdown_counts_bytes_and_seconds():
-    (line,) = (line for line in tables.markdown(frame()).splitlines() if "± 2.6" in line)
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[3:] == ["12.3", "678.9", "3.0", "4.0", "5.0", "6.0"]
-
-
 def test_a_damaged_cell_is_named(timed):
     path = timed.experiments["x"][3]["artifact"].directory / "cell.json"
     path.write_text(path.read_text().replace("1", "2", 1))
     with pytest.raises(StillhouseError, match=str(path)):
         make(timed)
+
+
+def test_a_frame_read_from_its_csv_prints_the_same(timed):
+    (timed.experiments["x"][0]["artifact"].directory / "timing.json").unlink()
+    published = Path("published.csv")
+    published.write_text(
+        "dataset,method,ipc,student,labels,accuracy,std,source\n"
+        "three,rded,2,convnet1,soft,61.5,,a paper\n"
+    )
+    _, markdown = make(timed, [published])
+    frame = tables.read(Path("out/x.csv"), identities(timed))
+    assert layout.markdown(frame) == markdown
+    assert layout.latex(frame) == Path("out/x.latex").read_text()
+    assert frame["label_encoding"].isin(["", "float16"]).all()
+    assert frame["published"].isna().sum() == 14
+
+
+def test_names_that_look_like_numbers_stay_names(timed):
+    cells = [{**cell, "method": "007", "student": "1e3"} for cell in identities(timed)]
+    paths = [Path(cell["artifact"]) / "cell.json" for cell in cells]
+    outputs = {name: Path(f"out/x.{name}") for name in ("csv", "markdown", "latex")}
+    tables.tables({"cells": paths, "published": []}, {"cells": cells}, outputs)
+    frame = tables.read(Path("out/x.csv"), cells)
+    assert set(frame["method"]) == {"007"}
+    assert set(frame["student"]) == {"1e3"}

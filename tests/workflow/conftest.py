@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 STAGES = [
     *("index", "images", "teacher", "patch_scores", "distilled", "labels", "students"),
-    *("tables", "curves", "contact_sheet"),
+    *("tables", "curves", "charts", "contact_sheet", "page"),
 ]
 # What differs from run to run: when and how long.
-CHANGING = {"timing.json", "logs", "benchmarks", "tables"}
+CHANGING = {"timing.json", "logs", "benchmarks", "tables", "cost.svg", "report"}
 
 
 def fresh_config():

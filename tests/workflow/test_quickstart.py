@@ -24,7 +24,8 @@ KEPT = ("index", "images", "teacher", "patch_scores", "distilled", "labels", "st
 
 def test_a_cold_run_makes_tables_and_figures(cold):
     for path in (
-        *("tables/tiny.csv", "tables/tiny.md", "figures/tiny.svg"),
+        *("tables/tiny.csv", "tables/tiny.md", "tables/tiny.tex", "report/tiny.html"),
+        *(f"figures/tiny/{name}.svg" for name in ("accuracy", "bytes", "cost", "curves")),
         *("figures/few/random-*/ipc1-seed0.png", "figures/few/rded-*/ipc1-seed0.png"),
     ):
         assert cold.one(path).stat().st_size > 0
@@ -61,14 +62,15 @@ def test_every_job_has_a_log_and_a_benchmark(cold, folder):
     benchmarks = {path.with_suffix("") for path in cold.paths("benchmarks/**/*.jsonl")}
     assert {Path(*path.parts[1:]) for path in logs} == {Path(*p.parts[1:]) for p in benchmarks}
     stages = {job.stage for job in planned}
-    families = {"curves": "figures", "contact_sheet": "figures"}
+    families = {"page": "report", **dict.fromkeys(("curves", "charts", "contact_sheet"), "figures")}
     assert {path.parts[1] for path in logs} == {families.get(stage, stage) for stage in stages}
     assert len(logs) == len(planned)
 
 
 def test_a_run_ends_with_the_table_and_where_things_lie(cold):
     table = (cold / "results/tables/tiny.md").read_text()
-    ending = f"{table}\ntables: results/tables/  figures: results/figures/\n"
+    ending = f"{table}\ntables: results/tables/  figures: results/figures/  "
+    ending += "pages: results/report/\n"
     assert cold.done.stdout.endswith(ending)
 
 
@@ -92,6 +94,7 @@ def test_a_given_config_is_run_and_nothing_of_the_default(cold, folder):
     assert {p for p in made if p.startswith("results/tables/")} == {
         "results/tables/tiny.csv",
         "results/tables/tiny.md",
+        "results/tables/tiny.tex",
     }
     assert not [path for path in made if "quickstart" in path or "16px" in path]
     named = {path.parts[1] for path in cold.paths("distilled/**/images.parquet")}
@@ -133,8 +136,7 @@ def test_a_wrong_override_names_the_command_line(finished):
 def test_config_overrides_on_the_command_line_reach_the_jobs_they_touch(finished):
     assert finished.jobs("--config", "students={small: {arch: convnet2}}") == {
         "students": 4,
-        "tables": 1,
-        "curves": 1,
+        **dict.fromkeys(("tables", "curves", "charts", "page"), 1),
     }
 
 
@@ -142,7 +144,7 @@ def test_a_table_can_be_asked_for_alone(folder):
     (folder / "results/figures").mkdir(parents=True)
     jobs = folder.jobs("results/tables/tiny.csv")
     assert jobs["tables"] == 1
-    assert not {"curves", "contact_sheet"} & set(jobs)
+    assert not {"curves", "charts", "contact_sheet", "page"} & set(jobs)
 
 
 @pytest.mark.parametrize(

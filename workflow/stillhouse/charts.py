@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,10 @@ PARTS = {
     "train": ("#009E73", "\\\\"),
 }
 PANEL = (5.0, 3.4)  # inches
-BAR = 0.3  # inches
+BAR = 0.3
+LINE = 0.25  # of the legend
+LETTER = 0.085
+PUBLISHED = "published"
 STYLE = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -69,7 +73,8 @@ def curves(inputs, params, outputs):
     with drawing(2, len(protocols), sharex="col") as (figure, axes, out):
         for column, (protocol, cells) in zip(axes.T, protocols, strict=True):
             _draw_column(column, cells, frame)
-            column[0].set(title=protocol, ylabel="training loss", yscale="log")
+            _title(column[0], protocol, "")
+            column[0].set(ylabel="training loss", yscale="log")
             column[1].set(xlabel="epoch", ylabel="test accuracy [%]")
         _legend(figure, axes)
     artifacts.save_bytes(outputs["svg"], out.getvalue())
@@ -109,12 +114,12 @@ def accuracy(frame):
             student, protocol = students[row], protocols[column]
             part = frame[(frame["student"] == student) & (frame["protocol"] == protocol)]
             _draw_lines(axis, part, frame, part["ipc"])
+            _draw_published(axis, part, frame)
             ticks = sorted(frame["ipc"].unique())
-            axis.set(title=f"{protocol}, student {student}", xlabel="images per class")
+            _title(axis, f"{protocol}, student {student}", "images per class")
             axis.set_xscale("log")
             axis.set_xticks(ticks, [str(tick) for tick in ticks])
             axis.set_xticks([], minor=True)
-            axis.tick_params(labelbottom=True)
             axis.margins(x=0.1)
         _finish(figure, axes)
     return out.getvalue()
@@ -135,14 +140,14 @@ def size(frame):
             for protocol, cells in part.groupby("protocol", sort=False):
                 stroke = protocols.index(protocol)
                 _draw_lines(axis, cells, frame, kilobytes[cells.index], f", {protocol}", stroke)
-            axis.set(title=f"{title}, student {students[row]}", xlabel="kB a set", xscale="log")
-            axis.tick_params(labelbottom=True)
+            _title(axis, f"{title}, student {students[row]}", "kB a set")
+            _round_ticks(axis, alone.min(), (alone + frame["label_bytes"] / 1000).max())
         _finish(figure, axes)
     return out.getvalue()
 
 
 def _draw_lines(axis, cells, frame, places, ending="", stroke=0):
-    """Draw a line for each method and distill seed: mean, deviation, published numbers."""
+    """Draw a line for each method and distill seed: means and deviations."""
     values = cells.assign(place=places, shown=layout.reported(cells))
     names = layout.set_names(frame)
     for (method, seed), of_sets in values.groupby(["method", "distill_seed"], sort=False):
@@ -150,13 +155,19 @@ def _draw_lines(axis, cells, frame, places, ending="", stroke=0):
             place=("place", "first"),
             mean=("shown", "mean"),
             std=("shown", "std"),
-            published=("published", "first"),
         )
         name, look = names[method, seed] + ending, _look(frame, method, stroke)
         axis.errorbar(points["place"], points["mean"], points["std"], label=name, capsize=3, **look)
-        if points["published"].notna().any():
-            hollow = {**look, "linestyle": "", "markerfacecolor": "white", "markersize": 9}
-            axis.plot(points["place"], points["published"], label=f"{name}, published", **hollow)
+
+
+def _draw_published(axis, cells, frame):
+    """Draw published numbers as their method's mark, hollow; one word in the legend for all."""
+    hollow = {"linestyle": "", "markerfacecolor": "white", "markersize": 9}
+    told = cells.dropna(subset="published").drop_duplicates(["method", "ipc"])
+    for method, points in told.groupby("method", sort=False):
+        axis.plot(points["ipc"], points["published"], **_look(frame, method, 0) | hollow)
+    if len(told):
+        axis.plot([], [], marker="o", color="black", label=PUBLISHED, **hollow)
 
 
 def cost(frame):
@@ -166,7 +177,9 @@ def cost(frame):
     total says that there is more.
     """
     bars = layout.costs(frame)
-    with drawing(1, 1, (1.5 * PANEL[0], BAR * len(bars) + 1.2)) as (figure, axes, out):
+    bar_names = _bar_names(bars, frame)
+    panel = (PANEL[0] + LETTER * max(map(len, bar_names)), BAR * len(bars) + 0.8)
+    with drawing(1, 1, panel) as (figure, axes, out):
         axis, left = axes[0, 0], np.zeros(len(bars))
         for name, lengths in bars.fillna(0.0).items():
             colour, hatch = PARTS[name]
@@ -176,7 +189,7 @@ def cost(frame):
         for place, (total, unknown) in enumerate(zip(left, bars.isna().any(axis=1), strict=True)):
             text = f" {total:.1f}" + (" and more" if unknown else "")
             axis.text(total, place, text, va="center", fontsize="small")
-        axis.set_yticks(range(len(bars)), _bar_names(bars, frame))
+        axis.set_yticks(range(len(bars)), bar_names)
         axis.set_xlabel("seconds, as if made alone")
         axis.grid(False, axis="y")
         axis.set_ylim(len(bars) - 0.4, -0.6)
@@ -215,7 +228,7 @@ def drawing(rows, columns, panel=PANEL, **options):
         figure, axes = pyplot.subplots(
             rows,
             columns,
-            figsize=(columns * panel[0], rows * panel[1] + 0.6),
+            figsize=(columns * panel[0], rows * panel[1]),
             squeeze=False,
             layout="constrained",
             **options,
@@ -240,6 +253,23 @@ def _look(frame, method, stroke):
     }
 
 
+def _title(axis, title, xlabel):
+    axis.set_title(textwrap.fill(title, 48), fontsize="medium")
+    axis.set_xlabel(xlabel)
+    axis.tick_params(labelbottom=bool(xlabel))
+
+
+def _round_ticks(axis, least, most):
+    """Scale the places by their logarithm, with a few round numbers written out."""
+    from matplotlib import ticker
+
+    axis.set_xscale("log")
+    steps = (1, 2, 5) if most < 100 * least else (1,)
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=steps))
+    axis.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
 def _finish(figure, axes):
     for axis in axes[:, 0]:
         axis.set_ylabel("test accuracy [%]")
@@ -247,12 +277,15 @@ def _finish(figure, axes):
 
 
 def _legend(figure, axes):
-    """Put one legend below all panels, in as many columns as its longest name allows."""
+    """Put one legend below all panels, in as many columns as fit, and make room for it."""
     named = {}
     for axis in axes.flat:
         handles, names = axis.get_legend_handles_labels()
         named = dict(zip(names, handles, strict=True)) | named
-    width = 0.7 + 0.08 * max(map(len, named))
+    if PUBLISHED in named:
+        named[PUBLISHED] = named.pop(PUBLISHED)
+    width = 0.8 + LETTER * max(map(len, named))
     columns = max(1, int(figure.get_figwidth() / width))
+    figure.set_figheight(figure.get_figheight() + LINE * -(-len(named) // columns))
     look = {"ncols": columns, "fontsize": "small", "handlelength": 3}
     figure.legend(named.values(), named.keys(), loc="outside lower left", **look)

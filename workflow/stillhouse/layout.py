@@ -218,7 +218,7 @@ def accuracy_notes(frame):
 
 def cost_notes(frame):
     """Return what there is to know about bytes and seconds, as sentences."""
-    devices = ", ".join(sorted({str(device) for device in frame["device"]}))
+    devices = ", ".join(sorted(set(frame["device"].dropna()) - {""})) or "an unknown device"
     return [
         "Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label.",
         f"Seconds on {devices}: of everything that a set and its labels are made from, as if made "
