@@ -130,8 +130,20 @@ class Browser:
         return done["result"].get("value")
 
     def click(self, selector, number=0):
-        """Click with the mouse on the middle of an element that can be seen there."""
-        x, y, hit = self.ask(
+        """Click with the mouse on the middle of an element that rests and can be seen there."""
+        last = None
+        while (place := self._middle(selector, number)) != last:
+            last = place
+            time.sleep(0.1)
+        x, y, hit = place
+        assert hit, f"{selector}, {number} is covered or outside"
+        for kind in ("mousePressed", "mouseReleased"):
+            self.command(
+                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
+            )
+
+    def _middle(self, selector, number):
+        return self.ask(
             f"""(() => {{
               const element = document.querySelectorAll({json.dumps(selector)})[{number}];
               element.scrollIntoView({{block: "center", inline: "center"}});
@@ -140,16 +152,11 @@ class Browser:
               return [x, y, element.contains(document.elementFromPoint(x, y))];
             }})()"""
         )
-        assert hit, f"{selector}, {number} is covered or outside"
-        for kind in ("mousePressed", "mouseReleased"):
-            self.command(
-                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
-            )
 
     def until(self, expression, inside=False, seconds=20):
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
-        while not self.ask(expression, inside):
+        while not self.ask(f"Boolean({expression})", inside):
             assert time.monotonic() < end, f"never true: {expression}"
             time.sleep(0.05)
 
