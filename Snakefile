@@ -17,6 +17,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/experiments.smk"
 include: "workflow/rules/images.smk"
 include: "workflow/rules/teachers.smk"
 include: "workflow/rules/scores.smk"

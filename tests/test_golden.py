@@ -177,7 +177,7 @@ def of_tables(plan):
         said = {"accuracy": 50 + i * i, "accuracy_best": 60 + i, "accuracy_top5": None}
         artifacts.write(cell["artifact"].directory, cell["artifact"].spec(), {"cell.json": said})
     files = [cell["artifact"].directory / "cell.json" for cell in cells]
-    outputs = {"csv": Path("x.csv"), "markdown": Path("x.md")}
+    outputs = {"csv": Path("x.csv"), "markdown": Path("x.md"), "latex": Path("x.tex")}
     given = [{**cell, "artifact": ""} for cell in cells]
     tables.tables({"cells": files, "published": []}, {"cells": given}, outputs)
     with open("x.csv", newline="") as stream:

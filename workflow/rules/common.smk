@@ -134,28 +134,3 @@ def label_files(artifact):
     """Return the label table that students learn from, if they learn from one."""
     labels = artifact.upstream.get("labels")
     return kept([labels.file("labels.parquet")]) if labels else []
-
-
-def cells_of(experiment):
-    """Return the cells of an experiment in the order of its table."""
-    if experiment not in plan.experiments:
-        raise WorkflowError(f"experiment {experiment}: not in this config; see snakemake -n")
-    return plan.experiments[experiment]
-
-
-def cell_files(experiment):
-    """Return the files of an experiment's cells in the order of its table."""
-    return kept([cell["artifact"].file("cell.json") for cell in cells_of(experiment)])
-
-
-def counted_files(experiment):
-    """Return the distilled sets and label tables whose bytes an experiment's table counts."""
-    upstream = [cell["artifact"].upstream for cell in plan.experiments[experiment]]
-    sets = [parts["distilled"].file("images.parquet") for parts in upstream]
-    tables = [parts["labels"].file("labels.parquet") for parts in upstream if "labels" in parts]
-    return kept(dict.fromkeys(sets + tables))
-
-
-def identities(experiment):
-    """Return what identifies each cell, and the address of its artifact."""
-    return [{**cell, "artifact": str(cell["artifact"].directory)} for cell in cells_of(experiment)]

@@ -3,16 +3,6 @@
 REPORT = Path(workflow.basedir, "workflow/report")
 
 
-def sheets(experiment):
-    """Return {contact sheet: method, IPC and seed} of an experiment's distilled sets."""
-    return {
-        f"results/figures/{cell['artifact'].upstream['distilled'].place}.png": {
-            name: cell[name] for name in ("method", "ipc", "distill_seed")
-        }
-        for cell in cells_of(experiment)
-    }
-
-
 rule page:
     """Put everything about one experiment into one page for a browser."""
     input:

@@ -3,12 +3,6 @@
 PUBLISHED = sorted(str(p) for p in Path(workflow.basedir, "workflow/published").glob("*.csv"))
 
 
-def shown(path, caption, category, what):
-    """Have a file of an experiment in `snakemake --report`."""
-    labels = {"experiment": "{experiment}", "what": what}
-    return report(path, caption=f"../report/{caption}.rst", category=category, labels=labels)
-
-
 rule tables:
     """Put the cells of one experiment into a CSV, a Markdown and a LaTeX table."""
     input:
