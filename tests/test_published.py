@@ -77,7 +77,12 @@ LISTS = sorted((PUBLISHED / "classes").iterdir())
 INDICES = {
     "imagenette": [0, 217, 482, 491, 497, 566, 569, 571, 574, 701],
     "imagewoof": [193, 182, 258, 162, 155, 167, 159, 273, 207, 229],
+    "imagemeow": [281, 282, 283, 284, 285, 291, 292, 290, 289, 287],
+    "imagesquawk": [84, 130, 88, 144, 145, 22, 96, 9, 100, 89],
+    "imagefruit": [953, 954, 949, 950, 951, 957, 952, 945, 943, 948],
+    "imageyellow": [309, 986, 954, 951, 987, 779, 599, 291, 72, 11],
 }
+SIZES = {"imagenet1k": 1000, "imagenet100": 100}
 
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.name)
@@ -91,7 +96,7 @@ def test_a_list_of_classes_says_where_it_is_from(path):
 def test_a_list_has_classes_of_imagenet_each_once(name):
     found = sources.published_classes(name)
     whole = sources.published_classes("imagenet1k")
-    assert len(found) == len(set(found)) == (1000 if name == "imagenet1k" else 10)
+    assert len(found) == len(set(found)) == SIZES.get(name, 10)
     assert set(found) <= set(whole)
     assert list(whole) == sorted(whole)
 
@@ -100,6 +105,11 @@ def test_a_list_has_classes_of_imagenet_each_once(name):
 def test_a_list_is_that_of_the_indices(name, indices):
     whole = sources.published_classes("imagenet1k")
     assert list(sources.published_classes(name)) == [whole[i] for i in indices]
+
+
+def test_imagenet10_begins_imagenet100():
+    ten, hundred = (sources.published_classes(f"imagenet{n}") for n in (10, 100))
+    assert hundred[:10] == ten
 
 
 def test_imagenets_classes_are_those_of_timm():
