@@ -22,7 +22,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 STAGES = [
-    *("index", "images", "teacher", "patch_scores", "distilled", "labels", "students"),
+    *("index", "images", "teacher", "patch_scores", "features", "distilled", "labels", "students"),
     *("tables", "curves", "charts", "contact_sheet", "page"),
 ]
 # What differs from run to run: when and how long.
