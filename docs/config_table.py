@@ -6,7 +6,7 @@ PYTHONPATH=workflow python docs/config_table.py
 import re
 from pathlib import Path
 
-from stillhouse import config
+from stillhouse import schema
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- config table: begin, made by docs/config_table.py -->"
@@ -162,4 +162,4 @@ def _code(value):
 
 if __name__ == "__main__":
     text = README.read_text()
-    README.write_text(insert(text, table(config.schema())))
+    README.write_text(insert(text, table(schema.schema())))

@@ -7,8 +7,10 @@ import pytest
 import yaml
 from stillhouse import config as configs
 from stillhouse import plan
-from stillhouse.config import classes_of, complete, methods_of, schema
+from stillhouse.config import complete
 from stillhouse.errors import StillhouseError
+from stillhouse.references import classes_of, methods_of
+from stillhouse.schema import schema
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "workflow/presets").glob("*.yaml"))

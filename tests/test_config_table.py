@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stillhouse import config
+from stillhouse import schema
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -38,24 +38,24 @@ def rows_of(text):
 
 def test_readme_has_the_table_of_the_schema(made):
     text = README.read_text()
-    assert made.insert(text, made.table(config.schema())) == text, "run `make format`"
+    assert made.insert(text, made.table(schema.schema())) == text, "run `make format`"
 
 
 def test_every_key_of_the_schema_appears(made):
-    text = made.table(config.schema())
+    text = made.table(schema.schema())
     there = {row[0].strip().strip("`").split(".")[-1] for row in rows_of(text)}
     there |= set(re.findall(r"^### `(\w+)`$", text, re.M))
-    assert keys_of(yaml.safe_load(config.SCHEMA.read_text())) == there
+    assert keys_of(yaml.safe_load(schema.SCHEMA.read_text())) == there
 
 
 def test_every_row_is_complete(made):
-    for row in rows_of(made.table(config.schema())):
+    for row in rows_of(made.table(schema.schema())):
         assert len(row) == 4, row
         assert all(cell.strip() for cell in row), row
 
 
 def test_what_a_row_says(made):
-    text = made.table(config.schema())
+    text = made.table(schema.schema())
     rows = {tuple(cell.strip() for cell in row[:3]) for row in rows_of(text)}
     assert ("`resolution`", "required", "integer, 4 to 1024, px") in rows
     assert ("`crop`", "`[0.08, 1.0]`", "2 numbers, 0 < … ≤ 1") in rows
@@ -74,7 +74,7 @@ def test_a_key_that_its_section_must_have_says_so(made):
 
 
 def test_every_kind_has_its_keys(made):
-    text = made.table(config.schema())
+    text = made.table(schema.schema())
     methods = text.split("### `methods`")[1].split("### ")[0]
     common, random, herding, kmeans, rded = re.split(r"^`kind: \w+`", methods, flags=re.M)
     assert [row[0].strip() for row in rows_of(common)] == ["`kind`", "`fidelity`"]

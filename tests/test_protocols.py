@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from stillhouse import config as configs
-from stillhouse import plan, switches
+from stillhouse import plan, schema, switches
 
 TEXT = (Path(__file__).parents[1] / "docs/protocols.md").read_text()
 SNIPPETS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.S)]
@@ -91,7 +91,7 @@ def rows():
 
 
 def test_every_setting_of_the_table_is_in_the_schema():
-    defs = configs.schema()["$defs"]
+    defs = schema.schema()["$defs"]
     known = {
         "labels": defs["labels"]["properties"] | defs["labels_soft"]["properties"],
         "views": defs["views"]["properties"],
@@ -106,7 +106,7 @@ def test_every_setting_of_the_table_is_in_the_schema():
 
 def test_every_augmentation_schedule_loss_and_encoding_has_its_line():
     named = " ".join(row[0] for row in rows())
-    defs = configs.schema()["$defs"]
+    defs = schema.schema()["$defs"]
     wanted = {*switches.SCHEDULES, *switches.SCHEDULE_KEYS, "ema", "float16", "int8", "topK"}
     wanted |= {"randaugment", "jitter", "lighting", "siamese", "cutmix", "mixup", "batch", "row"}
     wanted |= set(defs["protocol"]["properties"]["loss"]["enum"])

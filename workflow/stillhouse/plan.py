@@ -8,7 +8,7 @@ builds the same one.
 from dataclasses import dataclass, field
 
 from stillhouse import sources, switches
-from stillhouse.config import classes_of, methods_of, teachers_of
+from stillhouse.references import classes_of, methods_of, teachers_of
 from stillhouse.spec import Artifact, digest, label, safe_name
 
 PER_CLASS = {

@@ -1,0 +1,272 @@
+"""What the names in a config refer to, and whether what they say together can be."""
+
+import difflib
+
+from stillhouse import architectures, sources, switches
+from stillhouse.errors import StillhouseError
+from stillhouse.schema import definition, fill
+from stillhouse.spec import safe_name
+
+
+def methods_of(config, experiment):
+    """Return [(name, settings)] of an experiment's methods, overrides included."""
+    found = []
+    for entry in experiment["methods"]:
+        if isinstance(entry, dict):
+            name, settings = next(iter(entry.items()))
+            found.append((name, fill(settings, definition("method"))))
+        else:
+            found.append((entry, config["methods"][entry]))
+    return found
+
+
+def known(key, name, section, title):
+    """Refuse a name that a section of the config does not have."""
+    if name not in section:
+        near = difflib.get_close_matches(name, section, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(section))}"
+        raise StillhouseError(f"{key}: {name!r} is not among the {title}; {hint}")
+
+
+def classes_of(config, dataset):
+    """Return the class ids of a dataset in the order of its labels."""
+    settings = config["datasets"][dataset]
+    if settings["classes"] == "all":
+        return list(sources.classes(config["sources"][settings["source"]]))
+    return list(settings["classes"])
+
+
+def check_references(config):
+    """Refuse names of nothing, and settings that cannot be together."""
+    for name, dataset in config["datasets"].items():
+        _check_dataset(config, f"datasets.{name}", dataset)
+    for name, teacher in config["teachers"].items():
+        _check_recipe(config, f"teachers.{name}", teacher)
+    for name, network in config["students"].items():
+        architectures.check_name(f"students.{name}.arch", network["arch"])
+    for name, method in config["methods"].items():
+        _check_method(config, f"methods.{name}", method)
+    for name, labels in config["labels"].items():
+        _check_crop(f"labels.{name}.views.crop", switches.views(labels)["crop"])
+        if "siamese" in labels["views"] and labels["views"]["mix"] != "none":
+            raise StillhouseError(
+                f"labels.{name}.views.mix: is {labels['views']['mix']!r}; beside siamese it should "
+                "be none"
+            )
+        for teacher in labels.get("teachers", ()):
+            known(f"labels.{name}.teachers", teacher, config["teachers"], "teachers")
+    for name, protocol in config["protocols"].items():
+        _check_protocol(config, f"protocols.{name}", protocol)
+    for name, experiment in config["experiments"].items():
+        _check_experiment(config, f"experiments.{name}", experiment)
+
+
+def check_source(key, source):
+    """Refuse what a source's settings alone show to be wrong."""
+    if source["kind"] not in sources.BY_REFERENCE:
+        return
+    for class_id in source["classes"]:
+        if {"/", "\\"} & set(class_id):
+            raise StillhouseError(
+                f"{key}.classes: {class_id!r} cannot be the name of a folder; class ids of this "
+                "kind are names of folders"
+            )
+
+
+def _check_dataset(config, key, dataset):
+    known(f"{key}.source", dataset["source"], config["sources"], "sources")
+    there = sources.classes(config["sources"][dataset["source"]])
+    for class_id in there:
+        safe_name(class_id)
+    for class_id in dataset["classes"] if dataset["classes"] != "all" else ():
+        known(f"{key}.classes", class_id, dict.fromkeys(there), "classes of the source")
+
+
+def _check_crop(key, crop):
+    if crop[0] > crop[1]:
+        raise StillhouseError(f"{key}: is {crop}; the smaller area should come first")
+
+
+def _check_recipe(config, key, teacher):
+    if "dataset" in teacher:
+        known(f"{key}.dataset", teacher["dataset"], config["datasets"], "datasets")
+    _check_crop(f"{key}.crop", teacher["crop"])
+    architectures.check_name(f"{key}.arch", teacher["arch"])
+    if "weights" in teacher:
+        _check_weights(f"{key}.weights", teacher["arch"], teacher["weights"])
+
+
+def _check_weights(key, arch, weights):
+    if set(weights) not in ({"file", "sha256"}, {"pretrained"}):
+        raise StillhouseError(
+            f"{key}: has {' and '.join(sorted(weights))}; should have file and sha256, or "
+            "pretrained"
+        )
+    if "pretrained" in weights:
+        architectures.check_weights(f"{key}.pretrained", arch, weights["pretrained"])
+
+
+def _check_method(config, key, method):
+    if "crop" in method:
+        _check_crop(f"{key}.crop", method["crop"])
+    for name in teachers_of(method):
+        what = "features" if "features" in method else "teacher"
+        known(f"{key}.{what}", name, config["teachers"], "teachers")
+
+
+def teachers_of(method):
+    """Return the names of the teachers that a method wants: none or one."""
+    name = method.get("teacher", method.get("features", "pixels"))
+    return [] if name == "pixels" else [name]
+
+
+def _check_protocol(config, key, protocol):
+    known(f"{key}.labels", protocol["labels"], config["labels"], "labels")
+    hard = config["labels"][protocol["labels"]]["kind"] == "hard"
+    loss = protocol.get("loss", "ce" if hard else "kl")
+    if hard != (loss == "ce"):
+        right = "ce" if hard else "kl or mse_ce"
+        raise StillhouseError(f"{key}.loss: is {loss!r}; these labels want {right}")
+    _check_schedule(key, {**switches.PROTOCOL[protocol["fidelity"]], **protocol})
+
+
+def _check_schedule(key, settings):
+    name, epochs = settings["schedule"], settings["epochs"]
+    for unused in switches.SCHEDULE_KEYS:
+        if unused in settings and unused not in switches.SCHEDULES.get(name, {}):
+            right = [n for n, keys in switches.SCHEDULES.items() if unused in keys]
+            raise StillhouseError(
+                f"{key}.{unused}: has no meaning for schedule {name!r}; should not be there, or "
+                f"the schedule be {' or '.join(right)}"
+            )
+    for milestone in settings.get("milestones", ()):
+        if milestone >= (1 if epochs == "auto" else epochs):
+            raise StillhouseError(
+                f"{key}.milestones: has {milestone:g}, but there are {epochs} epochs; should be an "
+                "epoch before the last, or a share below 1"
+            )
+
+
+def _check_experiment(config, key, experiment):
+    known(f"{key}.dataset", experiment["dataset"], config["datasets"], "datasets")
+    for name in experiment["students"]:
+        known(f"{key}.students", name, config["students"], "students")
+        network = config["students"][name]
+        _check_resolution(config, f"students.{name}.arch", network, experiment["dataset"])
+    for name in experiment["protocols"]:
+        known(f"{key}.protocols", name, config["protocols"], "protocols")
+        labels = config["labels"][config["protocols"][name]["labels"]]
+        for teacher in labels.get("teachers", ()):
+            _check_teacher(config, teacher, experiment["dataset"])
+        _check_top(config, config["protocols"][name]["labels"], labels, experiment)
+        _check_strips(config, config["protocols"][name]["labels"], labels, experiment)
+        for student in experiment["students"]:
+            _check_rate(config, name, student)
+    names = [name for name, _ in methods_of(config, experiment)]
+    for name, method in methods_of(config, experiment):
+        if names.count(name) > 1:
+            raise StillhouseError(f"{key}.methods: {name!r} is there twice; give one another name")
+        _check_method(config, f"{key}.methods.{name}", method)
+        for teacher in teachers_of(method):
+            _check_teacher(config, teacher, experiment["dataset"])
+        _check_ipc(config, key, experiment, name, switches.method(method))
+        for protocol in experiment["protocols"]:
+            _check_patches(config, config["protocols"][protocol]["labels"], name, method)
+
+
+def _check_rate(config, protocol, student):
+    arch = config["students"][student]["arch"]
+    rate = config["protocols"][protocol]["learning_rate"]
+    if rate == "auto" and arch not in switches.LEARNING_RATES:
+        raise StillhouseError(
+            f"protocols.{protocol}.learning_rate: is 'auto', but RDED's table has no rate for "
+            f"{arch!r} (student {student!r}); should be a number"
+        )
+
+
+def _check_top(config, name, labels, experiment):
+    n_classes = len(classes_of(config, experiment["dataset"]))
+    top = labels.get("encoding", "float16").removeprefix("top")
+    if top.isdigit() and int(top) >= n_classes:
+        raise StillhouseError(
+            f"labels.{name}.encoding: is 'top{top}', but dataset {experiment['dataset']!r} has "
+            f"{n_classes} classes; K should be less, or the encoding float16"
+        )
+
+
+def _check_strips(config, name, labels, experiment):
+    side = switches.views(labels)["patches_per_side"]
+    resolution = config["datasets"][experiment["dataset"]]["resolution"]
+    if resolution % side:
+        raise StillhouseError(
+            f"labels.{name}.views.patches_per_side: is {side}, which does not divide the "
+            f"{resolution} px of dataset {experiment['dataset']!r}; set shuffle_patches: false, or "
+            "a number that does"
+        )
+
+
+def _check_patches(config, name, method, settings):
+    """Refuse views that silently ignore how many patches an image is made of."""
+    labels, side = config["labels"][name], settings.get("patches_per_side", 1)
+    given = labels["views"]
+    follows = "crop" not in given or "shuffle_patches" not in given
+    if side > given["patches_per_side"] == 1 and follows and labels["fidelity"] == "code":
+        raise StillhouseError(
+            f"labels.{name}.views.patches_per_side: is 1, but method {method!r} makes images of "
+            f"{side} × {side} patches, from which RDED's crop and shuffling follow; should be "
+            f"{side}, or say both crop and shuffle_patches"
+        )
+
+
+def _check_resolution(config, key, network, dataset):
+    resolution = config["datasets"][dataset]["resolution"]
+    architectures.check_resolution(key, network["arch"], resolution)
+
+
+def _check_teacher(config, name, dataset):
+    teacher = config["teachers"][name]
+    _check_resolution(config, f"teachers.{name}.arch", teacher, dataset)
+    trained = teacher.get("dataset", dataset)
+    mine, its = config["datasets"][dataset], config["datasets"][trained]
+    key = f"teachers.{name}.dataset"
+    for what in ("source", "resolution"):
+        if mine[what] != its[what]:
+            raise StillhouseError(
+                f"{key}: {trained!r} has {what} {its[what]!r}, but dataset {dataset!r}, which the "
+                f"teacher should judge, has {mine[what]!r}; they should be the same"
+            )
+    unseen = set(classes_of(config, dataset)) - set(classes_of(config, trained))
+    if unseen:
+        raise StillhouseError(
+            f"{key}: {trained!r} lacks class {min(unseen)!r} of dataset {dataset!r}; name a "
+            "dataset that has all of its classes"
+        )
+    if "pretrained" in teacher.get("weights", ()):
+        key = f"teachers.{name}.weights.pretrained"
+        architectures.check_classes(key, classes_of(config, trained))
+
+
+def _check_ipc(config, key, experiment, name, method):
+    dataset = config["datasets"][experiment["dataset"]]
+    smallest = sources.smallest_class(config["sources"][dataset["source"]])
+    ipc, most, why = max(experiment["ipc"]), smallest, f"the smallest class has {smallest} images"
+    nested = method.get("nested_in", ipc)
+    if ipc > nested:
+        raise StillhouseError(
+            f"{key}.methods.{name}.nested_in: is {nested}; should be at least the IPC, {ipc}"
+        )
+    if method["kind"] == "rded":
+        side, resolution = method["patches_per_side"], dataset["resolution"]
+        if side > resolution:
+            raise StillhouseError(
+                f"{key}.methods.{name}.patches_per_side: is {side}; images of {resolution} px have "
+                f"room for {resolution} at most"
+            )
+        images = min(method["images_per_class"], smallest)
+        patches = method["patches_per_side"] ** 2
+        most = images * min(method["patches_per_image"], method["crops_per_image"]) // patches
+        why = f"{images} images a class give that many sets of {patches} patches"
+    if nested > most:
+        raise StillhouseError(
+            f"{key}.ipc: is {nested}; method {name!r} can do {most} at most: {why}"
+        )
