@@ -120,9 +120,9 @@ def test_without_a_config_the_embedded_default_is_planned(folder):
 def test_numbers_can_be_overridden_on_the_command_line(finished, config):
     given = ("--config", "experiments={tiny: {ipc: [1, 2]}}")
     config["experiments"]["tiny"]["ipc"] = [1, 2]
-    planned = finished.plan(*given)
+    planned = set(finished.plan(*given))
     finished.configure(config)
-    assert planned == finished.plan()
+    assert planned == set(finished.plan())
     assert planned
 
 
