@@ -204,7 +204,7 @@ def test_charts_are_drawn_from_a_table(in_kitchen, tmp_path):
     cells = [c["artifact"].directory / "cell.json" for c in in_kitchen.experiments["x"]]
     params = {"cells": identities(in_kitchen)}
     made = {name: tmp_path / name for name in ("csv", "markdown", "latex")}
-    tables.tables({"cells": cells, "published": []}, params, made)
+    tables.tables({"cells": cells, "published": [], "indexes": []}, params, made)
     outputs = {name: tmp_path / f"{name}.svg" for name in ("accuracy", "bytes", "cost")}
     charts.charts({"csv": [made["csv"]]}, params, outputs)
     for path in outputs.values():

@@ -54,7 +54,7 @@ def test_defaults_are_filled_in(tiny):
         "device": "auto",
         "threads": 1,
         "index_threads": 4,
-        "batch_size": 256,
+        "batch_size": "auto",
         "checkpoint_seconds": 60.0,
     }
     assert config["sources"]["digits"]["holdout"] == 0.0

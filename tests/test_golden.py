@@ -179,7 +179,7 @@ def of_tables(plan):
     files = [cell["artifact"].directory / "cell.json" for cell in cells]
     outputs = {"csv": Path("x.csv"), "markdown": Path("x.md"), "latex": Path("x.tex")}
     given = [{**cell, "artifact": ""} for cell in cells]
-    tables.tables({"cells": files, "published": []}, {"cells": given}, outputs)
+    tables.tables({"cells": files, "published": [], "indexes": []}, {"cells": given}, outputs)
     with open("x.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     # Encoded bytes depend on the release of the encoder, digests on the version of all stages.

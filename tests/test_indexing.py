@@ -1,9 +1,10 @@
 import hashlib
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stillhouse import artifacts, indexing, sources
+from stillhouse import artifacts, indexing, sources, tables
 from stillhouse.errors import StillhouseError
 from stillhouse.images import read_class, skipped_images
 from test_images import CLASSES, Pets, picture
@@ -163,14 +164,17 @@ def test_an_index_does_not_go_on_from_another_list_of_images(tree, killed):
     assert len(rows) == len(read) == 37
 
 
-def test_a_damaged_side_file_is_made_again_with_what_follows(tree, killed, capsys):
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:]]
+)
+def test_a_damaged_side_file_is_made_again_with_what_follows(tree, killed, capsys, damage):
     parts = sorted((tree.folder / "results/.work").glob("index-*/part-*.parquet"))
     assert len(parts) == 3
-    parts[1].write_bytes(parts[1].read_bytes()[:-9])
+    parts[1].write_bytes(damage(parts[1].read_bytes()))
     rows, read = resumed(tree, killed)
     assert len(rows) == 36
     assert len(read) == 31
-    assert "part-000000010.parquet: not readable" in capsys.readouterr().out
+    assert f"{parts[1].name}: damaged" in capsys.readouterr().out
 
 
 def test_a_bad_image_is_named(tree):
@@ -206,9 +210,11 @@ def test_bad_images_are_left_out_and_counted(empty, kind):
     assert len(rows) == 35
     assert bad not in {row["image_id"] for row in rows}
     table = artifacts.read_table(pets.index.file("index.parquet"))
-    (skipped,) = skipped_images(table)
+    (skipped,) = skipped_images(table.schema)
     assert (skipped["class_id"], skipped["image_id"]) == ("dog", bad)
     assert "cannot identify" in skipped["problem"]
+    note = f"Unreadable images of source {pets.index.settings['name']} that were left out: 1."
+    assert tables.left_out([Path(pets.index.file("index.parquet"))]) == [note]
     # Images and readers do without it.
     (path,) = pets.make_images("dog", **({"roots": pets.roots} if kind is Folder else {}))
     assert len(read_class(path, "train", {"pets": str(empty)})) == 9

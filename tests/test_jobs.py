@@ -107,6 +107,17 @@ def test_resources_reach_the_stage_and_not_the_spec(empty):
     assert "min_accuracy" not in made("cat", "spec.json").read_text()
 
 
+def test_the_size_of_a_forward_pass_follows_the_device(empty, monkeypatch):
+    monkeypatch.setattr(jobs, "device_name", lambda context: context.device)
+    for kind, size in (("cpu", 64), ("cuda", 256)):
+        device = SimpleNamespace(type=kind)
+        monkeypatch.setattr(jobs.Context, "torch_device", lambda self, device=device: device)
+        stage = Stage()
+        resources = {"device": "auto", "batch_size": "auto"}
+        jobs.produce(stage, {}, members(kind), resources)
+        assert stage.contexts[0].batch_size == size
+
+
 def test_timing_lies_beside(empty):
     jobs.produce(Stage(seconds=0.05), {}, members("cat"), {})
     timing = artifacts.read_timing(made("cat").parent)

@@ -28,6 +28,7 @@ def inputs_of(folder, cells):
         **{name: [path] for name, path in made.items()},
         "csv": [folder / "x.csv"],
         "cells": paths,
+        "indexes": [],
         "captions": [REPORT / f"{name}.rst" for name in page.CHARTS],
         "template": [REPORT / "page.html.jinja"],
     }
@@ -50,7 +51,7 @@ def real(kitchen, folder):
         cells = [{**cell, "artifact": str(cell["artifact"].directory)} for cell in plan]
         made = {name: folder / f"x.{name}" for name in ("csv", "markdown", "latex")}
         paths = [Path(cell["artifact"]) / "cell.json" for cell in cells]
-        tables.tables({"cells": paths, "published": []}, {"cells": cells}, made)
+        tables.tables({"cells": paths, "published": [], "indexes": []}, {"cells": cells}, made)
         sheets = {}
         for cell in plan:
             artifact = cell["artifact"].upstream["distilled"]

@@ -41,7 +41,7 @@ def identities(plan):
 def make(plan, published=()):
     cells = [c["artifact"].directory / "cell.json" for c in plan.experiments["x"]]
     outputs = {name: Path(f"out/x.{name}") for name in ("csv", "markdown", "latex")}
-    inputs = {"cells": cells, "published": list(published)}
+    inputs = {"cells": cells, "published": list(published), "indexes": []}
     tables.tables(inputs, {"cells": identities(plan)}, outputs)
     with open("out/x.csv", newline="") as stream:
         return list(csv.DictReader(stream)), Path("out/x.markdown").read_text()
@@ -223,7 +223,7 @@ def test_names_that_look_like_numbers_stay_names(timed):
     cells = [{**cell, "method": "007", "student": "1e3"} for cell in identities(timed)]
     paths = [Path(cell["artifact"]) / "cell.json" for cell in cells]
     outputs = {name: Path(f"out/x.{name}") for name in ("csv", "markdown", "latex")}
-    tables.tables({"cells": paths, "published": []}, {"cells": cells}, outputs)
+    tables.tables({"cells": paths, "published": [], "indexes": []}, {"cells": cells}, outputs)
     frame = tables.read(Path("out/x.csv"), cells)
     assert set(frame["method"]) == {"007"}
     assert set(frame["student"]) == {"1e3"}

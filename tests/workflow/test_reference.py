@@ -110,3 +110,10 @@ def test_an_image_that_is_none_is_named_or_left_out(colours):
     assert table.num_rows == 9
     index = pq.read_schema(folder.one("index/*/index.parquet"))
     assert b"train/red/zz.png" in index.metadata[b"skipped"]
+
+    config["experiments"]["tiny"] |= {"methods": ["near"], "ipc": [1]}
+    folder.configure(config)
+    folder.make()
+    note = "Unreadable images of source colours that were left out: 1."
+    assert f"- {note}" in folder.one("tables/tiny.md").read_text().splitlines()
+    assert note in folder.one("report/tiny.html").read_text()

@@ -21,6 +21,17 @@ def counted_files(experiment):
     return kept(dict.fromkeys(sets + tables))
 
 
+def gappy_indexes(experiment):
+    """Return the indexes of sources that leave out unreadable images, for an experiment's table."""
+    gappy, upstream = {}, [cell["artifact"] for cell in plan.experiments[experiment]]
+    while upstream:
+        artifact = upstream.pop()
+        upstream += artifact.upstream.values()
+        if artifact.stage == "index" and artifact.settings.get("on_bad_image") == "skip":
+            gappy[artifact.file("index.parquet")] = None
+    return kept(gappy)
+
+
 def identities(experiment):
     """Return what identifies each cell, and the address of its artifact."""
     return [{**cell, "artifact": str(cell["artifact"].directory)} for cell in cells_of(experiment)]

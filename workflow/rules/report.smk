@@ -13,6 +13,7 @@ rule page:
         cost="results/figures/{experiment}/cost.svg",
         sheets=lambda w: list(sheets(w.experiment)),
         cells=lambda w: cell_files(w.experiment),
+        indexes=lambda w: gappy_indexes(w.experiment),
         captions=[str(REPORT / f"{name}.rst") for name in ("accuracy", "bytes", "cost", "curves")],
         template=str(REPORT / "page.html.jinja"),
     output:

@@ -7,6 +7,7 @@ rule tables:
     """Put the cells of one experiment into a CSV, a Markdown and a LaTeX table."""
     input:
         cells=lambda w: cell_files(w.experiment),
+        indexes=lambda w: gappy_indexes(w.experiment),
         counted=lambda w: counted_files(w.experiment),
         published=PUBLISHED,
     output:

@@ -13,7 +13,7 @@ from stillhouse import artifacts, layout, tables
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 STROKES = ["-", "--", ":", "-."]
-PARTS = {
+FILLS = {
     "teacher": ("#0072B2", ""),
     "denoiser": ("#CC79A7", "xx"),
     "distil": ("#D55E00", "//"),
@@ -182,7 +182,7 @@ def cost(frame):
     with drawing(1, 1, panel) as (figure, axes, out):
         axis, left = axes[0, 0], np.zeros(len(bars))
         for name, lengths in bars.fillna(0.0).items():
-            colour, hatch = PARTS[name]
+            colour, hatch = FILLS[name]
             look = {"color": colour, "edgecolor": "white", "hatch": hatch, "linewidth": 0.5}
             axis.barh(range(len(bars)), lengths, left=left, label=name, **look)
             left = left + lengths.to_numpy()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stillhouse import schema, sources
 from stillhouse.errors import StillhouseError
-from stillhouse.references import check_references, check_source, known
+from stillhouse.references import check_references, known
 
 
 def complete(config, where):
@@ -32,8 +32,6 @@ def complete(config, where):
             "hard", schema.fill({"kind": "hard"}, schema.definition("labels"))
         )
         config = _list_classes(config)
-        for name, source in config["sources"].items():
-            check_source(f"sources.{name}", source)
         check_references(config)
     except StillhouseError as error:
         raise StillhouseError(f"{where}: {error}") from None

@@ -61,7 +61,7 @@ def images(inputs, spec, context):
     """
     (path,) = inputs["index"]
     table = artifacts.read_table(path, schema=INDEX_SCHEMA)
-    skipped = {row["image_id"] for row in skipped_images(table)}
+    skipped = {row["image_id"] for row in skipped_images(table.schema)}
     source_settings = artifacts.read_spec(path.parent)["settings"]
     known = {}
     for row in table.filter(pc.is_in(table["class_id"], pa.array(context.keys))).to_pylist():
@@ -80,9 +80,15 @@ def images(inputs, spec, context):
     return make
 
 
-def skipped_images(index):
-    """Return what an index has left out as not readable: [{class_id, image_id, problem}]."""
-    return json.loads((index.schema.metadata or {}).get(b"skipped", b"[]"))
+def skipped_images(schema):
+    """Return what an index has left out as not readable: [{class_id, image_id, problem}].
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of the index, as read from its file.
+    """
+    return json.loads((schema.metadata or {}).get(b"skipped", b"[]"))
 
 
 def _images_table(settings, class_id, found, rows):

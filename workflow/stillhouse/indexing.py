@@ -7,12 +7,11 @@ from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from stillhouse import artifacts, sources
 from stillhouse.errors import StillhouseError
 from stillhouse.images import INDEX_SCHEMA, checksum, open_source, unreadable
-from stillhouse.jobs import note_seconds
+from stillhouse.parts import Parts
 from stillhouse.progress import LINE_SECONDS
 from stillhouse.seeds import generator, permutation
 
@@ -56,47 +55,28 @@ def listed(source, settings, context):
     """Yield tables of `LISTED`, `PART` images each, in the source's order.
 
     Images are read by ``index_threads`` threads, and no more than `PART` at a time. What is done is
-    kept in side files, and taken from there as long as the source lists the same images.
+    kept in side files, and taken from there where the source still lists the same images.
     """
     images = source.images(set(sources.classes(settings)))
-    kept = _side_files(context)
-    started = saved = told = time.monotonic()
-    done, fresh = 0, []
+    parts = Parts(context, LISTED)
+    kept = pa.concat_tables([LISTED.empty_table(), *parts.load()])
+    if kept.num_rows:
+        print(f"index: continues after {kept.num_rows} images", flush=True)
+    started = told = time.monotonic()
+    done = 0
     with ThreadPoolExecutor(int(context.extra.get("index_threads", 1))) as pool:
         while some := list(islice(images, PART)):
             part = kept.slice(done, PART)
             if part["image_id"].to_pylist() != [image.image_id for image in some]:
                 rows = pool.map(lambda image: _row(image, settings, context), some)
                 part = pa.Table.from_pylist(list(rows), schema=LISTED)
-                fresh.append(part)
+                parts.add(part)
             yield part
             done += len(some)
             now = time.monotonic()
             if now - told >= LINE_SECONDS:
                 print(f"index: {done} images in {now - started:.1f} s", flush=True)
                 told = now
-            if fresh and now - saved >= context.checkpoint_seconds:
-                artifacts.save_table(context.work / f"part-{done:09d}.parquet", LISTED, fresh)
-                note_seconds(context, now - started)
-                saved, fresh = now, []
-
-
-def _side_files(context):
-    """Return what an earlier try at this index had listed; without the rest from a damaged file."""
-    tables = [LISTED.empty_table()]
-    parts = sorted(context.work.glob("part-*.parquet"))
-    for i, part in enumerate(parts):
-        try:
-            tables.append(pq.read_table(part, schema=LISTED, partitioning=None))
-        except (pa.ArrowException, OSError):
-            print(f"{part}: not readable, it and what follows is made again", flush=True)
-            for stale in parts[i:]:
-                stale.unlink()
-            break
-    kept = pa.concat_tables(tables)
-    if kept.num_rows:
-        print(f"index: continues after {kept.num_rows} images", flush=True)
-    return kept
 
 
 def _row(image, settings, context):

@@ -26,6 +26,8 @@ from stillhouse import artifacts, progress
 from stillhouse.errors import StillhouseError
 from stillhouse.spec import RESULTS, digest
 
+# Images a forward pass, where compute.batch_size is auto: of more, a CPU's caches hold too little.
+AUTO_BATCH = {"cpu": 64, "cuda": 256}
 PACKAGES = ("numpy", "pyarrow", "torch", "torchvision")
 
 
@@ -54,7 +56,7 @@ class Context:
     """
 
     device: str = "cpu"
-    batch_size: int = 256
+    batch_size: int = 64
     checkpoint_seconds: float = 60.0
     work: Path = RESULTS / ".work"
     earlier: float = 0.0
@@ -170,6 +172,9 @@ def produce(stage, inputs, wanted, resources):
     """
     known = {"device", "batch_size", "checkpoint_seconds", "roots"}
     shared = {k: v for k, v in resources.items() if k in known}
+    if shared.get("batch_size") == "auto":
+        device = Context(device=shared["device"]).torch_device()
+        shared["batch_size"] = AUTO_BATCH[device.type]
     shared["extra"] = {k: v for k, v in resources.items() if k not in known}
     shared["keys"] = tuple(key for spec, key, names in wanted if not _is_whole(spec, names))
     make, setup = None, 0.0

@@ -1,26 +1,23 @@
 """Soft labels: teachers' outputs for recorded views, one table a distilled set (FKD)."""
 
 import json
-import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from stillhouse import artifacts
 from stillhouse.artifacts import RowGroups
 from stillhouse.distilled import SCHEMA, read_set
-from stillhouse.jobs import note_seconds
 from stillhouse.operations import NAMES
+from stillhouse.parts import Parts
 from stillhouse.progress import track
 from stillhouse.teachers import load_teacher
 from stillhouse.views import Views, draw, render
 
 FRACTIONS = pa.list_(pa.float32(), 4)
 OPERATION = pa.struct([("op", pa.string()), ("magnitude", pa.float32())])
-PART_BYTES = 256 * 2**20
 
 
 class Judges:
@@ -90,8 +87,6 @@ def labels(inputs, spec, context):
 def resumable(make_epoch, epochs, schema, context):
     """Yield the tables of all epochs, keeping finished ones in side files from time to time.
 
-    A side file's name ends in its SHA-256.
-
     Parameters
     ----------
     make_epoch : callable
@@ -100,32 +95,16 @@ def resumable(make_epoch, epochs, schema, context):
     schema : pyarrow.Schema
     context : stillhouse.jobs.Context
     """
-    started = saved = time.monotonic()
-    done = 0
-    parts = sorted(context.work.glob("part-*.parquet"))
-    for i, part in enumerate(parts):
-        if artifacts.checksum(part) != part.stem.split("-")[-1]:
-            print(f"{part}: damaged, it and what follows is made again", flush=True)
-            for stale in parts[i:]:
-                stale.unlink()
-            break
-        kept = pq.ParquetFile(part)
-        for group in range(kept.num_row_groups):
-            yield kept.read_row_group(group)
-        done += kept.num_row_groups
+    parts, done = Parts(context, schema), 0
+    for table in parts.load():
+        yield table
+        done += 1
     if done:
         print(f"labels: continues after epoch {done}", flush=True)
-    fresh = []
     for epoch in track(range(done, epochs), epochs - done, "label epoch"):
-        fresh.append(make_epoch(epoch))
-        yield fresh[-1]
-        late = time.monotonic() - saved >= context.checkpoint_seconds
-        if late or sum(table.nbytes for table in fresh) > PART_BYTES:
-            part = context.work / "part.parquet"
-            artifacts.save_table(part, schema, fresh)
-            part.rename(part.with_stem(f"part-{epoch:06d}-{artifacts.checksum(part)}"))
-            note_seconds(context, time.monotonic() - started)
-            fresh, saved = [], time.monotonic()
+        table = make_epoch(epoch)
+        yield table
+        parts.add(table)
 
 
 def table_schema(settings, n_classes):

@@ -226,13 +226,17 @@ def cost_notes(frame):
     ]
 
 
-def markdown(frame):
-    """Return the tables of one experiment as Markdown; `frame` as for `sections`."""
+def markdown(frame, notes=()):
+    """Return the tables of one experiment as Markdown, with `notes` below what there is to say.
+
+    `frame` as for `sections`.
+    """
     lines = [f"# {frame['experiment'].iloc[0]}", ""]
     for section in sections(frame):
         lines += [f"## {section.dataset}, student {section.student}", ""]
         lines += [*_markdown_table(section.only()), ""]
-    return "\n".join(lines + [f"- {note}" for note in accuracy_notes(frame) + cost_notes(frame)])
+    notes = [*accuracy_notes(frame), *cost_notes(frame), *notes]
+    return "\n".join(lines + [f"- {note}" for note in notes])
 
 
 def _markdown_table(rows):

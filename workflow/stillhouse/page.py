@@ -24,8 +24,8 @@ def page(inputs, params, outputs):
     ----------
     inputs : dict
         ``csv``, ``accuracy``, ``bytes``, ``curves``, ``cost``: table and charts; ``sheets``:
-        contact sheets; ``cells``: ``cell.json`` files; ``captions``: a text named after each chart;
-        ``template``: for Jinja.
+        contact sheets; ``cells``: ``cell.json`` files; ``indexes``: as `stillhouse.tables.left_out`
+        takes them; ``captions``: a text named after each chart; ``template``: for Jinja.
     params : dict
         ``cells``: the identity of each cell, in the order of the table. ``sheets``: ``method``,
         ``ipc`` and ``distill_seed`` of each sheet.
@@ -44,7 +44,11 @@ def page(inputs, params, outputs):
         dataset=frame["dataset"].iloc[0],
         groups=layout.groups,
         sections=layout.sections(frame),
-        notes=[*layout.accuracy_notes(frame), *layout.cost_notes(frame)],
+        notes=[
+            *layout.accuracy_notes(frame),
+            *layout.cost_notes(frame),
+            *tables.left_out(inputs["indexes"]),
+        ],
         charts={name: _chart(name, captions[name], inputs[name][0]) for name in CHARTS},
         sheets=_sheets(frame, params["sheets"], inputs["sheets"]),
         costs=layout.cost_columns(frame),

@@ -38,6 +38,8 @@ def classes_of(config, dataset):
 
 def check_references(config):
     """Refuse names of nothing, and settings that cannot be together."""
+    for name, source in config["sources"].items():
+        _check_source(f"sources.{name}", source)
     for name, dataset in config["datasets"].items():
         _check_dataset(config, f"datasets.{name}", dataset)
     for name, teacher in config["teachers"].items():
@@ -47,21 +49,14 @@ def check_references(config):
     for name, method in config["methods"].items():
         _check_method(config, f"methods.{name}", method)
     for name, labels in config["labels"].items():
-        _check_crop(f"labels.{name}.views.crop", switches.views(labels)["crop"])
-        if "siamese" in labels["views"] and labels["views"]["mix"] != "none":
-            raise StillhouseError(
-                f"labels.{name}.views.mix: is {labels['views']['mix']!r}; beside siamese it should "
-                "be none"
-            )
-        for teacher in labels.get("teachers", ()):
-            known(f"labels.{name}.teachers", teacher, config["teachers"], "teachers")
+        _check_labels(config, f"labels.{name}", labels)
     for name, protocol in config["protocols"].items():
         _check_protocol(config, f"protocols.{name}", protocol)
     for name, experiment in config["experiments"].items():
         _check_experiment(config, f"experiments.{name}", experiment)
 
 
-def check_source(key, source):
+def _check_source(key, source):
     """Refuse what a source's settings alone show to be wrong."""
     if source["kind"] not in sources.BY_REFERENCE:
         return
@@ -118,6 +113,16 @@ def teachers_of(method):
     """Return the names of the teachers that a method wants: none or one."""
     name = method.get("teacher", method.get("features", "pixels"))
     return [] if name == "pixels" else [name]
+
+
+def _check_labels(config, key, labels):
+    _check_crop(f"{key}.views.crop", switches.views(labels)["crop"])
+    if "siamese" in labels["views"] and labels["views"]["mix"] != "none":
+        raise StillhouseError(
+            f"{key}.views.mix: is {labels['views']['mix']!r}; beside siamese it should be none"
+        )
+    for teacher in labels.get("teachers", ()):
+        known(f"{key}.teachers", teacher, config["teachers"], "teachers")
 
 
 def _check_protocol(config, key, protocol):

@@ -1,12 +1,14 @@
 """Tables: one CSV row a cell, and Markdown and LaTeX as a paper would print them."""
 
 import csv
+import functools
 import io
 from pathlib import Path
 
 import pandas as pd
 
 from stillhouse import artifacts, layout
+from stillhouse.images import skipped_images
 from stillhouse.plan import PER_CLASS
 from stillhouse.spec import safe_name
 
@@ -34,22 +36,26 @@ def tables(inputs, params, outputs):
     Parameters
     ----------
     inputs : dict
-        ``cells`` (a ``cell.json`` for each of ``params["cells"]``, in the same order) and
-        ``published`` (CSV files of the papers' numbers).
+        ``cells`` (a ``cell.json`` for each of ``params["cells"]``, in the same order),
+        ``published`` (CSV files of the papers' numbers) and ``indexes`` (for `left_out`).
     params : dict
         ``cells``: the identity of each cell; ``report`` says which accuracy the tables show.
     outputs : dict
         ``csv``, ``markdown`` and ``latex``.
     """
     published = _published(inputs["published"])
+    # What many cells are made from is read once.
+    timing = functools.cache(artifacts.read_timing)
     rows = [
-        cell_row(identity, path, published)
+        cell_row(identity, path, published, timing)
         for identity, path in zip(params["cells"], inputs["cells"], strict=True)
     ]
     frame = pd.DataFrame(rows)
     text = frame[COLUMNS].to_csv(index=False, lineterminator="\n", float_format="%.4f")
     artifacts.save_bytes(outputs["csv"], text.encode())
-    artifacts.save_bytes(outputs["markdown"], layout.markdown(frame).encode())
+    artifacts.save_bytes(
+        outputs["markdown"], layout.markdown(frame, left_out(inputs["indexes"])).encode()
+    )
     artifacts.save_bytes(outputs["latex"], layout.latex(frame).encode())
 
 
@@ -74,8 +80,35 @@ def read(path, identities):
     return frame.assign(**{n: [identity[n] for identity in identities] for n in sorted(missing)})
 
 
-def cell_row(identity, path, published):
-    """Return one row of the CSV as a dict, from a cell's artifact and its lineage."""
+def left_out(indexes):
+    """Return sentences on the images that sources were told to do without, as not readable.
+
+    Parameters
+    ----------
+    indexes : list of Path
+        ``index.parquet`` of every source with ``on_bad_image: skip``.
+    """
+    notes = []
+    for path in indexes:
+        name = artifacts.read_spec(path.parent)["settings"]["name"]
+        count = len(skipped_images(artifacts.open_row_groups(path).schema_arrow))
+        notes.append(f"Unreadable images of source {name} that were left out: {count}.")
+    return notes
+
+
+def cell_row(identity, path, published, timing=artifacts.read_timing):
+    """Return one row of the CSV as a dict, from a cell's artifact and its lineage.
+
+    Parameters
+    ----------
+    identity : dict
+    path : Path
+        Its ``cell.json``.
+    published : dict
+        As `_published` returns it.
+    timing : callable
+        From an artifact's folder to its ``timing.json``.
+    """
     cell = artifacts.read_json(path)
     spec = artifacts.read_spec(path.parent)
     distilled = spec["upstream"]["distilled"]
@@ -90,8 +123,8 @@ def cell_row(identity, path, published):
         "accuracy_top5": cell["accuracy_top5"],
         "image_bytes": image_bytes(distilled),
         "label_bytes": label_bytes(spec),
-        **seconds(spec),
-        "device": (artifacts.read_timing(path.parent) or {}).get("device"),
+        **seconds(spec, timing),
+        "device": (timing(path.parent) or {}).get("device"),
         "published": number,
         "published_std": deviation,
         "digest": spec["digest"],
@@ -139,15 +172,14 @@ def lineage(spec):
     return found
 
 
-def seconds(spec):
+def seconds(spec, timing):
     """Return the ``seconds_*`` columns: the whole lineage as if it had been made alone.
 
-    A column is empty where a timing is missing.
+    A column is empty where a `timing` (see `cell_row`) is missing.
     """
     totals = dict.fromkeys(("teacher", "denoiser", "distill", "label", "train"), 0.0)
     for folder, column in lineage(spec).items():
-        timing = artifacts.read_timing(folder) or {}
-        totals[column] += timing.get("seconds", float("nan"))
+        totals[column] += (timing(folder) or {}).get("seconds", float("nan"))
     return {f"seconds_{name}": round(total, 3) for name, total in totals.items()}
 
 
