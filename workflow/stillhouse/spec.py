@@ -21,12 +21,12 @@ RESULTS = Path("results")
 VERSIONS = {
     "index": 1,
     "images": 1,
-    "teacher": 2,
-    "patch_scores": 1,
-    "features": 1,
+    "teacher": 3,
+    "patch_scores": 2,
+    "features": 2,
     "distilled": 1,
-    "labels": 2,
-    "students": 2,
+    "labels": 3,
+    "students": 3,
     "tables": 2,
     "figures": 2,
 }
