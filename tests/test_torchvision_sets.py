@@ -6,6 +6,7 @@ The published MD5 sums, which no such file can have, are replaced here and nowhe
 import hashlib
 import io
 import pickle
+import tarfile
 
 import numpy as np
 import pytest
@@ -178,3 +179,97 @@ def test_nothing_is_fetched_unless_asked_for(tmp_path, monkeypatch):
             images(name, tmp_path, download=True)
         assert len(asked) == 1
         asked.clear()
+
+
+def jpeg(number):
+    """Return a grey JPEG file."""
+    buffer = io.BytesIO()
+    Pillow.new("L", (9, 8), number).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def tar(path, files, mode="w"):
+    """Write an archive of {name: bytes} and return its MD5."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def imagenette(tmp_path, monkeypatch):
+    """An archive of Imagenette where torchvision puts what it fetches: two classes."""
+    files = {
+        f"imagenette2/{split}/{class_id}/{class_id}_{i}.JPEG": jpeg(i)
+        for split, count in (("train", 2), ("val", 1))
+        for class_id in ("n03888257", "n01440764")
+        for i in range(count)
+    }
+    found = ("nowhere/imagenette2.tgz", tar(tmp_path / "imagenette2.tgz", files, "w:gz"))
+    monkeypatch.setattr(datasets.Imagenette, "_ARCHIVES", {"full": found})
+    return tmp_path, files
+
+
+def test_imagenette_is_unpacked_and_stays_where_it_is(imagenette):
+    root, files = imagenette
+    wanted = ["n01440764", "n03888257"]
+    with pytest.raises(StillhouseError, match="has no folder train of Imagenette") as caught:
+        images("Imagenette", root, wanted)
+    assert "sources.small.download: true" in str(caught.value)
+    assert [path.name for path in root.iterdir()] == ["imagenette2.tgz"]
+    found = images("Imagenette", root, wanted, download=True)
+    assert [image.image_id for image in found] == [
+        *(f"imagenette2/train/n01440764/n01440764_{i}.JPEG" for i in range(2)),
+        *(f"imagenette2/train/n03888257/n03888257_{i}.JPEG" for i in range(2)),
+        *(f"imagenette2/val/{class_id}/{class_id}_0.JPEG" for class_id in wanted),
+    ]
+    assert {image.data for image in found} == {None}
+    assert {image.path: image.load(root) for image in found} == files
+    # Unpacked, it is read without leave to fetch.
+    assert images("Imagenette", root, wanted) == found
+
+
+def test_an_archive_that_is_not_the_published_one_is_not_unpacked(imagenette, monkeypatch):
+    root, _ = imagenette
+    address, _ = datasets.Imagenette._ARCHIVES["full"]
+    monkeypatch.setattr(datasets.Imagenette, "_ARCHIVES", {"full": (address, "0" * 32)})
+    with pytest.raises(StillhouseError, match="torchvision cannot load Imagenette from there"):
+        images("Imagenette", root, download=True)
+    assert not (root / "imagenette2").exists()
+
+
+def test_imagenet_is_unpacked_from_its_archives(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    names = {"n01440764": ("tench",), "n15075141": ("toilet tissue",)}
+    torch.save((names, ["n15075141", "n01440764"]), tmp_path / "meta.bin")
+    for class_id in names:
+        tar(tmp_path / f"{class_id}.tar", {f"{class_id}_{i}.JPEG": jpeg(i) for i in range(2)})
+    parts = {f"{name}.tar": (tmp_path / f"{name}.tar").read_bytes() for name in names}
+    val = {f"ILSVRC2012_val_0000000{i}.JPEG": jpeg(i) for i in (1, 2)}
+    module = datasets.imagenet
+    sums = {
+        split: (name, tar(tmp_path / name, files))
+        for split, name, files in (
+            ("train", "ILSVRC2012_img_train.tar", parts),
+            ("val", "ILSVRC2012_img_val.tar", val),
+        )
+    }
+    monkeypatch.setattr(module, "ARCHIVE_META", {**module.ARCHIVE_META, **sums})
+    found = images("ImageNet", tmp_path, names, download=True)
+    assert [image.image_id for image in found] == [
+        *(f"train/n01440764/n01440764_{i}.JPEG" for i in range(2)),
+        *(f"train/n15075141/n15075141_{i}.JPEG" for i in range(2)),
+        "val/n01440764/ILSVRC2012_val_00000002.JPEG",
+        "val/n15075141/ILSVRC2012_val_00000001.JPEG",
+    ]
+    assert [image.class_id for image in found[4:]] == list(names)
+
+
+def test_the_classes_of_the_folders_are_torchvisions():
+    assert list(sources.classes(settings("Imagenette"))) == sorted(
+        datasets.Imagenette._WNID_TO_CLASS
+    )
+    assert len(sources.classes(settings("ImageNet"))) == 1000

@@ -104,8 +104,7 @@ def _images_table(settings, class_id, found, rows):
             kept.append({**row, "image": {"bytes": image.data, "path": image.path}})
     if images:
         raise _changed(settings, class_id, min(images), "has been added")
-    by_reference = settings["kind"] in sources.BY_REFERENCE
-    schema = REFERENCES_SCHEMA if by_reference else IMAGES_SCHEMA
+    schema = REFERENCES_SCHEMA if sources.by_reference(settings) else IMAGES_SCHEMA
     return pa.table({name: [row[name] for row in kept] for name in schema.names}, schema=schema)
 
 

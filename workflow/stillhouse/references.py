@@ -58,9 +58,9 @@ def check_references(config):
 
 def _check_source(key, source):
     """Refuse what a source's settings alone show to be wrong."""
-    if source["kind"] not in sources.BY_REFERENCE:
+    if not sources.by_reference(source):
         return
-    for class_id in source["classes"]:
+    for class_id in sources.classes(source):
         if {"/", "\\"} & set(class_id):
             raise StillhouseError(
                 f"{key}.classes: {class_id!r} cannot be the name of a folder; class ids of this "

@@ -17,8 +17,6 @@ from stillhouse.errors import StillhouseError
 from stillhouse.seeds import generator, permutation
 
 PUBLISHED = Path(__file__).parents[1] / "published" / "classes"
-# Their images stay where they are; artifacts hold paths below the root, and checksums.
-BY_REFERENCE = ("image_folder", "tiny_imagenet")
 
 DIGITS = tuple("0123456789")
 DIGITS_SMALLEST = 116
@@ -34,13 +32,21 @@ sunflower sweet_pepper table tank telephone television tiger tractor train trout
 wardrobe whale willow_tree wolf woman worm
 """
 FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-# torchvision's class → (class ids in the order of its labels, training images of the smallest).
+# torchvision's class → (class ids in the order of its labels, or the name of a published list;
+# training images of the smallest).
 TORCHVISION = {
     "CIFAR10": (tuple(CIFAR10.split()), 5000),
     "CIFAR100": (tuple(CIFAR100.split()), 500),
     "FashionMNIST": (tuple(FASHION.split(",")), 6000),
+    "ImageNet": ("imagenet1k", 732),
+    "Imagenette": ("imagenette", 858),
     "MNIST": (DIGITS, 5421),
     "SVHN": (DIGITS, 4659),
+}
+# Where torchvision unpacks the training and the test split of those that are files.
+TORCHVISION_FOLDERS = {
+    "ImageNet": ("train", "val"),
+    "Imagenette": ("imagenette2/train", "imagenette2/val"),
 }
 
 
@@ -95,8 +101,15 @@ def published_names():
 def classes(settings):
     """Return a source's class ids in its own order, from its settings alone."""
     if settings["kind"] == "torchvision":
-        return TORCHVISION[settings["set"]][0]
+        listed = TORCHVISION[settings["set"]][0]
+        return published_classes(listed) if isinstance(listed, str) else listed
     return DIGITS if settings["kind"] == "digits" else tuple(settings["classes"])
+
+
+def by_reference(settings):
+    """Tell whether images stay where they are; artifacts then hold paths below the root."""
+    folders = ("image_folder", "tiny_imagenet")
+    return settings["kind"] in folders or settings.get("set") in TORCHVISION_FOLDERS
 
 
 def n_smallest(settings):
@@ -141,16 +154,19 @@ def open_source(settings, files, root=None, download=False):
     root : str, optional
         For kinds that have one: the folder that holds the files.
     download : bool
-        For ``torchvision``: whether it may fetch what is not there.
+        For ``torchvision``: whether it may fetch or unpack what is not there.
     """
     from stillhouse import folders, torchvision_sets
 
     kind = settings["kind"]
-    if kind in BY_REFERENCE:
-        opened = folders.ImageFolder if kind == "image_folder" else folders.TinyImageNet
-        return opened(settings, root)
+    if kind == "image_folder":
+        return folders.ImageFolder(settings, root)
+    if kind == "tiny_imagenet":
+        return folders.TinyImageNet(settings, root)
     if kind == "torchvision":
-        return torchvision_sets.TorchvisionSet(settings, root, download)
+        by = by_reference(settings)
+        opened = torchvision_sets.TorchvisionFolder if by else torchvision_sets.TorchvisionSet
+        return opened(settings, root, download)
     return Digits() if kind == "digits" else ParquetFiles(settings, files)
 
 
