@@ -1,0 +1,561 @@
+"""Wrong configs, each with the one line that it gets, and right ones that are almost wrong."""
+
+import math
+
+import pytest
+from stillhouse.config import complete
+from stillhouse.errors import StillhouseError
+
+PARQUET = {
+    "kind": "parquet",
+    "train": ["train.parquet"],
+    "test": ["test.parquet"],
+    "classes": ["cat", "dog", "hen"],
+    "smallest_class": 40,
+}
+
+FOLDER = {
+    "kind": "image_folder",
+    "root": "pets",
+    "classes": ["cat", "dog", "hen"],
+    "smallest_class": 40,
+}
+
+
+def put(path, value):
+    """Return a change of a config: `value` at a path of keys."""
+
+    def change(config):
+        *way, last = path.split(".")
+        for step in way:
+            config = config[step]
+        config[last] = value
+
+    return change
+
+
+def drop(path):
+    def change(config):
+        *way, last = path.split(".")
+        for step in way:
+            config = config[step]
+        del config[last]
+
+    return change
+
+
+def all_of(*changes):
+    def change(config):
+        for one in changes:
+            one(config)
+
+    return change
+
+
+WRONG = {
+    "unknown section": (put("teacher", {}), "the config: unknown key 'teacher'", "'teachers'"),
+    "unknown key": (
+        put("teachers.t.learning_rat", 1),
+        "teachers.t: unknown key 'learning_rat'",
+        "did you mean 'learning_rate'?",
+    ),
+    "nothing like it": (put("students.s.zzz", 1), "students.s: unknown key 'zzz'", "arch, norm"),
+    "unknown key of a kind": (
+        put("methods.rded.crops_per_imag", 1),
+        "methods.rded: unknown key 'crops_per_imag'",
+        "did you mean 'crops_per_image'?",
+    ),
+    "key of another kind": (
+        put("methods.random.crop", [0.1, 1]),
+        "methods.random: unknown key 'crop'",
+        "known are",
+    ),
+    "misspelt view": (
+        put("labels.soft.views.fliip", 1),
+        "labels.soft.views: unknown key 'fliip'",
+        "did you mean 'flip'?",
+    ),
+    "more operations than there is room for": (
+        put("labels.soft.views", {"randaugment": {"n": 9}}),
+        "labels.soft.views.randaugment.n: is 9",
+        "at most 8",
+    ),
+    "siamese operations and a mix": (
+        put("labels.soft.views", {"siamese": {}}),
+        "labels.soft.views.mix: is 'cutmix'",
+        "beside siamese it should be none",
+    ),
+    "no siamese operation": (
+        put("labels.soft.views", {"mix": "none", "siamese": {"operations": ["noise"]}}),
+        "labels.soft.views.siamese.operations.0: is 'noise'",
+        "color, crop, cutout, flip, scale, rotate",
+    ),
+    "missing section": (drop("protocols"), "the config: 'protocols' is missing", "students"),
+    "missing key": (drop("datasets.three.resolution"), "datasets.three: 'resolution'", "[px]"),
+    "missing key of a kind": (drop("methods.rded.teacher"), "methods.rded: 'teacher'", "missing"),
+    "no kind": (put("methods.random", {}), "methods.random: 'kind' is missing", ""),
+    "wrong kind": (put("methods.random.kind", "rdedd"), "methods.random.kind: is 'rdedd'", "rded"),
+    "wrong kind of labels": (put("labels.soft.kind", "sof"), "labels.soft.kind: is 'sof'", "soft"),
+    "empty section": (put("students", {}), "students: is {}", "should not be empty"),
+    "section of nothing": (put("students", None), "students: is None", "type object"),
+    "wrong type": (put("teachers.t.epochs", "ten"), "teachers.t.epochs: is 'ten'", "integer"),
+    "fraction of an epoch": (put("teachers.t.epochs", 1.5), "teachers.t.epochs: is 1.5", "integer"),
+    "truth for a number": (put("teachers.t.epochs", True), "teachers.t.epochs: is True", "integer"),
+    "neither number nor auto": (
+        put("protocols.soft.learning_rate", "fast"),
+        "protocols.soft.learning_rate: is 'fast'",
+        "'auto' or number",
+    ),
+    "number of an alternative": (
+        put("protocols.soft.batch_size", 0),
+        "protocols.soft.batch_size: is 0; should be at least 1 (images a step",
+        "",
+    ),
+    "numbers for names": (
+        put("datasets.three.classes", [0, 1]),
+        "datasets.three.classes.0: is 0; should be of type string",
+        "",
+    ),
+    "one class": (
+        put("datasets.three.classes", ["0"]),
+        "datasets.three.classes: is ['0']; should have at least 2 items (class ids",
+        "",
+    ),
+    "width of a ResNet": (
+        put("students.s", {"arch": "resnet18_modified", "width": 64}),
+        "students.s: unknown key 'width'",
+        "known are arch",
+    ),
+    "patches that the views do not know": (
+        put("methods.rded.patches_per_side", 2),
+        "views.patches_per_side: is 1, but method 'rded' makes images of 2",
+        "should be 2",
+    ),
+    "list for a name": (put("experiments.x.dataset", ["three"]), "experiments.x.dataset", "string"),
+    "name for a list": (put("experiments.x.ipc", 10), "experiments.x.ipc: is 10", "array"),
+    "too small": (put("experiments.x.ipc", [0]), "experiments.x.ipc.0: is 0", "at least 1"),
+    "too large": (put("teachers.t.flip", 1.5), "teachers.t.flip: is 1.5", "at most 1"),
+    "on the open end": (put("sources.digits.holdout", 1), "sources.digits.holdout", "less than 1"),
+    "not positive": (put("teachers.t.learning_rate", 0), "teachers.t.learning_rate", "more than 0"),
+    "three numbers": (put("methods.rded.crop", [0.1, 0.5, 1]), "methods.rded.crop", "at most 2"),
+    "one number": (put("methods.rded.crop", [0.1]), "methods.rded.crop", "at least 2"),
+    "no choice": (put("teachers.t.optimizer", "adam"), "teachers.t.optimizer", "sgd, adamw"),
+    "no architecture": (put("students.s.arch", "convnet9"), "students.s.arch", "convnet[1-6]"),
+    "no encoding": (put("labels.soft.encoding", "top0"), "labels.soft.encoding: is 'top0'", "topK"),
+    "twice": (put("experiments.x.seeds", [1, 1]), "experiments.x.seeds", "each value once"),
+    "name with a slash": (put("students.a/b", {"arch": "convnet1"}), "students: is 'a/b'", "match"),
+    "no device": (put("compute", {"device": "gpu"}), "compute.device: is 'gpu'", "auto"),
+    "no source": (put("datasets.three.source", "digit"), "datasets.three.source", "'digits'"),
+    "no class": (put("datasets.three.classes", ["0", "11"]), "datasets.three.classes: '11'", ""),
+    "no dataset": (put("experiments.x.dataset", "thre"), "x.dataset: 'thre'", "'three'"),
+    "no method": (put("experiments.x.methods", ["rdd"]), "experiments.x.methods: 'rdd'", "'rded'"),
+    "no student": (put("experiments.x.students", ["z"]), "experiments.x.students: 'z'", "are s"),
+    "no protocol": (
+        put("experiments.x.protocols", ["sofft"]),
+        "experiments.x.protocols: 'sofft'",
+        "did you mean 'soft'?",
+    ),
+    "no labels": (put("protocols.hard.labels", "hart"), "protocols.hard.labels: 'hart'", "'hard'"),
+    "no teacher of a method": (
+        put("methods.rded.teacher", "zz"),
+        "methods.rded.teacher: 'zz' is not among the teachers",
+        "there are t",
+    ),
+    "no teacher of features": (
+        put("methods.h", {"kind": "herding", "features": "pixel"}),
+        "methods.h.features: 'pixel' is not among the teachers",
+        "there are t",
+    ),
+    "override of a method": (
+        put("experiments.x.methods", ["random", {"rded": {"crops_per_image": 0}}]),
+        "tiny.yaml: experiments.x.methods.rded.crops_per_image: is 0",
+        "at least 1",
+    ),
+    "nested in a smaller set": (
+        put("methods.rded.nested_in", 1),
+        "experiments.x.methods.rded.nested_in: is 1; should be at least the IPC, 2",
+        "",
+    ),
+    "nested in a set that is too large": (
+        put("methods.rded.nested_in", 21),
+        "experiments.x.ipc: is 21; method 'rded' can do 20 at most",
+        "",
+    ),
+    "no teacher of labels": (
+        put("labels.soft.teachers", ["t", "zz"]),
+        "labels.soft.teachers: 'zz' is not among the teachers",
+        "there are t",
+    ),
+    "no dataset of a teacher": (
+        put("teachers.t.dataset", "four"),
+        "teachers.t.dataset: 'four' is not among the datasets",
+        "there are three",
+    ),
+    "teacher lacks a class": (
+        all_of(
+            put("datasets.two", {"source": "digits", "classes": ["0", "2"], "resolution": 8}),
+            put("teachers.t.dataset", "two"),
+        ),
+        "teachers.t.dataset: 'two' lacks class '1' of dataset 'three'",
+        "all of its classes",
+    ),
+    "teacher sees other pixels": (
+        all_of(
+            put("datasets.big", {"source": "digits", "resolution": 16}),
+            put("teachers.t.dataset", "big"),
+        ),
+        "teachers.t.dataset: 'big' has resolution 16",
+        "has 8",
+    ),
+    "teacher knows another source": (
+        all_of(
+            put("sources.pets", PARQUET),
+            put("datasets.pets", {"source": "pets", "resolution": 8}),
+            put("teachers.t.dataset", "pets"),
+        ),
+        "teachers.t.dataset: 'pets' has source 'pets'",
+        "has 'digits'",
+    ),
+    "IPC larger than a class": (
+        put("experiments.x.ipc", [1, 117]),
+        "experiments.x.ipc: is 117; method 'random' can do 116 at most",
+        "the smallest class has 116 images",
+    ),
+    "IPC larger than a class after the holdout": (
+        all_of(put("sources.digits.holdout", 0.5), put("experiments.x.ipc", [59])),
+        "experiments.x.ipc: is 59; method 'random' can do 58 at most",
+        "",
+    ),
+    "IPC larger than the patches": (
+        all_of(put("experiments.x.methods", ["rded"]), put("experiments.x.ipc", [21])),
+        "experiments.x.ipc: is 21; method 'rded' can do 20 at most",
+        "20 images a class give that many sets of 1 patches",
+    ),
+    "IPC larger than the sets of patches": (
+        all_of(
+            put("experiments.x.methods", [{"rded": {"patches_per_side": 2}}]),
+            put("experiments.x.ipc", [6]),
+        ),
+        "experiments.x.ipc: is 6; method 'rded' can do 5 at most",
+        "sets of 4 patches",
+    ),
+    "student too deep": (
+        put("students.s.arch", "convnet4"),
+        "students.s.arch: is 'convnet4'",
+        "at most convnet3 fits",
+    ),
+    "teacher too deep": (
+        put("teachers.t.arch", "convnet4"),
+        "teachers.t.arch: is 'convnet4'",
+        "at most convnet3 fits",
+    ),
+    "student too small for its patches": (
+        put("students.s", {"arch": "vit_patch16_512x10"}),
+        "students.s.arch: is 'vit_patch16_512x10', whose patches of 16 px",
+        "8 px",
+    ),
+    "student that wants larger images": (
+        put("students.s", {"arch": "resnetap10"}),
+        "students.s.arch: is 'resnetap10', which wants at least 16 px",
+        "8 px",
+    ),
+    "no classifier of torchvision": (
+        put("students.s", {"arch": "torchvision/resnet81"}),
+        "students.s.arch: 'torchvision/resnet81' is not among the classifiers of torchvision",
+        "near are",
+    ),
+    "no classifier of timm": (
+        put("teachers.t", {"arch": "timm/resnet18_modified"}),
+        "teachers.t.arch: 'timm/resnet18_modified' is not among the classifiers of timm",
+        "near are",
+    ),
+    "no library": (
+        put("students.s", {"arch": "keras/vgg11"}),
+        "students.s.arch: is 'keras",
+        "timm",
+    ),
+    "width of a library's network": (
+        put("students.s", {"arch": "torchvision/resnet18", "width": 64}),
+        "students.s: unknown key 'width'",
+        "known are arch",
+    ),
+    "no norm": (
+        put("students.s", {"arch": "resnetap10", "norm": "layer"}),
+        "students.s.norm: is 'layer'",
+        "batch, instance",
+    ),
+    "no learning rate for a student": (
+        put("students.s", {"arch": "timm/resnet10t"}),
+        "protocols.soft.learning_rate: is 'auto', but RDED's table has no rate for",
+        "'timm/resnet10t' (student 's'); should be a number",
+    ),
+    "weights without checksum": (
+        put("teachers.t.weights", {"file": "x.pth"}),
+        "teachers.t.weights: has file;",
+        "should have file and sha256, or pretrained",
+    ),
+    "weights of two kinds": (
+        put("teachers.t.weights", {"file": "x", "sha256": "0" * 64, "pretrained": "V1"}),
+        "teachers.t.weights: has file and pretrained and sha256",
+        "or pretrained",
+    ),
+    "weights of none": (put("teachers.t.weights", {}), "teachers.t.weights: is {}", "not be empty"),
+    "pretrained weights of no library": (
+        put("teachers.t.weights", {"pretrained": "IMAGENET1K_V1"}),
+        "teachers.t.weights.pretrained: is 'IMAGENET1K_V1', but 'convnet1' is in no library",
+        "file and sha256",
+    ),
+    "weights that an architecture has not": (
+        put("teachers.t", {"arch": "torchvision/resnet18", "weights": {"pretrained": "DEFAULT"}}),
+        "teachers.t.weights.pretrained: 'DEFAULT' is not among the weights of torchvision/resnet18",
+        "there are 1",
+    ),
+    "tag that an architecture has not": (
+        put("teachers.t", {"arch": "timm/resnet10t", "weights": {"pretrained": "a1_in1k"}}),
+        "teachers.t.weights.pretrained: 'a1_in1k' is not among the weights of timm/resnet10t",
+        "c3_in1k",
+    ),
+    "weights for classes that are not ImageNet's": (
+        put(
+            "teachers.t",
+            {"arch": "torchvision/resnet18", "weights": {"pretrained": "IMAGENET1K_V1"}},
+        ),
+        "teachers.t.weights.pretrained: knows the 1000 classes of ImageNet-1K, not '0'",
+        "'n01440764'",
+    ),
+    "as many logits as classes": (
+        put("labels.soft.encoding", "top3"),
+        "labels.soft.encoding: is 'top3'",
+        "has 3 classes",
+    ),
+    "smoothing of a schedule that has none": (
+        put("protocols.soft.smoothing", 3),
+        "protocols.soft.smoothing: has no meaning for schedule 'half_cosine'",
+        "should not be there, or the schedule be cosine or ssrs",
+    ),
+    "milestones of a cosine": (
+        all_of(put("protocols.soft.schedule", "cosine"), put("protocols.soft.milestones", [0.5])),
+        "protocols.soft.milestones: has no meaning for schedule 'cosine'",
+        "multistep",
+    ),
+    "decay of a schedule that has none": (
+        all_of(put("protocols.soft.schedule", "ssrs"), put("protocols.soft.rate_decay", 0.5)),
+        "protocols.soft.rate_decay: has no meaning for schedule 'ssrs'",
+        "multistep or alrs",
+    ),
+    "milestone after the end": (
+        all_of(
+            put("protocols.soft.schedule", "multistep"), put("protocols.soft.milestones", [1, 2])
+        ),
+        "protocols.soft.milestones: has 2, but there are 2 epochs",
+        "share below 1",
+    ),
+    "milestone of epochs not known": (
+        put(
+            "protocols.soft",
+            {"labels": "soft", "epochs": "auto", "schedule": "multistep", "milestones": [0.5, 3]},
+        ),
+        "protocols.soft.milestones: has 3, but there are auto epochs",
+        "share below 1",
+    ),
+    "soft loss for hard labels": (
+        put("protocols.hard.loss", "kl"),
+        "protocols.hard.loss: is 'kl'",
+        "want ce",
+    ),
+    "hard loss for soft labels": (
+        put("protocols.soft.loss", "ce"),
+        "protocols.soft.loss: is 'ce'",
+        "want kl or mse_ce",
+    ),
+    "class that is a path": (
+        all_of(
+            put("sources.pets", {**PARQUET, "classes": ["cat", ".."]}),
+            put("datasets.pets", {"source": "pets", "resolution": 8}),
+        ),
+        "'..' cannot name a folder",
+        "",
+    ),
+    "class with a line break": (
+        all_of(
+            put("sources.pets", {**PARQUET, "classes": ["cat", "a\nb"]}),
+            put("datasets.pets", {"source": "pets", "resolution": 8}),
+        ),
+        "'a\\nb' cannot name a folder",
+        "",
+    ),
+    "no published list": (
+        put("datasets.three.classes", "imagenete"),
+        "datasets.three.classes: 'imagenete' is not among the published lists of classes",
+        "did you mean 'imagenette'?",
+    ),
+    "no published list of a source": (
+        put("sources.tree", {**FOLDER, "classes": "imagenet1000"}),
+        "sources.tree.classes: 'imagenet1000' is not among",
+        "did you mean 'imagenet1",
+    ),
+    "published list of other classes": (
+        put("datasets.three.classes", "imagenette"),
+        "datasets.three.classes: 'n01440764' is not among the classes of the source",
+        "",
+    ),
+    "all classes of a source": (
+        put("sources.tree", {**FOLDER, "classes": "all"}),
+        "sources.tree.classes: 'all' is not among",
+        "imagenet1k",
+    ),
+    "folder without a root": (
+        put("sources.tree", {k: v for k, v in FOLDER.items() if k != "root"}),
+        "sources.tree: 'root' is missing",
+        "shapes no artifact",
+    ),
+    "folder without sizes": (
+        put("sources.tree", {k: v for k, v in FOLDER.items() if k != "smallest_class"}),
+        "sources.tree: 'smallest_class' is missing",
+        "[images]",
+    ),
+    "class that is no folder": (
+        put("sources.tree", {**FOLDER, "classes": ["cat", "a/b"]}),
+        "sources.tree.classes: 'a/b' cannot be the name of a folder",
+        "names of folders",
+    ),
+    "split outside the root": (
+        put("sources.tree", {**FOLDER, "test": "/elsewhere"}),
+        "sources.tree.test: is '/elsewhere'",
+        "below the root",
+    ),
+    "unknown set": (
+        put("sources.c", {"kind": "torchvision", "set": "CIFAR1", "root": "c"}),
+        "sources.c.set: is 'CIFAR1'",
+        "CIFAR10, CIFAR100",
+    ),
+    "classes of a known set": (
+        put("sources.c", {"kind": "torchvision", "set": "CIFAR10", "root": "c", "classes": "all"}),
+        "sources.c: unknown key 'classes'",
+        "",
+    ),
+    "Tiny-ImageNet without classes": (
+        put("sources.tiny", {"kind": "tiny_imagenet", "root": "t"}),
+        "sources.tiny: 'classes' is missing",
+        "",
+    ),
+    "neither error nor skip": (
+        put("sources.digits.on_bad_image", "ignore"),
+        "sources.digits.on_bad_image: is 'ignore'",
+        "error, skip",
+    ),
+    "IPC larger than a published set's class": (
+        all_of(
+            put("sources.c", {"kind": "torchvision", "set": "CIFAR100", "root": "c"}),
+            put("datasets.three", {"source": "c", "classes": ["apple", "bee"], "resolution": 8}),
+            put("experiments.x.ipc", [501]),
+        ),
+        "method 'random' can do 500 at most",
+        "",
+    ),
+    "class twice": (
+        put("sources.pets", {**PARQUET, "classes": ["cat", "cat"]}),
+        "sources.pets.classes",
+        "each value once",
+    ),
+    "source without sizes": (
+        put("sources.pets", {k: v for k, v in PARQUET.items() if k != "smallest_class"}),
+        "sources.pets: 'smallest_class' is missing",
+        "[images]",
+    ),
+    "method twice": (
+        put("experiments.x.methods", ["random", "rded", "random"]),
+        "experiments.x.methods: 'random' is there twice",
+        "",
+    ),
+    "method twice by an override": (
+        put("experiments.x.methods", ["rded", {"rded": {"crops_per_image": 1}}]),
+        "experiments.x.methods: 'rded' is there twice",
+        "give one another name",
+    ),
+    "override of no method": (
+        put("experiments.x.methods", [{"rdd": {"crop": [0.1, 1]}}]),
+        "experiments.x.methods: 'rdd' is not among the methods",
+        "did you mean 'rded'?",
+    ),
+    "override of an unknown key": (
+        put("experiments.x.methods", [{"rded": {"corp": [0.1, 1]}}]),
+        "methods.rded: unknown key 'corp'",
+        "did you mean 'crop'?",
+    ),
+    "override out of range": (
+        put("experiments.x.methods", [{"rded": {"crops_per_image": 0}}]),
+        "methods.rded.crops_per_image: is 0",
+        "at least 1",
+    ),
+    "override of the teacher": (
+        put("experiments.x.methods", [{"rded": {"teacher": "zz"}}]),
+        "experiments.x.methods.rded.teacher: 'zz' is not among the teachers",
+        "",
+    ),
+    "two overrides in one": (
+        put("experiments.x.methods", [{"rded": {}, "random": {}}]),
+        "experiments.x.methods.0",
+        "",
+    ),
+    "more patches than pixels": (
+        all_of(
+            put("datasets.three.resolution", 4),
+            put("experiments.x.methods", [{"rded": {"patches_per_side": 8}}]),
+            put("experiments.x.ipc", [1]),
+            put("methods.rded.images_per_class", 100),
+        ),
+        "patches_per_side",
+        "",
+    ),
+    "patches to shuffle that do not divide the image": (
+        put("labels.soft.views", {"patches_per_side": 3}),
+        "labels.soft.views",
+        "3",
+    ),
+    "not a number": (
+        put("teachers.t.learning_rate", math.nan),
+        "teachers.t.learning_rate: is nan",
+        "",
+    ),
+    "infinite": (put("teachers.t.learning_rate", math.inf), "teachers.t.learning_rate", ""),
+    "crop back to front": (put("methods.rded.crop", [1.0, 0.5]), "methods.rded.crop", ""),
+    "name that is a number": (
+        lambda config: config["experiments"].update({1: config["experiments"]["x"]}),
+        "experiments",
+        "1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "key", "hint"), WRONG.values(), ids=WRONG)
+def test_a_wrong_config_gets_one_line(tiny, change, key, hint):
+    change(tiny)
+    with pytest.raises(StillhouseError) as caught:
+        complete(tiny, "tiny.yaml")
+    message = str(caught.value)
+    assert message.startswith("tiny.yaml: ")
+    assert key in message
+    assert hint in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("config", [None, [], "sources", {}, 3])
+def test_what_is_no_config_gets_one_line(config):
+    with pytest.raises(StillhouseError, match=r"^x\.yaml: the config: "):
+        complete(config, "x.yaml")
+
+
+def test_patches_may_differ_where_crop_and_shuffling_are_said(tiny):
+    tiny["methods"]["rded"]["patches_per_side"] = 2
+    views = {"crop": [0.5, 1.0], "shuffle_patches": False}
+    tiny["labels"] |= {"soft": {**tiny["labels"]["soft"], "views": views}}
+    tiny["labels"]["hard"] = {"kind": "hard", "views": views}
+    complete(tiny, "x.yaml")
+
+
+def test_a_convnet_that_just_fits_is_allowed(tiny):
+    tiny["students"]["s"]["arch"] = "convnet3"
+    tiny["experiments"]["x"]["ipc"] = [20]
+    complete(tiny, "tiny.yaml")
