@@ -86,6 +86,25 @@ def planned():
     return lambda config: plan.build(configs.complete(config, "tiny.yaml"))
 
 
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Return a function that has a call of a module's function end as Ctrl-C does, but once."""
+
+    def at(module, name, number):
+        calls, function = [], getattr(module, name)
+
+        def interrupted(*arguments):
+            calls.append(arguments)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            return function(*arguments)
+
+        monkeypatch.setattr(module, name, interrupted)
+        return calls
+
+    return at
+
+
 # Stage → the function that computes it, and its files, as the rules name them.
 STAGES = {
     "index": (indexing.index, ["index.parquet"]),

@@ -294,7 +294,7 @@ def students_of(tiny, planned, arch, resolution=32):
     [("torchvision/mobilenet_v2", 32), ("timm/test_vit", 48), ("vit_patch16_512x10", 32)],
 )
 def test_a_student_resumed_is_a_student_undisturbed(
-    empty, tiny, planned, make, make_all, monkeypatch, arch, resolution
+    empty, tiny, planned, make, make_all, interrupt, arch, resolution
 ):
     """Real trainings of networks with dropout, one of each library and one of ours."""
     from stillhouse import artifacts, students
@@ -304,16 +304,8 @@ def test_a_student_resumed_is_a_student_undisturbed(
     path = family.artifact.at(student_seed=0).directory / "cell.json"
     whole = artifacts.read_json(path)
     path.unlink()
-    calls, render = [], students.render
-
-    def interrupted(*arguments):
-        calls.append(1)
-        # Two steps an epoch: in the middle of the second.
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return render(*arguments)
-
-    monkeypatch.setattr(students, "render", interrupted)
+    # Two steps an epoch: in the middle of the second.
+    calls = interrupt(students, "render", 4)
     with pytest.raises(KeyboardInterrupt):
         make(family.artifact, [0], checkpoint_seconds=0.0)
     make(family.artifact, [0])

@@ -245,7 +245,7 @@ RECIPES = [
 @pytest.mark.parametrize(("recipe", "views"), RECIPES)
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_a_student_resumed_is_a_student_undisturbed(
-    made, tiny, planned, make, monkeypatch, kind, recipe, views
+    made, tiny, planned, make, interrupt, kind, recipe, views
 ):
     tiny["protocols"][kind] |= {"epochs": 5, **recipe}
     if views:
@@ -257,16 +257,8 @@ def test_a_student_resumed_is_a_student_undisturbed(
     path = make(artifact, [3])[0] / "cell.json"
     whole = path.read_bytes()
     path.unlink()
-    shown = []
-
-    def interrupted(images, views, start, stop):
-        shown.append(start)
-        # Two steps an epoch: in the middle of the fourth.
-        if len(shown) == 8:
-            raise KeyboardInterrupt
-        return render(images, views, start, stop)
-
-    monkeypatch.setattr(students, "render", interrupted)
+    # Two steps an epoch: in the middle of the fourth.
+    shown = interrupt(students, "render", 8)
     with pytest.raises(KeyboardInterrupt):
         make(artifact, [3], checkpoint_seconds=0.0)
     make(artifact, [3])

@@ -63,22 +63,14 @@ def test_the_order_of_classes_is_the_order_of_outputs(made, tiny, planned, make)
     assert (outputs.argmax(1) == 0).float().mean() > 0.8
 
 
-def test_a_teacher_resumed_is_a_teacher_undisturbed(made, tiny, planned, make, monkeypatch):
+def test_a_teacher_resumed_is_a_teacher_undisturbed(made, tiny, planned, make, interrupt):
     tiny["teachers"]["t"]["epochs"] = 4
     artifact = teacher_of(planned(tiny))
     path = model(make(artifact))
     whole, curve = path.read_bytes(), metrics(path.parent)["curve"]
     path.unlink()
-    calls, cut = [], teachers.cut
-
-    def interrupted(*arguments):
-        calls.append(1)
-        # Six steps an epoch: in the middle of the third.
-        if len(calls) == 15:
-            raise KeyboardInterrupt
-        return cut(*arguments)
-
-    monkeypatch.setattr(teachers, "cut", interrupted)
+    # Six steps an epoch: in the middle of the third.
+    calls = interrupt(teachers, "cut", 15)
     with pytest.raises(KeyboardInterrupt):
         make(artifact, checkpoint_seconds=0.0)
     assert not path.exists()
