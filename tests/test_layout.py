@@ -1,3 +1,4 @@
+import math
 import re
 
 import pandas as pd
@@ -111,8 +112,17 @@ GOLDEN = """\
 - soft: soft labels (float16) of t; after the last epoch.
 - hard: hard labels; best of the evaluations on the test split in the last fifth of the epochs.
 - Test accuracy, mean ± standard deviation (n - 1) over 3 student seeds of one distilled set.
-- Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label.
+- Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label; none where teachers label in the loop.
 - Seconds on abacus: of everything that a set and its labels are made from, as if made alone; `train` is one student."""  # noqa: E501
+
+
+def test_bytes_that_nobody_stores_are_a_dash():
+    (line,) = [
+        line
+        for line in layout.markdown(frame(label_bytes=math.nan)[:1]).splitlines()
+        if line.startswith("| random") or line.startswith("| rded")
+    ]
+    assert "–" in [cell.strip() for cell in line.split("|")]
 
 
 def test_markdown_is_what_it_was():

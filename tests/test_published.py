@@ -2,10 +2,13 @@
 
 import csv
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
-from stillhouse import sources
+import yaml
+from stillhouse import architectures, plan, published, schema, sources
+from stillhouse.config import complete
 
 PUBLISHED = Path(__file__).parents[1] / "workflow/published"
 COLUMNS = ["dataset", "method", "ipc", "student", "labels", "accuracy", "std", "source"]
@@ -57,6 +60,12 @@ def test_words_are_known(path):
     for row in rows_of(path):
         assert row["labels"] in ("soft", "hard"), row
         assert all(row[name] for name in (*KEY, "source")), row
+        # Words of a config, else no cell of ours finds its number.
+        assert row["method"] in schema.definition("method")["properties"]["kind"]["enum"], row
+        assert re.match(
+            schema.definition("network")["properties"]["arch"]["pattern"], row["student"]
+        )
+        architectures.check_name("student", row["student"])
 
 
 def test_no_cell_is_there_twice():
@@ -70,6 +79,79 @@ def test_values_that_contradict_each_other_are_left_out():
     assert ("cifar100", "rded", "10", "convnet3", "soft") not in keys
     assert ("tiny-imagenet", "rded", "1", "resnet18_modified", "soft") not in keys
     assert ("cifar10", "rded", "10", "convnet3", "soft") in keys
+
+
+PRESETS = PUBLISHED.parent / "presets"
+NUMBERS = published.read(FILES)
+
+
+def told(preset, change=lambda config: None):
+    """Return {(method, IPC, labels): published accuracy} of a preset's plan."""
+    config = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
+    change(config)
+    found = {}
+    for cells in plan.build(complete(config, "x.yaml")).experiments.values():
+        for cell in cells:
+            number, _ = published.beside(NUMBERS, cell, cell["artifact"].spec())
+            found[cell["method"], cell["ipc"], cell["labels"]] = number
+    return found
+
+
+def test_a_papers_number_stands_beside_what_it_describes():
+    found = told("rded-cifar10-convnet3")
+    numbers = {key[1]: number for key, number in found.items() if number is not None}
+    assert numbers == {1: 23.5, 10: 50.2, 50: 68.4}
+    assert {key[0] for key, number in found.items() if number is not None} == {"rded"}
+
+
+def set_student(**settings):
+    return lambda config: config["students"]["convnet3"].update(settings)
+
+
+def set_rded(**settings):
+    return lambda config: config["methods"]["rded"].update(settings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_student(width=64),
+        set_student(norm="instance"),
+        set_rded(selection="herding"),
+        set_rded(crops_per_image=1),
+        set_rded(images_per_class=200),
+        set_rded(crop=[0.5, 1.0]),
+        set_rded(patches_per_side=2),
+        set_rded(patches_per_image=2),
+        lambda config: config["sources"]["cifar10"].update(holdout=0.1),
+    ],
+)
+def test_no_number_stands_beside_something_else(change):
+    def changed(config):
+        change(config)
+        for labels in config["labels"].values():
+            labels["views"] = {"crop": [1.0, 1.0], "shuffle_patches": False}
+
+    assert set(told("rded-cifar10-convnet3", changed).values()) == {None}
+
+
+def test_numbers_of_imagenet_find_their_students():
+    def imagenet(config):
+        config["sources"] = {
+            "imagenet": {"kind": "torchvision", "set": "ImageNet", "root": "imagenet"}
+        }
+        config["datasets"] = {
+            "imagenette": {"source": "imagenet", "classes": "imagenette", "resolution": 224}
+        }
+        config["methods"] = {"rded": {**config["methods"]["rded"], "patches_per_side": 2}}
+        for labels in config["labels"].values():
+            labels["views"] = {"patches_per_side": 2}
+        config["students"] = {"resnet18": {"arch": "torchvision/resnet18"}}
+        config["teachers"]["convnet3"] = {"arch": "torchvision/resnet18"}
+        for experiment in config["experiments"].values():
+            experiment |= {"dataset": "imagenette", "methods": ["rded"], "students": ["resnet18"]}
+
+    assert told("rded-cifar10-convnet3", imagenet)["rded", 10, "soft"] == 61.4
 
 
 LISTS = sorted((PUBLISHED / "classes").iterdir())

@@ -1,10 +1,11 @@
 import csv
 import json
+import math
 import statistics
 from pathlib import Path
 
 import pytest
-from stillhouse import artifacts, layout, tables
+from stillhouse import artifacts, layout, published, tables
 from stillhouse.errors import StillhouseError
 
 SECONDS = {
@@ -149,7 +150,22 @@ def test_bytes_are_of_the_whole_set(timed):
             assert int(row["label_bytes"]) == len(table.read_bytes())
 
 
-def test_published_numbers_stand_beside(timed):
+def test_teachers_in_the_loop_store_nothing(made):
+    spec = made.experiments["x"][0]["artifact"].spec()
+    assert tables.label_bytes(spec) > 8 * 3
+    spec["settings"]["labels"]["kind"] = "online"
+    assert math.isnan(tables.label_bytes(spec))
+
+
+@pytest.fixture
+def as_papers(monkeypatch):
+    """Take the small config's RDED and networks for what the papers describe."""
+    scores = {"crops_per_image": 2, "images_per_class": 20, "crop": [0.08, 1.0]}
+    monkeypatch.setattr(published, "RDED_SCORES", scores)
+    monkeypatch.setattr(published, "CONVNET", {"width": 4})
+
+
+def test_published_numbers_stand_beside(timed, as_papers):
     path = Path("published.csv")
     path.write_text(
         "dataset,method,ipc,student,labels,accuracy,std,source\n"
@@ -204,14 +220,14 @@ def test_a_damaged_cell_is_named(timed):
         make(timed)
 
 
-def test_a_frame_read_from_its_csv_prints_the_same(timed):
+def test_a_frame_read_from_its_csv_prints_the_same(timed, as_papers):
     (timed.experiments["x"][0]["artifact"].directory / "timing.json").unlink()
-    published = Path("published.csv")
-    published.write_text(
+    path = Path("published.csv")
+    path.write_text(
         "dataset,method,ipc,student,labels,accuracy,std,source\n"
         "three,rded,2,convnet1,soft,61.5,,a paper\n"
     )
-    _, markdown = make(timed, [published])
+    _, markdown = make(timed, [path])
     frame = tables.read(Path("out/x.csv"), identities(timed))
     assert layout.markdown(frame) == markdown
     assert layout.latex(frame) == Path("out/x.latex").read_text()

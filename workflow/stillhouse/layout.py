@@ -156,7 +156,7 @@ def accuracy(cells):
 
 
 def _kilobytes(values):
-    return f"{values.iloc[0] / 1000:.1f}"
+    return "–" if pd.isna(values.iloc[0]) else f"{values.iloc[0] / 1000:.1f}"
 
 
 def _seconds(value):
@@ -220,7 +220,8 @@ def cost_notes(frame):
     """Return what there is to know about bytes and seconds, as sentences."""
     devices = ", ".join(sorted(set(frame["device"].dropna()) - {""})) or "an unknown device"
     return [
-        "Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label.",
+        "Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label; "
+        "none where teachers label in the loop.",
         f"Seconds on {devices}: of everything that a set and its labels are made from, as if made "
         "alone; `train` is one student.",
     ]

@@ -1,13 +1,11 @@
 """Tables: one CSV row a cell, and Markdown and LaTeX as a paper would print them."""
 
-import csv
 import functools
-import io
 from pathlib import Path
 
 import pandas as pd
 
-from stillhouse import artifacts, layout
+from stillhouse import artifacts, layout, published
 from stillhouse.images import skipped_images
 from stillhouse.plan import PER_CLASS
 from stillhouse.spec import safe_name
@@ -43,11 +41,11 @@ def tables(inputs, params, outputs):
     outputs : dict
         ``csv``, ``markdown`` and ``latex``.
     """
-    published = _published(inputs["published"])
+    numbers = published.read(inputs["published"])
     # What many cells are made from is read once.
     timing = functools.cache(artifacts.read_timing)
     rows = [
-        cell_row(identity, path, published, timing)
+        cell_row(identity, path, numbers, timing)
         for identity, path in zip(params["cells"], inputs["cells"], strict=True)
     ]
     frame = pd.DataFrame(rows)
@@ -96,7 +94,7 @@ def left_out(indexes):
     return notes
 
 
-def cell_row(identity, path, published, timing=artifacts.read_timing):
+def cell_row(identity, path, numbers, timing=artifacts.read_timing):
     """Return one row of the CSV as a dict, from a cell's artifact and its lineage.
 
     Parameters
@@ -104,18 +102,15 @@ def cell_row(identity, path, published, timing=artifacts.read_timing):
     identity : dict
     path : Path
         Its ``cell.json``.
-    published : dict
-        As `_published` returns it.
+    numbers : dict
+        The papers', as `stillhouse.published.read` returns them.
     timing : callable
         From an artifact's folder to its ``timing.json``.
     """
     cell = artifacts.read_json(path)
     spec = artifacts.read_spec(path.parent)
     distilled = spec["upstream"]["distilled"]
-    # The papers' soft labels are ours whether they were stored or made online.
-    labels = "hard" if identity["labels"] == "hard" else "soft"
-    key = (*(str(identity[k]) for k in ("dataset", "kind", "ipc", "arch")), labels)
-    number, deviation = published.get(key, (None, None))
+    number, deviation = published.beside(numbers, identity, spec)
     return {
         **identity,
         "accuracy": cell["accuracy"],
@@ -138,8 +133,13 @@ def image_bytes(spec):
 
 
 def label_bytes(spec):
-    """Return the bytes of a student's labels: the table's file, or an int64 an image."""
+    """Return the bytes of a student's labels: the table's file, or an int64 an image.
+
+    NaN where teachers label in the loop: nothing is stored, and what they say has no end.
+    """
     upstream = spec["upstream"]
+    if spec["settings"]["labels"]["kind"] == "online":
+        return float("nan")
     if "labels" in upstream:
         return (Path(upstream["labels"]["address"]) / "labels.parquet").stat().st_size
     distilled = upstream["distilled"]
@@ -181,14 +181,3 @@ def seconds(spec, timing):
     for folder, column in lineage(spec).items():
         totals[column] += (timing(folder) or {}).get("seconds", float("nan"))
     return {f"seconds_{name}": round(total, 3) for name, total in totals.items()}
-
-
-def _published(paths):
-    """Return {(dataset, method, ipc, student, labels): (accuracy, std)} from the papers' CSVs."""
-    numbers = {}
-    for path in paths:
-        for row in csv.DictReader(io.StringIO(path.read_text())):
-            key = tuple(row[k] for k in ("dataset", "method", "ipc", "student", "labels"))
-            deviation = float(row["std"]) if row["std"] else None
-            numbers[key] = (float(row["accuracy"]), deviation)
-    return numbers
