@@ -342,18 +342,20 @@ class TestLoadSplit:
         assert labels.tolist() == [0, 1, 1]
         assert torch.equal(reordered[0], pixels[2])
 
-    @pytest.mark.parametrize("split", ["test", "train"])
-    def test_pixels_are_those_of_torchvision(self, store, split):
+    @pytest.mark.parametrize(
+        ("split", "whole"), [("test", False), ("test", True), ("train", False)]
+    )
+    def test_pixels_are_those_of_torchvision(self, store, split, whole):
         sizes = [(64, 64), (90, 70), (30, 41), (64, 64), (40, 40)]
         data = [picture(i, size) for i, size in enumerate(sizes)]
         paths = store({"cat": [(str(i), split, one) for i, one in enumerate(data)]})
-        pixels, _ = load_split(paths, ["cat"], 64, split)
+        pixels, _ = load_split(paths, ["cat"], 64, split, whole=whole)
         assert pixels.shape == (5, 3, 64, 64)
         assert pixels.dtype == torch.uint8
         for found, one in zip(pixels, data, strict=True):
             image = torch.from_numpy(decode(one).copy())
             short = min(image.shape[1:])
-            side = round(short * 64 / 72) if split == "test" else short
+            side = short if whole or split == "train" else round(short * 64 / 72)
             top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
             wanted = functional.resized_crop(
                 image.float(), top, left, side, side, [64, 64], antialias=True
@@ -369,7 +371,7 @@ class TestLoadSplit:
 def test_many_images_are_cut_in_parts(monkeypatch):
     rows = SimpleNamespace(shape=(3, 6, 6))
     pixels = [np.full(rows.shape, value % 256, np.uint8) for value in range(300)]
-    found = images_module._squares(pixels, 4, "train")
+    found = images_module._squares(pixels, 4, True)
     assert found[:, 0, 0, 0].tolist() == [value % 256 for value in range(300)]
 
 

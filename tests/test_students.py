@@ -273,6 +273,17 @@ def test_a_student_is_tested_on_the_real_test_split(in_kitchen):
     assert cell["accuracy"] * 179 / 100 == pytest.approx(round(cell["accuracy"] * 1.79), abs=1e-4)
 
 
+@pytest.mark.parametrize(("view", "whole"), [("rded", False), ("whole", True)])
+def test_students_see_the_test_images_as_the_protocol_says(
+    made, tiny, planned, make, monkeypatch, view, whole
+):
+    seen, load = [], students.load_split
+    monkeypatch.setattr(students, "load_split", lambda *args: seen.append(args) or load(*args))
+    tiny["protocols"]["hard"] |= {"test_view": view, "epochs": 1}
+    make(family_of(planned(tiny), "random", "hard"), [0])
+    assert [arguments[-1] for arguments in seen] == [whole]
+
+
 @pytest.mark.parametrize("mix_per", ["batch", "row"])
 def test_online_students_are_students_of_a_table_as_long(made, tiny, planned, make, mix_per):
     # The same views and, but for float16, the same targets: nearly the same curve.

@@ -260,7 +260,7 @@ def test_box(height, width, resolution):
     return centre_box(height, width, min(resolution / (resolution // 7 * 8 or resolution), 1.0))
 
 
-def load_split(paths, class_ids, resolution, split, roots=None):
+def load_split(paths, class_ids, resolution, split, roots=None, whole=False):
     """Load a split of a dataset into memory, as networks see it.
 
     Parameters
@@ -275,6 +275,8 @@ def load_split(paths, class_ids, resolution, split, roots=None):
         ``test``: the centre that `test_box` gives; ``train``: the largest centred square.
     roots : dict of str to str, optional
         As `read_class` takes them.
+    whole : bool
+        Show the largest centred square of test images too.
 
     Returns
     -------
@@ -287,12 +289,13 @@ def load_split(paths, class_ids, resolution, split, roots=None):
     parts, labels = [], []
     for label, class_id in enumerate(class_ids):
         rows = read_class(by_class[class_id], split, roots)
-        parts.append(_squares([decode(data, name) for name, data in rows], resolution, split))
+        pixels = [decode(data, name) for name, data in rows]
+        parts.append(_squares(pixels, resolution, whole or split == "train"))
         labels += [label] * len(rows)
     return torch.cat(parts), torch.tensor(labels)
 
 
-def _squares(pixels, resolution, split):
+def _squares(pixels, resolution, whole):
     """Bring images to one square size; those of one shape together."""
     import torch
 
@@ -303,9 +306,7 @@ def _squares(pixels, resolution, split):
     for i, image in enumerate(pixels):
         shapes.setdefault(image.shape[1:], []).append(i)
     for (height, width), rows in shapes.items():
-        box = centre_box(height, width)
-        if split == "test":
-            box = test_box(height, width, resolution)
+        box = centre_box(height, width) if whole else test_box(height, width, resolution)
         for first in range(0, len(rows), 256):
             some = rows[first : first + 256]
             batch = torch.from_numpy(np.stack([pixels[i] for i in some]))

@@ -24,7 +24,8 @@ def students(inputs, spec, context):
     classes, resolution = of_set["classes"], of_set["resolution"]
     pixels, hard = read_set(artifacts.read_table(path, schema=SCHEMA))
     images, hard = torch.from_numpy(pixels).to(device), torch.from_numpy(np.array(hard)).to(device)
-    test = load_split(inputs["images"], classes, resolution, "test", context.roots)
+    whole = settings["training"].get("test_view") == "whole"
+    test = load_split(inputs["images"], classes, resolution, "test", context.roots, whole)
     test = tuple(part.to(device) for part in test)
     lessons = open_labels(settings["labels"], images, hard, classes, inputs)
 

@@ -170,4 +170,6 @@ def protocol(settings, kind, network, teacher, n_classes, resolution):
     unused |= {"temperature"} if decided["loss"] != "kl" else set()
     unused |= {"ce_weight"} if decided["loss"] != "mse_ce" else set()
     unused |= set() if has_batchnorm(network) else {"batchnorm_updates"}
+    # RDED's view is left out, as before this key was there.
+    unused |= {"test_view"} if decided["test_view"] == "rded" else set()
     return schedule({k: v for k, v in decided.items() if k not in unused})
