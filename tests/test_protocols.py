@@ -74,6 +74,7 @@ def test_idc_and_dc_are_what_they_should_be():
         "schedule": "multistep",
         "batchnorm_updates": 1,
         "precision": "float32",
+        "test_view": "whole",
     }
     assert trainings("idc", 10)["training"]["epochs"] == 2000
     views = trainings("idc", 10)["labels"]["views"]
