@@ -148,6 +148,14 @@ def test_validation_images_have_the_classes_of_the_annotations(tiny):
     assert [image.class_id for image in tiny_images(tiny, ["n2"])] == ["n2"] * 3
 
 
+def test_with_a_holdout_tiny_imagenet_may_lack_its_validation_images(tiny):
+    shutil.rmtree(tiny / "val")
+    found = list(sources.open_source({**TINY, "holdout": 0.5}, {}, tiny).images({"n1", "n2"}))
+    assert [image.split for image in found] == ["train"] * 4
+    with pytest.raises(StillhouseError, match=r"val_annotations\.txt: is not there"):
+        tiny_images(tiny)
+
+
 def test_tiny_imagenet_without_annotations_is_an_error(tiny):
     path = tiny / "val/val_annotations.txt"
     path.unlink()

@@ -179,6 +179,16 @@ def test_decode_scales_sixteen_bits_and_does_not_clip_them():
     assert decode(saved(swapped, "TIFF"))[0, 0].tolist() == [0, 0, 1, 1, 128, 255]
 
 
+@pytest.mark.parametrize("largest", [300, 65535])
+def test_decode_scales_pgm_files_of_more_than_eight_bits(largest):
+    grey = np.array([[0, largest // 3, largest]])
+    plain = f"P2 3 1 {largest}\n{' '.join(map(str, grey[0]))}\n".encode()
+    binary = f"P5 3 1 {largest}\n".encode() + grey.astype(">u2").tobytes()
+    for data in (plain, binary):
+        assert unreadable(data) is None
+        assert decode(data)[:, 0].tolist() == [[0, 85, 255]] * 3
+
+
 def test_decode_ignores_transparency():
     grey = Pillow.fromarray(np.array([[[7, 0], [200, 255]]], np.uint8), "LA")
     assert decode(saved(grey, "PNG"))[:, 0].tolist() == [[7, 200]] * 3
@@ -240,6 +250,37 @@ def test_pixels_without_a_range_are_no_image():
         with pytest.raises(StillhouseError, match=f"pixels of mode {mode}, of which black"):
             decode(data)
         assert "black and white" in unreadable(data)
+
+
+def test_floats_in_a_pfm_file_have_no_range():
+    data = b"Pf\n1 1\n-1.0\n" + np.float32(0.5).tobytes()
+    assert "pixels of mode F" in unreadable(data)
+
+
+@pytest.mark.parametrize("error", [TypeError("seven"), KeyError(7), RuntimeError()])
+def test_whatever_a_damaged_file_makes_pillow_raise_it_is_not_readable(monkeypatch, error):
+    def raising(*_):
+        raise error
+
+    monkeypatch.setattr(images_module.Pillow, "open", raising)
+    assert unreadable(b"II*") == (str(error) or "RuntimeError")
+    with pytest.raises(StillhouseError, match="cat-7: is not a readable image"):
+        decode(b"II*", "cat-7")
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_what_is_no_fault_of_the_file_is_not_hidden(monkeypatch, error):
+    def raising(*_):
+        raise error
+
+    monkeypatch.setattr(images_module.Pillow, "open", raising)
+    for function in (unreadable, decode):
+        with pytest.raises(error):
+            function(b"II*")
+
+
+def test_why_an_image_is_not_readable_is_the_same_in_every_process():
+    assert unreadable(b"no image") == "cannot identify image file"
 
 
 def test_what_can_be_decoded_is_readable():

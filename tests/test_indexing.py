@@ -122,6 +122,14 @@ class Killed(Exception):
 
 
 @pytest.fixture
+def mended(tree):
+    """The same with a bad image, which is left out."""
+    tree.settings["on_bad_image"] = "skip"
+    (tree.folder / "train/cat/006.png").write_bytes(b"no image")
+    return tree
+
+
+@pytest.fixture
 def killed(tree, monkeypatch):
     """Kill an index job after 17 images, and count those that are read from then on."""
     whole, read = indexing._row, []
@@ -164,6 +172,25 @@ def test_an_index_does_not_go_on_from_another_list_of_images(tree, killed):
     assert len(rows) == len(read) == 37
 
 
+def test_a_resumed_index_takes_images_mended_meanwhile(mended, killed):
+    (mended.folder / "train/cat/006.png").write_bytes(picture(6))
+    rows, read = resumed(mended, killed)
+    assert read == ["train/cat/006.png", *(row["image_id"] for row in rows[15:])]
+    assert len(rows) == 36
+    assert rows[2]["sha256"] == hashlib.sha256(picture(6)).hexdigest()
+    table = artifacts.read_table(mended.index.file("index.parquet"))
+    assert skipped_images(table.schema) == []
+
+
+def test_a_resumed_index_reads_files_of_another_size_again(tree, killed):
+    data = picture(6) + b"more"
+    (tree.folder / "train/cat/006.png").write_bytes(data)
+    rows, read = resumed(tree, killed)
+    assert read == ["train/cat/006.png", *(row["image_id"] for row in rows[15:])]
+    assert rows[2]["bytes"] == len(data)
+    assert rows[2]["sha256"] == hashlib.sha256(data).hexdigest()
+
+
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:-9], lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:]]
 )
@@ -193,6 +220,19 @@ def test_a_bad_image_in_a_parquet_file_is_named_by_its_id(pets):
     pq.write_table(pa.table({"image": data, "label": labels}), pets.files["train"][0])
     with pytest.raises(StillhouseError, match=r"^image 'train-0000004': is not a readable image"):
         pets.make_index()
+
+
+def test_rows_without_bytes_are_left_out_and_counted(empty):
+    pets = Pets(empty, on_bad_image="skip")
+    data = [None if i == 4 else b"" if i == 6 else picture(i) for i in range(30)]
+    table = pa.table({"image": data, "label": [i % 3 for i in range(30)]})
+    pq.write_table(table, pets.files["train"][0])
+    assert len(pets.make_index()) == 34
+    table = artifacts.read_table(pets.index.file("index.parquet"))
+    skipped = [row["image_id"] for row in skipped_images(table.schema)]
+    assert skipped == ["train-0000004", "train-0000006"]
+    (path,) = pets.make_images("dog")
+    assert len(read_class(path, "train")) == 9
 
 
 @pytest.mark.parametrize("kind", [Pets, Folder])

@@ -185,6 +185,20 @@ def test_what_cannot_be_read_gets_one_line(write, tmp_path, case, message):
     assert str(caught.value).startswith(str(tmp_path))
 
 
+@pytest.mark.parametrize("image", [None, {"path": "x.png"}, {"bytes": b"", "path": "x.png"}])
+def test_a_row_without_bytes_is_one_more_bad_image(write, image):
+    train, test, _ = no_bytes(write, image)
+    found = images(train, test, on_bad_image="skip")
+    assert [image.data for image in found] == [png(1), b""] * 2
+    assert found[1].image_id == "train-0000001"
+
+
+def test_a_column_of_something_else_is_no_column_of_bad_images(write):
+    train, test, _ = of_numbers(write)
+    with pytest.raises(StillhouseError, match="row 0 has no bytes in column 'image'"):
+        images(train, test, on_bad_image="skip")
+
+
 def test_digits_are_all_there_once():
     found = list(sources.Digits().images(set(sources.DIGITS)))
     assert len(found) == 1797

@@ -5,24 +5,27 @@ The published MD5 sums, which no such file can have, are replaced here and nowhe
 
 import hashlib
 import io
+import os
 import pickle
+import shutil
 import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from stillhouse import sources
+from stillhouse import indexing, jobs, sources
 from stillhouse.errors import StillhouseError
+from stillhouse.spec import Artifact
 
 datasets = pytest.importorskip("torchvision.datasets")
 
 
-def settings(name):
-    return {"kind": "torchvision", "name": "small", "set": name, "holdout": 0.0}
+def settings(name, holdout=0.0):
+    return {"kind": "torchvision", "name": "small", "set": name, "holdout": holdout}
 
 
-def images(name, root, wanted=None, download=False):
-    source = sources.open_source(settings(name), {}, root, download)
+def images(name, root, wanted=None, download=False, holdout=0.0):
+    source = sources.open_source(settings(name, holdout), {}, root, download)
     return list(source.images(set(wanted or sources.classes(settings(name)))))
 
 
@@ -124,6 +127,16 @@ def write_idx(path, array):
     path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
 
 
+@pytest.fixture
+def mnist(tmp_path):
+    """MNIST of one image a class and split."""
+    for split in ("train", "t10k"):
+        raw = tmp_path / "MNIST" / "raw"
+        write_idx(raw / f"{split}-images-idx3-ubyte", np.zeros((10, 28, 28), np.uint8))
+        write_idx(raw / f"{split}-labels-idx1-ubyte", np.arange(10, dtype=np.uint8))
+    return tmp_path
+
+
 @pytest.mark.parametrize(("name", "last"), [("MNIST", "9"), ("FashionMNIST", "Ankle boot")])
 def test_mnist_stays_grey(tmp_path, name, last):
     rng = np.random.default_rng(0)
@@ -166,6 +179,28 @@ def test_a_label_out_of_range_is_an_error(tmp_path):
         write_idx(raw / f"{split}-labels-idx1-ubyte", np.array([10], np.uint8))
     with pytest.raises(StillhouseError, match="has label 10 in its train split; MNIST has 10"):
         images("MNIST", tmp_path)
+
+
+def test_more_images_than_labels_are_an_error(mnist):
+    write_idx(mnist / "MNIST/raw/train-labels-idx1-ubyte", np.arange(9, dtype=np.uint8))
+    with pytest.raises(StillhouseError, match="has 10 images and 9 labels in its train split") as e:
+        images("MNIST", mnist)
+    assert str(e.value).endswith(f"delete {mnist}/MNIST/raw and fetch again")
+
+
+def test_a_file_that_makes_torchvision_stumble_gets_one_line(mnist):
+    (mnist / "MNIST/raw/train-labels-idx1-ubyte").write_bytes(bytes(20))
+    with pytest.raises(StillhouseError, match=r"cannot load MNIST from there \(AssertionError\)"):
+        images("MNIST", mnist)
+
+
+def test_a_loader_that_may_fetch_is_not_to_be_told_so(mnist):
+    (mnist / "MNIST/raw/train-labels-idx1-ubyte").write_bytes(bytes(20))
+    with pytest.raises(StillhouseError) as caught:
+        images("MNIST", mnist, download=True)
+    assert "download: true" not in str(caught.value)
+    assert "delete what is damaged of MNIST/raw there" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_fetched_unless_asked_for(tmp_path, monkeypatch):
@@ -236,12 +271,124 @@ def test_an_archive_that_is_not_the_published_one_is_not_unpacked(imagenette, mo
     root, _ = imagenette
     address, _ = datasets.Imagenette._ARCHIVES["full"]
     monkeypatch.setattr(datasets.Imagenette, "_ARCHIVES", {"full": (address, "0" * 32)})
-    with pytest.raises(StillhouseError, match="torchvision cannot load Imagenette from there"):
+    with pytest.raises(StillhouseError, match="torchvision cannot load Imagenette") as caught:
         images("Imagenette", root, download=True)
+    assert "delete what is damaged of imagenette2.tgz there" in str(caught.value)
+    assert "download: true" not in str(caught.value)
+    # What torchvision tried to fetch in its place was no more to be had.
+    assert {path.name for path in root.iterdir()} <= {"imagenette2.tgz"}
+
+
+def killed(function, *arguments):
+    """Call a function in a process that ends there and then where the function says so."""
+    process = os.fork()
+    if process == 0:
+        function(*arguments)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+
+
+def test_imagenette_of_a_killed_job_is_not_taken_for_whole(imagenette, monkeypatch):
+    root, files = imagenette
+    wanted = ["n01440764", "n03888257"]
+
+    def some(archive, path, **options):
+        archive.extract(archive.getmembers()[0], path)
+        os._exit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile.TarFile, "extractall", some)
+        killed(images, "Imagenette", root, wanted, True)
     assert not (root / "imagenette2").exists()
+    (draft,) = root.glob(".Imagenette-unpacking/")
+    (draft / "imagenette2/train/n03888257/stale.JPEG").touch()
+    found = images("Imagenette", root, wanted, download=True)
+    assert {image.path for image in found} == set(files)
+    assert {path.name for path in root.iterdir()} == {"imagenette2", "imagenette2.tgz"}
 
 
-def test_imagenet_is_unpacked_from_its_archives(tmp_path, monkeypatch):
+def write(path, data):
+    with open(path, "wb") as stream:
+        stream.write(data)
+
+
+def test_what_was_fetched_stays_in_the_root(imagenette, monkeypatch):
+    root, _ = imagenette
+    archive = (root / "imagenette2.tgz").read_bytes()
+    (root / "imagenette2.tgz").unlink()
+    utils = datasets.utils
+    monkeypatch.setattr(utils, "_get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr(utils, "_urlretrieve", lambda _, path: write(path, archive))
+    images("Imagenette", root, ["n01440764"], download=True)
+    assert (root / "imagenette2.tgz").read_bytes() == archive
+    assert not (root / "imagenette2.tgz").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["Imagenette", "ImageNet"])
+def test_with_a_holdout_the_test_split_may_be_missing(tmp_path, name):
+    train, _ = sources.TORCHVISION_FOLDERS[name]
+    (tmp_path / train / "n01440764").mkdir(parents=True)
+    (tmp_path / train / "n01440764/1.JPEG").write_bytes(jpeg(1))
+    found = images(name, tmp_path, ["n01440764"], holdout=0.2)
+    assert [image.image_id for image in found] == [f"{train}/n01440764/1.JPEG"]
+    with pytest.raises(StillhouseError, match="has no folder val of"):
+        images(name, tmp_path, ["n01440764"])
+
+
+def make_index(name, root, holdout=0.0, as_published=1):
+    """Index a set as a job does."""
+    artifact = Artifact("index", "small", settings(name, holdout))
+    resources = {"roots": {"small": str(root)}, "as_published": as_published}
+    jobs.produce(indexing.index, {}, [(artifact.spec(), None, ["index.parquet"])], resources)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Imagenette of three training images and a test image in each of two classes."""
+    classes = ("n01440764", "n03888257")
+    for split, count in (("train", 3), ("val", 1)):
+        for class_id in classes:
+            (tmp_path / "imagenette2" / split / class_id).mkdir(parents=True)
+            for i in range(count):
+                path = tmp_path / "imagenette2" / split / class_id / f"{class_id}_{i}.JPEG"
+                path.write_bytes(jpeg(i))
+    monkeypatch.setitem(sources.TORCHVISION, "Imagenette", (classes, 3, (6, 2)))
+    return tmp_path
+
+
+def test_a_folder_with_other_numbers_of_images_than_published_is_an_error(folders, empty):
+    (folders / "imagenette2/train/n03888257/n03888257_2.JPEG").unlink()
+    message = "sources.small: has 5 train images, but Imagenette has 6 as published; delete "
+    with pytest.raises(StillhouseError) as caught:
+        make_index("Imagenette", folders)
+    assert str(caught.value) == (
+        f"{message}{folders}/imagenette2/train and unpack it again, or, if these images are meant, "
+        "write sources.small.smallest_class"
+    )
+    make_index("Imagenette", folders, as_published=0)
+
+
+def test_a_missing_test_image_is_an_error(folders, empty):
+    (folders / "imagenette2/val/n03888257/n03888257_0.JPEG").rename(folders / "elsewhere.JPEG")
+    with pytest.raises(StillhouseError, match=r"has 1 test images, .* delete .*imagenette2/val "):
+        make_index("Imagenette", folders, holdout=0.34)
+
+
+def test_a_whole_set_is_indexed_and_one_held_out_from_needs_no_test_split(folders, empty):
+    make_index("Imagenette", folders)
+    shutil.rmtree(folders / "imagenette2/val")
+    make_index("Imagenette", folders, holdout=0.34)
+
+
+def test_arrays_with_other_numbers_of_images_than_published_are_an_error(mnist, empty):
+    with pytest.raises(StillhouseError, match="has 10 train images, but MNIST has 60000 as") as e:
+        make_index("MNIST", mnist)
+    assert f"delete {mnist}/MNIST/raw and fetch again" in str(e.value)
+
+
+@pytest.fixture
+def imagenet(tmp_path, monkeypatch):
+    """Archives of ImageNet: two classes of two training images and one test image."""
     torch = pytest.importorskip("torch")
     names = {"n01440764": ("tench",), "n15075141": ("toilet tissue",)}
     torch.save((names, ["n15075141", "n01440764"]), tmp_path / "meta.bin")
@@ -258,7 +405,12 @@ def test_imagenet_is_unpacked_from_its_archives(tmp_path, monkeypatch):
         )
     }
     monkeypatch.setattr(module, "ARCHIVE_META", {**module.ARCHIVE_META, **sums})
-    found = images("ImageNet", tmp_path, names, download=True)
+    return tmp_path, names
+
+
+def test_imagenet_is_unpacked_from_its_archives(imagenet):
+    root, names = imagenet
+    found = images("ImageNet", root, names, download=True)
     assert [image.image_id for image in found] == [
         *(f"train/n01440764/n01440764_{i}.JPEG" for i in range(2)),
         *(f"train/n15075141/n15075141_{i}.JPEG" for i in range(2)),
@@ -266,6 +418,17 @@ def test_imagenet_is_unpacked_from_its_archives(tmp_path, monkeypatch):
         "val/n15075141/ILSVRC2012_val_00000001.JPEG",
     ]
     assert [image.class_id for image in found[4:]] == list(names)
+
+
+def test_imagenet_of_a_killed_job_is_not_taken_for_whole(imagenet, monkeypatch):
+    root, names = imagenet
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets.imagenet.shutil, "move", lambda *_: os._exit(9))
+        killed(images, "ImageNet", root, names, True)
+    assert (root / ".ImageNet-unpacking/val").is_dir()
+    assert not (root / "val").exists()
+    assert len(images("ImageNet", root, names, download=True)) == 6
+    assert not list(root.glob(".*"))
 
 
 def test_the_classes_of_the_folders_are_torchvisions():

@@ -91,7 +91,11 @@ def source_files(artifact, outputs):
 def indexing(artifact):
     """Return what an index job is told that shapes no artifact."""
     source = settings["sources"][artifact.settings["name"]]
-    return {"smallest_class": n_smallest(source), "download": int(source.get("download", False))}
+    return {
+        "smallest_class": n_smallest(source),
+        "as_published": int("smallest_class" not in source),
+        "download": int(source.get("download", False)),
+    }
 
 
 def class_images(artifact):

@@ -20,6 +20,7 @@ rule index:
     threads: COMPUTE["index_threads"]
     resources:
         **READING,
+        as_published=lambda w: indexing(wanted("index", w.spec))["as_published"],
         checkpoint_seconds=str(COMPUTE["checkpoint_seconds"]),
         download=lambda w: indexing(wanted("index", w.spec))["download"],
         index_threads=lambda w, threads: threads,

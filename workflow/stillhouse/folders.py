@@ -31,10 +31,15 @@ class ImageFolder:
         """Yield the images of the classes in `wanted`, split by split, class by class, sorted."""
         for split in ("train", "test"):
             folder = self.settings[split]
-            if split == "test" and self.settings["holdout"] and not (self.root / folder).is_dir():
-                continue  # the held-out images are the test split
+            if split == "test" and self.untested():
+                continue
             for class_id in (c for c in self.settings["classes"] if c in wanted):
                 yield from self.of_class(folder, class_id, split)
+
+    def untested(self):
+        """Tell whether the test split is not there and need not be: held-out images are it."""
+        folder = self.root / self.settings["test"]
+        return bool(self.settings["holdout"]) and not folder.is_dir()
 
     def of_class(self, folder, class_id, split):
         """Yield the images of one class in one split."""
@@ -78,13 +83,13 @@ class TinyImageNet(ImageFolder):
     """
 
     def __init__(self, settings, root):
-        super().__init__({**settings, "train": "train"}, root)
+        super().__init__({**settings, "train": "train", "test": "val"}, root)
 
     def images(self, wanted):
         """Yield the images of the classes in `wanted`: training by class, test by file name."""
         for class_id in sorted(wanted):
             yield from self.of_class("train", class_id, "train")
-        for name, class_id in sorted(self._annotations()):
+        for name, class_id in [] if self.untested() else sorted(self._annotations()):
             if class_id in wanted:
                 yield self.reference(class_id, "test", self.root / "val" / "images" / name)
 

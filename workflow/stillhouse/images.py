@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
 
 from stillhouse import artifacts, sources
 from stillhouse.boxes import centre_box
@@ -35,16 +33,6 @@ IMAGES_SCHEMA = pa.schema(
 
 # Images that are kept by reference: no bytes, a path below the root, and what lies there.
 REFERENCES_SCHEMA = pa.schema([*IMAGES_SCHEMA, ("bytes", pa.int64()), ("sha256", pa.string())])
-# What Pillow raises for files that are damaged in one way or another.
-NOT_READABLE = (
-    UnidentifiedImageError,
-    Pillow.DecompressionBombError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-)
 
 
 def open_source(settings, inputs, context):
@@ -177,13 +165,15 @@ def _read_reference(root, row, settings):
 def decode(data, name="image"):
     """Decode an image file to (3, height, width) uint8, RGB, the way up that its EXIF data say.
 
-    16-bit grey is divided by 257; transparency is ignored, as by torchvision's loader.
+    Grey of 16 bits is divided by 257; transparency is ignored, as by torchvision's loader.
     """
     try:
         with Pillow.open(io.BytesIO(data)) as image:
             _check_range(image)
             pixels = np.asarray(_upright(_rgb(image), image))
-    except NOT_READABLE as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files raise anything
         raise StillhouseError(f"{name}: is not a readable image ({_reason(error)})") from None
     return pixels.transpose(2, 0, 1)
 
@@ -212,7 +202,7 @@ _TURNS = {
 
 def _rgb(image):
     """Bring a Pillow image of any mode to 8-bit RGB."""
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I"):
         grey = np.rint(np.asarray(image) / 257).astype(np.uint8)
         return Pillow.fromarray(grey).convert("RGB")
     if image.mode == "P":
@@ -221,12 +211,14 @@ def _rgb(image):
 
 
 def _check_range(image):
-    if image.mode in ("I", "F"):
+    # Pillow has PGM files of more than 8 bits as 32-bit integers, scaled to 16 bits.
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         raise ValueError(f"pixels of mode {image.mode}, of which black and white are not known")
 
 
 def _reason(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    # Without the address in memory that Pillow's words end in: the index keeps them.
+    return (str(error).splitlines() or [type(error).__name__])[0].split(" <_io.")[0]
 
 
 def unreadable(data):
@@ -239,7 +231,9 @@ def unreadable(data):
             _check_range(image)
             image.draft(image.mode, (1, 1))
             image.load()
-    except NOT_READABLE as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files raise anything
         return _reason(error)
     return None
 

@@ -3,12 +3,15 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stillhouse import artifacts, sources
+from stillhouse import artifacts, sources, torchvision_sets
 from stillhouse.errors import StillhouseError
 from stillhouse.images import INDEX_SCHEMA, checksum, open_source, unreadable
 from stillhouse.parts import Parts
@@ -35,6 +38,8 @@ def index(inputs, spec, context):
     def make(key, context):
         table = pa.concat_tables(listed(source, settings, context)).combine_chunks()
         _check_ids(settings["name"], table["image_id"])
+        if context.extra.get("as_published"):
+            _check_published(table["split"].to_pylist(), settings, context)
         good = pc.is_null(table["problem"])
         skipped = table.filter(pc.invert(good)).select(["class_id", "image_id", "problem"])
         table = table.filter(good).select(INDEX_SCHEMA.names)
@@ -55,7 +60,8 @@ def listed(source, settings, context):
     """Yield tables of `LISTED`, `PART` images each, in the source's order.
 
     Images are read by ``index_threads`` threads, and no more than `PART` at a time. What is done is
-    kept in side files, and taken from there where the source still lists the same images.
+    kept in side files, and taken from there where the source still lists the same images; those
+    that could not be read, or have another size now, are read again.
     """
     images = source.images(set(sources.classes(settings)))
     parts = Parts(context, LISTED)
@@ -67,9 +73,11 @@ def listed(source, settings, context):
     with ThreadPoolExecutor(int(context.extra.get("index_threads", 1))) as pool:
         while some := list(islice(images, PART)):
             part = kept.slice(done, PART)
-            if part["image_id"].to_pylist() != [image.image_id for image in some]:
-                rows = pool.map(lambda image: _row(image, settings, context), some)
-                part = pa.Table.from_pylist(list(rows), schema=LISTED)
+            known = part["image_id"].to_pylist() == [image.image_id for image in some]
+            rows = part.to_pylist() if known else [None] * len(some)
+            rows = pool.map(partial(_row_again, settings, context), some, rows)
+            part = pa.Table.from_pylist(list(rows), schema=LISTED)
+            if not known:
                 parts.add(part)
             yield part
             done += len(some)
@@ -77,6 +85,20 @@ def listed(source, settings, context):
             if now - told >= LINE_SECONDS:
                 print(f"index: {done} images in {now - started:.1f} s", flush=True)
                 told = now
+
+
+def _row_again(settings, context, image, row):
+    """Return a kept row, or a new one if there is none or the image may have changed since."""
+    if row and row["problem"] is None:
+        with suppress(OSError):  # reading it will say why
+            if _size(image, context.roots.get(settings["name"])) == row["bytes"]:
+                return row
+    return _row(image, settings, context)
+
+
+def _size(image, root):
+    """Return the bytes of an image, unread."""
+    return (Path(root) / image.path).stat().st_size if image.data is None else len(image.data)
 
 
 def _row(image, settings, context):
@@ -106,6 +128,23 @@ def _check_ids(name, ids):
     if len(twice):
         image_id = twice.field("values")[0].as_py()
         raise StillhouseError(f"sources.{name}: image id {image_id!r} is there twice")
+
+
+def _check_published(splits, settings, context):
+    """Compare how many images one of torchvision's sets has with how many were published."""
+    if settings["kind"] != "torchvision":
+        return
+    published = sources.TORCHVISION[settings["set"]][2]
+    for split, right in zip(("train", "test"), published, strict=True):
+        count = splits.count(split)
+        # With a holdout, the test split may be missing.
+        if count != right and (count or split == "train" or not settings["holdout"]):
+            name = settings["name"]
+            raise StillhouseError(
+                f"sources.{name}: has {count} {split} images, but {settings['set']} has {right} as "
+                f"published; {torchvision_sets.remedy(settings, context.roots[name], split)}, or, "
+                f"if these images are meant, write sources.{name}.smallest_class"
+            )
 
 
 def _splits(table, settings, smallest_said):

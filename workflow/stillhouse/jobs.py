@@ -180,7 +180,7 @@ def produce(stage, inputs, wanted, resources):
     make, setup = None, 0.0
     for spec, key, names in wanted:
         work = RESULTS / ".work" / f"{spec['stage']}-{digest(spec)}"
-        with _lock(work):
+        with lock(work):
             if _is_whole(spec, names):
                 print(f"{spec['address']}: whole already", flush=True)
                 continue
@@ -280,8 +280,11 @@ def device_name(context):
 
 
 @contextlib.contextmanager
-def _lock(work):
-    """Hold the artifact's lock: a job that outlived its killed workflow is waited for."""
+def lock(work):
+    """Hold the lock of a folder that is being filled: whoever else fills it is waited for.
+
+    So a job that outlived its killed workflow is waited for.
+    """
     work.parent.mkdir(parents=True, exist_ok=True)
     path, held = work.with_suffix(".lock"), False
     while not held:
@@ -292,8 +295,10 @@ def _lock(work):
             # Whoever held it has unlinked it meanwhile: the lock is another file now.
             held = path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
             if held:
-                yield
-                path.unlink(missing_ok=True)
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
 
 
 def _redirect(log):
