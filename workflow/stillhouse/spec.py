@@ -84,6 +84,13 @@ def class_of(path):
     return unquote(Path(path).parent.name)
 
 
+def _sorted(value):
+    """Return a value with the keys of all its dicts in order."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A kept result, known by what made it.
@@ -148,10 +155,13 @@ class Artifact:
         return str(self.directory / name)
 
     def spec(self, with_digest=True):
-        """Return everything that made the artifact as plain sorted values, for ``spec.json``."""
+        """Return everything that made the artifact as plain sorted values, for ``spec.json``.
+
+        Sorted, because rules have it as a param: Snakemake compares their text.
+        """
         values = {
-            "keys": dict(self.keys),
-            "settings": self.settings,
+            "keys": _sorted(self.keys),
+            "settings": _sorted(self.settings),
             "stage": self.stage,
             "upstream": {name: part.spec() for name, part in sorted(self.upstream.items())},
             "version": VERSIONS[self.stage],
