@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from stillhouse import charts
+from stillhouse import charts, panels
 from test_layout import frame
 
 
@@ -24,13 +24,14 @@ def words_of(svg):
 
 
 def numbers(methods=("random", "rded"), **changes):
-    """Return the rows of methods at two IPCs under two protocols."""
+    """Return the rows of methods at two IPCs under two protocols, with curves of two epochs."""
     soft = [
         frame(method=method, ipc=ipc, image_bytes=1000 * ipc, label_bytes=9000 * ipc, **changes)
         for method in methods
         for ipc in (1, 10)
     ]
     rows = pd.concat(soft, ignore_index=True).assign(seconds_denoiser=0.0)
+    rows["curve"] = [[{"loss": 2.0}, {"epoch": 2, "loss": 1.0, "accuracy": 60.0}]] * len(rows)
     hard = rows.assign(protocol="hard", label_bytes=80, seconds_label=0.0)
     hard["accuracy"] -= 20
     return pd.concat([rows, hard], ignore_index=True)
@@ -39,7 +40,7 @@ def numbers(methods=("random", "rded"), **changes):
 @pytest.fixture
 def drawn(monkeypatch):
     """Return a function that draws a chart and returns its figure as it was when drawn."""
-    kept, drawing = [], charts.drawing
+    kept, drawing = [], panels.drawing
 
     @contextlib.contextmanager
     def keep(*arguments, **options):
@@ -52,7 +53,7 @@ def drawn(monkeypatch):
             kept.append(figure)
 
     def draw(function, rows):
-        monkeypatch.setattr(charts, "drawing", keep)
+        monkeypatch.setattr(panels, "drawing", keep)
         function(rows)
         return kept[-1]
 
@@ -73,9 +74,10 @@ def test_curves_have_a_line_a_set_and_a_column_a_protocol(in_kitchen, tmp_path):
     text = curves(in_kitchen, tmp_path / "x.svg").decode()
     assert text.lstrip().startswith("<?xml")
     words = words_of(text)
-    for word in ("soft", "hard", "training loss", "epoch", "test accuracy [%]"):
+    titles = ("soft, student s", "hard, student s")
+    for word in (*titles, "training loss", "epoch", "test accuracy [%]"):
         assert word in words
-    for name in ("random, IPC 1, s", "random, IPC 2, s", "rded, IPC 1, s", "rded, IPC 2, s"):
+    for name in ("random, IPC 1", "random, IPC 2", "rded, IPC 1", "rded, IPC 2"):
         assert words.count(name) == 1
 
 
@@ -95,14 +97,31 @@ def test_curves_are_means_over_seeds():
         [{"epoch": 1, "loss": 4.0}, {"epoch": 2, "loss": 2.0, "accuracy": 30.0}],
         [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "accuracy": 50.0}],
     ]
-    charts._draw_column(axes, cells, cells)
+    charts._draw_curves(*axes, cells, cells)
     loss, accuracy = (axis.lines[0].get_xydata().tolist() for axis in axes)
     assert loss == [[1, 3.0], [2, 1.5]]
     assert accuracy == [[2, 40.0]]
     pyplot.close("all")
 
 
-@pytest.mark.parametrize("draw", [charts.accuracy, charts.size, charts.cost])
+def test_curves_have_two_rows_a_student(drawn):
+    other = numbers().assign(student="other")
+    other["curve"] = [[{**row, "loss": 4 * row["loss"]} for row in one] for one in other["curve"]]
+    figure = drawn(charts.learning, pd.concat([numbers(), other], ignore_index=True))
+    wanted = [f"{protocol}, student {student}" for student in "so" for protocol in ("soft", "hard")]
+    found = [axis.get_title().replace("other", "o") for axis in figure.axes if axis.get_title()]
+    assert found == wanted
+    losses = [[line.get_ydata().tolist() for line in axis.lines] for axis in figure.axes]
+    # Two methods at two IPCs: a line each.
+    assert losses[:2] == [[[2.0, 1.0]] * 4] * 2
+    assert losses[2:4] == losses[6:] == [[[60.0]] * 4] * 2
+    assert losses[4:6] == [[[8.0, 4.0]] * 4] * 2
+
+
+CHARTS = [charts.learning, charts.accuracy, charts.size, charts.cost]
+
+
+@pytest.mark.parametrize("draw", CHARTS)
 def test_charts_are_the_same_bytes_again(draw):
     assert draw(numbers()) == draw(numbers())
 
@@ -132,7 +151,7 @@ def test_published_numbers_are_hollow_marks(drawn):
     soft, hard = drawn(charts.accuracy, rows).axes
     (marks,) = (line for line in soft.lines if line.get_xydata().tolist() == [[1, 70], [10, 70]])
     assert marks.get_markerfacecolor() == "white"
-    assert marks.get_marker() == charts._look(rows, "rded", 0)["marker"]
+    assert marks.get_marker() == panels.looks(rows, "protocol")["rded", 0, "soft"]["marker"]
     assert [70.0, 70.0] not in [line.get_ydata().tolist() for line in hard.lines]
     (legend,) = soft.figure.legends
     assert [text.get_text() for text in legend.texts] == ["random", "rded", "published"]
@@ -178,10 +197,12 @@ def test_a_missing_timing_is_said(drawn):
     assert [text.get_text().strip() for text in axis.texts][4:] == ["10.0 and more"] * 4
 
 
-@pytest.mark.parametrize("draw", [charts.accuracy, charts.size, charts.cost])
-@pytest.mark.parametrize("letters", [5, 60])
-def test_nothing_lies_over_anything_or_is_cut_off(drawn, draw, letters):
-    rows = numbers([f"{i}{'-method-of-a-name' * 4}"[:letters] for i in range(9)])
+@pytest.mark.parametrize("draw", CHARTS)
+@pytest.mark.parametrize("protocols", [1, 2])
+@pytest.mark.parametrize("name, letters", [("-name", 5), ("-method-of-a-name", 60), ("W", 60)])
+def test_nothing_lies_over_anything_or_is_cut_off(drawn, draw, protocols, name, letters):
+    rows = numbers([f"{i}{name * 60}"[:letters] for i in range(9)])
+    rows = rows[rows["protocol"].isin(["soft", "hard"][:protocols])]
     other = rows.assign(student=("another-student" * 4)[:letters], published=50.0)
     figure = drawn(draw, pd.concat([rows, other], ignore_index=True))
     assert len(figure.legends) == 1
@@ -192,10 +213,76 @@ def test_nothing_lies_over_anything_or_is_cut_off(drawn, draw, letters):
         assert 0 <= box.y0 < box.y1 <= figure.whole.y1
 
 
-def test_a_dozen_methods_look_different():
-    rows = pd.DataFrame({"method": [f"m{i}" for i in range(12)]})
-    looks = [charts._look(rows, method, 0) for method in rows["method"]]
-    assert len({(look["color"], look["marker"]) for look in looks}) == 12
+def looks_of(figure):
+    """Return {name: looks} of all lines with a name, in all panels."""
+    found = {}
+    for axis in figure.axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            line = handle.lines[0] if hasattr(handle, "lines") else handle
+            parts = ("color", "marker", "fillstyle", "linestyle")
+            look = tuple(getattr(line, f"get_{part}")() for part in parts)
+            found.setdefault(name, set()).add(look)
+    return found
+
+
+@pytest.mark.parametrize(
+    "draw, others", [(charts.learning, 2), (charts.accuracy, 1), (charts.size, 2)]
+)
+def test_every_line_has_a_look_of_its_own_in_all_panels(drawn, draw, others):
+    # Three methods, two distill seeds, two IPCs, two protocols, two students.
+    one = numbers(["a", "b", "c"])
+    rows = pd.concat([one, one.assign(distill_seed=1)], ignore_index=True)
+    figure = drawn(draw, pd.concat([rows, rows.assign(student="other")], ignore_index=True))
+    found = looks_of(figure)
+    assert set(found) == {text.get_text() for text in figure.legends[0].texts}
+    assert len(found) == 3 * 2 * others
+    assert all(len(looks) == 1 for looks in found.values())
+    assert len(set.union(*found.values())) == len(found)
+
+
+def test_a_curve_shows_its_mark_and_its_stroke(drawn):
+    rows = numbers()
+    curve = [{"epoch": e, "loss": 1.0, "accuracy": 60.0} for e in range(1, 41)]
+    for row in curve[:20]:
+        del row["accuracy"]
+    rows["curve"] = [curve] * len(rows)
+    loss, _, accuracy, _ = drawn(charts.learning, rows).axes
+    for axis, marks in ((loss, 8), (accuracy, 2)):
+        line = axis.lines[0]
+        assert line.get_marker() == "o"
+        assert len(line.get_xdata()[:: line.get_markevery()]) == marks
+
+
+@pytest.mark.filterwarnings("error")
+def test_points_without_bytes_of_labels_are_left_out_where_these_count(drawn):
+    rows = numbers()
+    rows.loc[rows["protocol"] == "soft", "label_bytes"] = float("nan")
+    figure = drawn(charts.size, rows)
+    alone, together = figure.axes
+    names = ["random, soft", "rded, soft", "random, hard", "rded, hard"]
+    assert list(points(alone)) == names
+    assert list(points(together)) == names[2:]
+    assert points(together)["rded, hard"][0] == pytest.approx([1.08, 10.08])
+    assert [text.get_text() for text in figure.legends[0].texts] == names
+    assert not together.texts
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_panel_without_points_says_why(drawn):
+    rows = numbers().assign(label_bytes=float("nan"))
+    whole = numbers(methods=["random"]).assign(student="other")
+    for part in (rows, pd.concat([rows, whole], ignore_index=True)):
+        figure = drawn(charts.size, part)
+        alone, together, *rest = figure.axes
+        assert len(points(alone)) == 4
+        assert not points(together)
+        (text,) = together.texts
+        assert " ".join(text.get_text().split()) == charts.UNSTORED
+        inside, panel = text.get_window_extent(), together.get_window_extent()
+        assert panel.x0 < inside.x0 < inside.x1 < panel.x1
+        assert len(figure.legends[0].texts) == 4
+        assert not any(axis.texts for axis in rest)
+    assert alone.get_xlim() == together.get_xlim()
 
 
 def test_charts_are_drawn_from_a_table(in_kitchen, tmp_path):

@@ -8,6 +8,6 @@ the rules. Modules are listed in the order in which data flows through them.
 - what is computed: `sources`, `folders`, `torchvision_sets`, `images`, `indexing`, `boxes`,
   `transforms`, `fieldnets`, `libraries`, `nets`, `schedules`, `training`, `teachers`, `coresets`,
   `rded`, `features`, `distilled`, `operations`, `augment`, `views`, `labels`, `students`,
-  `layout`, `tables`, `charts`, `figures`, `page`
+  `layout`, `tables`, `panels`, `charts`, `figures`, `page`
 - for users of the results: `data` (a torch dataset), `explain` (the lineage of an artifact)
 """

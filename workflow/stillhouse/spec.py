@@ -28,7 +28,7 @@ VERSIONS = {
     "labels": 3,
     "students": 3,
     "tables": 3,
-    "figures": 2,
+    "figures": 3,
 }
 
 
