@@ -72,6 +72,18 @@ def as_other_numbers(value):
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def test_what_nothing_uses_gets_no_default(tiny):
+    tiny["labels"]["plain"] = {"kind": "hard", "views": {"mix": "none"}}
+    weights = {"file": "x", "sha256": "0" * 64}
+    tiny["teachers"]["t"] = {"arch": "convnet1", "dataset": "three", "weights": weights}
+    config = complete(tiny, "x.yaml")
+    assert config["teachers"]["t"].keys() == {"arch", "width", "norm", "dataset", "weights"}
+    assert "temperature" in config["protocols"]["soft"]
+    assert not {"temperature", "ce_weight"} & config["protocols"]["hard"].keys()
+    assert not {"mix_alpha", "mix_per"} & config["labels"]["plain"]["views"].keys()
+    assert complete(copy.deepcopy(config), "x.yaml") == config
+
+
 def test_how_a_number_is_written_changes_no_address(tiny):
     tiny["protocols"]["soft"] |= {"temperature": 4, "learning_rate": 1, "weight_decay": 0.0}
     tiny["labels"]["soft"]["views"] = {"crop": [0.5, 1], "mix_alpha": 1.0}

@@ -24,30 +24,73 @@ from stillhouse.spec import VERSIONS
 GOLDEN = Path(__file__).with_name("golden.json")
 RECORD = "STILLHOUSE_RECORD_GOLDEN"
 VIEWS = {"patches_per_side": 2, "crop": [0.3, 1.0], "mix": "cutmix"}
+COLOURS = {"randaugment": {"n": 2, "m": 9}, "jitter": 0.4, "lighting": 0.1}
+RDED = {
+    "kind": "rded",
+    "teacher": "t",
+    "crops_per_image": 2,
+    "images_per_class": 12,
+    "patches_per_side": 2,
+    "encoding": "png",
+}
 CONFIG = {
     "sources": {"digits": {"kind": "digits", "holdout": 0.2}},
     "datasets": {"d": {"source": "digits", "classes": ["0", "1", "2"], "resolution": 8}},
     "teachers": {"t": {"arch": "convnet1", "width": 4, "epochs": 2, "min_accuracy": 0}},
     "methods": {
         "random": {"kind": "random"},
-        "rded": {
-            "kind": "rded",
-            "teacher": "t",
-            "crops_per_image": 2,
-            "images_per_class": 12,
-            "patches_per_side": 2,
-            "encoding": "png",
-        },
+        "rded": RDED,
+        "chosen": {**RDED, "selection": "herding"},
         "herding": {"kind": "herding", "features": "t"},
         "kmeans": {"kind": "kmeans", "features": "t"},
     },
     "labels": {
         "soft": {"kind": "soft", "teachers": ["t"], "epochs_stored": 2, "views": VIEWS},
         "hard": {"kind": "hard", "views": {**VIEWS, "mix": "mixup", "mix_per": "row"}},
+        "bytes": {
+            "kind": "soft",
+            "teachers": ["t"],
+            "epochs_stored": 2,
+            "encoding": "int8",
+            "views": {**VIEWS, **COLOURS},
+        },
+        "top": {
+            "kind": "soft",
+            "teachers": ["t"],
+            "epochs_stored": 2,
+            "encoding": "top1",
+            "views": VIEWS,
+        },
+        "siamese": {"kind": "hard", "views": {**VIEWS, "mix": "none", "siamese": {}}},
     },
     "protocols": {
         "soft": {"labels": "soft", "epochs": 2, "batch_size": 4, "temperature": 1},
         "hard": {"labels": "hard", "epochs": 2, "batch_size": 4, "optimizer": "sgd"},
+        "bytes": {
+            "labels": "bytes",
+            "epochs": 13,
+            "batch_size": 4,
+            "loss": "mse_ce",
+            "learning_rate": 0.02,
+            "schedule": "ssrs",
+            "ema": 0.9,
+        },
+        "top": {
+            "labels": "top",
+            "epochs": 3,
+            "batch_size": 4,
+            "temperature": 1,
+            "schedule": "multistep",
+            "milestones": [2, 0.3],
+        },
+        "siamese": {
+            "labels": "siamese",
+            "epochs": 4,
+            "batch_size": 4,
+            "learning_rate": 0.01,
+            "schedule": "alrs",
+            "rate_decay": 0.1,
+        },
     },
     "students": {"s": {"arch": "convnet1", "width": 4, "norm": "instance"}},
     "experiments": {
@@ -65,6 +108,14 @@ CONFIG = {
             "ipc": [2],
             "students": ["s"],
             "protocols": ["hard"],
+            "seeds": [0],
+        },
+        "z": {
+            "dataset": "d",
+            "methods": ["chosen"],
+            "ipc": [2],
+            "students": ["s"],
+            "protocols": ["bytes", "top", "siamese"],
             "seeds": [0],
         },
     },
@@ -130,10 +181,12 @@ def of_patch_scores(plan):
 
 
 def of_features(plan):
-    return {
-        path.parent.name: gist(np.stack(list(read_features(path).values())))
-        for path in paths(plan, "features", "features.parquet")
-    }
+    numbers = {}
+    for path in paths(plan, "features", "features.parquet"):
+        spec, points = artifacts.read_spec(path.parent), list(read_features(path).values())
+        of = "patches of " * ("scores" in spec["upstream"])
+        numbers[of + path.parent.name] = gist(np.stack(points))
+    return numbers
 
 
 def of_distilled(plan):
@@ -141,7 +194,8 @@ def of_distilled(plan):
     for path in paths(plan, "distilled", "images.parquet"):
         table = artifacts.read_table(path)
         pixels, hard = read_set(table)
-        kind = artifacts.read_spec(path.parent)["settings"]["kind"]
+        settings = artifacts.read_spec(path.parent)["settings"]
+        kind = " ".join(settings[k] for k in ("kind", "selection") if k in settings)
         numbers[f"{kind} pixels"] = gist(pixels)
         numbers[f"{kind} labels"] = hard.tolist()
         numbers[f"{kind} origins"] = text_gist(table["origin"].to_pylist())
@@ -158,14 +212,20 @@ def of_labels(plan):
             drawn = [int(n) for array in [*drawn, views.mix_box] for n in array.ravel()]
             numbers[f"{i} views of epoch {epoch}"] = text_gist(drawn)
             numbers[f"{i} logits of epoch {epoch}"] = gist(logits)
+            if views.op.size:
+                numbers[f"{i} operations of epoch {epoch}"] = text_gist(views.op.ravel())
+                numbers[f"{i} magnitudes of epoch {epoch}"] = gist(views.magnitude)
     return numbers
 
 
 def of_students(plan):
-    return {
-        f"losses {i}": [row["loss"] for row in artifacts.read_json(path)["curve"]]
-        for i, path in enumerate(paths(plan, "students", "cell.json"))
-    }
+    numbers = {}
+    for i, path in enumerate(paths(plan, "students", "cell.json")):
+        cell = artifacts.read_json(path)
+        numbers[f"losses {i}"] = [row["loss"] for row in cell["curve"]]
+        if "ema" in artifacts.read_spec(path.parent)["settings"]["training"]:
+            numbers[f"accuracy {i}"] = cell["accuracy"]
+    return numbers
 
 
 def of_tables(plan):

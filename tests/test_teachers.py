@@ -160,7 +160,8 @@ class TestLoadedWeights:
         return tmp_path / "x.pth"
 
     def loaded(self, planned, tiny, path, sha256):
-        tiny["teachers"]["t"]["weights"] = {"file": str(path), "sha256": sha256}
+        network = {k: tiny["teachers"]["t"][k] for k in ("arch", "width", "norm")}
+        tiny["teachers"]["t"] = {**network, "weights": {"file": str(path), "sha256": sha256}}
         return teacher_of(planned(tiny))
 
     def test_weights_are_loaded_and_tested(self, weights, learnt, tiny, planned, make):

@@ -368,6 +368,68 @@ WRONG = {
         "protocols.soft.loss: is 'ce'",
         "want kl or mse_ce",
     ),
+    "training of a teacher that is loaded": (
+        put("teachers.t.weights", {"file": "x.pth", "sha256": "0" * 64}),
+        "teachers.t.batch_size: is given, but a teacher with weights is not trained",
+        "leave it out",
+    ),
+    "seed of a teacher that is loaded": (
+        put(
+            "teachers.t",
+            {"arch": "convnet1", "seed": 0, "weights": {"file": "x", "sha256": "0" * 64}},
+        ),
+        "teachers.t.seed: is given, but a teacher with weights is not trained",
+        "leave it out",
+    ),
+    "temperature of mse_ce": (
+        put("protocols.soft", {"labels": "soft", "loss": "mse_ce", "temperature": 4}),
+        "protocols.soft.temperature: is given, but loss 'mse_ce' does not use it",
+        "leave it out",
+    ),
+    "temperature of hard labels": (
+        put("protocols.hard.temperature", 20),
+        "protocols.hard.temperature: is given, but loss 'ce' does not use it",
+        "leave it out",
+    ),
+    "weight of no cross-entropy": (
+        put("protocols.soft.ce_weight", 0.1),
+        "protocols.soft.ce_weight: is given, but loss 'kl' does not use it",
+        "leave it out",
+    ),
+    "weight of the only loss": (
+        put("protocols.hard.ce_weight", 0.025),
+        "protocols.hard.ce_weight: is given, but loss 'ce' does not use it",
+        "leave it out",
+    ),
+    "alpha of no mix": (
+        put("labels.soft.views", {"mix": "none", "mix_alpha": 1.0}),
+        "labels.soft.views.mix_alpha: is given, but mix 'none' does not use it",
+        "leave it out",
+    ),
+    "extent of no mix": (
+        put("labels.hard", {"kind": "hard", "views": {"mix": "none", "mix_per": "batch"}}),
+        "labels.hard.views.mix_per: is given, but mix 'none' does not use it",
+        "leave it out",
+    ),
+    "one teacher by two names": (
+        all_of(
+            lambda config: config["teachers"].update(
+                u={**config["teachers"]["t"], "seed": 0, "dataset": "three", "min_accuracy": 9}
+            ),
+            put("labels.soft.teachers", ["t", "u"]),
+        ),
+        "labels.soft.teachers: 't' and 'u' are the same teacher by two names",
+        "teachers that differ",
+    ),
+    "one file of weights by two names": (
+        all_of(
+            put("teachers.t", {"arch": "convnet1", "weights": {"file": "a", "sha256": "0" * 64}}),
+            put("teachers.u", {"arch": "convnet1", "weights": {"file": "b", "sha256": "0" * 64}}),
+            put("labels.soft.teachers", ["t", "u"]),
+        ),
+        "labels.soft.teachers: 't' and 'u' are the same teacher by two names",
+        "",
+    ),
     "class that is a path": (
         all_of(
             put("sources.pets", {**PARQUET, "classes": ["cat", ".."]}),
@@ -552,6 +614,15 @@ def test_patches_may_differ_where_crop_and_shuffling_are_said(tiny):
     views = {"crop": [0.5, 1.0], "shuffle_patches": False}
     tiny["labels"] |= {"soft": {**tiny["labels"]["soft"], "views": views}}
     tiny["labels"]["hard"] = {"kind": "hard", "views": views}
+    complete(tiny, "x.yaml")
+
+
+def test_settings_that_something_uses_are_allowed(tiny):
+    tiny["protocols"]["soft"] |= {"loss": "mse_ce", "ce_weight": 0.025}
+    tiny["protocols"]["other"] = {"labels": "soft", "temperature": 4}
+    tiny["labels"]["hard"] = {"kind": "hard", "views": {"mix": "mixup", "mix_alpha": 0.8}}
+    tiny["teachers"]["u"] = {**tiny["teachers"]["t"], "seed": 1}
+    tiny["labels"]["soft"]["teachers"] = ["t", "u"]
     complete(tiny, "x.yaml")
 
 

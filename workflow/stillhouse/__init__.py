@@ -3,7 +3,8 @@
 The package names artifacts and computes them. It knows no Snakemake; what runs when is decided in
 the rules. Modules are listed in the order in which data flows through them.
 
-- what is wanted: `schema`, `references`, `config`, `switches`, `architectures`, `spec`, `plan`
+- what is wanted: `schema`, `references`, `unused`, `config`, `switches`, `architectures`, `spec`,
+  `plan`
 - what is kept: `artifacts`, `jobs`, `progress`, `seeds`
 - what is computed: `sources`, `folders`, `torchvision_sets`, `images`, `indexing`, `boxes`,
   `transforms`, `fieldnets`, `libraries`, `nets`, `schedules`, `training`, `teachers`, `coresets`,

@@ -5,10 +5,11 @@ from pathlib import Path
 from stillhouse import schema, sources
 from stillhouse.errors import StillhouseError
 from stillhouse.references import check_references, known
+from stillhouse.unused import without_unused
 
 
 def complete(config, where):
-    """Check a config and return it with all defaults filled in and numbers in one form.
+    """Check a config; return it with the defaults of all that is used, numbers in one form.
 
     Parameters
     ----------
@@ -25,14 +26,15 @@ def complete(config, where):
     try:
         config = schema.read_text(config, schema.schema())
         schema.check(config)
-        config = _override_methods(config)
-        schema.check(config)
-        config = schema.fill(config, schema.schema())
+        given = _override_methods(config)
+        schema.check(given)
+        config = schema.fill(given, schema.schema())
         config["labels"].setdefault(
             "hard", schema.fill({"kind": "hard"}, schema.definition("labels"))
         )
         config = _list_classes(config)
         check_references(config)
+        config = without_unused(config, given)
     except StillhouseError as error:
         raise StillhouseError(f"{where}: {error}") from None
     return config

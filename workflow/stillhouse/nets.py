@@ -77,17 +77,37 @@ def set_batchnorm_updates(net, updates):
             module.momentum = 1 - (1 - module.momentum) ** updates
 
 
+def classifier(net):
+    """Return the layer that makes a network's logits: a linear one, or else a convolution.
+
+    timm's networks know where it is; of two heads (distilled transformers) it is the first, that of
+    the class token. In other networks it is the last one.
+    """
+    head = net.get_classifier() if hasattr(net, "get_classifier") else net
+    layers = list((head[0] if isinstance(head, tuple) else head).modules())
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    found = linear or [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    if not found:
+        raise StillhouseError(
+            f"{type(net).__name__}: has no linear or convolutional classifier, whose input its "
+            "features would be; another arch is needed"
+        )
+    return found[-1]
+
+
 @torch.no_grad()
 def penultimate(net, inputs):
-    """Return what the last linear layer of a network is given, (n, d) float32."""
-    last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
-    seen = []
+    """Return what a network's `classifier` is given, (n, d) float32, averaged over its places."""
+    last, seen = classifier(net), []
     handle = last.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     try:
         net(inputs)
     finally:
         handle.remove()
-    return seen[0].float()
+    found = seen[0].float()
+    if isinstance(last, nn.Conv2d):
+        found = found.movedim(1, -1)
+    return found.reshape(len(found), -1, found.shape[-1]).mean(1)
 
 
 def load_foreign(net, path):

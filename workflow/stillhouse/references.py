@@ -127,8 +127,8 @@ def _check_labels(config, key, labels):
 
 def _check_protocol(config, key, protocol):
     known(f"{key}.labels", protocol["labels"], config["labels"], "labels")
-    hard = config["labels"][protocol["labels"]]["kind"] == "hard"
-    loss = protocol.get("loss", "ce" if hard else "kl")
+    kind = config["labels"][protocol["labels"]]["kind"]
+    hard, loss = kind == "hard", switches.loss(protocol, kind)
     if hard != (loss == "ce"):
         right = "ce" if hard else "kl or mse_ce"
         raise StillhouseError(f"{key}.loss: is {loss!r}; these labels want {right}")
@@ -163,6 +163,7 @@ def _check_experiment(config, key, experiment):
         labels = config["labels"][config["protocols"][name]["labels"]]
         for teacher in labels.get("teachers", ()):
             _check_teacher(config, teacher, experiment["dataset"])
+        _check_twice(config, config["protocols"][name]["labels"], labels, experiment["dataset"])
         _check_top(config, config["protocols"][name]["labels"], labels, experiment)
         _check_strips(config, config["protocols"][name]["labels"], labels, experiment)
         for student in experiment["students"]:
@@ -177,6 +178,22 @@ def _check_experiment(config, key, experiment):
         _check_ipc(config, key, experiment, name, switches.method(method))
         for protocol in experiment["protocols"]:
             _check_patches(config, config["protocols"][protocol]["labels"], name, method)
+
+
+def _check_twice(config, name, labels, dataset):
+    """Refuse two names of one teacher in the same labels."""
+    seen = []
+    for teacher in labels.get("teachers", ()):
+        settings = {"dataset": dataset, **config["teachers"][teacher], "min_accuracy": None}
+        if "weights" in settings:
+            settings["weights"] = {k: v for k, v in settings["weights"].items() if k != "file"}
+        if settings in seen:
+            other = labels["teachers"][seen.index(settings)]
+            raise StillhouseError(
+                f"labels.{name}.teachers: {other!r} and {teacher!r} are the same teacher by two "
+                "names; should be one of them, or teachers that differ"
+            )
+        seen.append(settings)
 
 
 def _check_rate(config, protocol, student):

@@ -4,6 +4,8 @@ Resolved settings no longer know which `fidelity` they came from: the same switc
 address. Facts: RDED supplement, sections C and D; LINs-lab/RDED at 3f6453d.
 """
 
+import math
+
 RDED = {
     "code": {
         "scoring": "pad",
@@ -136,7 +138,7 @@ def schedule(settings):
     """Return settings with the schedule said in one way.
 
     What ``cosine`` and ``multistep`` are by default is left out, as before these keys were there;
-    a cosine of smoothing 2 is ``half_cosine``.
+    a cosine of smoothing 2 is ``half_cosine``; milestones are epochs, in order.
     """
     name = settings["schedule"]
     if name == "cosine" and settings.get("smoothing") == 2:
@@ -144,8 +146,36 @@ def schedule(settings):
     usual = SCHEDULES.get(name, {})
     unsaid = name in ("cosine", "multistep")
     given = {k: settings.get(k, value) for k, value in usual.items()}
+    if "milestones" in given:
+        usual, given = (
+            {**keys, "milestones": _milestones(keys["milestones"], settings["epochs"])}
+            for keys in (usual, given)
+        )
     others = {k: v for k, v in settings.items() if k not in SCHEDULE_KEYS}
     return others | {k: v for k, v in given.items() if not (unsaid and v == usual[k])}
+
+
+def _milestones(given, epochs):
+    """Return milestones as the first epochs that have passed them, in order."""
+    passed = (
+        next(e for e in range(epochs + 1) if e / epochs >= m) if m < 1 else math.ceil(m)
+        for m in given
+    )
+    return sorted(map(float, passed))
+
+
+# Which keys a loss alone uses.
+LOSS_KEYS = {"kl": {"temperature"}, "mse_ce": {"ce_weight"}, "ce": set()}
+
+
+def loss(settings, kind):
+    """Return the loss of a protocol's settings for labels of `kind`."""
+    return settings.get("loss", "ce" if kind == "hard" else "kl")
+
+
+def unused_by(loss):
+    """Return the keys of other losses."""
+    return set().union(*LOSS_KEYS.values()) - LOSS_KEYS[loss]
 
 
 def protocol(settings, kind, network, teacher, n_classes, resolution):
@@ -156,19 +186,13 @@ def protocol(settings, kind, network, teacher, n_classes, resolution):
     What shapes no student (`report`) and what is said elsewhere (`labels`, `batch_size`) is left
     out, and so is what the chosen loss does not use.
     """
-    decided = {
-        "loss": "ce" if kind == "hard" else "kl",
-        **PROTOCOL[settings["fidelity"]],
-        **settings,
-    }
+    decided = {"loss": loss(settings, kind), **PROTOCOL[settings["fidelity"]], **settings}
     if decided["learning_rate"] == "auto":
         special = (
             network["arch"] == teacher and (teacher, n_classes, resolution) == CIFAR100_CONVNET
         )
         decided["learning_rate"] = 0.002 if special else LEARNING_RATES[network["arch"]]
-    unused = {"fidelity", "labels", "report", "batch_size"}
-    unused |= {"temperature"} if decided["loss"] != "kl" else set()
-    unused |= {"ce_weight"} if decided["loss"] != "mse_ce" else set()
+    unused = {"fidelity", "labels", "report", "batch_size"} | unused_by(decided["loss"])
     unused |= set() if has_batchnorm(network) else {"batchnorm_updates"}
     # RDED's view is left out, as before this key was there.
     unused |= {"test_view"} if decided["test_view"] == "rded" else set()
