@@ -23,13 +23,13 @@ def counted_files(experiment):
 
 def gappy_indexes(experiment):
     """Return the indexes of sources that leave out unreadable images, for an experiment's table."""
-    gappy, upstream = {}, [cell["artifact"] for cell in plan.experiments[experiment]]
+    gappy, upstream = [], [cell["artifact"] for cell in plan.experiments[experiment]]
     while upstream:
         artifact = upstream.pop()
         upstream += artifact.upstream.values()
         if artifact.stage == "index" and artifact.settings.get("on_bad_image") == "skip":
-            gappy[artifact.file("index.parquet")] = None
-    return kept(gappy)
+            gappy.append(artifact.file("index.parquet"))
+    return kept(dict.fromkeys(gappy))
 
 
 def identities(experiment):

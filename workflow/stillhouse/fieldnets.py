@@ -47,7 +47,6 @@ class ConvNet(nn.Module):
             channels, side = width, side // 2
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels * side * side, n_classes)
-
         self.norm = norm
 
     def forward(self, x):
