@@ -154,6 +154,314 @@ def test_numbers_of_imagenet_find_their_students():
     assert told("rded-cifar10-convnet3", imagenet)["rded", 10, "soft"] == 61.4
 
 
+def test_values_of_other_protocols_and_variants_are_left_out():
+    keys = {tuple(row[k] for k in KEY) for path in FILES for row in rows_of(path)}
+    # D3HR's Table A6 trains for 1000 epochs; its CIFAR-10 cells are those of Table 1.
+    assert NUMBERS["cifar10", "d3hr", "10", "resnet18_modified", "soft"] == (41.3, 0.1)
+    assert not {key for key in keys if key[:2] == ("cifar10", "d3hr") and "convnet" in key[3]}
+    # DDPS has four patches an image up to IPC 10, one from there on.
+    cell = ("imagewoof", "ddps", "{}", "torchvision/resnet18", "soft")
+    found = [NUMBERS[tuple(part.format(ipc) for part in cell)][0] for ipc in (10, 50, 100)]
+    assert found == [44.3, 73.5, 80.2]
+    # D4M on ImageNet-1K: its own value, not that of DDPS (41.9).
+    assert NUMBERS["imagenet-1k", "d4m", "10", "torchvision/resnet18", "soft"] == (27.9, None)
+
+
+def part(stage, settings, upstream=None, **keys):
+    return {"stage": stage, "settings": settings, "upstream": upstream or {}, "keys": keys}
+
+
+def denoiser(kind, resolution):
+    return part("denoiser", {"kind": kind, "resolution": resolution, "weights": {"sha256": "0"}})
+
+
+def images():
+    return part("images", {}, {"index": part("index", {"holdout": 0.0})})
+
+
+def inverted(model):
+    """Return D3HR's decoded images, as a plan has them."""
+    latents = part("latents", {}, {"images": images(), "denoiser": model})
+    common = {"steps": 50, "guidance": 4.0, "precision": "float16"}
+    settings = {**common, "snapshots": [31], "latents": "sample", "process": "inversion"}
+    inversion = part("inversion", settings, {"latents": latents, "denoiser": model})
+    settings = {
+        "snapshot": 31,
+        "variance": 1.0,
+        "sampler": "search",
+        "candidates": 100000,
+        "weights": {"mean": 1, "std": 1, "skewness": 0.5},
+    }
+    samples = part("samples", settings, {"inversion": inversion})
+    settings = {**common, "inversion_steps": 31, "start": "next"}
+    return part("decode", settings, {"start": samples, "denoiser": model})
+
+
+def scored(model):
+    """Return DDPS's clusters, as a plan has them."""
+    latents = part("latents", {}, {"images": images(), "denoiser": model})
+    settings = {"draws": 100, "timesteps": [0.1, 0.7], "images_per_class": 300, "patch": 224}
+    upstream = {"images": images(), "latents": latents, "denoiser": model}
+    scores = part("class_scores", settings, upstream)
+    settings = {"features": "dift", "timestep": 161, "layer": 1, "ensemble": 8}
+    features = part("features", settings, {**upstream, "scores": scores})
+    return part("clusters", {"clusters": 32}, {"features": features, "scores": scores})
+
+
+def cell_of(kind, ipc=10):
+    """Return (identity, spec) of a cell whose number is published: ImageNet-1K, ResNet-18."""
+    settings, upstream = {"kind": kind, "resolution": 224}, {}
+    if kind == "d3hr":
+        upstream["decoded"] = inverted(denoiser("dit", 256))
+    elif kind == "ddps":
+        settings |= {"variant": "auto", "clusters_used": 10, "ranking": "clusters"}
+        upstream = {"images": images(), "clusters": scored(denoiser("stable_diffusion", 256))}
+    else:
+        model = denoiser("stable_diffusion", 512)
+        latents = part("latents", {}, {"images": images(), "denoiser": model})
+        start = part("prototypes", {}, {"latents": latents})
+        decoded = {"steps": 50, "strength": 0.7, "guidance": 8.0}
+        upstream["decoded"] = part("decode", decoded, {"start": start, "denoiser": model})
+    teacher = part("teacher", {"arch": "torchvision/resnet18"}, {"images": images()})
+    made = part("distilled", settings, upstream, ipc=ipc)
+    spec = part(
+        "students",
+        {"network": {"arch": "torchvision/resnet18"}},
+        {"distilled": made, "teacher0": teacher},
+    )
+    identity = {"dataset": "imagenet-1k", "kind": kind, "ipc": ipc, "labels": "online"}
+    return {**identity, "arch": "torchvision/resnet18"}, spec
+
+
+@pytest.mark.parametrize(
+    ("kind", "ipc", "number"),
+    [
+        ("d3hr", 10, 44.3),
+        ("d3hr", 50, 59.4),
+        ("ddps", 10, 43.9),
+        ("ddps", 50, 59.4),
+        ("d4m", 100, 59.3),
+    ],
+)
+def test_numbers_of_diffusion_stand_beside_what_their_papers_describe(kind, ipc, number):
+    identity, spec = cell_of(kind, ipc)
+    assert published.beside(NUMBERS, identity, spec)[0] == number
+    table = part("labels", {}, {"teacher0": spec["upstream"].pop("teacher0")})
+    spec["upstream"]["labels"] = table
+    assert published.beside(NUMBERS, {**identity, "labels": "soft"}, spec)[0] == number
+
+
+# Where a part of a cell lies below its distilled set.
+PLACES = {
+    "made": (),
+    "decoded": ("decoded",),
+    "dit": ("decoded", "denoiser"),
+    "samples": ("decoded", "start"),
+    "inversion": ("decoded", "start", "inversion"),
+    "index": ("decoded", "start", "inversion", "latents", "images", "index"),
+    "clusters": ("clusters",),
+    "features": ("clusters", "features"),
+    "scores": ("clusters", "scores"),
+    "sd": ("clusters", "scores", "denoiser"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "settings"),
+    [
+        ("d3hr", "index", {"holdout": 0.1}),
+        ("d3hr", "dit", {"kind": "stable_diffusion"}),
+        ("d3hr", "dit", {"resolution": 512}),
+        ("d3hr", "decoded", {"inversion_steps": 20}),
+        ("d3hr", "decoded", {"steps": 25}),
+        ("d3hr", "decoded", {"guidance": 1.5}),
+        ("d3hr", "samples", {"snapshot": 20}),
+        ("d3hr", "samples", {"sampler": "exact"}),
+        ("d3hr", "samples", {"variance": 0.9}),
+        ("d3hr", "samples", {"candidates": 1}),
+        ("d3hr", "samples", {"weights": {"mean": 0, "std": 1, "skewness": 0.5}}),
+        ("d3hr", "samples", {"weights": {"mean": 1, "std": 0, "skewness": 0.5}}),
+        ("d3hr", "samples", {"weights": {"mean": 1, "std": 1, "skewness": 2}}),
+        ("d3hr", "inversion", {"steps": 25}),
+        ("d3hr", "inversion", {"guidance": 1.0}),
+        ("d3hr", "inversion", {"latents": "mode"}),
+        ("d3hr", "inversion", {"process": "diffusion"}),
+        ("ddps", "made", {"variant": "single"}),
+        ("ddps", "made", {"clusters_used": 32}),
+        ("ddps", "made", {"ranking": "score"}),
+        ("ddps", "clusters", {"clusters": 10}),
+        ("ddps", "features", {"features": "clip"}),
+        ("ddps", "features", {"timestep": 261}),
+        ("ddps", "scores", {"timesteps": [0.1, 0.9]}),
+        ("ddps", "scores", {"patch": 112}),
+        ("ddps", "scores", {"patch": 0}),
+        ("ddps", "scores", {"images_per_class": 100}),
+        ("ddps", "sd", {"kind": "dit"}),
+        ("ddps", "sd", {"resolution": 512}),
+        ("d4m", "dit", {"kind": "dit"}),
+        ("d4m", "dit", {"resolution": 256}),
+        ("d4m", "decoded", {"strength": 0.5}),
+        ("d4m", "decoded", {"guidance": 1.0}),
+        ("d4m", "decoded", {"steps": 20}),
+    ],
+)
+def test_no_number_stands_beside_another_diffusion(kind, place, settings):
+    identity, spec = cell_of(kind)
+    found = spec["upstream"]["distilled"]
+    for name in PLACES[place]:
+        found = found["upstream"][name]
+    found["settings"] |= settings
+    assert published.beside(NUMBERS, identity, spec) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["d3hr", "ddps", "d4m"])
+def test_no_number_stands_beside_a_denoiser_that_was_trained_here(kind):
+    identity, spec = cell_of(kind)
+    place = PLACES["sd" if kind == "ddps" else "dit"]
+    found = spec["upstream"]["distilled"]
+    for name in place:
+        found = found["upstream"][name]
+    del found["settings"]["weights"]
+    found["settings"]["train"] = {}
+    assert published.beside(NUMBERS, identity, spec) == (None, None)
+
+
+def test_no_number_stands_beside_patches_without_clusters():
+    identity, spec = cell_of("ddps")
+    made = spec["upstream"]["distilled"]
+    made["settings"]["ranking"] = "score"
+    made["upstream"]["scores"] = made["upstream"].pop("clusters")["upstream"]["scores"]
+    assert published.beside(NUMBERS, identity, spec) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["d3hr", "ddps", "d4m"])
+def test_no_number_stands_beside_labels_of_other_teachers(kind):
+    identity, spec = cell_of(kind)
+    teacher = spec["upstream"]["teacher0"]
+    several = {**spec["upstream"], "teacher1": teacher}
+    assert published.beside(NUMBERS, identity, {**spec, "upstream": several}) == (None, None)
+    teacher["settings"]["arch"] = "torchvision/vgg11"
+    assert published.beside(NUMBERS, identity, spec) == (None, None)
+
+
+def small(kind, arch, judge):
+    """Return (identity, spec) of a cell of CIFAR-10, IPC 10."""
+    identity, spec = cell_of(kind)
+    network = {"arch": arch, "width": 128, "norm": "batch"}
+    spec["settings"]["network"] = network
+    spec["upstream"]["teacher0"]["settings"]["arch"] = judge
+    made = spec["upstream"]["distilled"]
+    made["settings"]["resolution"] = 32
+    return {**identity, "dataset": "cifar10", "arch": arch}, spec, made
+
+
+def test_small_images_are_scored_whole():
+    identity, spec, made = small("ddps", "convnet3", "convnet3")
+    assert published.beside(NUMBERS, identity, spec) == (None, None)
+    made["upstream"]["clusters"]["upstream"]["scores"]["settings"]["patch"] = 0
+    assert published.beside(NUMBERS, identity, spec) == (48.8, 0.4)
+    made["settings"]["variant"] = "concat"
+    assert published.beside(NUMBERS, identity, spec) == (None, None)
+    made["settings"]["variant"] = "single"
+    assert published.beside(NUMBERS, identity, spec) == (48.8, 0.4)
+
+
+def test_all_images_are_as_good_as_300():
+    identity, spec = cell_of("ddps")
+    scores = spec["upstream"]["distilled"]["upstream"]["clusters"]["upstream"]["scores"]
+    scores["settings"]["images_per_class"] = "all"
+    assert published.beside(NUMBERS, identity, spec) == (43.9, 0.2)
+
+
+def test_a_convnets_labels_are_of_its_like():
+    identity, spec, made = small("ddps", "convnet3", "resnet18_modified")
+    made["upstream"]["clusters"]["upstream"]["scores"]["settings"]["patch"] = 0
+    assert published.beside(NUMBERS, identity, spec) == (None, None)
+
+
+def test_small_images_want_other_candidates():
+    identity, spec, made = small("d3hr", "resnet18_modified", "resnet18_modified")
+    samples = made["upstream"]["decoded"]["upstream"]["start"]["settings"]
+    assert published.beside(NUMBERS, identity, spec) == (None, None)
+    for candidates in (5_000_000, 100_000_000):
+        samples["candidates"] = candidates
+        assert published.beside(NUMBERS, identity, spec) == (41.3, 0.1)
+    samples["candidates"] = 10_000_000
+    assert published.beside(NUMBERS, identity, spec) == (None, None)
+
+
+def test_hard_labels_have_no_teacher():
+    identity, spec = cell_of("d3hr")
+    del spec["upstream"]["teacher0"]
+    spec["settings"]["network"] = {"arch": "resnetap10", "norm": "instance"}
+    identity |= {"dataset": "imagewoof", "arch": "resnetap10", "labels": "hard"}
+    assert published.beside(NUMBERS, identity, spec) == (40.7, 1.0)
+
+
+def told_of(preset):
+    """Return {(method, dataset, IPC, student's architecture): accuracy} of a preset's plan."""
+    config = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
+    found = {}
+    for cells in plan.build(complete(config, f"{preset}.yaml")).experiments.values():
+        for cell in cells:
+            number, _ = published.beside(NUMBERS, cell, cell["artifact"].spec())
+            if number is not None:
+                found[tuple(cell[k] for k in ("method", "dataset", "ipc", "arch"))] = number
+    return found
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        (
+            "d3hr-table1-cifar10",
+            {
+                ("d3hr", "cifar10", 10, "resnet18_modified"): 41.3,
+                ("d3hr", "cifar10", 50, "resnet18_modified"): 70.8,
+                ("d3hr", "cifar10", 10, "resnet101_modified"): 35.8,
+                ("d3hr", "cifar10", 50, "resnet101_modified"): 63.9,
+            },
+        ),
+        (
+            "d3hr-table5",
+            {
+                ("d3hr", "imagewoof", 10, "resnet18_instance"): 39.6,
+                ("d3hr", "imagewoof", 50, "resnet18_instance"): 57.6,
+                ("d3hr", "imagewoof", 100, "resnet18_instance"): 66.8,
+                ("d3hr", "imagewoof", 10, "resnetap10"): 40.7,
+                ("d3hr", "imagewoof", 50, "resnetap10"): 59.3,
+                ("d3hr", "imagewoof", 100, "resnetap10"): 64.7,
+            },
+        ),
+        (
+            "ddps-table2",
+            {
+                ("ddps", "cifar10", 10, "convnet3"): 48.8,
+                ("ddps", "cifar10", 50, "convnet3"): 66.2,
+                ("ddps", "cifar10", 10, "resnet18_modified"): 36.4,
+                ("ddps", "cifar10", 50, "resnet18_modified"): 61.0,
+                ("ddps", "cifar100", 10, "convnet3"): 47.3,
+                ("ddps", "cifar100", 50, "convnet3"): 57.6,
+                ("ddps", "cifar100", 10, "resnet18_modified"): 41.5,
+                ("ddps", "cifar100", 50, "resnet18_modified"): 63.8,
+            },
+        ),
+        # Of all variants the method itself: its patches, not those of other sizes or clusters.
+        (
+            "ddps-ablation",
+            {
+                ("ddps", "imagewoof", 10, "torchvision/resnet18"): 44.3,
+                ("ddps", "imagewoof", 50, "torchvision/resnet18"): 73.5,
+                ("ddps", "imagewoof", 100, "torchvision/resnet18"): 80.2,
+            },
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_preset_finds_its_numbers_and_no_others(preset, expected):
+    assert told_of(preset) == expected
+
+
 LISTS = sorted((PUBLISHED / "classes").iterdir())
 # Class indices as the repositories give them; the files hold WordNet ids.
 INDICES = {

@@ -8,6 +8,27 @@ KEY = ("dataset", "method", "ipc", "student", "labels")
 RDED_SCORES = {"crops_per_image": 5, "images_per_class": 300, "crop": [0.08, 1.0]}
 CONVNET = {"width": 128, "norm": "batch"}
 PATCHES_FROM = 128  # px; smaller images are one patch
+OBSERVERS = (["torchvision/resnet18"], ["resnet18_modified"])
+
+# D3HR: figure 5 and appendix B; guidance and grid are those of its code (inversion and sampling).
+D3HR_INVERSION = {"steps": 50, "guidance": 4.0, "latents": "sample", "process": "inversion"}
+D3HR_DECODED = {"steps": 50, "guidance": 4.0, "inversion_steps": 31}
+D3HR_SAMPLES = {"snapshot": 31, "sampler": "search", "variance": 1.0}
+D3HR_SKEWNESS = (0.5, 0.1)  # weight of the third term: table A11, and the code's
+D3HR_CANDIDATES = {"tiny-imagenet": 10**6, "cifar10": 5 * 10**6, "cifar100": 5 * 10**6}
+D3HR_CANDIDATES_ELSE = 10**5
+D3HR_CANDIDATES_CODE = 10**8  # whatever the dataset
+
+# DDPS: section 4.1, figure 6, supplement 3 and 5; the timestep is our reading of "1.60".
+DDPS_SCORES = {"timesteps": [0.1, 0.7]}
+DDPS_IMAGES = 300  # from here on as good as all
+DDPS_PATCH = 224  # px
+DDPS_FEATURES = {"features": "dift", "timestep": 161}
+DDPS_SETTINGS = {"clusters_used": 10, "ranking": "clusters"}
+DDPS_CONCAT = 10  # largest IPC whose images are four patches
+
+# D4M: scripts of suduo94/D4M.
+D4M_DECODED = {"steps": 50, "strength": 0.7, "guidance": 8.0}
 
 
 def read(paths):
@@ -24,7 +45,7 @@ def beside(numbers, identity, spec):
     """Return (accuracy, std) that a paper has for a cell, (None, None) if it has none.
 
     A number stands beside what its paper describes only: not beside ablations, narrower networks,
-    or a test on held-out training images.
+    a test on held-out training images, or what a denoiser made that was trained here.
 
     Parameters
     ----------
@@ -38,16 +59,51 @@ def beside(numbers, identity, spec):
     # The papers' soft labels are ours whether they were stored or made online.
     labels = "hard" if identity["labels"] == "hard" else "soft"
     key = (*(str(identity[k]) for k in ("dataset", "kind", "ipc", "arch")), labels)
-    return numbers.get(key, (None, None)) if _as_described(spec) else (None, None)
+    if key not in numbers or not _as_described(identity["dataset"], spec):
+        return None, None
+    return numbers[key]
 
 
-def _as_described(spec):
+def _as_described(dataset, spec):
     network, made = spec["settings"]["network"], spec["upstream"]["distilled"]
     if network["arch"].startswith("convnet") and any(network[k] != v for k, v in CONVNET.items()):
         return False
-    if made["upstream"]["images"]["upstream"]["index"]["settings"]["holdout"]:
+    if any(part["settings"]["holdout"] for part in _upstream(made) if part["stage"] == "index"):
         return False
-    return made["settings"]["kind"] != "rded" or _as_rded(made)
+    kind = made["settings"]["kind"]
+    if kind == "rded":
+        return _as_rded(made)
+    if kind == "d3hr":
+        return _as_d3hr(dataset, made) and _judged(spec)
+    if kind == "ddps":
+        return _as_ddps(made) and _judged(spec)
+    return kind != "d4m" or (_as_d4m(made) and _judged(spec))
+
+
+def _upstream(part):
+    """Yield a spec and all that it was made from."""
+    yield part
+    for other in part["upstream"].values():
+        yield from _upstream(other)
+
+
+def _has(settings, wanted):
+    return all(settings.get(name) == value for name, value in wanted.items())
+
+
+def _judged(spec):
+    """Tell whether a ResNet-18 made the labels, or for a ConvNet a network like the student."""
+    labels = spec["upstream"].get("labels", spec)["upstream"].values()
+    judges = [part["settings"]["arch"] for part in labels if part["stage"] == "teacher"]
+    student = spec["settings"]["network"]["arch"]
+    if student.startswith("convnet"):
+        return judges == [student]
+    return not judges or judges in OBSERVERS
+
+
+def _pretrained(denoiser, **wanted):
+    """Tell whether a denoiser has these settings, and weights that were not made here."""
+    return "weights" in denoiser["settings"] and _has(denoiser["settings"], wanted)
 
 
 def _as_rded(made):
@@ -57,3 +113,48 @@ def _as_rded(made):
     if settings["patches_per_side"] != 1 + (settings["resolution"] >= PATCHES_FROM):
         return False
     return all(scores[name] == value for name, value in RDED_SCORES.items())
+
+
+def _as_d3hr(dataset, made):
+    decoded = made["upstream"]["decoded"]
+    samples = decoded["upstream"]["start"]
+    weights = samples["settings"]["weights"]
+    wanted = D3HR_CANDIDATES.get(dataset, D3HR_CANDIDATES_ELSE)
+    return (
+        _pretrained(decoded["upstream"]["denoiser"], kind="dit", resolution=256)
+        and _has(decoded["settings"], D3HR_DECODED)
+        and _has(samples["settings"], D3HR_SAMPLES)
+        and _has(samples["upstream"]["inversion"]["settings"], D3HR_INVERSION)
+        and weights["mean"] == weights["std"] == 1
+        and weights["skewness"] in D3HR_SKEWNESS
+        and samples["settings"]["candidates"] in (wanted, D3HR_CANDIDATES_CODE)
+    )
+
+
+def _as_ddps(made):
+    settings, clusters = made["settings"], made["upstream"].get("clusters")
+    if clusters is None:
+        return False
+    scores, features = (clusters["upstream"][name] for name in ("scores", "features"))
+    whole = settings["resolution"] < PATCHES_FROM
+    variant = "concat" if made["keys"]["ipc"] <= DDPS_CONCAT and not whole else "single"
+    patch = 0 if whole else DDPS_PATCH
+    images = scores["settings"]["images_per_class"]
+    # To what size small images are brought is not said.
+    size = {} if whole else {"resolution": 256}
+    return (
+        _pretrained(scores["upstream"]["denoiser"], kind="stable_diffusion", **size)
+        and _has(scores["settings"], {**DDPS_SCORES, "patch": patch})
+        and (images == "all" or images >= DDPS_IMAGES)
+        and _has(features["settings"], DDPS_FEATURES)
+        and clusters["settings"]["clusters"] == 32
+        and _has(settings, DDPS_SETTINGS)
+        and settings["variant"] in ("auto", variant)
+    )
+
+
+def _as_d4m(made):
+    decoded = made["upstream"]["decoded"]
+    denoiser = decoded["upstream"]["denoiser"]
+    pretrained = _pretrained(denoiser, kind="stable_diffusion", resolution=512)
+    return pretrained and _has(decoded["settings"], D4M_DECODED)
