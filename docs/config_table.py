@@ -51,8 +51,8 @@ def insert(readme_text, table):
 def expand(subschema, schema):
     """Return a subschema with its ``$ref`` replaced by what it names; what stands beside it wins.
 
-    Brackets at the end of the description become ``unit`` ("[px]") or, if they have a colon,
-    ``defaults`` ("[code: pad, paper: pad]").
+    Brackets at the end of the description become ``unit`` ("[px]") or, if they have a colon or
+    name another key, ``defaults`` ("[code: pad, paper: pad]", "[`inversion_steps` alone]").
     """
     if "$ref" in subschema:
         subschema = {**schema["$defs"][subschema["$ref"].rsplit("/", 1)[1]], **subschema}
@@ -60,7 +60,7 @@ def expand(subschema, schema):
     found = re.search(r"\s*\[([^\[\]]+)\]$", text)
     if not found:
         return subschema
-    what = "defaults" if ":" in found[1] else "unit"
+    what = "defaults" if {":", "`"} & set(found[1]) else "unit"
     return {**subschema, "description": text[: found.start()], what: found[1]}
 
 

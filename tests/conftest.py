@@ -10,19 +10,27 @@ import chromium
 import pytest
 import torch
 from hypothesis import settings
-from stillhouse import config as configs
 from stillhouse import (
+    clusters,
+    decode,
+    denoiser_stage,
     distilled,
     features,
     images,
     indexing,
+    inversion,
     jobs,
     labels,
+    latents,
     plan,
+    prototypes,
     rded,
+    samples,
     students,
     teachers,
+    typicality,
 )
+from stillhouse import config as configs
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("stillhouse", deadline=None)
@@ -110,8 +118,16 @@ STAGES = {
     "index": (indexing.index, ["index.parquet"]),
     "images": (images.images, ["images.parquet"]),
     "teacher": (teachers.teacher, ["model.safetensors", "metrics.json"]),
+    "denoiser": (denoiser_stage.denoiser, ["denoiser.json"]),
+    "latents": (latents.latents, ["latents.safetensors"]),
+    "inversion": (inversion.inversion, ["inversion.safetensors"]),
+    "samples": (samples.samples, ["samples.safetensors"]),
+    "prototypes": (prototypes.prototypes, ["prototypes.safetensors"]),
+    "decode": (decode.decode, ["images.parquet"]),
     "patch_scores": (rded.patch_scores, ["scores.parquet"]),
+    "class_scores": (typicality.class_scores, ["scores.parquet"]),
     "features": (features.features, ["features.parquet"]),
+    "clusters": (clusters.clusters, ["clusters.parquet"]),
     "distilled": (distilled.distilled, ["images.parquet"]),
     "labels": (labels.labels, ["labels.parquet"]),
     "students": (students.students, ["cell.json"]),
@@ -136,8 +152,9 @@ def _inputs(artifact, classes, files):
             name = INPUTS.get((artifact.stage, part.stage), name)
             found.setdefault(name, []).append(part.directory / file)
     if artifact.stage == "students":
-        part = artifact.upstream["distilled"]
-        found["images"] = _inputs(part, part.settings["classes"], None)["images"]
+        part, shown = artifact.ancestor("images"), artifact.upstream["distilled"]
+        classes = shown.settings["classes"]
+        found["images"] = [part.at(class_id=c).directory / "images.parquet" for c in classes]
     return found
 
 

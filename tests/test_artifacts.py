@@ -64,6 +64,108 @@ def test_what_is_written_is_read(written):
     assert names(written) == ["cell.json", "model.safetensors", "spec.json", "table.parquet"]
 
 
+FOLDER = {
+    "vae/config.json": {"a": 1},
+    "vae/model.safetensors": TENSORS,
+    "net/config.json": {"b": 2},
+    "about.json": VALUES,
+}
+
+
+@pytest.fixture
+def nested(empty):
+    """Write an artifact with files in subfolders; return its folder."""
+    one = artifact()
+    artifacts.write(one.directory, one.spec(), FOLDER, timing=lambda: {"seconds": 1.0})
+    return one.directory
+
+
+def test_files_may_lie_in_subfolders(nested):
+    assert read(nested / "vae/config.json") == {"a": 1}
+    assert read(nested / "net/config.json") == {"b": 2}
+    assert torch.equal(read(nested / "vae/model.safetensors")["weight"], TENSORS["weight"])
+    found = {path.relative_to(nested).as_posix() for path in nested.rglob("*") if path.is_file()}
+    assert found == {*FOLDER, "spec.json", "timing.json"}
+    assert artifacts.read_spec(nested)["files"].keys() == FOLDER.keys()
+    assert artifacts.is_whole(nested, artifact().spec(), FOLDER)
+    specs = artifacts.check([nested / name for name in FOLDER])
+    assert [spec["digest"] for spec in specs] == [artifact().digest] * 4
+
+
+@pytest.mark.parametrize("name", ["vae/config.json", "vae/model.safetensors"])
+def test_an_altered_file_of_a_subfolder_is_noticed(nested, aged, name):
+    read(nested / name)
+    alter(nested / name, 0.9, 1)
+    aged(nested / name)
+    with pytest.raises(Damaged, match=re.escape(f"{nested / name}: ")) as caught:
+        read(nested / name)
+    # The whole artifact: a subfolder alone would not be made again.
+    assert str(caught.value).endswith(f"delete the folder {nested} and run again")
+    assert not artifacts.is_whole(nested, artifact().spec(), FOLDER)
+    assert artifacts.is_whole(nested, artifact().spec(), ["about.json"])
+
+
+def test_files_of_two_subfolders_are_told_apart(nested, aged):
+    shutil.copy(nested / "net/config.json", nested / "vae/config.json")
+    aged(nested / "vae/config.json")
+    with pytest.raises(Damaged, match=r"vae/config\.json"):
+        read(nested / "vae/config.json")
+    shutil.copy(nested / "vae/config.json", nested / "vae/more.json")
+    with pytest.raises(Damaged, match=r"more\.json: is not among the files"):
+        read(nested / "vae/more.json")
+    (nested / "net/config.json").unlink()
+    with pytest.raises(Missing, match=r"net/config\.json"):
+        read(nested / "net/config.json")
+
+
+def test_a_writer_that_fails_leaves_no_subfolder(empty):
+    one = artifact()
+    with pytest.raises(TypeError):
+        artifacts.write(one.directory, one.spec(), {**FOLDER, "about.json": {"not": object()}})
+    assert names(one.directory) == []
+
+
+def test_the_file_named_last_is_renamed_after_those_of_subfolders(empty, monkeypatch):
+    replace = artifacts.os.replace
+
+    def until(old, new):
+        if new.name == "about.json":
+            raise KeyboardInterrupt
+        replace(old, new)
+
+    monkeypatch.setattr(artifacts.os, "replace", until)
+    one = artifact()
+    with pytest.raises(KeyboardInterrupt):
+        artifacts.write(one.directory, one.spec(), FOLDER)
+    assert names(one.directory) == ["net", "spec.json", "vae"]
+    assert not artifacts.is_whole(one.directory, one.spec(), ["about.json"])
+    monkeypatch.undo()
+    artifacts.write(one.directory, one.spec(), FOLDER)
+    assert artifacts.is_whole(one.directory, one.spec(), FOLDER)
+
+
+def test_a_member_of_a_family_is_no_subfolder_of_another_artifact(written):
+    inner = artifact(epochs=4).at(class_id="cat")
+    artifacts.write(inner.directory, inner.spec(), {"cell.json": VALUES})
+    (inner.directory / "spec.json").unlink()
+    with pytest.raises(Missing, match=r"cat/spec\.json"):
+        read(inner.directory / "cell.json")
+
+
+@pytest.mark.parametrize(("name", "shape"), [("weight", (3, 2)), ("steps", ())])
+def test_the_shape_of_a_tensor_is_told_without_reading_it(written, name, shape, monkeypatch):
+    monkeypatch.setattr(artifacts, "load_tensors", None)
+    assert artifacts.tensor_shape(written / "model.safetensors", name) == shape
+
+
+def test_the_shape_of_an_altered_file_is_not_told(written, aged):
+    path = written / "model.safetensors"
+    alter(path, 0.9, 1)
+    aged(path)
+    with pytest.raises(Damaged, match=r"model\.safetensors"):
+        artifacts.tensor_shape(path, "weight")
+
+
 def test_only_wanted_columns_are_read(written):
     assert artifacts.read_table(written / "table.parquet", ["score"]).column_names == ["score"]
 

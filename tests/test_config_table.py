@@ -36,6 +36,17 @@ def rows_of(text):
     ]
 
 
+def keys(text):
+    return [row[0].strip().strip("`") for row in rows_of(text)]
+
+
+def kinds_of(text, section):
+    """Return what a section's table says of all kinds, and {kind: what it says of that one}."""
+    part = text.split(f"### `{section}`")[1].split("### ")[0]
+    common, *rest = re.split(r"^`kind: (\w+)`", part, flags=re.M)
+    return common, dict(zip(rest[::2], rest[1::2], strict=True))
+
+
 def test_readme_has_the_table_of_the_schema(made):
     text = README.read_text()
     assert made.insert(text, made.table(schema.schema())) == text, "run `make format`"
@@ -46,6 +57,11 @@ def test_every_key_of_the_schema_appears(made):
     there = {row[0].strip().strip("`").split(".")[-1] for row in rows_of(text)}
     there |= set(re.findall(r"^### `(\w+)`$", text, re.M))
     assert keys_of(yaml.safe_load(schema.SCHEMA.read_text())) == there
+
+
+def test_no_unit_is_left_in_the_meaning(made):
+    meanings = [row[3] for row in rows_of(made.table(schema.schema()))]
+    assert not [text for text in meanings if re.search(r"\[[a-z%]+\]", text)]
 
 
 def test_every_row_is_complete(made):
@@ -60,6 +76,9 @@ def test_what_a_row_says(made):
     assert ("`resolution`", "required", "integer, 4 to 1024, px") in rows
     assert ("`crop`", "`[0.08, 1.0]`", "2 numbers, 0 < … ≤ 1") in rows
     assert ("`scoring`", "code: pad, paper: pad", "`pad` or `resize`") in rows
+    assert ("`snapshots`", "`inversion_steps` alone", "list of integers, ≥ 1") in rows
+    assert ("`images_per_class`", "`all`", "`all` or integer, ≥ 2, images") in rows
+    assert ("`labels`", "–", "text or keys") in rows
     assert ("`views.mix`", "`cutmix`", "`none`, `cutmix` or `mixup`") in rows
     assert ("`weights.sha256`", "–", "`[0-9a-f]{64}`") in rows
     assert ("`device`", "`auto`", "`auto`, `cpu` or `cuda(:[0-9]+)?`") in rows
@@ -75,13 +94,19 @@ def test_a_key_that_its_section_must_have_says_so(made):
 
 def test_every_kind_has_its_keys(made):
     text = made.table(schema.schema())
-    methods = text.split("### `methods`")[1].split("### ")[0]
-    common, random, herding, kmeans, rded = re.split(r"^`kind: \w+`", methods, flags=re.M)
-    assert [row[0].strip() for row in rows_of(common)] == ["`kind`", "`fidelity`"]
-    assert rows_of(random) == []
-    assert "`teacher`" in rded
-    assert [row[0].strip() for row in rows_of(herding)] == ["`features`"]
-    assert herding == kmeans
+    common, methods = kinds_of(text, "methods")
+    assert keys(common) == ["kind", "fidelity"]
+    assert list(methods) == ["random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m"]
+    assert keys(methods["random"]) == []
+    assert "teacher" in keys(methods["rded"])
+    assert keys(methods["herding"]) == ["features"]
+    assert methods["herding"] == methods["kmeans"]
+    assert all("denoiser" in keys(methods[kind]) for kind in ("ddps", "d3hr", "d4m"))
+    assert "weights.skewness" in keys(methods["d3hr"])
+    common, denoisers = kinds_of(text, "denoisers")
+    assert keys(common)[:2] == ["kind", "resolution"]
+    assert {"labels", "train", "train.network.ema"} <= set(keys(denoisers["dit"]))
+    assert keys(denoisers["stable_diffusion"]) == ["names", "prompt", "null_prompt"]
 
 
 def test_insert_keeps_what_lies_around(made):

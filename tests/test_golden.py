@@ -19,6 +19,7 @@ from stillhouse import artifacts, labels, tables
 from stillhouse.coresets import read_features
 from stillhouse.distilled import read_set
 from stillhouse.images import decode
+from stillhouse.plan import PER_CLASS
 from stillhouse.spec import VERSIONS
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -33,6 +34,19 @@ RDED = {
     "patches_per_side": 2,
     "encoding": "png",
 }
+DENOISER = {
+    "autoencoder": {
+        **{"channels": [4, 8], "norm_groups": 4, "latent_channels": 2},
+        **{"steps": 20, "batch_size": 8, "flip": 0.5},
+    },
+    "network": {
+        **{"width": 8, "heads": 2, "layers": 2, "steps": 20, "batch_size": 8, "flip": True},
+    },
+}
+D3HR = {
+    **{"kind": "d3hr", "denoiser": "n", "steps": 8, "inversion_steps": 5, "guidance": 2},
+    "candidates": 200,
+}
 CONFIG = {
     "sources": {"digits": {"kind": "digits", "holdout": 0.2}},
     "datasets": {"d": {"source": "digits", "classes": ["0", "1", "2"], "resolution": 8}},
@@ -43,7 +57,12 @@ CONFIG = {
         "chosen": {**RDED, "selection": "herding"},
         "herding": {"kind": "herding", "features": "t"},
         "kmeans": {"kind": "kmeans", "features": "t"},
+        "d3hr": {**D3HR, "fidelity": "code"},
+        "paper": {**D3HR, "fidelity": "paper", "sampler": "exact"},
+        "ddps": {"kind": "ddps", "denoiser": "n", "draws": 2, "clusters": 4},
+        "d4m": {"kind": "d4m", "denoiser": "n", "steps": 6, "guidance": 2},
     },
+    "denoisers": {"n": {"kind": "dit", "resolution": 8, "train": DENOISER}},
     "labels": {
         "soft": {"kind": "soft", "teachers": ["t"], "epochs_stored": 2, "views": VIEWS},
         "hard": {"kind": "hard", "views": {**VIEWS, "mix": "mixup", "mix_per": "row"}},
@@ -118,6 +137,14 @@ CONFIG = {
             "protocols": ["bytes", "top", "siamese"],
             "seeds": [0],
         },
+        "diffusion": {
+            "dataset": "d",
+            "methods": ["d3hr", "paper", "ddps", "d4m"],
+            "ipc": [4],
+            "students": ["s"],
+            "protocols": ["hard"],
+            "seeds": [0],
+        },
     },
 }
 
@@ -180,11 +207,65 @@ def of_patch_scores(plan):
     return {"boxes": text_gist(boxes), "scores": gist([row["score"] for row in rows])}
 
 
+def of_denoiser(plan):
+    (path,) = paths(plan, "denoiser", "denoiser.json")
+    metrics = artifacts.read_json(path)["metrics"]
+    parts = {p: f"{p}/diffusion_pytorch_model.safetensors" for p in ("vae", "transformer")}
+    return {
+        "psnr": metrics["psnr_test"],
+        "std": metrics["latent_std"],
+        **{
+            part: [gist(t) for _, t in sorted(artifacts.read_tensors(path.with_name(name)).items())]
+            for part, name in parts.items()
+        },
+    }
+
+
+def of_tensors(stage):
+    def of(plan):
+        return {
+            f"{i} {name}": gist(tensor)
+            for i, path in enumerate(paths(plan, stage, PER_CLASS[stage]))
+            for name, tensor in artifacts.read_tensors(path).items()
+        }
+
+    return of
+
+
+def of_decode(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "decode", "images.parquet")):
+        rows = artifacts.read_table(path).to_pylist()
+        numbers[str(i)] = gist([decode(row["image"]["bytes"]) for row in rows])
+    return numbers
+
+
+def of_class_scores(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "class_scores", "scores.parquet")):
+        rows = artifacts.read_table(path).to_pylist()
+        boxes = [(r["image_id"], r["top"], r["left"], r["height"], r["width"]) for r in rows]
+        numbers[f"{i} boxes"] = text_gist(boxes)
+        numbers[f"{i} scores"] = gist([row["score"] for row in rows])
+    return numbers
+
+
+def of_clusters(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "clusters", "clusters.parquet")):
+        rows = artifacts.read_table(path).to_pylist()
+        placed = [(r["image_id"], r["cluster_rank"], r["rank"]) for r in rows]
+        numbers[f"{i} places"] = text_gist(sorted(placed))
+        numbers[f"{i} distances"] = gist(sorted(row["distance"] for row in rows))
+    return numbers
+
+
 def of_features(plan):
     numbers = {}
     for path in paths(plan, "features", "features.parquet"):
         spec, points = artifacts.read_spec(path.parent), list(read_features(path).values())
         of = "patches of " * ("scores" in spec["upstream"])
+        of += spec["settings"].get("features", "")
         numbers[of + path.parent.name] = gist(np.stack(points))
     return numbers
 
@@ -196,6 +277,7 @@ def of_distilled(plan):
         pixels, hard = read_set(table)
         settings = artifacts.read_spec(path.parent)["settings"]
         kind = " ".join(settings[k] for k in ("kind", "selection") if k in settings)
+        kind += " 2" * (f"{kind} pixels" in numbers)
         numbers[f"{kind} pixels"] = gist(pixels)
         numbers[f"{kind} labels"] = hard.tolist()
         numbers[f"{kind} origins"] = text_gist(table["origin"].to_pylist())
@@ -256,8 +338,13 @@ STAGES = {
     "index": of_index,
     "images": of_images,
     "teacher": of_teacher,
+    "denoiser": of_denoiser,
+    **{stage: of_tensors(stage) for stage in ("latents", "inversion", "samples", "prototypes")},
+    "decode": of_decode,
     "patch_scores": of_patch_scores,
+    "class_scores": of_class_scores,
     "features": of_features,
+    "clusters": of_clusters,
     "distilled": of_distilled,
     "labels": of_labels,
     "students": of_students,

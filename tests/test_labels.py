@@ -75,6 +75,44 @@ def test_columns_are_as_promised(in_kitchen):
     assert kept["encoding"] == "float16"
     assert (kept["resolution"], kept["mix"], kept["mix_per"]) == ("8", "cutmix", "batch")
     assert json.loads(kept["teachers"]) == [teacher.name]
+    assert 0 <= float(kept["recognised"]) <= 100
+
+
+class Saying:
+    """Judges that say of each image the class that its first pixel is."""
+
+    def __init__(self, n_classes):
+        self.n_classes, self.seen = n_classes, []
+
+    def __call__(self, inputs):
+        self.seen.append(inputs)
+        # Back from what the networks see: channel 0 has mean 0.485, deviation 0.229.
+        said = ((inputs[:, 0, 0, 0] * 0.229 + 0.485) * 255).round().long()
+        return torch.nn.functional.one_hot(said, self.n_classes).float()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_recognised_is_the_share_of_images_whose_class_is_named_first(batch_size):
+    images = torch.zeros(8, 3, 4, 4, dtype=torch.uint8)
+    images[:, :, 0, 0] = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])[:, None]
+    judges = Saying(5)
+    hard = np.array([0, 1, 2, 3, 4, 1, 1, 1])
+    assert labels.recognised(judges, images, hard, batch_size) == 75.0
+    assert [len(inputs) for inputs in judges.seen] == [len(p) for p in images.split(batch_size)]
+    assert labels.recognised(judges, images, images[:, 0, 0, 0], batch_size) == 100.0
+    assert labels.recognised(judges, images, hard + 5, batch_size) == 0.0
+
+
+def test_whole_images_are_judged_and_not_their_views(in_kitchen):
+    for artifact in in_kitchen.single["labels"].values():
+        images, hard = images_of(artifact)
+        judges = Judges(files_of(artifact)["teachers"], ["0", "1", "2"], CPU)
+        mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        inputs = (images.numpy() / 255 - mean[:, None, None]) / std[:, None, None]
+        said = judges(torch.from_numpy(inputs).float()).argmax(1)
+        wanted = 100 * (said == hard).float().mean().item()
+        kept = pq.read_schema(artifact.directory / "labels.parquet").metadata
+        assert float(kept[b"recognised"]) == pytest.approx(wanted)
 
 
 def test_a_row_group_holds_an_epoch(in_kitchen):

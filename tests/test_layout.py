@@ -3,7 +3,7 @@ import re
 
 import pandas as pd
 import pytest
-from stillhouse import layout
+from stillhouse import latex, layout
 
 
 def frame(**changes):
@@ -22,7 +22,10 @@ def frame(**changes):
         "report": "last",
         "image_bytes": 12_345,
         "label_bytes": 678_900,
+        "statistics_bytes": math.nan,
+        "recognised": math.nan,
         "seconds_teacher": 3.0,
+        "seconds_denoiser": 0.0,
         "seconds_distill": 4.0,
         "seconds_label": 5.0,
         "seconds_train": 6.0,
@@ -125,6 +128,51 @@ def test_bytes_that_nobody_stores_are_a_dash():
     assert "–" in [cell.strip() for cell in line.split("|")]
 
 
+def row_of(text, method):
+    """Return {heading: cell} of a method's row."""
+    header, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    split = lambda line: [cell.strip() for cell in line.strip("|").split("|")]  # noqa: E731
+    return next(
+        dict(zip(split(header), split(row), strict=True))
+        for row in rows
+        if row.startswith(f"| {method} ")
+    )
+
+
+def test_what_a_denoiser_costs_and_leaves_has_columns_where_there_is_one():
+    made = frame(method="d3hr", seconds_denoiser=70.0, statistics_bytes=1_234_500)
+    both = pd.concat([frame(), made], ignore_index=True)
+    text = layout.markdown(both)
+    found, other = row_of(text, "d3hr"), row_of(text, "rded")
+    assert (found["denoiser [s]"], other["denoiser [s]"]) == ("70.0", "0.0")
+    assert (found["statistics [kB]"], other["statistics [kB]"]) == ("1234.5", "–")
+    assert "- Statistics: mean and variance of every class" in text
+    headings = list(found)
+    assert headings[headings.index("teacher [s]") + 1] == "denoiser [s]"
+    plain = layout.markdown(frame())
+    assert not {"denoiser [s]", "statistics [kB]"} & row_of(plain, "rded").keys()
+    assert "Statistics" not in plain
+
+
+def test_a_denoiser_whose_timing_is_missing_is_a_dash():
+    made = frame(seconds_denoiser=math.nan)
+    assert row_of(layout.markdown(made), "rded")["denoiser [s]"] == "–"
+
+
+def test_what_teachers_recognise_is_told_where_there_are_soft_labels():
+    soft = frame(recognised=87.5)
+    hard = frame(protocol="hard", labels="hard", label_encoding="", label_teachers="")
+    text = layout.markdown(pd.concat([soft, hard], ignore_index=True))
+    row = row_of(text, "rded")
+    assert row["recognised [%]"] == "88"
+    assert list(row).index("recognised [%]") > list(row).index("hard [%]")
+    assert "- Recognised: share of a set's whole images" in text
+    assert "recognised [%]" not in row_of(layout.markdown(hard), "rded")
+    assert "Recognised" not in layout.markdown(hard)
+    (table,) = latex_tables(latex.latex(soft))
+    assert table["rows"][0] == ["method", "IPC", r"soft [\%]"]
+
+
 def test_markdown_is_what_it_was():
     assert layout.markdown(two_sections()) == GOLDEN
 
@@ -132,7 +180,7 @@ def test_markdown_is_what_it_was():
 def latex_tables(text):
     """Return (caption, label, rows) of every table; fail where LaTeX would.
 
-    A small reader of what `layout.latex` may write: one command a line, balanced braces and
+    A small reader of what `latex.latex` may write: one command a line, balanced braces and
     environments, rows that end in ``\\\\`` with as many cells as the tabular has columns, no
     character that LaTeX takes for a command.
     """
@@ -169,7 +217,7 @@ def latex_tables(text):
 
 
 def test_latex_holds_the_accuracies_of_the_markdown():
-    first, second = latex_tables(layout.latex(two_sections()))
+    first, second = latex_tables(latex.latex(two_sections()))
     assert first["rows"] == [
         ["method", "IPC", r"soft [\%]", r"hard [\%]"],
         ["random", "1", r"62.0 $\pm$ 2.6", r"63.0 $\pm$ 2.6 (published 55.2)"],
@@ -183,9 +231,9 @@ def test_latex_holds_the_accuracies_of_the_markdown():
 
 @pytest.mark.parametrize("name", ["a_b", "50%", "a&b", "x^2~y", "$1", "{a}", "a\\b", "#1|<2>"])
 def test_latex_escapes_names(name):
-    (table,) = latex_tables(layout.latex(frame(method=name, protocol=name, student=name)))
-    assert table["rows"][1][0] == layout.escaped(name) == table["rows"][0][2].split(" [")[0]
-    assert layout.escaped(name) != name
+    (table,) = latex_tables(latex.latex(frame(method=name, protocol=name, student=name)))
+    assert table["rows"][1][0] == latex.escaped(name) == table["rows"][0][2].split(" [")[0]
+    assert latex.escaped(name) != name
 
 
 def test_groups_are_runs_of_columns():
@@ -200,7 +248,7 @@ def test_groups_are_runs_of_columns():
 
 
 def test_costs_are_means_over_students_without_what_costs_nothing():
-    rows = two_sections().assign(seconds_denoiser=0.0)
+    rows = two_sections()
     rows.loc[(rows["protocol"] == "hard") & (rows["seed"] == 0), "seconds_train"] = 9.0
     columns = layout.cost_columns(rows)
     assert [column.heading for column in columns] == [

@@ -6,14 +6,19 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from stillhouse import charts, figures, page, tables
+from stillhouse import charts, domains, figures, page, tables
 from test_layout import frame
 
 REPORT = Path(__file__).parents[1] / "workflow/report"
-TABS = ["Table", "Charts", "Images", "Costs", "Lineage"]
+TABS = {
+    "real": ["Table", "Charts", "Images", "Costs", "Lineage"],
+    "crowded": ["Table", "Charts", "Images", "Diffusion", "Costs", "Lineage"],
+}
+CAPTIONS = [*page.CHARTS, *page.PICTURES]
 WIDTHS = [1280, 390]  # px: a small laptop, a phone
 
 
@@ -29,9 +34,38 @@ def inputs_of(folder, cells):
         "csv": [folder / "x.csv"],
         "cells": paths,
         "indexes": [],
-        "captions": [REPORT / f"{name}.rst" for name in page.CHARTS],
+        "pictures": [],
+        "inversions": [],
+        "captions": [REPORT / f"{name}.rst" for name in CAPTIONS],
         "template": [REPORT / "page.html.jinja"],
     }
+
+
+def inversion(**changes):
+    """Return a row of what `stillhouse.domains.latent_chart` puts down, with round numbers."""
+    measures = itertools.product(("skewness", "kurtosis", "normal_share"), ("before", "after"))
+    numbers = {f"{name}_{when}": i / 8 for i, (name, when) in enumerate(measures)}
+    last = {"latent_mse": 0.00123, "psnr": 31.25, "loss_chosen": 2.5, "loss_random": 12.75}
+    row = {"method": "m", "distill_seed": 0, "ipc": 1, "snapshot": 31}
+    return {**row, **numbers, **last, **changes}
+
+
+def put_pictures(place, methods):
+    """Draw pictures of diffusion methods; return the page's inputs and params for them."""
+    points = np.random.default_rng(0).normal(size=(3, 9, 4))
+    svg = domains.draw({"a": points, "b": points}, inversion())
+    (place / "latents.svg").write_bytes(svg)
+    Image.new("RGB", (1200, 300), "black").save(place / "maps.png")
+    Image.new("RGB", (500, 2000), "black").save(place / "clusters.png")
+    rows = [inversion(), inversion(ipc=10, kurtosis_before=float("nan"))]
+    pd.DataFrame(rows).to_csv(place / "latents.csv", index=False)
+    one = {"methods": methods, "distill_seed": 0}
+    kinds = {"heat_maps": "maps.png", "latents": "latents.svg", "clusters": "clusters.png"}
+    inputs = {
+        "pictures": [place / name for name in kinds.values()],
+        "inversions": [place / "latents.csv"],
+    }
+    return inputs, {"pictures": [{"what": kind, **one} for kind in kinds]}
 
 
 def identity(cell):
@@ -60,7 +94,7 @@ def real(kitchen, folder):
             figures.contact_sheet(given, {"title": str(path.name)}, {"png": path})
             sheets[path] = identity(cell)
         inputs = {**inputs_of(folder, cells), "sheets": list(sheets)}
-        params = {"cells": cells, "sheets": list(sheets.values())}
+        params = {"cells": cells, "sheets": list(sheets.values()), "pictures": []}
         path = folder / "real.html"
         page.page(inputs, params, {"html": path})
     return SimpleNamespace(path=path, text=path.read_text(), inputs=inputs, params=params)
@@ -76,7 +110,8 @@ def crowded(real, kitchen, folder):
     for student, method, ipc, protocol in itertools.product(students, methods, (1, 10, 50), kinds):
         words = {"student": student, "method": method, "ipc": ipc, "protocol": protocol}
         part = frame(**words, published=51.5, dataset="a-dataset-with-a-long-name")
-        part = part.assign(fidelity="code", kind="rded", arch="convnet3", digest="0", teacher="t")
+        part = part.assign(fidelity="code", arch="convnet3", digest="0", teacher="t")
+        part["kind"] = "random" if method == methods[0] else "d3hr"
         rows.append(
             part.assign(experiment="an-experiment-with-a-name-as-long-as-names-may-be-here")
         )
@@ -90,15 +125,19 @@ def crowded(real, kitchen, folder):
     table.assign(seconds_denoiser=7.0).to_csv(place / "x.csv", index=False)
     Image.new("RGB", (700, 1400), "black").save(place / "x.png")
     sheets = [{"method": m, "ipc": ipc, "distill_seed": 0} for m in methods for ipc in (1, 10, 50)]
+    pictures, params = put_pictures(place, methods[-2:])
+    params = {"cells": cells, "sheets": sheets, **params}
     with contextlib.chdir(kitchen.folder):
-        inputs = {**inputs_of(place, cells), "sheets": [place / "x.png"] * len(sheets)}
-        page.page(inputs, {"cells": cells, "sheets": sheets}, {"html": place / "x.html"})
+        inputs = {**inputs_of(place, cells), **pictures, "sheets": [place / "x.png"] * len(sheets)}
+        page.page(inputs, params, {"html": place / "x.html"})
     return SimpleNamespace(path=place / "x.html", text=(place / "x.html").read_text())
 
 
 @pytest.fixture(params=["real", "crowded"])
 def made(request):
-    return request.getfixturevalue(request.param)
+    page = request.getfixturevalue(request.param)
+    page.tabs = TABS[request.param]
+    return page
 
 
 class Reader(html.parser.HTMLParser):
@@ -152,9 +191,7 @@ def test_a_page_shows_the_table_of_the_markdown(real, folder):
     wanted = [cell.strip() for line in lines[2:] for cell in line.strip("|").split("|")]
     texts = Reader(real.text.split('<section id="charts">')[0].split("<main>")[1]).texts
     shown = [text.replace("\xa0", " ") for text, tags in texts if tags[-2:-1] == ("tr",) and text]
-    assert [
-        text for text in shown if text not in ("accuracy [%]", "bytes [kB]", "seconds [s]")
-    ] == (wanted)
+    assert [text for text in shown if not re.fullmatch(r"\w+ \[(%|kB|s)\]", text)] == wanted
 
 
 def test_a_page_holds_every_chart_and_every_sheet(real):
@@ -172,6 +209,53 @@ def test_sheets_stand_side_by_side_by_images_per_class(real):
         *("1 image per class", "random, IPC 1", "rded, IPC 1"),
         *("2 images per class", "random, IPC 2", "rded, IPC 2"),
     ]
+
+
+def test_what_diffusion_methods_chose_is_there_where_there_are_such_methods(real, crowded):
+    assert "diffusion" not in real.text.lower()
+    part = crowded.text.split('<section id="diffusion">')[1].split("</section>")[0]
+    name = "a-method-with-quite-a-long-name-5, &lt;b&gt;&amp;{{ 1 }}"
+    assert re.findall(r"<h3>(.*)</h3>", part) == [
+        f"{title}: {name}" for title in page.PICTURES.values()
+    ]
+    captions = [" ".join(text.split()) for text in re.findall(r"<figcaption>(.*)</f", part)]
+    for what, caption in zip(page.PICTURES, captions, strict=True):
+        told = " ".join((REPORT / f"{what}.rst").read_text().split())
+        assert html.unescape(caption) == told
+    place = crowded.path.parent
+    wanted = [place / name for name in ("latents.svg", "maps.png", "clusters.png")]
+    sources = re.findall(r'<img src="data:[^,]*,([^"]*)"', part)
+    assert [base64.b64decode(one) for one in sources] == [path.read_bytes() for path in wanted]
+
+
+def test_the_inversion_is_told_in_numbers(crowded):
+    part = crowded.text.split('<section id="diffusion">')[1].split("</table>")[0]
+    heads = re.findall(r'<th scope="colgroup" colspan="(\d)" class="first">(.*)</th>', part)
+    assert [(int(span), head) for span, head in heads] == [
+        (1, "inversion"),
+        (2, "mean |skewness|"),
+        (2, "mean kurtosis"),
+        (2, "normal dimensions [%]"),
+        (1, "round trip"),
+        (1, "round trip [dB]"),
+        (2, "loss of the group"),
+    ]
+    rows = [re.findall(r"<td[^>]*>(.*)</td>", row) for row in part.split("<tr>")[3:]]
+    same = ["50.0", "62.5", "0.00123", "31.2", "2.5", "12.75"]
+    assert rows == [
+        ["1", "31", "0.00", "0.12", "0.25", "0.38", *same],
+        ["10", "31", "0.00", "0.12", "–", "0.38", *same],
+    ]
+
+
+def test_a_page_says_where_soft_labels_saturate(crowded):
+    # All its methods have the same accuracies.
+    told = [note for note in re.findall(r"<li>(.*)</li>", crowded.text) if "saturate" in note]
+    assert len(told) == 6
+    assert told[0].startswith(
+        "At IPC 50, soft-labels-of-two-teachers, student resnet18_modified-with-a-name: no method "
+        "differs from a-method-with-quite-a-long-name-0 by more than"
+    )
 
 
 def test_every_number_tells_how_it_came_about(real):
@@ -197,7 +281,7 @@ def test_the_same_results_give_the_same_page(real, kitchen, tmp_path):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_cut_off_in_any_tab(browser, made, width):
     browser.open(made.path, width)
-    for number, tab in enumerate(TABS):
+    for number, tab in enumerate(made.tabs):
         browser.click("nav a", number)
         shown = "[...document.querySelectorAll('section')].filter((s) => s.clientHeight)"
         assert browser.ask(f"{shown}.map((s) => s.id)") == [tab.lower()]

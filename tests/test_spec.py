@@ -105,6 +105,24 @@ def test_a_written_spec_gives_its_digest_again():
     assert digest_of(changed) != whole.digest
 
 
+def test_an_ancestor_is_found_however_far_up():
+    whole = artifact()
+    images = whole.upstream["images"]
+    assert whole.ancestor("images") is images
+    assert whole.ancestor("index") is images.upstream["index"]
+    assert whole.ancestor("teacher") is None
+    assert images.upstream["index"].ancestor("index") is None
+    # Through those that have none; the nearer of two that are in a line.
+    teacher = Artifact("teacher", "t", {}, {"images": images})
+    made = Artifact("decode", "x", {}, {"a": Artifact("samples", "s", {}), "b": teacher})
+    student = Artifact("students", "s", {}, {"distilled": artifact(upstream={"decoded": made})})
+    assert student.ancestor("teacher") is teacher
+    assert student.ancestor("index") is images.upstream["index"]
+    assert student.ancestor("students") is None
+    outer = Artifact("distilled", "o", {}, {"inner": whole})
+    assert outer.ancestor("distilled") is whole
+
+
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=9)
 
 

@@ -5,7 +5,9 @@ import statistics
 from pathlib import Path
 
 import pytest
-from stillhouse import artifacts, layout, published, tables
+import torch
+from diffused import with_denoisers
+from stillhouse import artifacts, latex, layout, published, saturation, tables
 from stillhouse.errors import StillhouseError
 
 SECONDS = {
@@ -22,7 +24,7 @@ COLUMNS = (
     "experiment,dataset,method,fidelity,ipc,distill_seed,teacher,labels,label_encoding,student,"
     "protocol,seed,accuracy,accuracy_best,accuracy_top5,image_bytes,label_bytes,seconds_teacher,"
     "seconds_denoiser,seconds_distill,seconds_label,seconds_train,device,published,published_std,"
-    "digest"
+    "digest,recognised,statistics_bytes"
 )
 
 
@@ -136,6 +138,125 @@ def test_classes_of_a_lineage_are_those_of_its_users(made, tiny, planned):
     assert [len(classes[s]) for s in ("teacher", "index", "distilled", "students")] == [1] * 4
 
 
+def with_metadata(artifact, **changes):
+    """Write a label table anew with other metadata; None drops an entry."""
+    table = artifacts.read_table(artifact.directory / "labels.parquet")
+    kept = {**{k.decode(): v for k, v in table.schema.metadata.items()}, **changes}
+    kept = {name: value for name, value in kept.items() if value is not None}
+    table = table.replace_schema_metadata(kept)
+    artifacts.write(artifact.directory, artifact.spec(), {"labels.parquet": table})
+
+
+def test_the_share_that_teachers_recognise_is_told_with_soft_labels(timed):
+    shares = {}
+    for i, artifact in enumerate(timed.single["labels"].values()):
+        with_metadata(artifact, recognised=repr(20.25 + i))
+        shares[artifact.place] = f"{20.25 + i:.4f}"
+    rows, markdown = make(timed)
+    for row, cell in zip(rows, timed.experiments["x"], strict=True):
+        labels = cell["artifact"].upstream.get("labels")
+        assert row["recognised"] == (shares[labels.place] if labels else "")
+    assert len({row["recognised"] for row in rows}) == 5
+    assert "recognised [%]" in markdown
+
+
+def test_label_tables_of_before_tell_nothing_of_recognition(timed):
+    for artifact in timed.single["labels"].values():
+        with_metadata(artifact, recognised=None)
+    rows, markdown = make(timed)
+    assert {row["recognised"] for row in rows} == {""}
+    assert "recognised" not in markdown.lower()
+
+
+@pytest.fixture
+def diffused(tiny, planned, empty):
+    """Return the student of each diffusion method with hard labels; nothing of it is made."""
+    tiny = with_denoisers(tiny)
+    tiny["experiments"]["x"] |= {"protocols": ["hard"], "ipc": [2], "seeds": [0]}
+    return {cell["method"]: cell["artifact"] for cell in planned(tiny).experiments["x"]}
+
+
+def test_statistics_are_two_numbers_a_dimension_of_every_class(diffused):
+    specs = {method: one.upstream["distilled"].spec() for method, one in diffused.items()}
+    inversion = diffused["d3hr"].ancestor("inversion")
+    # The first class is looked at, of which no more than the shape of the mean.
+    first = inversion.at(class_id="0")
+    tensors = {"mean": torch.zeros(2, 34), "variance": torch.zeros(2, 34)}
+    artifacts.write(first.directory, first.spec(), {"inversion.safetensors": tensors})
+    assert tables.statistics_bytes(specs["d3hr"]) == 3 * (34 * 4 + 34 * 4)
+    for method in ("ddps", "d4m"):
+        assert math.isnan(tables.statistics_bytes(specs[method]))
+
+
+def test_other_methods_have_no_statistics(timed):
+    rows, markdown = make(timed)
+    assert {row["statistics_bytes"] for row in rows} == {""}
+    assert "statistics" not in markdown
+    assert "denoiser [s]" not in markdown
+
+
+def stages_of(found):
+    """Return {stage: {class or last folder: column}} of a lineage."""
+    stages = {}
+    for folder, column in found.items():
+        stages.setdefault(folder.parts[1], {})[folder.name] = column
+    return stages
+
+
+def test_a_denoiser_has_a_column_with_all_that_it_alone_is_made_from(diffused):
+    found = stages_of(tables.lineage(diffused["d3hr"].spec()))
+    assert set(found["denoiser"].values()) == {"denoiser"}
+    # Three classes are distilled; the denoiser was trained on all ten.
+    assert found["images"] == {
+        c: "distill" if c in "012" else "denoiser" for c in map(str, range(10))
+    }
+    for stage in ("latents", "inversion", "samples", "decode"):
+        assert found[stage] == dict.fromkeys("012", "distill"), stage
+    assert set(found["distilled"].values()) == {"distill"}
+    assert set(found["index"].values()) == {"distill"}
+    assert set(found["students"].values()) == {"train"}
+    assert "teacher" not in found
+    ddps = stages_of(tables.lineage(diffused["ddps"].spec()))
+    for stage in ("latents", "class_scores", "features", "clusters"):
+        assert ddps[stage] == dict.fromkeys("012", "distill"), stage
+
+
+def test_seconds_of_a_denoiser_are_told_apart(diffused):
+    stages = {"index": 1, "images": 10, "denoiser": 100, "latents": 1000, "prototypes": 10_000}
+    stages |= {"decode": 100_000, "distilled": 1_000_000, "students": 10_000_000}
+    found = tables.seconds(
+        diffused["d4m"].spec(), lambda folder: {"seconds": stages[folder.parts[1]]}
+    )
+    assert found == {
+        "seconds_teacher": 0,
+        "seconds_denoiser": 100 + 7 * 10,
+        "seconds_distill": 1 + 3 * (10 + 1000 + 10_000 + 100_000) + 1_000_000,
+        "seconds_label": 0,
+        "seconds_train": 10_000_000,
+    }
+
+
+def test_a_given_denoiser_is_made_from_nothing(tiny, planned):
+    tiny = with_denoisers(tiny)
+    tiny["methods"]["d4m"]["denoiser"] = "dit"
+    tiny["experiments"]["x"] |= {"methods": ["d4m"], "protocols": ["hard"]}
+    artifact = planned(tiny).experiments["x"][0]["artifact"]
+    found = stages_of(tables.lineage(artifact.spec()))
+    assert found["images"] == dict.fromkeys("012", "distill")
+    assert list(found["denoiser"].values()) == ["denoiser"]
+
+
+def test_images_that_all_three_use_belong_to_the_set(tiny, planned):
+    tiny = with_denoisers(tiny)
+    tiny["experiments"]["x"] |= {"methods": ["d3hr"], "protocols": ["soft"]}
+    artifact = planned(tiny).experiments["x"][0]["artifact"]
+    found = stages_of(tables.lineage(artifact.spec()))
+    assert {c for c, column in found["images"].items() if column == "distill"} == set("012")
+    assert list(found["teacher"].values()) == ["teacher"]
+    assert list(found["denoiser"].values()) == ["denoiser"]
+    assert list(found["labels"].values()) == ["label"]
+
+
 def test_bytes_are_of_the_whole_set(timed):
     rows, _ = make(timed)
     for row, cell in zip(rows, timed.experiments["x"], strict=True):
@@ -229,8 +350,8 @@ def test_a_frame_read_from_its_csv_prints_the_same(timed, as_papers):
     )
     _, markdown = make(timed, [path])
     frame = tables.read(Path("out/x.csv"), identities(timed))
-    assert layout.markdown(frame) == markdown
-    assert layout.latex(frame) == Path("out/x.latex").read_text()
+    assert layout.markdown(frame, saturation.notes(frame)) == markdown
+    assert latex.latex(frame) == Path("out/x.latex").read_text()
     assert frame["label_encoding"].isin(["", "float16"]).all()
     assert frame["published"].isna().sum() == 14
 

@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from diffused import FOLDER as WEIGHTS
+from diffused import HUB, with_denoisers
 from stillhouse.config import complete
 from stillhouse.errors import StillhouseError
 
@@ -589,18 +591,394 @@ WRONG = {
     ),
 }
 
+OWN, METHODS = "denoisers.own", "experiments.x.methods"
+TRAIN = f"{OWN}.train"
+CLIP = {"hub": "someone/clip", "revision": "d" * 40}
+# Wrong where denoisers and their methods are there: see `diffused.with_denoisers`.
+WRONG_DIFFUSION = {
+    "no denoiser": (
+        put("methods.d3hr.denoiser", "owm"),
+        "methods.d3hr.denoiser: 'owm' is not among the denoisers",
+        "did you mean 'own'?",
+    ),
+    "no denoiser of an override": (
+        put(METHODS, [{"d4m": {"denoiser": "zz"}}]),
+        "experiments.x.methods.d4m.denoiser: 'zz' is not among the denoisers",
+        "there are dit, own, sd",
+    ),
+    "method without a denoiser": (
+        drop("methods.ddps.denoiser"),
+        "methods.ddps: 'denoiser' is missing",
+        "name of the denoiser",
+    ),
+    "teacher of a denoiser's method": (
+        put("methods.d3hr.teacher", "t"),
+        "methods.d3hr: unknown key 'teacher'",
+        "known are",
+    ),
+    "denoiser of no kind": (
+        put(f"{OWN}.kind", "unet"),
+        "denoisers.own.kind: is 'unet'",
+        "dit, stable_diffusion",
+    ),
+    "denoiser of no size": (drop(f"{OWN}.resolution"), "own: 'resolution' is missing", "[px]"),
+    "misspelt denoiser": (
+        put(f"{OWN}.precison", "float32"),
+        "denoisers.own: unknown key 'precison'",
+        "did you mean 'precision'?",
+    ),
+    "misspelt training": (
+        put(f"{TRAIN}.network.width_", 8),
+        "denoisers.own.train.network: unknown key 'width_'",
+        "did you mean 'width'?",
+    ),
+    "trained and pretrained": (
+        put(f"{OWN}.pretrained", WEIGHTS),
+        "denoisers.own: has both of train and pretrained",
+        "should have train or pretrained",
+    ),
+    "neither trained nor pretrained": (
+        drop(TRAIN),
+        "denoisers.own: has neither of train and pretrained",
+        "should have train or pretrained",
+    ),
+    "Stable Diffusion that is not pretrained": (
+        drop("denoisers.sd.pretrained"),
+        "denoisers.sd: 'pretrained' is missing",
+        "",
+    ),
+    "Stable Diffusion that is trained": (
+        put("denoisers.sd.train", {}),
+        "denoisers.sd: unknown key 'train'",
+        "did you mean 'pretrained'?",
+    ),
+    "folder without digest": (
+        put("denoisers.dit.pretrained", {"folder": "a", "revision": "c" * 40}),
+        "denoisers.dit.pretrained: has folder and revision",
+        "should have folder and sha256, or hub and revision",
+    ),
+    "hub without commit": (
+        put("denoisers.sd.pretrained", {"hub": "a/b", "sha256": "0" * 64}),
+        "denoisers.sd.pretrained: has hub and sha256",
+        "should have folder and sha256, or hub and revision",
+    ),
+    "folder and hub": (
+        put("denoisers.dit.pretrained", {**WEIGHTS, **HUB}),
+        "denoisers.dit.pretrained: has folder and hub and revision and sha256",
+        "should have folder and sha256, or hub and revision",
+    ),
+    "hub alone": (
+        put("denoisers.sd.pretrained", {"hub": "a/b"}),
+        "denoisers.sd.pretrained: is {'hub': 'a/b'}",
+        "",
+    ),
+    "branch for a commit": (
+        put("denoisers.sd.pretrained.revision", "main"),
+        "denoisers.sd.pretrained.revision: is 'main'",
+        "[0-9a-f]{40}",
+    ),
+    "address for a hub's id": (
+        put("denoisers.sd.pretrained.hub", "https://hub.co/a/b"),
+        "denoisers.sd.pretrained.hub: is 'https://hub.co/a/b'",
+        "id on the Hugging Face hub",
+    ),
+    "digest that is none": (
+        put("denoisers.dit.pretrained.sha256", "5" * 63),
+        "denoisers.dit.pretrained.sha256: is '555",
+        "[0-9a-f]{64}",
+    ),
+    "pretrained DiT without labels": (
+        drop("denoisers.dit.labels"),
+        "denoisers.dit: 'labels' is missing",
+        "the label number of each class id, or a published list",
+    ),
+    "labels of no published list": (
+        put("denoisers.dit.labels", "imagenet"),
+        "denoisers.dit.labels: 'imagenet' is not among the published lists",
+        "did you mean 'imagenet",
+    ),
+    "labels that are no numbers": (
+        put("denoisers.dit.labels", {"0": -1, "1": 1}),
+        "denoisers.dit.labels.0: is -1; should be at least 0",
+        "",
+    ),
+    "labels without a class": (
+        all_of(drop("denoisers.dit.labels.1"), put("methods.d3hr.denoiser", "dit")),
+        "denoisers.dit.labels: has no number for class '1'",
+        "should have one for every class",
+    ),
+    "labels of another list": (
+        all_of(put("denoisers.dit.labels", "imagenette"), put("methods.d3hr.denoiser", "dit")),
+        "denoisers.dit.labels: has no number for class '0'",
+        "should have one for every class",
+    ),
+    "labels without a class of an override": (
+        all_of(drop("denoisers.dit.labels.2"), put(METHODS, [{"ddps": {"denoiser": "dit"}}])),
+        "denoisers.dit.labels: has no number for class '2'",
+        "should have one for every class",
+    ),
+    "labels of a trained denoiser": (
+        put(f"{OWN}.labels", {"0": 0, "1": 1, "2": 2}),
+        "denoisers.own.labels: is given, but a denoiser trained here has no use",
+        "leave it out",
+    ),
+    "seed of a pretrained denoiser": (
+        put("denoisers.dit.seed", 0),
+        "denoisers.dit.seed: is given, but a denoiser with pretrained weights has no use",
+        "leave it out",
+    ),
+    "seed of Stable Diffusion": (put("denoisers.sd.seed", 0), "sd: unknown key 'seed'", "known"),
+    "prompt of a transformer": (put(f"{OWN}.prompt", "{}"), "own: unknown key 'prompt'", "known"),
+    "prompt without a place": (
+        put("denoisers.sd.prompt", "a photo"),
+        "denoisers.sd.prompt: is 'a photo'",
+        "its name in place of {}",
+    ),
+    "channels in groups": (
+        put(f"{TRAIN}.autoencoder.channels", [4, 5]),
+        "denoisers.own.train.autoencoder.channels: has 5;",
+        "norm_groups, 2",
+    ),
+    "channels in the default groups": (
+        drop(f"{TRAIN}.autoencoder.norm_groups"),
+        "denoisers.own.train.autoencoder.channels: has 4;",
+        "norm_groups, 8",
+    ),
+    "side that levels do not divide": (
+        put(f"{OWN}.resolution", 10),
+        "denoisers.own.train: 2 levels and patches of 2 need a resolution that 4 divides",
+        "it is 10",
+    ),
+    "side that patches do not divide": (
+        put(f"{TRAIN}.network.patch_size", 3),
+        "denoisers.own.train: 2 levels and patches of 3 need a resolution that 6 divides",
+        "it is 8",
+    ),
+    "heads that do not divide the width": (
+        put(f"{TRAIN}.network.heads", 3),
+        "denoisers.own.train.network.width: is 8; should be a multiple of 3 heads",
+        "",
+    ),
+    "timesteps back to front": (
+        put("methods.ddps.timesteps", [0.7, 0.1]),
+        "methods.ddps.timesteps: is [0.7, 0.1]",
+        "should begin lower",
+    ),
+    "timesteps of no range": (
+        put("methods.ddps.timesteps", [0.5, 0.5]),
+        "methods.ddps.timesteps: is [0.5, 0.5]",
+        "should begin lower",
+    ),
+    "patch of a transformer": (
+        put("methods.ddps.patch", 8),
+        "methods.ddps.patch: is 8, but a dit sees squares alone",
+        "should be whole, or the denoiser stable_diffusion",
+    ),
+    "patch larger than the image": (
+        put("methods.ddps", {"kind": "ddps", "denoiser": "sd", "patch": 65}),
+        "methods.ddps.patch: is 65; should be at most the denoiser's resolution, 64",
+        "",
+    ),
+    "patch too small": (
+        put("methods.ddps", {"kind": "ddps", "denoiser": "sd", "patch": 4}),
+        "methods.ddps.patch: is 4; should be at least 8",
+        "[px]",
+    ),
+    "patch of an override": (
+        put(METHODS, [{"ddps": {"patch": 8}}]),
+        "experiments.x.methods.ddps.patch: is 8, but a dit sees squares alone",
+        "",
+    ),
+    "no CLIP for its features": (
+        put("methods.ddps.features", "clip"),
+        "methods.ddps: 'clip' is missing",
+        "CLIP",
+    ),
+    "CLIP without digest": (
+        put(
+            "methods.ddps",
+            {
+                "kind": "ddps",
+                "denoiser": "own",
+                "features": "clip",
+                "clip": {"folder": "a", "revision": "c" * 40},
+            },
+        ),
+        "methods.ddps.clip: has folder and revision",
+        "should have folder and sha256, or hub and revision",
+    ),
+    "CLIP that nothing uses": (
+        put("methods.ddps.clip", CLIP),
+        "methods.ddps.clip: is given, but features 'dift' do not use it",
+        "leave it out",
+    ),
+    **{
+        f"{name} of CLIP's features": (
+            put(
+                "methods.ddps",
+                {
+                    **{"kind": "ddps", "denoiser": "own", "features": "clip", "clip": CLIP},
+                    name: 1,
+                },
+            ),
+            f"methods.ddps.{name}: is given, but features 'clip' do not use it",
+            "leave it out",
+        )
+        for name in ("timestep", "layer", "ensemble")
+    },
+    **{
+        f"{name} of a ranking by score": (
+            all_of(put("methods.ddps.ranking", "score"), put(f"methods.ddps.{name}", value)),
+            f"methods.ddps.{name}: is given, but ranking 'score' forms no clusters",
+            "leave it out",
+        )
+        for name, value in {
+            **{"clusters": 4, "clusters_used": 2, "features": "dift", "clip": CLIP},
+            **{"timestep": 161, "layer": 1, "ensemble": 8},
+        }.items()
+    },
+    "chunks of a fit to all": (
+        all_of(put("methods.d4m.fit", "full"), put("methods.d4m.expand", 2)),
+        "methods.d4m.expand: is given, but fit 'full' does not use it",
+        "leave it out",
+    ),
+    "chunks of the paper's fit": (
+        all_of(put("methods.d4m.fidelity", "paper"), put("methods.d4m.expand", 2)),
+        "methods.d4m.expand: is given, but fit 'full' does not use it",
+        "leave it out",
+    ),
+    "start of no inversion": (
+        all_of(
+            put("methods.d3hr.process", "diffusion"), put("methods.d3hr.inversion_start", "clean")
+        ),
+        "methods.d3hr.inversion_start: is given, but process 'diffusion' does not invert",
+        "leave it out",
+    ),
+    "snapshots of other steps": (
+        put("methods.d3hr.snapshots", [20, 30]),
+        "methods.d3hr.snapshots: is [20, 30]; should have inversion_steps, 31, among them",
+        "",
+    ),
+    "snapshot twice": (
+        put("methods.d3hr.snapshots", [31, 31]),
+        "methods.d3hr.snapshots: is [31, 31]; should have each value once",
+        "",
+    ),
+    "all steps inverted": (
+        put("methods.d3hr.inversion_steps", 50),
+        "methods.d3hr.inversion_steps: 50 of 50 steps",
+        "should be fewer than all",
+    ),
+    "a snapshot after the last step": (
+        put("methods.d3hr.snapshots", [31, 50]),
+        "methods.d3hr.snapshots",
+        "should be fewer than all",
+    ),
+    "more inverted than there are": (
+        put("methods.d3hr.steps", 30),
+        "methods.d3hr.inversion_steps: 31 of 30 steps",
+        "should be fewer than all",
+    ),
+    "strength that leaves no step": (
+        all_of(put("methods.d4m.strength", 0.09), put("methods.d4m.steps", 10)),
+        "methods.d4m.strength: is 0.09, which of 10 steps leaves none",
+        "should be more",
+    ),
+    "too much strength": (
+        put("methods.d4m.strength", 1.1),
+        "methods.d4m.strength: is 1.1; should be at most 1",
+        "",
+    ),
+    "more clusters than images": (
+        put("methods.ddps.images_per_class", 31),
+        "experiments.x.methods.ddps.clusters: is 32",
+        "31 images a class give 31 clusters at most",
+    ),
+    "more clusters than a class": (
+        put("methods.ddps.clusters", 117),
+        "experiments.x.methods.ddps.clusters: is 117",
+        "116 images a class give 116 clusters at most",
+    ),
+    "IPC larger than a class by DDPS": (
+        all_of(put(METHODS, ["ddps"]), put("experiments.x.ipc", [117])),
+        "experiments.x.methods.ddps: IPC 117 takes 117 patches a class",
+        "there are 116 images; lower the IPC",
+    ),
+    "IPC larger than what DDPS looks at": (
+        all_of(
+            put(METHODS, ["ddps"]),
+            put("methods.ddps.images_per_class", 40),
+            put("experiments.x.ipc", [41]),
+        ),
+        "experiments.x.methods.ddps: IPC 41 takes 41 patches a class",
+        "there are 40 images; lower the IPC",
+    ),
+    "IPC larger than the patches of DDPS": (
+        all_of(put(METHODS, [{"ddps": {"variant": "concat"}}]), put("experiments.x.ipc", [1, 30])),
+        "experiments.x.methods.ddps: IPC 30 takes 120 patches a class",
+        "there are 116 images; lower the IPC",
+    ),
+    "small IPC, which DDPS makes of four": (
+        all_of(
+            put(
+                METHODS,
+                [
+                    {
+                        "ddps": {
+                            **{"denoiser": "sd", "patch": 32, "images_per_class": 39},
+                        }
+                    }
+                ],
+            ),
+            put("experiments.x.ipc", [10]),
+        ),
+        "experiments.x.methods.ddps: IPC 10 takes 40 patches a class",
+        "there are 39 images; lower the IPC, or have more images_per_class or variant single",
+    ),
+    "IPC larger than a class by D4M": (
+        all_of(put(METHODS, ["d4m"]), put("experiments.x.ipc", [117])),
+        "experiments.x.ipc: is 117; method 'd4m' can do 116 at most",
+        "the smallest class has 116 images",
+    ),
+    "a few images for statistics": (
+        put("methods.d3hr.images_per_class", 1),
+        "methods.d3hr.images_per_class: is 1; should be at least 2",
+        "[images]",
+    ),
+    "weight of no term": (
+        put("methods.d3hr.weights", {"kurtosis": 1}),
+        "methods.d3hr.weights: unknown key 'kurtosis'",
+        "known are mean, skewness, std",
+    ),
+}
 
-@pytest.mark.parametrize(("change", "key", "hint"), WRONG.values(), ids=WRONG)
-def test_a_wrong_config_gets_one_line(tiny, change, key, hint):
-    change(tiny)
+
+def check_wrong(config, change, key, hint):
+    change(config)
     with pytest.raises(StillhouseError) as caught:
-        complete(tiny, "tiny.yaml")
+        complete(config, "tiny.yaml")
     message = str(caught.value)
     assert message.startswith("tiny.yaml: ")
     assert key in message
     assert hint in message
     assert "\n" not in message
     assert len(message) < 400
+
+
+@pytest.mark.parametrize(("change", "key", "hint"), WRONG.values(), ids=WRONG)
+def test_a_wrong_config_gets_one_line(tiny, change, key, hint):
+    check_wrong(tiny, change, key, hint)
+
+
+@pytest.mark.parametrize(("change", "key", "hint"), WRONG_DIFFUSION.values(), ids=WRONG_DIFFUSION)
+def test_a_wrong_denoiser_or_method_gets_one_line(tiny, change, key, hint):
+    check_wrong(with_denoisers(tiny), change, key, hint)
+
+
+def test_a_denoiser_where_there_are_none_is_named(tiny):
+    tiny["methods"]["d3hr"] = {"kind": "d3hr", "denoiser": "own"}
+    with pytest.raises(StillhouseError, match=r"'own' is not .*; there are none$"):
+        complete(tiny, "x.yaml")
 
 
 @pytest.mark.parametrize("config", [None, [], "sources", {}, 3])
@@ -630,3 +1008,46 @@ def test_a_convnet_that_just_fits_is_allowed(tiny):
     tiny["students"]["s"]["arch"] = "convnet3"
     tiny["experiments"]["x"]["ipc"] = [20]
     complete(tiny, "tiny.yaml")
+
+
+def test_denoisers_and_methods_that_are_almost_wrong_are_allowed(tiny):
+    with_denoisers(tiny)
+    complete(tiny, "x.yaml")
+    tiny["denoisers"]["sd"]["precision"] = "float16"
+    tiny["denoisers"]["listed"] = {**tiny["denoisers"]["dit"], "labels": "imagenet1k"}
+    # Numbers of more classes than the dataset has; of fewer, where nothing wants it.
+    tiny["denoisers"]["dit"]["labels"]["9"] = 9
+    tiny["methods"] |= {
+        "d3hr": {"kind": "d3hr", "denoiser": "dit", "steps": 32, "snapshots": [5, 31]},
+        "noised": {"kind": "d3hr", "denoiser": "sd", "process": "diffusion"},
+        "patches": {"kind": "ddps", "denoiser": "sd", "patch": 64, "timesteps": [0, 1]},
+        "clip": {"kind": "ddps", "denoiser": "sd", "features": "clip", "clip": CLIP},
+        "score": {"kind": "ddps", "denoiser": "own", "ranking": "score", "images_per_class": 3},
+        "d4m": {"kind": "d4m", "denoiser": "own", "steps": 10, "strength": 0.1, "expand": 3},
+        "full": {"kind": "d4m", "denoiser": "own", "fit": "full"},
+    }
+    tiny["experiments"]["x"]["methods"] = list(tiny["methods"])
+    complete(tiny, "x.yaml")
+
+
+def test_labels_of_a_published_list_are_its_places(tiny):
+    with_denoisers(tiny)["denoisers"]["dit"]["labels"] = "imagenet1k"
+    labels = complete(tiny, "x.yaml")["denoisers"]["dit"]["labels"]
+    assert list(labels.items())[:2] == [("n01440764", 0), ("n01443537", 1)]
+    assert labels["n15075141"] == 999 and len(labels) == 1000
+
+
+def test_what_nothing_uses_is_no_setting(tiny):
+    with_denoisers(tiny)
+    tiny["methods"]["score"] = {"kind": "ddps", "denoiser": "own", "ranking": "score"}
+    tiny["methods"]["clip"] = {"kind": "ddps", "denoiser": "own", "features": "clip", "clip": CLIP}
+    config = complete(tiny, "x.yaml")
+    assert "seed" in config["denoisers"]["own"] and "seed" not in config["denoisers"]["dit"]
+    clustering = {"clusters", "clusters_used", "features", "timestep", "layer", "ensemble"}
+    assert clustering <= config["methods"]["ddps"].keys()
+    assert not clustering & config["methods"]["score"].keys()
+    assert clustering & config["methods"]["clip"].keys() == {
+        "clusters",
+        "clusters_used",
+        "features",
+    }

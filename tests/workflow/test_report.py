@@ -9,6 +9,7 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 CATEGORIES = {"Charts": 4, "Images": 2, "Page": 1, "Tables": 3}
+SECTIONS = ["table", "charts", "images", "costs", "lineage"]
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +65,45 @@ def test_our_page_opens_inside_the_report(browser, report):
     browser.until("document.querySelector('table a')")
     browser.click("table a")
     browser.until("document.querySelector('iframe')")
-    browser.until("document.querySelectorAll('nav a[aria-selected]').length === 5", inside=True)
+    tabs = "document.querySelectorAll('nav a[aria-selected]').length"
+    browser.until(f"{tabs} === {len(SECTIONS)}", inside=True)
     assert browser.ask("document.querySelector('h1').textContent", inside=True) == "tiny"
     hidden = "document.documentElement.scrollWidth - innerWidth"
-    for number, tab in enumerate(["table", "charts", "images", "costs", "lineage"]):
+    for number, tab in enumerate(SECTIONS):
         browser.ask(f"document.querySelectorAll('nav a')[{number}].click()", inside=True)
         shown = "[...document.querySelectorAll('section')].filter((s) => s.clientHeight)"
         assert browser.ask(f"{shown}.map((s) => s.id)", inside=True) == [tab]
         assert browser.ask(hidden, inside=True) <= 0
     assert browser.errors == []
     assert [url for url in browser.requests if not url.startswith("data:")] == [report.as_uri()]
+
+
+def test_pictures_of_diffusion_methods_are_drawn_and_what_methods_share_once(folder, config):
+    config["denoisers"] = {"dit": {"kind": "dit", "resolution": 8, "train": {}}}
+    diffusion = {
+        "d3hr": {"kind": "d3hr"},
+        "one-group": {"kind": "d3hr", "candidates": 1},
+        "ddps": {"kind": "ddps"},
+        "single": {"kind": "ddps", "variant": "single"},
+        "unclustered": {"kind": "ddps", "ranking": "score", "draws": 3},
+        "d4m": {"kind": "d4m"},
+    }
+    config["methods"] |= {name: {**one, "denoiser": "dit"} for name, one in diffusion.items()}
+    config["experiments"]["tiny"]["distill_seeds"] = [0, 5]
+    config["experiments"]["tiny"]["methods"] += diffusion
+    folder.configure(config)
+    text = folder.make("--dry-run").stdout
+    blocks = [block for block in text.split("\n[") if "\nrule page:" in block]
+    inputs = re.search(r"^    input: (.*)$", blocks[0], re.M)[1].split(", ")
+    drawn = [
+        *(
+            "clusters-ddps-seed{}.png",
+            "heat_maps-ddps-seed{}.png",
+            "heat_maps-unclustered-seed{}.png",
+        ),
+        *(f"latents-{m}-seed{{}}.{kind}" for m in ("d3hr", "one-group") for kind in ("csv", "svg")),
+    ]
+    wanted = {f"results/figures/tiny/{name.format(seed)}" for name in drawn for seed in (0, 5)}
+    assert {path for path in inputs if "-seed" in path and "/tiny/" in path} == wanted
+    made = re.findall(r"^    output: (results/figures/tiny/.*-seed.*)$", text, re.M)
+    assert {path for line in made for path in line.split(", ")} == wanted

@@ -92,7 +92,11 @@ def loaded(code):
 
 
 @pytest.mark.parametrize(
-    "name", ["index", "images", "tables", "curves", "charts", "contact_sheet", "page"]
+    "name",
+    [
+        *("index", "images", "tables", "curves", "charts", "contact_sheet", "page"),
+        *("heat_maps", "cluster_sheet"),
+    ],
 )
 def test_a_light_stage_does_not_load_torch(name):
     imports = [n for n in imported(ROOT / f"workflow/scripts/{name}.py")]

@@ -16,7 +16,7 @@ from snakemake.exceptions import WorkflowError
 from stillhouse.bars import check_kept
 from stillhouse.config import complete, wants_gpu
 from stillhouse.errors import StillhouseError
-from stillhouse.plan import block_name, build, member_files
+from stillhouse.plan import block_name, build, given_folders, member_files
 from stillhouse.sources import n_smallest
 from stillhouse.spec import VERSIONS, safe_name
 
@@ -41,6 +41,7 @@ wildcard_constraints:
 COMPUTE = settings["compute"]
 # What shapes no artifact goes through `resources`, which hold no more than numbers and text.
 roots = {name: source["root"] for name, source in settings["sources"].items() if "root" in source}
+roots |= given_folders(settings)
 READING = {"roots": json.dumps(roots)} if roots else {}
 HEAVY = {
     **READING,
@@ -100,7 +101,7 @@ def indexing(artifact):
 
 def class_images(artifact):
     """Return the images of all classes that an artifact's settings name."""
-    return kept(member_files(artifact.upstream["images"], artifact.settings["classes"]))
+    return kept(member_files(artifact.ancestor("images"), artifact.settings["classes"]))
 
 
 def teacher_inputs(artifact):
@@ -111,10 +112,18 @@ def teacher_inputs(artifact):
     return {"images": class_images(artifact), "weights": files}
 
 
-def scored_files(artifact, class_ids):
-    """Return the scores of the patches that features describe; none for whole images."""
-    scores = artifact.upstream.get("scores")
-    return kept(member_files(scores, class_ids)) if scores else []
+def denoiser_inputs(artifact):
+    """Return what a denoiser is trained on; nothing for a given one."""
+    return {"images": class_images(artifact)} if "images" in artifact.upstream else {}
+
+
+def feature_inputs(artifact, class_ids):
+    """Return what features describe, by name: images, their latents, the patches' scores."""
+    upstream = dict(artifact.upstream)
+    upstream.pop("teacher", None)
+    denoiser = upstream.pop("denoiser", None)
+    found = {name: kept(member_files(part, class_ids)) for name, part in upstream.items()}
+    return found | ({"denoiser": kept([denoiser.file("denoiser.json")])} if denoiser else {})
 
 
 def distilled_inputs(artifact):

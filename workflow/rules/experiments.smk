@@ -1,5 +1,10 @@
 """What tables, charts and pages are made from, and how `snakemake --report` shows them."""
 
+import functools
+
+# Classes of a picture that has a row, or ten, for each.
+PICTURED_CLASSES = {"heat_maps": 20, "clusters": 4}
+
 
 def cells_of(experiment):
     """Return the cells of an experiment in the order of its table."""
@@ -47,7 +52,92 @@ def sheets(experiment):
     }
 
 
+@functools.cache
+def diffusion_sets(experiment):
+    """Return {(method, seed): {IPC: set}} of an experiment's sets that pictures are drawn of."""
+    found = {}
+    for cell in cells_of(experiment):
+        if cell["kind"] in ("d3hr", "ddps"):
+            sets = found.setdefault((cell["method"], cell["distill_seed"]), {})
+            sets[cell["ipc"]] = cell["artifact"].upstream["distilled"]
+    return found
+
+
+def pictured_families(experiment, method, seed):
+    """Return {picture: family} of a method's sets: latents of the largest, scores and clusters."""
+    try:
+        sets = diffusion_sets(experiment)[method, int(seed)]
+    except KeyError:
+        raise WorkflowError(
+            f"experiment {experiment}: has no pictures of {method}, seed {seed}; see snakemake -n"
+        )
+    upstream = sets[max(sets)].upstream
+    if "decoded" in upstream:
+        return {"latents": upstream["decoded"].upstream["start"]}
+    if "clusters" in upstream:
+        clusters = upstream["clusters"]
+        return {"heat_maps": clusters.upstream["scores"], "clusters": clusters}
+    return {"heat_maps": upstream["scores"]}
+
+
+@functools.cache
+def pictures(experiment):
+    """Return {file: what it shows, methods and seed}; what methods share is drawn for the first."""
+    found = {}
+    for method, seed in diffusion_sets(experiment):
+        for what, family in pictured_families(experiment, method, seed).items():
+            one = {"what": what, "methods": [], "distill_seed": seed, "drawn_for": method}
+            found.setdefault((what, family.place), one)["methods"].append(method)
+    ending = {"latents": "svg", "heat_maps": "png", "clusters": "png"}
+    return {
+        f"results/figures/{experiment}/{one['what']}-{one.pop('drawn_for')}"
+        f"-seed{one['distill_seed']}.{ending[one['what']]}": one
+        for one in found.values()
+    }
+
+
+def inversions(experiment):
+    """Return the tables of normality, round trip and losses that are drawn with the latents."""
+    drawn = [path for path, one in pictures(experiment).items() if one["what"] == "latents"]
+    return [str(Path(path).with_suffix(".csv")) for path in drawn]
+
+
+def latent_files(w):
+    """Return the inversions of a method's classes, and the samples of all its IPCs."""
+    samples = pictured_families(w.experiment, w.method, w.seed)["latents"]
+    sets = diffusion_sets(w.experiment)[w.method, int(w.seed)].values()
+    classes = next(iter(sets)).settings["classes"]
+    drawn = [one.upstream["decoded"].upstream["start"] for one in sets]
+    return {
+        "inversions": kept(member_files(samples.upstream["inversion"], classes)),
+        "samples": kept([path for one in drawn for path in member_files(one, classes)]),
+    }
+
+
+def pictured_files(w, what):
+    """Return the scores or clusters of a method's first classes, and the images they are of."""
+    family = pictured_families(w.experiment, w.method, w.seed)[what]
+    distilled = next(iter(diffusion_sets(w.experiment)[w.method, int(w.seed)].values()))
+    classes = distilled.settings["classes"][: PICTURED_CLASSES[what]]
+    parts = {what: family, "images": distilled.upstream["images"]}
+    return {name: kept(member_files(part, classes)) for name, part in parts.items()}
+
+
+def picture_roots(w):
+    """Return where images lie that are kept by reference: {source: root}."""
+    sets = diffusion_sets(w.experiment)[w.method, int(w.seed)]
+    source = next(iter(sets.values())).upstream["images"].upstream["index"].settings["name"]
+    return {name: root for name, root in roots.items() if name == source}
+
+
 def shown(path, caption, category, what):
     """Have a file of an experiment in `snakemake --report`."""
     labels = {"experiment": "{experiment}", "what": what}
     return report(path, caption=f"../report/{caption}.rst", category=category, labels=labels)
+
+
+def pictured(path, caption, what):
+    """Have a picture of a method in `snakemake --report`."""
+    words = ("experiment", "method", "seed")
+    labels = {"what": what, **{word: f"{{{word}}}" for word in words}}
+    return report(path, caption=f"../report/{caption}.rst", category="Diffusion", labels=labels)

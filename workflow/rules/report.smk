@@ -1,6 +1,7 @@
 """Tables and charts to pages.  in: an experiment's table, charts, sheets   out: one HTML file"""
 
 REPORT = Path(workflow.basedir, "workflow/report")
+CAPTIONS = ["accuracy", "bytes", "cost", "curves", "clusters", "heat_maps", "latents"]
 
 
 rule page:
@@ -14,7 +15,9 @@ rule page:
         sheets=lambda w: list(sheets(w.experiment)),
         cells=lambda w: cell_files(w.experiment),
         indexes=lambda w: gappy_indexes(w.experiment),
-        captions=[str(REPORT / f"{name}.rst") for name in ("accuracy", "bytes", "cost", "curves")],
+        pictures=lambda w: list(pictures(w.experiment)),
+        inversions=lambda w: inversions(w.experiment),
+        captions=[str(REPORT / f"{name}.rst") for name in CAPTIONS],
         template=str(REPORT / "page.html.jinja"),
     output:
         html=shown("results/report/{experiment}.html", "page", "Page", "page"),
@@ -28,6 +31,7 @@ rule page:
     params:
         cells=lambda w: identities(w.experiment),
         sheets=lambda w: list(sheets(w.experiment).values()),
+        pictures=lambda w: list(pictures(w.experiment).values()),
         version=VERSIONS["figures"],
     script:
         "../scripts/page.py"

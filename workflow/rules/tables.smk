@@ -93,3 +93,80 @@ rule contact_sheet:
         title=lambda w: f"{w.dataset}, {w.spec}, {w.ipc} image{'s' * (w.ipc != '1')} per class",
     script:
         "../scripts/contact_sheet.py"
+
+
+rule latent_chart:
+    """Draw the latents of one D3HR method before and after inversion, and measure them."""
+    input:
+        inversions=lambda w: latent_files(w)["inversions"],
+        samples=lambda w: latent_files(w)["samples"],
+    output:
+        svg=pictured(
+            "results/figures/{experiment}/latents-{method}-seed{seed}.svg", "latents", "latents"
+        ),
+        csv=pictured(
+            "results/figures/{experiment}/latents-{method}-seed{seed}.csv", "latents", "numbers"
+        ),
+    log:
+        "results/logs/figures/{experiment}/latents-{method}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/figures/{experiment}/latents-{method}-seed{seed}.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: 1
+    params:
+        distill_seed=lambda w: int(w.seed),
+        method=lambda w: w.method,
+        version=VERSIONS["figures"],
+    script:
+        "../scripts/latent_chart.py"
+
+
+rule heat_maps:
+    """Lay the class scores of one DDPS method over the images that score best."""
+    input:
+        scores=lambda w: pictured_files(w, "heat_maps")["heat_maps"],
+        images=lambda w: pictured_files(w, "heat_maps")["images"],
+    output:
+        png=pictured(
+            "results/figures/{experiment}/heat_maps-{method}-seed{seed}.png",
+            "heat_maps",
+            "class scores",
+        ),
+    log:
+        "results/logs/figures/{experiment}/heat_maps-{method}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/figures/{experiment}/heat_maps-{method}-seed{seed}.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: 1
+    params:
+        roots=picture_roots,
+        title=lambda w: f"{w.experiment}, {w.method}, seed {w.seed}: class scores",
+        version=VERSIONS["figures"],
+    script:
+        "../scripts/heat_maps.py"
+
+
+rule cluster_sheet:
+    """Draw the clusters of one DDPS method, the best first."""
+    input:
+        clusters=lambda w: pictured_files(w, "clusters")["clusters"],
+        images=lambda w: pictured_files(w, "clusters")["images"],
+    output:
+        png=pictured(
+            "results/figures/{experiment}/clusters-{method}-seed{seed}.png", "clusters", "clusters"
+        ),
+    log:
+        "results/logs/figures/{experiment}/clusters-{method}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/figures/{experiment}/clusters-{method}-seed{seed}.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: 1
+    params:
+        roots=picture_roots,
+        title=lambda w: f"{w.experiment}, {w.method}, seed {w.seed}: clusters",
+        version=VERSIONS["figures"],
+    script:
+        "../scripts/cluster_sheet.py"

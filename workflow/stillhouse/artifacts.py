@@ -69,7 +69,7 @@ def write(directory, spec, files, timing=None):
         `Artifact.spec()` of the artifact.
     files : dict of str to content
         By the name's ending: ``.parquet`` takes a pyarrow Table or `RowGroups`, ``.safetensors`` a
-        dict of tensors, ``.json`` plain values.
+        dict of tensors, ``.json`` plain values. Names may have a subfolder (``vae/config.json``).
         The last file named is renamed last.
     timing : callable, optional
         Returns the plain values of ``timing.json``; called when all else is written.
@@ -92,6 +92,7 @@ def write(directory, spec, files, timing=None):
         if timing is not None:
             _put_json(directory, TIMING, timing())
         for name, draft in drafts.items():
+            (directory / name).parent.mkdir(exist_ok=True)
             os.replace(draft, directory / name)
         _flush(directory)
     finally:
@@ -129,13 +130,14 @@ _checked = {}
 def _check(path):
     if not path.exists():
         raise Missing(f"{path}: is not there; run the workflow again to make it")
-    spec = read_spec(path.parent)
+    folder = _folder(path)
+    spec, name = read_spec(folder), path.relative_to(folder).as_posix()
     state = path.stat()
-    seen = (state.st_mtime_ns, state.st_size, spec["files"].get(path.name, {}).get("sha256"))
+    seen = (state.st_mtime_ns, state.st_size, spec["files"].get(name, {}).get("sha256"))
     if _checked.get(path.absolute()) == seen:
         return spec
-    remedy = f"delete the folder {path.parent} and run again"
-    kept = spec["files"].get(path.name)
+    remedy = f"delete the folder {folder} and run again"
+    kept = spec["files"].get(name)
     if kept is None:
         raise Damaged(f"{path}: is not among the files that {SPEC} beside it lists; {remedy}")
     if state.st_size != kept["bytes"]:
@@ -146,6 +148,12 @@ def _check(path):
         raise Damaged(f"{path}: its content was altered (SHA-256 differs from {SPEC}); {remedy}")
     _checked[path.absolute()] = seen
     return spec
+
+
+def _folder(path):
+    """Return the artifact's folder that a file lies in: its own, or that of its subfolder."""
+    above = path.parent.parent
+    return above if not (path.parent / SPEC).exists() and (above / SPEC).exists() else path.parent
 
 
 def read_spec(directory):
@@ -225,6 +233,15 @@ def load_tensors(path, device="cpu"):
         raise WrongType(f"{path}: is not a readable safetensors file ({error})") from None
 
 
+def tensor_shape(path, name):
+    """Return the shape of one tensor of a safetensors artifact, without reading any."""
+    from safetensors import safe_open
+
+    _check(Path(path))
+    with safe_open(path, "numpy") as stored:
+        return tuple(stored.get_slice(name).get_shape())
+
+
 def read_json(path):
     """Read a JSON artifact."""
     _check(Path(path))
@@ -276,6 +293,7 @@ def _save(path, write):
 
 
 def _draft(directory, name):
+    name = name.replace("/", "-")
     return Path(directory) / f".{platform.node()}.{os.getpid()}.{name}.draft"
 
 

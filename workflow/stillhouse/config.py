@@ -80,6 +80,15 @@ def _list_classes(config):
             if entry.get("kind") == "tiny_imagenet":
                 value = sorted(value)
             listed[section][name] = {**entry, **({"classes": value} if value else {})}
+    listed["denoisers"] = {}
+    for name, entry in config["denoisers"].items():
+        value = entry.get("labels")
+        if isinstance(value, str):
+            key, names = f"denoisers.{name}.labels", sources.published_names()
+            known(key, value, names, "published lists of classes")
+            listed_ids = sources.published_classes(value)
+            entry = {**entry, "labels": {class_id: i for i, class_id in enumerate(listed_ids)}}
+        listed["denoisers"][name] = entry
     return {**config, **listed}
 
 

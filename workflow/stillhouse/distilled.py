@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from stillhouse import rded
+from stillhouse import artifacts, ddps, rded
 from stillhouse.artifacts import RowGroups
 from stillhouse.boxes import centre_box
 from stillhouse.coresets import WHOLE, choose, read_features
@@ -65,6 +65,16 @@ def coreset_class(inputs, spec, class_id):
     return [whole_image(*rows[i], settings["resolution"]) for i in chosen]
 
 
+def decoded_class(inputs, spec, class_id):
+    """Return the images that a denoiser has made, brought to the dataset's resolution."""
+    table = artifacts.read_table(inputs["decoded"][class_id], columns=["image"])
+    resolution = spec["settings"]["resolution"]
+    made = (image["bytes"] for image in table["image"].to_pylist())
+    return [
+        (whole_image(f"{class_id} {i}", data, resolution)[0], []) for i, data in enumerate(made)
+    ]
+
+
 def whole_image(image_id, data, resolution):
     """Return (pixels, origin) of a real image's centred square at a resolution."""
     image = decode(data, image_id)
@@ -82,6 +92,9 @@ METHODS = {
     "herding": coreset_class,
     "kmeans": coreset_class,
     "rded": rded.distil_class,
+    "ddps": ddps.ddps_class,
+    "d3hr": decoded_class,
+    "d4m": decoded_class,
 }
 
 

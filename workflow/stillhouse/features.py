@@ -1,9 +1,12 @@
-"""Features: what a teacher's last layer is given, of whole images or of RDED's patches."""
+"""Features: what a teacher's last layer is given, of whole images or of RDED's patches.
+
+Those of DDPS, which are a denoiser's or CLIP's, are made in `stillhouse.dift`.
+"""
 
 import numpy as np
 import pyarrow as pa
 
-from stillhouse import artifacts
+from stillhouse import artifacts, dift
 from stillhouse.boxes import centre_box
 from stillhouse.coresets import WHOLE
 from stillhouse.images import decode, read_class
@@ -29,8 +32,11 @@ def features(inputs, spec, context):
     """Stage: features of the training images of each class, or of their best crops.
 
     With ``scores`` among the inputs: of the crops that RDED would choose among, seen as they were
-    scored; otherwise of the largest centred square of each image.
+    scored; otherwise of the largest centred square of each image. Where the settings name
+    ``features``, they are DDPS's.
     """
+    if "features" in spec["settings"]:
+        return dift.describe(inputs, spec, context)
     settings, device = spec["settings"], context.torch_device()
     (path,) = inputs["teacher"]
     net, _, resolution = load_teacher(path, device)

@@ -14,6 +14,7 @@ from stillhouse.operations import NAMES
 from stillhouse.parts import Parts
 from stillhouse.progress import track
 from stillhouse.teachers import load_teacher
+from stillhouse.transforms import normalise
 from stillhouse.views import Views, draw, render
 
 FRACTIONS = pa.list_(pa.float32(), 4)
@@ -51,7 +52,7 @@ def labels(inputs, spec, context):
     settings, device = spec["settings"], context.torch_device()
     (path,) = inputs["images"]
     classes = artifacts.read_spec(path.parent)["settings"]["classes"]
-    pixels, _ = read_set(artifacts.read_table(path, schema=SCHEMA))
+    pixels, hard = read_set(artifacts.read_table(path, schema=SCHEMA))
     images = torch.from_numpy(pixels).to(device)
     judges = Judges(inputs["teachers"], classes, device)
     schema = table_schema(settings, len(classes))
@@ -78,10 +79,25 @@ def labels(inputs, spec, context):
             "mix": settings["views"]["mix"],
             "mix_per": settings["views"].get("mix_per", "row"),
             "teachers": json.dumps([p.parent.name for p in inputs["teachers"]]),
+            "recognised": repr(recognised(judges, images, hard, context.batch_size)),
         }
         return {"labels.parquet": RowGroups(schema.with_metadata(kept), groups)}
 
     return make
+
+
+def recognised(judges, images, labels, batch_size):
+    """Return the share of whole images whose class is what the teachers say first, in percent.
+
+    Parameters
+    ----------
+    judges : Judges
+    images : (n, 3, side, side) uint8 tensor
+    labels : (n,) int64 array
+    batch_size : int
+    """
+    outputs = torch.cat([judges(normalise(part)) for part in images.split(batch_size)])
+    return 100 * float((outputs.argmax(1).cpu().numpy() == np.asarray(labels)).mean())
 
 
 def resumable(make_epoch, epochs, schema, context):

@@ -1,23 +1,12 @@
-"""What stands in an experiment's table, and how Markdown and LaTeX print it."""
+"""What stands in an experiment's table, and how Markdown prints it."""
 
 import itertools
 from dataclasses import dataclass
 
 import pandas as pd
 
-from stillhouse.spec import label
-
-LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "–": "--",
-}
+# Stands where there is no number.
+NOTHING = "–"
 PARTS = {
     "seconds_teacher": "teacher",
     "seconds_denoiser": "denoiser",
@@ -97,16 +86,24 @@ def _columns(part):
     # A teacher that only the labels need is in the seconds of their protocol alone.
     teacher = [_seconds(cells["seconds_teacher"].max()) for cells in sets]
     distil = [_seconds(cells["seconds_distill"].iloc[0]) for cells in sets]
+    statistics = [_kilobytes(cells["statistics_bytes"]) for cells in sets]
+    denoiser = [_seconds(cells["seconds_denoiser"].iloc[0]) for cells in sets]
+    denoiser = [Column("seconds", "denoiser", "s", denoiser)] * bool(
+        (part["seconds_denoiser"] != 0).any()
+    )
     return [
         Column("set", "method", "", [names[method, seed] for (method, _, seed), _ in rows]),
         Column("set", "IPC", "", [str(ipc) for (_, ipc, _), _ in rows]),
         *(Column("accuracy", p, "%", [accuracy(c) for c in of[p]]) for p in of),
+        *_if_any(Column("teacher", "recognised", "%", [_recognised(c) for c in sets])),
         Column("bytes", "images", "kB", [_kilobytes(c["image_bytes"]) for c in sets]),
         *(
             Column("bytes", f"labels, {p}", "kB", [_kilobytes(c["label_bytes"]) for c in of[p]])
             for p in of
         ),
+        *_if_any(Column("bytes", "statistics", "kB", statistics)),
         Column("seconds", "teacher", "s", teacher),
+        *denoiser,
         Column("seconds", "distil", "s", distil),
         *(
             Column(
@@ -123,11 +120,21 @@ def _columns(part):
     ]
 
 
+def _if_any(column):
+    """Return a column in a list, if any of its rows has something to say."""
+    return [column] if set(column.texts) != {NOTHING} else []
+
+
+def _recognised(cells):
+    value = cells["recognised"].max()
+    return NOTHING if pd.isna(value) else f"{value:.0f}"
+
+
 def groups(columns):
     """Return (heading, columns) of every run of columns that share group and unit."""
     runs = itertools.groupby(columns, key=lambda column: (column.group, column.unit))
     return [
-        ("" if group == "set" else f"{group} [{unit}]", list(members))
+        ("" if group == "set" else f"{group} [{unit}]" if unit else group, list(members))
         for (group, unit), members in runs
     ]
 
@@ -156,11 +163,11 @@ def accuracy(cells):
 
 
 def _kilobytes(values):
-    return "–" if pd.isna(values.iloc[0]) else f"{values.iloc[0] / 1000:.1f}"
+    return NOTHING if pd.isna(values.iloc[0]) else f"{values.iloc[0] / 1000:.1f}"
 
 
 def _seconds(value):
-    return "–" if pd.isna(value) else f"{value:.1f}"
+    return NOTHING if pd.isna(value) else f"{value:.1f}"
 
 
 def costs(frame):
@@ -219,7 +226,19 @@ def accuracy_notes(frame):
 def cost_notes(frame):
     """Return what there is to know about bytes and seconds, as sentences."""
     devices = ", ".join(sorted(set(frame["device"].dropna()) - {""})) or "an unknown device"
+    notes = []
+    if frame["recognised"].notna().any():
+        notes.append(
+            "Recognised: share of a set's whole images whose class the teachers of its soft labels "
+            "name first."
+        )
+    if frame["statistics_bytes"].notna().any():
+        notes.append(
+            "Statistics: mean and variance of every class, from which sets of any size can be made "
+            "again with the denoiser, whose weights are not counted."
+        )
     return [
+        *notes,
         "Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label; "
         "none where teachers label in the loop.",
         f"Seconds on {devices}: of everything that a set and its labels are made from, as if made "
@@ -245,40 +264,3 @@ def _markdown_table(rows):
     filled = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows]
     filled.insert(1, ["-" * w for w in widths])
     return [f"| {' | '.join(row)} |" for row in filled]
-
-
-def latex(frame):
-    """Return the accuracies of one experiment as LaTeX tables; `frame` as for `sections`."""
-    lines = [r"% Needs \usepackage{booktabs}."]
-    for section in sections(frame):
-        lines += ["", *_latex_table(section, frame)]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_table(section, frame):
-    experiment = frame["experiment"].iloc[0]
-    title = f"{experiment}: {section.dataset}, student {section.student}."
-    header, *rows = section.only("set", "accuracy")
-    return [
-        r"\begin{table}",
-        r"  \centering",
-        rf"  \caption{{{escaped(' '.join([title, *accuracy_notes(frame)]))}}}",
-        rf"  \label{{tab:{label(experiment, section.dataset, section.student)}}}",
-        rf"  \begin{{tabular}}{{lr{'l' * (len(header) - 2)}}}",
-        r"    \toprule",
-        f"    {_latex_row(header)}",
-        r"    \midrule",
-        *(f"    {_latex_row(row)}" for row in rows),
-        r"    \bottomrule",
-        r"  \end{tabular}",
-        r"\end{table}",
-    ]
-
-
-def _latex_row(texts):
-    return " & ".join(map(escaped, texts)) + r" \\"
-
-
-def escaped(text):
-    """Return a text as LaTeX prints it."""
-    return "".join(LATEX.get(character, character) for character in text)

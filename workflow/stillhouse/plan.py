@@ -7,14 +7,21 @@ builds the same one.
 
 from dataclasses import dataclass, field
 
-from stillhouse import sources, switches
-from stillhouse.references import classes_of, methods_of, teachers_of
-from stillhouse.spec import Artifact, digest, label, safe_name
+from stillhouse import recipes, sources, switches
+from stillhouse.references import methods_of, teachers_of
+from stillhouse.spec import Artifact, digest, label
 
 PER_CLASS = {
     "images": "images.parquet",
+    "latents": "latents.safetensors",
+    "inversion": "inversion.safetensors",
+    "samples": "samples.safetensors",
+    "prototypes": "prototypes.safetensors",
+    "decode": "images.parquet",
     "patch_scores": "scores.parquet",
+    "class_scores": "scores.parquet",
     "features": "features.parquet",
+    "clusters": "clusters.parquet",
 }
 
 
@@ -99,6 +106,14 @@ def block_name(artifact, members):
     return "_".join([artifact.stage, *keys, *ends, artifact.digest])
 
 
+def given_folders(config):
+    """Return {digest of its files: folder} of all pretrained weights that lie in folders."""
+    methods = [m for e in config["experiments"].values() for _, m in methods_of(config, e)]
+    holders = [*config["denoisers"].values(), *config["methods"].values(), *methods]
+    given = [holder[k] for holder in holders for k in ("pretrained", "clip") if k in holder]
+    return {one["sha256"]: one["folder"] for one in given if "folder" in one}
+
+
 def build(config):
     """Return the `Plan` of a complete config."""
     plan = Plan(config)
@@ -113,7 +128,9 @@ def _cells(plan, name, experiment):
     for method, settings in methods_of(config, experiment):
         for ipc in experiment["ipc"]:
             for seed in experiment["distill_seeds"]:
-                distilled = _distilled(plan, experiment["dataset"], method, settings, ipc, seed)
+                distilled = recipes.distilled(
+                    plan, experiment["dataset"], method, settings, ipc, seed
+                )
                 for protocol in experiment["protocols"]:
                     for student in experiment["students"]:
                         cell = _students(plan, experiment, distilled, protocol, student)
@@ -153,95 +170,6 @@ def _label_columns(config, protocol):
     }
 
 
-def _images(plan, source, class_ids):
-    settings = sources.shaping(source, plan.config["sources"][source])
-    index = plan.add(Artifact("index", label(source), settings))
-    images = Artifact("images", label(source), {}, {"index": index})
-    for class_id in class_ids:
-        safe_name(class_id)
-    return plan.add_members(images, class_ids, source)
-
-
-def _teacher(plan, name, dataset):
-    """Return the teacher `name` for a dataset: trained on it, or on the one that it names."""
-    config = plan.config
-    settings = config["teachers"][name]
-    dataset = settings.get("dataset", dataset)
-    class_ids = classes_of(config, dataset)
-    source = config["datasets"][dataset]["source"]
-    recipe = {k: v for k, v in settings.items() if k not in ("dataset", "min_accuracy")}
-    if "weights" in recipe:
-        network = {k: recipe[k] for k in ("arch", "width", "norm", "dropout") if k in recipe}
-        # A library's weights do not change under their name; a file is known by its checksum.
-        loaded = recipe["weights"].get("pretrained")
-        given = {"pretrained": loaded} if loaded else {"weights": recipe["weights"]["sha256"]}
-        recipe = {**network, **given}
-    resolution = config["datasets"][dataset]["resolution"]
-    artifact = Artifact(
-        "teacher",
-        label(source, f"{resolution}px", settings["arch"]),
-        {**recipe, "classes": class_ids, "resolution": resolution},
-        {"images": _images(plan, source, class_ids)},
-    )
-    plan.given.setdefault(artifact.name, []).append(settings)
-    return plan.add(artifact)
-
-
-def _distilled(plan, dataset, method, settings, ipc, seed):
-    """Return the distilled set of a method; its class-wise upstream is wanted too."""
-    config = plan.config
-    class_ids = classes_of(config, dataset)
-    source = config["datasets"][dataset]["source"]
-    resolution = config["datasets"][dataset]["resolution"]
-    decided = switches.method(settings)
-    upstream = {"images": _images(plan, source, class_ids)}
-    if decided.get("nested_in") == ipc:
-        del decided["nested_in"]
-    if decided["kind"] == "rded":
-        teacher = _teacher(plan, decided.pop("teacher"), dataset)
-        scored = ("crops_per_image", "images_per_class", "crop", "scoring", "patches_per_side")
-        scores = Artifact(
-            "patch_scores",
-            label(source, f"{resolution}px", teacher.settings["arch"]),
-            {k: decided[k] for k in scored},
-            {"images": upstream["images"], "teacher": teacher},
-            {"seed": seed},
-        )
-        upstream["scores"] = plan.add_members(scores, class_ids, source)
-        if decided.get("selection") in ("herding", "kmeans"):
-            seen = {k: decided[k] for k in ("patches_per_image", "patches_per_side", "scoring")}
-            upstream["features"] = _features(plan, source, class_ids, teacher, seen, scores)
-        decided = {k: v for k, v in decided.items() if k not in scored or k == "patches_per_side"}
-    elif decided.get("features", "pixels") != "pixels":
-        teacher = _teacher(plan, decided.pop("features"), dataset)
-        upstream["features"] = _features(plan, source, class_ids, teacher, {})
-    artifact = Artifact(
-        "distilled",
-        label(method),
-        {**decided, "classes": class_ids, "resolution": resolution},
-        upstream,
-        {"ipc": ipc, "seed": seed},
-        folder=label(dataset),
-    )
-    return plan.add(artifact)
-
-
-def _features(plan, source, class_ids, teacher, settings, scores=None):
-    """Return the features of whole images, or of the patches that were scored."""
-    upstream = {"images": teacher.upstream["images"], "teacher": teacher}
-    if scores is not None:
-        upstream["scores"] = scores
-    resolution = teacher.settings["resolution"]
-    artifact = Artifact(
-        "features",
-        label(source, f"{resolution}px", teacher.settings["arch"], "patches" * bool(scores)),
-        settings,
-        upstream,
-        dict(scores.keys) if scores else {},
-    )
-    return plan.add_members(artifact, class_ids, source)
-
-
 def _judge(config, labels):
     """Return the architecture of the one teacher of labels; empty for none or several."""
     teachers = labels.get("teachers", ())
@@ -261,7 +189,9 @@ def _labels(plan, dataset, distilled, protocol):
     )
     if given["kind"] == "hard":
         return {"kind": "hard", "views": views, "batch_size": batch}, {}
-    teachers = {f"teacher{i}": _teacher(plan, t, dataset) for i, t in enumerate(given["teachers"])}
+    teachers = {
+        f"teacher{i}": recipes.teacher(plan, t, dataset) for i, t in enumerate(given["teachers"])
+    }
     if given["kind"] == "online":
         settings = {"kind": "online", "views": views, "batch_size": batch, "seed": given["seed"]}
         return settings, teachers

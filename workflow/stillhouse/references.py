@@ -4,6 +4,7 @@ import difflib
 
 from stillhouse import architectures, sources, switches
 from stillhouse.errors import StillhouseError
+from stillhouse.limits import check_classes, check_denoiser, check_diffusion, check_ipc
 from stillhouse.schema import definition, fill
 from stillhouse.spec import safe_name
 
@@ -24,7 +25,11 @@ def known(key, name, section, title):
     """Refuse a name that a section of the config does not have."""
     if name not in section:
         near = difflib.get_close_matches(name, section, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(section))}"
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"there are {', '.join(sorted(section)) or 'none'}"
+        )
         raise StillhouseError(f"{key}: {name!r} is not among the {title}; {hint}")
 
 
@@ -44,6 +49,8 @@ def check_references(config):
         _check_dataset(config, f"datasets.{name}", dataset)
     for name, teacher in config["teachers"].items():
         _check_recipe(config, f"teachers.{name}", teacher)
+    for name, denoiser in config["denoisers"].items():
+        check_denoiser(f"denoisers.{name}", denoiser)
     for name, network in config["students"].items():
         architectures.check_name(f"students.{name}.arch", network["arch"])
     for name, method in config["methods"].items():
@@ -107,10 +114,15 @@ def _check_method(config, key, method):
     for name in teachers_of(method):
         what = "features" if "features" in method else "teacher"
         known(f"{key}.{what}", name, config["teachers"], "teachers")
+    if "denoiser" in method:
+        known(f"{key}.denoiser", method["denoiser"], config["denoisers"], "denoisers")
+        check_diffusion(key, method, config["denoisers"][method["denoiser"]])
 
 
 def teachers_of(method):
     """Return the names of the teachers that a method wants: none or one."""
+    if method["kind"] == "ddps":
+        return []
     name = method.get("teacher", method.get("features", "pixels"))
     return [] if name == "pixels" else [name]
 
@@ -175,7 +187,14 @@ def _check_experiment(config, key, experiment):
         _check_method(config, f"{key}.methods.{name}", method)
         for teacher in teachers_of(method):
             _check_teacher(config, teacher, experiment["dataset"])
-        _check_ipc(config, key, experiment, name, switches.method(method))
+        check_ipc(config, key, experiment, name, switches.method(method))
+        if "denoiser" in method:
+            denoiser = config["denoisers"][method["denoiser"]]
+            check_classes(
+                f"denoisers.{method['denoiser']}",
+                denoiser,
+                classes_of(config, experiment["dataset"]),
+            )
         for protocol in experiment["protocols"]:
             _check_patches(config, config["protocols"][protocol]["labels"], name, method)
 
@@ -266,29 +285,3 @@ def _check_teacher(config, name, dataset):
     if "pretrained" in teacher.get("weights", ()):
         key = f"teachers.{name}.weights.pretrained"
         architectures.check_classes(key, classes_of(config, trained))
-
-
-def _check_ipc(config, key, experiment, name, method):
-    dataset = config["datasets"][experiment["dataset"]]
-    smallest = sources.smallest_class(config["sources"][dataset["source"]])
-    ipc, most, why = max(experiment["ipc"]), smallest, f"the smallest class has {smallest} images"
-    nested = method.get("nested_in", ipc)
-    if ipc > nested:
-        raise StillhouseError(
-            f"{key}.methods.{name}.nested_in: is {nested}; should be at least the IPC, {ipc}"
-        )
-    if method["kind"] == "rded":
-        side, resolution = method["patches_per_side"], dataset["resolution"]
-        if side > resolution:
-            raise StillhouseError(
-                f"{key}.methods.{name}.patches_per_side: is {side}; images of {resolution} px have "
-                f"room for {resolution} at most"
-            )
-        images = min(method["images_per_class"], smallest)
-        patches = method["patches_per_side"] ** 2
-        most = images * min(method["patches_per_image"], method["crops_per_image"]) // patches
-        why = f"{images} images a class give that many sets of {patches} patches"
-    if nested > most:
-        raise StillhouseError(
-            f"{key}.ipc: is {nested}; method {name!r} can do {most} at most: {why}"
-        )

@@ -22,13 +22,21 @@ VERSIONS = {
     "index": 1,
     "images": 1,
     "teacher": 3,
+    "denoiser": 1,
+    "latents": 1,
+    "inversion": 1,
+    "samples": 1,
+    "prototypes": 1,
+    "decode": 1,
     "patch_scores": 3,
+    "class_scores": 1,
     "features": 2,
+    "clusters": 1,
     "distilled": 1,
     "labels": 3,
     "students": 3,
-    "tables": 3,
-    "figures": 3,
+    "tables": 4,
+    "figures": 4,
 }
 
 
@@ -153,6 +161,17 @@ class Artifact:
     def file(self, name):
         """Return the path of one of the artifact's files, as text."""
         return str(self.directory / name)
+
+    def ancestor(self, stage):
+        """Return the first artifact of a stage that this one is made from; None if there is none.
+
+        Of ``images`` and ``index`` there is one a source.
+        """
+        for part in self.upstream.values():
+            found = part if part.stage == stage else part.ancestor(stage)
+            if found is not None:
+                return found
+        return None
 
     def spec(self, with_digest=True):
         """Return everything that made the artifact as plain sorted values, for ``spec.json``.

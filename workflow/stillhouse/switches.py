@@ -22,6 +22,32 @@ RDED = {
     },
 }
 
+# lin-zhao-resoLve/D3HR at 8ba351d, generation/; paper: equations 5 to 8 and appendix B.
+D3HR = {
+    "code": {
+        "inversion_start": "zero",
+        "candidates": 100_000_000,
+        "terms": "norm",
+        "std": "own",
+        "skewness": "latent",
+        "sampling_start": "next",
+    },
+    "paper": {
+        "inversion_start": "clean",
+        "candidates": 100_000,
+        "terms": "squared",
+        "std": "target",
+        "skewness": "group",
+        "sampling_start": "aligned",
+    },
+}
+D3HR_SKEWNESS = {"code": 0.1, "paper": 0.5}
+
+# suduo94/D4M at da35d10, gen_prototype.py.
+D4M = {"code": {"fit": "partial"}, "paper": {"fit": "full"}}
+
+SWITCHES = {"rded": RDED, "d3hr": D3HR, "d4m": D4M}
+
 PROTOCOL = {
     "code": {"schedule": "half_cosine", "batchnorm_updates": 2},
     # The paper names no schedule: a cosine to zero is what its references do.
@@ -50,13 +76,58 @@ WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
 
 def method(settings):
     """Return a method's settings with every switch decided and without `fidelity`."""
-    switches = RDED[settings["fidelity"]] if settings["kind"] == "rded" else {}
-    decided = {k: v for k, v in {**switches, **settings}.items() if k != "fidelity"}
-    if decided.get("patches_per_side") == 1:
+    switches = SWITCHES.get(settings["kind"], {}).get(settings["fidelity"], {})
+    unused = {"fidelity"} | unused_by_method(settings)[0]
+    decided = {k: v for k, v in {**switches, **settings}.items() if k not in unused}
+    return DECIDE.get(settings["kind"], lambda decided, fidelity: decided)(
+        decided, settings["fidelity"]
+    )
+
+
+DIFT = {"timestep", "layer", "ensemble"}
+
+
+def unused_by_method(settings):
+    """Return (names of settings that a method's others leave without use, why)."""
+    kind = settings["kind"]
+    if kind == "ddps" and settings["ranking"] == "score":
+        unused = DIFT | {"features", "clip", "clusters", "clusters_used"}
+        return unused, "ranking 'score' forms no clusters"
+    if kind == "ddps" and settings["features"] == "clip":
+        return DIFT, "features 'clip' do not use it"
+    if kind == "ddps":
+        return {"clip"}, "features 'dift' do not use it"
+    if kind == "d4m" and settings.get("fit", D4M[settings["fidelity"]]["fit"]) == "full":
+        return {"expand"}, "fit 'full' does not use it"
+    if kind == "d3hr" and settings["process"] == "diffusion":
+        return {"inversion_start"}, "process 'diffusion' does not invert"
+    return set(), ""
+
+
+def _decide_rded(decided, fidelity):
+    if decided["patches_per_side"] == 1:
         decided["scoring"] = "pad"  # a patch as large as the input is scored as it is
-    if decided.get("selection") == "realism":
+    if decided["selection"] == "realism":
         del decided["selection"]
     return decided
+
+
+def _decide_d3hr(decided, fidelity):
+    decided["weights"] = {"skewness": D3HR_SKEWNESS[fidelity], **decided["weights"]}
+    decided["snapshots"] = sorted(decided.get("snapshots", [decided["inversion_steps"]]))
+    return decided
+
+
+def _decide_ddps(decided, fidelity):
+    """Say a whole image as a patch of no size; leave out where a folder lies."""
+    if decided["patch"] == "whole":
+        decided["patch"] = 0
+    if "clip" in decided:
+        decided["clip"] = {k: v for k, v in decided["clip"].items() if k != "folder"}
+    return decided
+
+
+DECIDE = {"rded": _decide_rded, "d3hr": _decide_d3hr, "ddps": _decide_ddps}
 
 
 def views(labels):

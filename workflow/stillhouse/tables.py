@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stillhouse import artifacts, layout, published
+from stillhouse import artifacts, latex, layout, published, saturation
 from stillhouse.images import skipped_images
 from stillhouse.plan import PER_CLASS
 from stillhouse.spec import safe_name
@@ -13,7 +13,8 @@ from stillhouse.spec import safe_name
 COLUMNS = """
 experiment dataset method fidelity ipc distill_seed teacher labels label_encoding student protocol
 seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher seconds_denoiser
-seconds_distill seconds_label seconds_train device published published_std digest
+seconds_distill seconds_label seconds_train device published published_std digest recognised
+statistics_bytes
 """.split()  # noqa: SIM905
 TEXTS = """
 experiment dataset method fidelity teacher labels label_encoding student protocol device digest
@@ -51,10 +52,9 @@ def tables(inputs, params, outputs):
     frame = pd.DataFrame(rows)
     text = frame[COLUMNS].to_csv(index=False, lineterminator="\n", float_format="%.4f")
     artifacts.save_bytes(outputs["csv"], text.encode())
-    artifacts.save_bytes(
-        outputs["markdown"], layout.markdown(frame, left_out(inputs["indexes"])).encode()
-    )
-    artifacts.save_bytes(outputs["latex"], layout.latex(frame).encode())
+    notes = [*saturation.notes(frame), *left_out(inputs["indexes"])]
+    artifacts.save_bytes(outputs["markdown"], layout.markdown(frame, notes).encode())
+    artifacts.save_bytes(outputs["latex"], latex.latex(frame).encode())
 
 
 def read(path, identities):
@@ -123,7 +123,37 @@ def cell_row(identity, path, numbers, timing=artifacts.read_timing):
         "published": number,
         "published_std": deviation,
         "digest": spec["digest"],
+        "recognised": recognised(spec),
+        "statistics_bytes": statistics_bytes(distilled),
     }
+
+
+def recognised(spec):
+    """Return the share of a student's images that the teachers of its soft labels recognise [%].
+
+    NaN where there is no table of soft labels.
+    """
+    if "labels" not in spec["upstream"]:
+        return float("nan")
+    path = Path(spec["upstream"]["labels"]["address"]) / "labels.parquet"
+    kept = artifacts.open_row_groups(path).schema_arrow.metadata or {}
+    return float(kept.get(b"recognised", b"nan"))
+
+
+def statistics_bytes(spec):
+    """Return the bytes of the statistics that a distilled set, at any IPC, can be made from again.
+
+    Mean and variance of every class, float32 (D3HR, section 6.7); NaN for other methods. The
+    denoiser's weights, which all sets share, come to them.
+    """
+    start = spec["upstream"].get("decoded", {}).get("upstream", {}).get("start", {})
+    inversion = start.get("upstream", {}).get("inversion")
+    if inversion is None:
+        return float("nan")
+    classes = spec["settings"]["classes"]
+    first = Path(inversion["address"]) / safe_name(classes[0]) / "inversion.safetensors"
+    _, dimensions = artifacts.tensor_shape(first, "mean")
+    return len(classes) * 2 * 4 * dimensions
 
 
 def image_bytes(spec):
@@ -151,7 +181,7 @@ def lineage(spec):
     """Return {folder: column} of an artifact and all that it is made from, each once.
 
     Per-class artifacts count for the classes that their user wants. The column of ``seconds_*`` is
-    the stage's own; images that only a teacher was trained on belong to the teacher.
+    the stage's own; images that only a teacher or a denoiser was trained on belong to it.
     """
     found = {}
 
@@ -163,7 +193,7 @@ def lineage(spec):
         if spec["stage"] in PER_CLASS and "class_id" not in spec["keys"]:
             folders = [folder / safe_name(class_id) for class_id in classes]
         for one in folders:
-            if found.setdefault(one, column) == "teacher":
+            if found.setdefault(one, column) in ("teacher", "denoiser"):
                 found[one] = column
         for part in spec["upstream"].values():
             walk(part, classes, column)

@@ -42,6 +42,14 @@ def _unused(config):
         if "weights" in teacher:
             unused = teacher.keys() - LOADED
             yield ("teachers", name), unused, "a teacher with weights is not trained"
+    for name, denoiser in config["denoisers"].items():
+        if denoiser["kind"] == "dit":
+            given = "pretrained" in denoiser
+            unused = {"seed"} if given else {"labels"}
+            why = f"a denoiser {'with pretrained weights' if given else 'trained here'} has no use"
+            yield ("denoisers", name), unused, why
+    for name, method in config["methods"].items():
+        yield ("methods", name), *switches.unused_by_method(method)
     for name, labels in config["labels"].items():
         if labels["views"]["mix"] == "none":
             unused = {"mix_alpha", "mix_per"}

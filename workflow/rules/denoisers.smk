@@ -1,0 +1,22 @@
+"""Images to denoisers.  in: images of all classes of a source, or a folder   out: a diffusers folder"""
+
+
+rule denoiser:
+    """Train a denoiser on a source, or check the one that is given."""
+    input:
+        unpack(lambda w: denoiser_inputs(wanted("denoiser", w.spec))),
+    output:
+        described=update("results/denoiser/{spec}/denoiser.json"),
+    log:
+        "results/logs/denoiser/{spec}.log",
+    benchmark:
+        "results/benchmarks/denoiser/{spec}.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: COMPUTE["threads"]
+    resources:
+        **HEAVY,
+    params:
+        spec=lambda w: wanted("denoiser", w.spec).spec(),
+    script:
+        "../scripts/denoiser.py"
