@@ -21,6 +21,7 @@ from stillhouse.denoiser_training import (
 )
 from stillhouse.denoisers import load_denoiser, weight_files
 from stillhouse.errors import StillhouseError
+from stillhouse.images import load_split
 from stillhouse.jobs import Context
 from stillhouse.seeds import generator, permutation
 from stillhouse.training import SideFile
@@ -423,15 +424,21 @@ def check_networks(net, pipe):
     torch.testing.assert_close(std, posterior.std * scale)
 
 
-def test_latents_have_unit_variance_and_psnr_is_of_the_test_split(own, make):
+def test_latents_have_unit_variance_and_psnr_is_of_the_test_split(own, make, monkeypatch):
+    loaded, load = [], denoiser_stage.load_split
+    monkeypatch.setattr(
+        denoiser_stage,
+        "load_split",
+        lambda *given, **how: loaded.append((given[3], how)) or load(*given, **how),
+    )
     folder = make(own, batch_size=64)
+    # Squares, as it was trained on: not RDED's view of test images.
+    assert loaded == [("train", {}), ("test", {"whole": True})]
     said = artifacts.read_json(folder / "denoiser.json")["metrics"]
     net = load_denoiser(folder / "denoiser.json", {"precision": "float32"}, Context())
     paths = {
         c: own.upstream["images"].at(class_id=c).directory / "images.parquet" for c in "0123456789"
     }
-    from stillhouse.images import load_split
-
     train, _ = load_split(list(paths.values()), list(paths), 8, "train")
     test, _ = load_split(list(paths.values()), list(paths), 8, "test", whole=True)
     mean, std = net.encode(to_unit(train))

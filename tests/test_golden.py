@@ -137,7 +137,7 @@ CONFIG = {
             "protocols": ["bytes", "top", "siamese"],
             "seeds": [0],
         },
-        "diffusion": {
+        "zz": {
             "dataset": "d",
             "methods": ["d3hr", "paper", "ddps", "d4m"],
             "ipc": [4],
@@ -215,7 +215,7 @@ def of_denoiser(plan):
         "psnr": metrics["psnr_test"],
         "std": metrics["latent_std"],
         **{
-            part: [gist(t) for _, t in sorted(artifacts.read_tensors(path.with_name(name)).items())]
+            part: [gist(t) for _, t in sorted(artifacts.read_tensors(path.parent / name).items())]
             for part, name in parts.items()
         },
     }

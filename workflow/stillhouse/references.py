@@ -25,11 +25,8 @@ def known(key, name, section, title):
     """Refuse a name that a section of the config does not have."""
     if name not in section:
         near = difflib.get_close_matches(name, section, 1)
-        hint = (
-            f"did you mean {near[0]!r}?"
-            if near
-            else f"there are {', '.join(sorted(section)) or 'none'}"
-        )
+        there = ", ".join(sorted(section)) or "none"
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {there}"
         raise StillhouseError(f"{key}: {name!r} is not among the {title}; {hint}")
 
 
