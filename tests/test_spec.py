@@ -121,6 +121,7 @@ def test_an_ancestor_is_found_however_far_up():
     assert student.ancestor("students") is None
     outer = Artifact("distilled", "o", {}, {"inner": whole})
     assert outer.ancestor("distilled") is whole
+    assert Artifact("tables", "t", {}, {"x": outer}).ancestor("distilled") is outer
 
 
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=9)

@@ -933,7 +933,7 @@ WRONG_DIFFUSION = {
             put("experiments.x.ipc", [10]),
         ),
         "experiments.x.methods.ddps: IPC 10 takes 40 patches a class",
-        "there are 39 images; lower the IPC, or have more images_per_class or variant single",
+        "there are 39 images; lower the IPC, or have more images_per_class",
     ),
     "IPC larger than a class by D4M": (
         all_of(put(METHODS, ["d4m"]), put("experiments.x.ipc", [117])),

@@ -300,6 +300,25 @@ class Running:
         self.log.close()
 
 
+@pytest.fixture(scope="session")
+def run_cold(tmp_path_factory):
+    """Return a function that runs a config from scratch in a folder of its own."""
+
+    def run(config):
+        folder = Folder(tmp_path_factory.mktemp("cold"))
+        folder.configure(config)
+        folder.done = folder.make()
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """Return a function that returns the tiny config, free to be changed."""
+    return fresh_config
+
+
 @pytest.fixture
 def config():
     """Return the tiny config, free to be changed."""
@@ -315,12 +334,9 @@ def folder(tmp_path, config):
 
 
 @pytest.fixture(scope="session")
-def cold(tmp_path_factory):
+def cold(run_cold):
     """Run the tiny config from scratch, once; not to be changed. `done` is what was printed."""
-    folder = Folder(tmp_path_factory.mktemp("cold"))
-    folder.configure(fresh_config())
-    folder.done = folder.make()
-    return folder
+    return run_cold(fresh_config())
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import signal
 
 import pytest
 
-from .conftest import Folder, fresh_config
-
 pytestmark = pytest.mark.workflow
 
 FOR_PEOPLE = {
@@ -23,9 +21,8 @@ PER_CLASS = {
 }
 
 
-def diffusion_config():
-    """Return the tiny config with the three diffusion methods in the place of the others."""
-    config = fresh_config()
+def with_diffusion(config):
+    """Return a config with the three diffusion methods in the place of the others."""
     config["sources"]["digits"]["holdout"] = 0.8
     config["denoisers"] = {
         "small": {
@@ -59,17 +56,15 @@ def diffusion_config():
 
 
 @pytest.fixture(scope="module")
-def cold(tmp_path_factory):
+def cold(run_cold, tiny_config):
     """Run the diffusion config from scratch, once; not to be changed."""
-    folder = Folder(tmp_path_factory.mktemp("diffused"))
-    folder.configure(diffusion_config())
-    folder.make()
-    return folder
+    return run_cold(with_diffusion(tiny_config()))
 
 
 @pytest.fixture
-def config():
-    return diffusion_config()
+def config(tiny_config):
+    """Return the diffusion config, free to be changed."""
+    return with_diffusion(tiny_config())
 
 
 def assert_same(folder, cold):

@@ -94,7 +94,8 @@ def write(directory, spec, files, timing=None):
         for name, draft in drafts.items():
             (directory / name).parent.mkdir(exist_ok=True)
             os.replace(draft, directory / name)
-        _flush(directory)
+        for folder in {(directory / name).parent for name in drafts}:
+            _flush(folder)
     finally:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)
@@ -128,9 +129,12 @@ _checked = {}
 
 
 def _check(path):
-    if not path.exists():
-        raise Missing(f"{path}: is not there; run the workflow again to make it")
     folder = _folder(path)
+    if not path.exists():
+        # Of an artifact's files, Snakemake may know one alone.
+        lost = f"delete the folder {folder} and run again"
+        remedy = lost if (folder / SPEC).exists() else "run the workflow again to make it"
+        raise Missing(f"{path}: is not there; {remedy}")
     spec, name = read_spec(folder), path.relative_to(folder).as_posix()
     state = path.stat()
     seen = (state.st_mtime_ns, state.st_size, spec["files"].get(name, {}).get("sha256"))

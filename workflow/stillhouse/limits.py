@@ -94,8 +94,14 @@ def _check_patches(key, method, denoiser):
                 f"{key}.patch: is {method['patch']}; should be at most the denoiser's resolution, "
                 f"{denoiser['resolution']}"
             )
-    clusters = method["ranking"] == "clusters"
-    if clusters and method["features"] == "clip":
+    if method["ranking"] == "score":
+        return
+    layers = denoiser["train"]["network"]["layers"] if "train" in denoiser else None
+    if method["features"] == "dift" and layers is not None and method["layer"] >= layers:
+        raise StillhouseError(
+            f"{key}.layer: is {method['layer']}; the denoiser has {layers} layers, from 0"
+        )
+    if method["features"] == "clip":
         if "clip" not in method:
             raise StillhouseError(f"{key}: 'clip' is missing (features are CLIP's)")
         check_pretrained(f"{key}.clip", method["clip"])
@@ -174,7 +180,7 @@ def _check_patches_enough(key, method, ipcs, smallest):
     if ipc * patches[ipc] > images:
         raise StillhouseError(
             f"{key}: IPC {ipc} takes {ipc * patches[ipc]} patches a class, one an image; there are "
-            f"{images} images; lower the IPC, or have more images_per_class or variant single"
+            f"{images} images; lower the IPC, or have more images_per_class"
         )
 
 

@@ -46,7 +46,8 @@ def _unused(config):
         if denoiser["kind"] == "dit":
             given = "pretrained" in denoiser
             unused = {"seed"} if given else {"labels"}
-            why = f"a denoiser {'with pretrained weights' if given else 'trained here'} has no use"
+            kind = "with pretrained weights" if given else "trained here"
+            why = f"a denoiser {kind} has no use for it"
             yield ("denoisers", name), unused, why
     for name, method in config["methods"].items():
         yield ("methods", name), *switches.unused_by_method(method)
