@@ -533,7 +533,7 @@ def test_a_network_learns_posteriors_and_mirrored_ones_where_asked(
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    return pipelines.tiny_dit(tmp_path_factory.mktemp("weights") / "dit")
+    return pipelines.tiny_dit(tmp_path_factory.mktemp("weights") / "dit", classes=8)
 
 
 def given_artifact(planned_denoiser, digest):
@@ -602,3 +602,28 @@ def test_names_of_a_given_denoiser_are_kept(tmp_path, monkeypatch):
 def test_the_scheduler_is_the_one_of_dit():
     assert SCHEDULER["beta_schedule"] == "linear"
     assert (SCHEDULER["beta_start"], SCHEDULER["beta_end"]) == (0.0001, 0.02)
+
+
+def test_a_given_pipeline_has_a_label_for_every_number_and_a_fitting_size(
+    planned_denoiser, make, empty, tmp_path_factory
+):
+    folder = pipelines.tiny_dit(tmp_path_factory.mktemp("small") / "dit", classes=3)
+    digest = denoiser_stage.folder_digest(weight_files(folder, "dit"))
+    one = given_artifact(planned_denoiser, digest)
+    with pytest.raises(StillhouseError, match=r"class '0' has number 7; .* has 3 classes"):
+        make(one, roots={digest: str(folder)})
+
+
+def test_weights_that_are_not_there_are_not_made_up(
+    planned_denoiser, make, empty, tmp_path_factory
+):
+    folder = pipelines.tiny_dit(tmp_path_factory.mktemp("gap") / "dit", classes=8)
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = artifacts.load_tensors(path)
+    lost = next(name for name in tensors if "to_q" in name)
+    artifacts.save_tensors(path, {k: t for k, t in tensors.items() if k != lost})
+    digest = denoiser_stage.folder_digest(weight_files(folder, "dit"))
+    made = make(given_artifact(planned_denoiser, digest), roots={digest: str(folder)})
+    context = Context(roots={digest: str(folder)})
+    with pytest.raises(StillhouseError, match=f"its weights lack '{lost}'"):
+        load_denoiser(made / "denoiser.json", {"precision": "float32"}, context).network  # noqa: B018

@@ -151,6 +151,10 @@ class Folder:
         found = (self / "results").glob(pattern)
         return sorted(p.relative_to(self / "results") for p in found if p.is_file())
 
+    def paths_of(self, *patterns):
+        """Return the files below ``results`` that match any pattern, as targets."""
+        return [f"results/{path}" for pattern in patterns for path in self.paths(pattern)]
+
     def artifacts(self):
         """Return {path: SHA-256} of all that has to be the same in every run."""
         return {

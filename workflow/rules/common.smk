@@ -25,6 +25,7 @@ CONFIGS = ", ".join([*map(str, workflow.configfiles), *given_config])
 try:
     settings = complete(config, CONFIGS)
     plan = build(settings)
+    folders = given_folders(settings)
 except StillhouseError as error:
     raise WorkflowError(str(error)) from None
 
@@ -41,7 +42,7 @@ wildcard_constraints:
 COMPUTE = settings["compute"]
 # What shapes no artifact goes through `resources`, which hold no more than numbers and text.
 roots = {name: source["root"] for name, source in settings["sources"].items() if "root" in source}
-roots |= given_folders(settings)
+roots |= folders
 READING = {"roots": json.dumps(roots)} if roots else {}
 HEAVY = {
     **READING,

@@ -68,7 +68,7 @@ def choose(rows, count, n_clusters):
     -------
     list of dicts
         Of the first clusters the nearest patch of each, the second nearest of each and so on,
-        count // n_clusters from each; what lacks is filled up by the best scores of all patches
+        count // n_clusters from each; what lacks is filled in by the best scores of all patches
         left. All rows where there are fewer than `count`.
 
     Notes
@@ -79,8 +79,10 @@ def choose(rows, count, n_clusters):
     chosen by score.
     """
     share = count // n_clusters
-    first = [row for row in rows if row["cluster_rank"] < n_clusters and row["rank"] < share]
-    first.sort(key=lambda row: (row["rank"], row["cluster_rank"]))
-    taken = {row["image_id"] for row in first}
-    rest = by_score(row for row in rows if row["image_id"] not in taken)
-    return [*first, *rest][:count]
+    found = {(row["rank"], row["cluster_rank"]): row for row in rows}
+    # A place for every patch that the clusters should give: what lacks is filled in where it lacks.
+    places = [found.get((rank, c)) for rank in range(share) for c in range(n_clusters)]
+    taken = {row["image_id"] for row in places if row}
+    rest = iter(by_score(row for row in rows if row["image_id"] not in taken))
+    filled = [row or next(rest, None) for row in places]
+    return [row for row in [*filled, *rest] if row][:count]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import torch
 
@@ -12,17 +13,20 @@ from stillhouse.denoiser_training import (
     build_autoencoder,
     build_network,
     part,
-    to_unit,
     train_autoencoder,
     train_network,
 )
 from stillhouse.errors import StillhouseError
 from stillhouse.images import load_split
+from stillhouse.latents import to_unit
+from stillhouse.noise import NoiseSchedule
 from stillhouse.progress import track
 from stillhouse.training import SideFile
-from stillhouse.weights import fetch, folder_digest, weight_files
+from stillhouse.weights import fetch, folder_digest, read_config, weight_files
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+# Images encoded at once: last digits depend on it, and a network is trained on them.
+ENCODED = 64
 
 
 def denoiser(inputs, spec, context):
@@ -56,8 +60,30 @@ def given(settings, context):
             f"{folder}: its files have the digest {found}, the config says {weights['sha256']}; if "
             "these files are meant, give this one as pretrained.sha256"
         )
+    _check_fit(Path(folder), settings)
     kept = {k: settings[k] for k in ("kind", "resolution", "labels", "names") if k in settings}
     return {**kept, "weights": weights, "files": files, "metrics": {}}
+
+
+def _check_fit(folder, settings):
+    """Refuse a given pipeline that does not fit what the config says of it."""
+    NoiseSchedule.read(folder / "scheduler" / "scheduler_config.json")
+    step = 2 ** (len(read_config(folder / "vae" / "config.json")["block_out_channels"]) - 1)
+    if settings["kind"] == "dit":
+        config = read_config(folder / "transformer" / "config.json")
+        step *= config["patch_size"]
+        most = config["num_embeds_ada_norm"]
+        for class_id, number in settings["labels"].items():
+            if number >= most:
+                raise StillhouseError(
+                    f"denoisers.labels: class {class_id!r} has number {number}; {folder} has "
+                    f"{most} classes, from 0"
+                )
+    if settings["resolution"] % step:
+        raise StillhouseError(
+            f"denoisers.resolution: is {settings['resolution']}; should be a multiple of {step} "
+            f"for {folder}"
+        )
 
 
 def trained(inputs, settings, context):
@@ -71,9 +97,8 @@ def trained(inputs, settings, context):
     layout = training.memory_format(recipe["autoencoder"])
     autoencoder.to(device, memory_format=layout)
     curve = _train_autoencoder(autoencoder, images, recipe["autoencoder"], seed, side)
-    step = context.batch_size
     views = [images, images.flip(3)] if recipe["network"]["flip"] else [images]
-    posteriors = [encode(autoencoder, view, step, layout) for view in views]
+    posteriors = [encode(autoencoder, view, layout) for view in views]
     # Latents of unit variance, as the noise has (latent diffusion, appendix G).
     scale = _scale(posteriors)
     autoencoder.register_to_config(scaling_factor=scale)
@@ -115,12 +140,12 @@ def _train_autoencoder(net, images, settings, seed, side):
 
 
 @torch.no_grad()
-def encode(autoencoder, images, batch_size, layout=torch.contiguous_format):
+def encode(autoencoder, images, layout=torch.contiguous_format):
     """Return mean and deviation of the posteriors of uint8 images, not scaled, float32."""
     means, stds = [], []
-    starts = range(0, len(images), batch_size)
+    starts = range(0, len(images), ENCODED)
     for first in track(starts, len(starts), "batches encoded"):
-        pixels = to_unit(images[first : first + batch_size]).contiguous(memory_format=layout)
+        pixels = to_unit(images[first : first + ENCODED]).contiguous(memory_format=layout)
         posterior = autoencoder.encode(pixels).latent_dist
         means.append(posterior.mean)
         stds.append(posterior.std)

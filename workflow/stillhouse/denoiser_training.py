@@ -11,6 +11,7 @@ import functools
 import torch
 
 from stillhouse import training
+from stillhouse.latents import to_unit
 from stillhouse.nets import global_generator
 from stillhouse.noise import NoiseSchedule
 from stillhouse.progress import track
@@ -99,11 +100,6 @@ def build_network(settings, channels, side, n_classes, seed):
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
     return net
-
-
-def to_unit(pixels):
-    """Return uint8 images as an autoencoder takes them: float32 in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
 
 
 def train_autoencoder(net, images, settings, seed, loop):

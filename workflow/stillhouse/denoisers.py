@@ -249,7 +249,7 @@ class StableDiffusion(Denoiser):
         from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
         place, local = self.folder / "text_encoder", {"local_files_only": True}
-        encoder = CLIPTextModel.from_pretrained(place, use_safetensors=True, **local)
+        encoder = complete(CLIPTextModel, place)
         tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", **local)
         return tokenizer, freeze(encoder.float())
 
@@ -263,6 +263,15 @@ class StableDiffusion(Denoiser):
 KINDS = {"dit": Dit, "stable_diffusion": StableDiffusion}
 
 
+def complete(model, folder):
+    """Return one of transformers' models, all of whose weights are in the folder's safetensors."""
+    how = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    network, seen = model.from_pretrained(folder, **how)
+    for name in sorted(seen["missing_keys"]):
+        raise StillhouseError(f"{folder}: its weights lack {name!r}; do they fit its config.json?")
+    return network
+
+
 class _Reached(Exception):
     """Carries the output of a layer out of a forward pass."""
 
@@ -274,7 +283,11 @@ def _stop(module, inputs, output):
 def _load(model, folder):
     # Without accelerate, which diffusers would otherwise like to load with.
     how = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False}
-    return model.from_pretrained(folder, **how)
+    network, seen = model.from_pretrained(folder, output_loading_info=True, **how)
+    # What a file lacks, diffusers makes up at random, with no more than a warning.
+    for name in [*seen["missing_keys"], *seen["mismatched_keys"]]:
+        raise StillhouseError(f"{folder}: its weights lack {name!r}; do they fit its config.json?")
+    return network
 
 
 def load_denoiser(path, settings, context):

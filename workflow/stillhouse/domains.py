@@ -128,7 +128,8 @@ def draw(spaces, numbers):
 def _told(numbers, when):
     """Return the normality of all classes in words."""
     skewness, kurtosis, share = (numbers[f"{name}_{when}"] for name in MEASURES)
-    return f"|skewness| {skewness:.2f}, kurtosis {kurtosis:.2f}, {100 * share:.0f} % of dims normal"
+    normal = "" if np.isnan(share) else f", {100 * share:.0f} % of dims normal"
+    return f"|skewness| {skewness:.2f}, kurtosis {kurtosis:.2f}{normal}"
 
 
 def _scatter(axis, names, latents, groups=()):

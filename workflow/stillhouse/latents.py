@@ -123,8 +123,8 @@ def resize(image, height, width, device):
 
 
 def to_unit(images):
-    """Return images in [0, 255] as the autoencoder has them, in [-1, 1]."""
-    return images / 127.5 - 1
+    """Return images in [0, 255], of whole numbers or not, as an autoencoder has them: [-1, 1]."""
+    return images.float() / 127.5 - 1
 
 
 def _flat(parts):

@@ -73,7 +73,11 @@ class NoiseSchedule:
     @classmethod
     def read(cls, path):
         """Return the schedule of a ``scheduler_config.json`` on disk."""
-        return cls.from_config(json.loads(Path(path).read_text()), path)
+        try:
+            config = json.loads(Path(path).read_text())
+        except ValueError:
+            raise StillhouseError(f"{path}: is not the JSON of a scheduler's settings") from None
+        return cls.from_config(config, path)
 
     def alpha(self, t):
         """Return ᾱ of level `t`: 0 to T - 1, or `CLEAN`."""

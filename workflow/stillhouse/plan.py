@@ -8,6 +8,7 @@ builds the same one.
 from dataclasses import dataclass, field
 
 from stillhouse import recipes, sources, switches
+from stillhouse.errors import StillhouseError
 from stillhouse.references import methods_of, teachers_of
 from stillhouse.spec import Artifact, digest, label
 
@@ -111,7 +112,14 @@ def given_folders(config):
     methods = [m for e in config["experiments"].values() for _, m in methods_of(config, e)]
     holders = [*config["denoisers"].values(), *config["methods"].values(), *methods]
     given = [holder[k] for holder in holders for k in ("pretrained", "clip") if k in holder]
-    return {one["sha256"]: one["folder"] for one in given if "folder" in one}
+    folders = {}
+    for one in given:
+        if "folder" in one and folders.setdefault(one["sha256"], one["folder"]) != one["folder"]:
+            raise StillhouseError(
+                f"{one['folder']} and {folders[one['sha256']]}: are given the same sha256; should "
+                "be one folder, or each have its own digest"
+            )
+    return folders
 
 
 def build(config):

@@ -119,7 +119,12 @@ def _decide_d3hr(decided, fidelity):
 
 
 def _decide_ddps(decided, fidelity):
-    """Say a whole image as a patch of no size; leave out where a folder lies."""
+    """Say a whole image as a patch of no size, and no more clusters used than there are.
+
+    Where a folder lies is left out.
+    """
+    if "clusters" in decided:
+        decided["clusters_used"] = min(decided["clusters_used"], decided["clusters"])
     if decided["patch"] == "whole":
         decided["patch"] = 0
     if "clip" in decided:

@@ -70,22 +70,33 @@ def _need(folder, name, kind):
         )
 
 
+def read_config(path):
+    """Return the settings in a JSON file of a pipeline."""
+    try:
+        config = json.loads(Path(path).read_bytes())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise StillhouseError(f"{path}: is not the JSON of a model's settings")
+    return config
+
+
 def _weights(folder, part, classes, kind):
     """Return the weight files of a component, as `folder` has them."""
     _need(folder, f"{part}/config.json", kind)
     path = folder / part / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-        found = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    except (ValueError, AttributeError, IndexError):
-        raise StillhouseError(f"{path}: is not the JSON of a model's settings") from None
+    config = read_config(path)
+    found = config.get("_class_name") or (config.get("architectures") or [None])[0]
     if found not in classes:
         raise StillhouseError(f"{path}: is of a {found}; should be of a {classes[0]}")
     stem = f"{part}/{WEIGHTS.get(part, PLAIN)}"
     index = folder / f"{stem}.safetensors.index.json"
     names = [f"{stem}.safetensors"] * (folder / f"{stem}.safetensors").is_file()
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        shards = sorted(set(read_config(index).get("weight_map", {}).values()))
+        for shard in shards:
+            if Path(shard).name != shard or not shard.endswith(".safetensors"):
+                raise StillhouseError(f"{index}: names {shard!r}; should be files beside it")
         names += [f"{stem}.safetensors.index.json", *(f"{part}/{shard}" for shard in shards)]
         for shard in shards:
             _need(folder, f"{part}/{shard}", kind)
