@@ -13,22 +13,30 @@ ROOT = Path(__file__).parents[1]
 # Recorded addresses of the default config. They change when a default setting or a version does;
 # any other change makes everybody compute everything again.
 GOLDEN = {
+    "class_scores": ["digits-dit-49ab3121"],
+    "clusters": ["digits-dit-dift-6bc31089"],
+    "decode": ["digits-dit-78580a39", "digits-dit-e7114e70"],
+    "denoiser": ["digits-16px-dit-09d1833b"],
     "distilled": [
+        "d3hr-f5af4f2c",
+        "d4m-0311e9b3",
+        "ddps-287d2ef5",
         "herding-e7410cb0",
         "kmeans-b1ee019d",
         "random-3ac8e030",
         "rded-0cdb7b84",
     ],
-    "features": [
-        "digits-16px-convnet3-a1d913fd",
-    ],
-    "images": [
-        "digits-4f6f8a19",
-    ],
-    "index": [
-        "digits-699b1df0",
-    ],
+    "features": ["digits-16px-convnet3-a1d913fd", "digits-dit-dift-13f31562"],
+    "images": ["digits-4f6f8a19"],
+    "index": ["digits-699b1df0"],
+    "inversion": ["digits-dit-steps31-7c2e17ad"],
     "labels": [
+        "digits-d3hr-ipc1-seed0-soft-545fa0ad",
+        "digits-d3hr-ipc10-seed0-soft-bd6be2b0",
+        "digits-d4m-ipc1-seed0-soft-322696fc",
+        "digits-d4m-ipc10-seed0-soft-c356bbe3",
+        "digits-ddps-ipc1-seed0-soft-e1546eae",
+        "digits-ddps-ipc10-seed0-soft-574bcb58",
         "digits-herding-ipc1-seed0-soft-a4301d17",
         "digits-herding-ipc10-seed0-soft-d9c9ce15",
         "digits-kmeans-ipc1-seed0-soft-b0c71930",
@@ -38,10 +46,23 @@ GOLDEN = {
         "digits-rded-ipc1-seed0-soft-d6021e96",
         "digits-rded-ipc10-seed0-soft-17a2670c",
     ],
-    "patch_scores": [
-        "digits-16px-convnet3-a4a28609",
-    ],
+    "latents": ["digits-dit-396eac85"],
+    "patch_scores": ["digits-16px-convnet3-a4a28609"],
+    "prototypes": ["digits-dit-36dff749"],
+    "samples": ["digits-dit-steps31-bf717c93"],
     "students": [
+        "digits-d3hr-ipc1-seed0-hard-convnet3-6b149be3",
+        "digits-d3hr-ipc1-seed0-soft-convnet3-5b0797f2",
+        "digits-d3hr-ipc10-seed0-hard-convnet3-85b98d60",
+        "digits-d3hr-ipc10-seed0-soft-convnet3-9ddce172",
+        "digits-d4m-ipc1-seed0-hard-convnet3-3a3cf36f",
+        "digits-d4m-ipc1-seed0-soft-convnet3-6c15e216",
+        "digits-d4m-ipc10-seed0-hard-convnet3-bd7f683f",
+        "digits-d4m-ipc10-seed0-soft-convnet3-9a908b5d",
+        "digits-ddps-ipc1-seed0-hard-convnet3-f3c6a832",
+        "digits-ddps-ipc1-seed0-soft-convnet3-ded7d761",
+        "digits-ddps-ipc10-seed0-hard-convnet3-71fd8070",
+        "digits-ddps-ipc10-seed0-soft-convnet3-7094a417",
         "digits-herding-ipc1-seed0-hard-convnet3-47f33fc6",
         "digits-herding-ipc1-seed0-soft-convnet3-0fc1452f",
         "digits-herding-ipc10-seed0-hard-convnet3-78e3d90c",
@@ -59,9 +80,7 @@ GOLDEN = {
         "digits-rded-ipc10-seed0-hard-convnet3-44d9c155",
         "digits-rded-ipc10-seed0-soft-convnet3-3f4a55af",
     ],
-    "teacher": [
-        "digits-16px-convnet3-60f5936b",
-    ],
+    "teacher": ["digits-16px-convnet3-60f5936b"],
 }
 
 
