@@ -1,11 +1,15 @@
 """A GPU computes what a CPU does, to the tolerances written here, and repeats exactly."""
 
 import numpy as np
+import pipelines
 import pytest
 import torch
 from stillhouse import nets, rded, students, training
+from stillhouse.denoisers import load_denoiser
+from stillhouse.groups import GroupLoss
 from stillhouse.images import encode
 from stillhouse.jobs import Context
+from stillhouse.sampling import invert, sample
 from stillhouse.seeds import generator
 from stillhouse.views import draw, render
 
@@ -98,3 +102,36 @@ def test_training_repeats_to_the_bit_on_one_gpu(tmp_path):
     first, again = (student(device_of("cuda"), tmp_path / name) for name in "ab")
     assert first[0] == again[0]
     assert all(torch.equal(first[1][name], again[1][name]) for name in first[1])
+
+
+@pytest.mark.parametrize("kind", ["dit", "stable_diffusion"])
+def test_denoisers_and_their_loops_agree(kind, tmp_path):
+    tiny = {"dit": pipelines.tiny_dit, "stable_diffusion": pipelines.tiny_stable_diffusion}[kind]
+    path, roots = pipelines.denoiser(tiny(tmp_path / kind), kind, tmp_path / "denoiser")
+    settings = {"precision": "float32", "prompts": ["an image of {}", ""]}
+    side = 8 if kind == "dit" else 64
+    shown = generator(0, "gpu tests").uniform(-1, 1, (4, 3, side, side)).astype(np.float32)
+
+    def everything(name):
+        denoiser = load_denoiser(path, settings, Context(device=name, roots=roots))
+        mean, std = denoiser.encode(torch.from_numpy(shown))
+        how = (denoiser.condition("1"), 1.5, 10)
+        up = invert(denoiser, mean, *how, [6])[6]
+        down = sample(denoiser, up, *how, 6)
+        return [part.cpu() for part in (mean, std, up, down, denoiser.decode(down))]
+
+    for cpu, gpu in zip(*map(everything, ("cpu", "cuda")), strict=True):
+        assert (cpu - gpu).abs().max() < 1e-3 * cpu.abs().max().clamp(min=1)
+
+
+def test_groups_are_scored_alike():
+    normals = torch.from_numpy(generator(0, "gpu tests").standard_normal((50, 10, 64), np.float32))
+    settings = {"terms": "squared", "std": "target", "skewness": "group"}
+    settings["weights"] = {"mean": 1.0, "std": 1.0, "skewness": 0.5}
+
+    def losses(device):
+        mean, std = torch.zeros(64, device=device), torch.ones(64, device=device)
+        return GroupLoss(mean, std, 10, settings)(normals.to(device))
+
+    cpu, gpu = on_both(losses)
+    np.testing.assert_allclose(cpu, gpu, rtol=1e-4, atol=1e-5)
