@@ -3,6 +3,8 @@
 Each function returns what `timing.paired` returns; `peak_memory` returns bytes.
 """
 
+import contextlib
+import io
 import math
 import subprocess
 import sys
@@ -32,6 +34,12 @@ CODE = {
 }
 
 
+def quiet(*arguments):
+    """Search without lines of progress."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        search(*arguments)
+
+
 def gaussian(d, device):
     """Return the mean and variance of a made-up class."""
     rng = torch.Generator().manual_seed(0)
@@ -52,9 +60,7 @@ def over_drawing(settings=PAPER, count=3000, ipc=10, d=4096, pairs=5):
 
     torch.set_num_threads(1)
     try:
-        return paired(
-            lambda: search(mean, variance, ipc, settings, 0, "bench", device), draw, pairs
-        )
+        return paired(lambda: quiet(mean, variance, ipc, settings, 0, "bench", device), draw, pairs)
     finally:
         torch.set_num_threads(threads)
 
@@ -67,7 +73,7 @@ def over_straightforward(device, count, ipc=10, d=4096, pairs=5):
     mean, variance = gaussian(d, device)
     settings = {**PAPER, "candidates": count}
     return paired(
-        lambda: search(mean, variance, ipc, settings, 0, "bench", device),
+        lambda: quiet(mean, variance, ipc, settings, 0, "bench", device),
         lambda: straightforward(mean, variance.sqrt(), ipc, count, device),
         pairs,
     )

@@ -17,7 +17,7 @@ COLUMNS = [
     *("label_encoding", "student", "protocol", "seed", "accuracy", "accuracy_best"),
     *("accuracy_top5", "image_bytes", "label_bytes", "seconds_teacher", "seconds_denoiser"),
     *("seconds_distill", "seconds_label", "seconds_train", "device", "published"),
-    *("published_std", "digest"),
+    *("published_std", "digest", "recognised", "statistics_bytes"),
 ]
 KEPT = ("index", "images", "teacher", "patch_scores", "distilled", "labels", "students")
 
