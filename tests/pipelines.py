@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from stillhouse import artifacts, denoisers
+from stillhouse import artifacts, weights
 from stillhouse.nets import global_generator
 
 SCHEDULER = {
@@ -176,8 +176,8 @@ def denoiser(folder, kind, directory, names=("0", "1", "2"), **changes):
     -------
     Path of ``denoiser.json``, and what ``roots`` of a `stillhouse.jobs.Context` must hold
     """
-    files = denoisers.weight_files(folder, kind)
-    key = denoisers.folder_digest(files)
+    files = weights.weight_files(folder, kind)
+    key = weights.folder_digest(files)
     words = ("zero", "one", "two", *(f"class {i}" for i in range(3, len(names))))
     content = {
         "kind": kind,

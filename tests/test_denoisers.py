@@ -7,7 +7,7 @@ import pipelines
 import pytest
 import torch
 from stillhouse import artifacts, weights
-from stillhouse.denoisers import fetch, folder_digest, load_denoiser, weight_files
+from stillhouse.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
 from stillhouse.jobs import Context
 from stillhouse.sampling import guided
@@ -199,18 +199,18 @@ def test_unknown_classes_are_named(loaded):
 
 @pytest.mark.parametrize("name", ["dit", "stable_diffusion"])
 def test_the_files_of_a_pipeline_are_all_that_is_loaded(name, folders, tmp_path):
-    files = weight_files(folders[name], name)
+    files = weights.weight_files(folders[name], name)
     for path in files:
         (tmp_path / "copy" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folders[name] / path, tmp_path / "copy" / path)
-    assert weight_files(tmp_path / "copy", name) == files
+    assert weights.weight_files(tmp_path / "copy", name) == files
     net = load(tmp_path / "copy", name, tmp_path)
     assert net.condition("1") is not None
     for path, checksum in files.items():
         assert artifacts.checksum(folders[name] / path) == checksum
-    digest = folder_digest(files)
-    assert digest == folder_digest(dict(reversed(files.items()))) and len(digest) == 64
-    assert digest != folder_digest(files | {"model_index.json": "0" * 64})
+    digest = weights.folder_digest(files)
+    assert digest == weights.folder_digest(dict(reversed(files.items()))) and len(digest) == 64
+    assert digest != weights.folder_digest(files | {"model_index.json": "0" * 64})
 
 
 @pytest.mark.parametrize("name", ["dit", "stable_diffusion"])
@@ -220,16 +220,16 @@ def test_files_that_are_missing_or_pickled_are_named(name, folders, tmp_path):
     stem = folder / part / "diffusion_pytorch_model"
     safe = stem.with_suffix(".safetensors").rename(stem.with_suffix(".bin"))
     with pytest.raises(StillhouseError, match=r"model.bin is pickled.*safe_serialization=True"):
-        weight_files(folder, name)
+        weights.weight_files(folder, name)
     safe.unlink()
     with pytest.raises(StillhouseError, match=r"model.safetensors: is not there; save"):
-        weight_files(folder, name)
+        weights.weight_files(folder, name)
     wanted = ["vae/config.json", "scheduler/scheduler_config.json", "model_index.json"]
     for missing in [*wanted, *(["tokenizer/merges.txt"] if name != "dit" else [])]:
         broken = shutil.copytree(folders[name], tmp_path / missing.replace("/", "-"))
         (broken / missing).unlink()
         with pytest.raises(StillhouseError, match=f"{missing}: is not there") as error:
-            weight_files(broken, name)
+            weights.weight_files(broken, name)
         assert "\n" not in str(error.value)
 
 
@@ -241,10 +241,10 @@ def test_another_model_is_refused_and_the_old_name_of_dit_is_not(folders, tmp_pa
     assert load(folder, "dit", tmp_path).null.tolist() == [3]
     path.write_text(json.dumps(config | {"_class_name": "FluxTransformer2DModel"}))
     with pytest.raises(StillhouseError, match="of a FluxTransformer2DModel; should be of a DiT"):
-        weight_files(folder, "dit")
+        weights.weight_files(folder, "dit")
     path.write_text("[")
     with pytest.raises(StillhouseError, match="is not the JSON"):
-        weight_files(folder, "dit")
+        weights.weight_files(folder, "dit")
 
 
 def test_weights_in_parts_are_loaded(folders, tmp_path):
@@ -252,14 +252,14 @@ def test_weights_in_parts_are_loaded(folders, tmp_path):
     net = raw(folder, "dit").net
     shutil.rmtree(folder / "transformer")
     net.save_pretrained(folder / "transformer", max_shard_size="15KB")
-    shards = [name for name in weight_files(folder, "dit") if "-of-" in name]
+    shards = [name for name in weights.weight_files(folder, "dit") if "-of-" in name]
     assert len(shards) > 1
     latents, found = normal(1, 4, 4, 4), load(folder, "dit", tmp_path)
     wanted = outputs(SimpleNamespace(net=net.eval()), "dit", latents, 600, "0")
     torch.testing.assert_close(found.predict(latents, 600, found.condition("0")), wanted)
     (folder / shards[0]).unlink()
     with pytest.raises(StillhouseError, match=r"-of-.*is not there"):
-        weight_files(folder, "dit")
+        weights.weight_files(folder, "dit")
 
 
 def test_files_that_have_changed_are_named(folders, tmp_path, aged):
@@ -282,7 +282,7 @@ def test_files_that_have_changed_are_named(folders, tmp_path, aged):
 
 
 def test_weights_beside_denoiser_json_belong_to_the_artifact(folders, tmp_path, aged):
-    files = {name: folders["dit"] / name for name in weight_files(folders["dit"], "dit")}
+    files = {name: folders["dit"] / name for name in weights.weight_files(folders["dit"], "dit")}
     content = {
         name: artifacts.load_tensors(path)
         if path.suffix == ".safetensors"
@@ -322,7 +322,7 @@ def test_only_settings_and_safetensors_are_downloaded(monkeypatch, folders):
     asked = {}
     download = lambda hub, **how: asked.update(how, hub=hub) or "/somewhere"  # noqa: E731
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert str(fetch("a/b", "c0ffee")) == "/somewhere"
+    assert str(weights.fetch("a/b", "c0ffee")) == "/somewhere"
     assert (asked["hub"], asked["revision"]) == ("a/b", "c0ffee")
     from huggingface_hub.utils import filter_repo_objects
 
@@ -334,5 +334,5 @@ def test_only_settings_and_safetensors_are_downloaded(monkeypatch, folders):
     patterns = asked["allow_patterns"]
     assert not list(filter_repo_objects(there, allow_patterns=patterns))
     for name in ("dit", "stable_diffusion"):
-        wanted = list(weight_files(folders[name], name))
+        wanted = list(weights.weight_files(folders[name], name))
         assert list(filter_repo_objects(wanted, allow_patterns=patterns)) == wanted

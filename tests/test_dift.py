@@ -7,13 +7,13 @@ import torch
 from pipelines import denoiser, tiny_dit, tiny_stable_diffusion
 from stillhouse import artifacts, dift, typicality
 from stillhouse.coresets import WHOLE, read_features
-from stillhouse.denoisers import folder_digest
 from stillhouse.errors import StillhouseError
 from stillhouse.images import decode, read_class
 from stillhouse.jobs import Context
 from stillhouse.nets import global_generator
 from stillhouse.seeds import generator
 from stillhouse.transforms import cut
+from stillhouse.weights import folder_digest
 from test_typicality import SIZES, Dummy, files, stacks_of
 
 functional = torch.nn.functional

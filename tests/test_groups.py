@@ -8,6 +8,7 @@ from stillhouse import artifacts, groups, samples
 from stillhouse.errors import StillhouseError
 from stillhouse.groups import Candidates, GroupLoss, search, whiten
 from stillhouse.jobs import Context
+from stillhouse.training import SideFile
 
 CPU = torch.device("cpu")
 PAPER = {
@@ -295,3 +296,21 @@ def test_stage_names_what_is_wrong(empty):
         alone = put(inversion(mean, std**2 * wrong, count=1), f"dog{k}")
         with pytest.raises(StillhouseError, match=rf"class dog{k}: .* 1 inverted latents"):
             sampled(alone, class_id=f"dog{k}")
+
+
+@pytest.mark.parametrize("seconds", [0, 1000])
+def test_a_killed_search_goes_on_after_a_chunk(tmp_path, monkeypatch, interrupt, seconds):
+    monkeypatch.setitem(groups.CHUNK, "cpu", 400)
+    mean, std = gaussian()
+    settings = {**PAPER, "candidates": 60}
+    whole = search(mean, std**2, 4, settings, 0, "cat", CPU)
+    context = Context(work=tmp_path, checkpoint_seconds=seconds)
+    calls = interrupt(groups.Candidates, "chunk", 5)
+    with pytest.raises(KeyboardInterrupt):
+        search(mean, std**2, 4, settings, 0, "cat", CPU, SideFile(context))
+    before = len(calls)
+    found = search(mean, std**2, 4, settings, 0, "cat", CPU, SideFile(context))
+    n_chunks = math.ceil(60 / (400 // (4 * len(mean))))
+    # Two more chunks are drawn for the first candidate and the winner.
+    assert len(calls) - before == n_chunks + 2 - (4 if seconds == 0 else 0)
+    assert torch.equal(found[0], whole[0]) and found[1] == whole[1]

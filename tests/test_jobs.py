@@ -309,7 +309,7 @@ def function(inputs, params, outputs):
     outputs["out"].write_text(str([params["title"], *map(str, inputs["set"])]))
 
 job = SimpleNamespace(
-    input=Named(set="in.txt"), output=Named(out="out.txt"), params=Named(title="T"),
+    input=Named(set="in.txt"), output=Named(out="out.txt"), params=Named(title="T"), resources={{}},
     log=["logs/new/job.log"],
 )
 jobs.run_for_people(function, job)

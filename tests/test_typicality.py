@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stillhouse import artifacts, typicality
+from stillhouse import artifacts, boxes, typicality
 from stillhouse.boxes import centre_box
 from stillhouse.errors import StillhouseError
 from stillhouse.images import IMAGES_SCHEMA, encode
@@ -65,18 +65,45 @@ def naive_maps(stack, denoiser, class_id, settings, seed):
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_maps_are_those_of_single_images_and_draws(batch_size):
     stacks = stacks_of((10, 3, 4, 4), (3, 3, 4, 6))
-    found = typicality.score_maps(stacks, Dummy(), "cat", SETTINGS, 1, batch_size)
+    found = typicality.score_maps(
+        stacks, Dummy(), "cat", SETTINGS, 1, Context(batch_size=batch_size)
+    )
     for stack, maps in zip(stacks, found, strict=True):
         assert maps.dtype == torch.float64
         wanted = naive_maps(stack, Dummy(), "cat", SETTINGS, 1)
         np.testing.assert_allclose(maps, wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize(("seconds", "kept"), [(0, 3), (1000, 0)])
+def test_a_killed_job_goes_on_after_a_pass(tmp_path, seconds, kept):
+    class Killed(Dummy):
+        def predict(self, *arguments):
+            if len(self.seen) == 3:
+                raise KeyboardInterrupt
+            return super().predict(*arguments)
+
+    stacks, context = (
+        stacks_of((10, 3, 4, 4), (3, 3, 4, 6)),
+        Context(batch_size=10, work=tmp_path, checkpoint_seconds=seconds),
+    )
+    whole = typicality.score_maps(stacks, Dummy(), "cat", SETTINGS, 1, Context(batch_size=10))
+    with pytest.raises(KeyboardInterrupt):
+        typicality.score_maps(stacks, Killed(), "cat", SETTINGS, 1, context)
+    second = Dummy()
+    found = typicality.score_maps(stacks, second, "cat", SETTINGS, 1, context)
+    assert len(second.seen) == 7 - kept
+    assert all(map(torch.equal, found, whole))
+    # Passes of another size are other passes.
+    third, other = Dummy(), Context(batch_size=64, work=tmp_path)
+    typicality.score_maps(stacks, third, "cat", SETTINGS, 1, other)
+    assert len(third.seen) == 2
+
+
 @pytest.mark.parametrize("batch_size, calls", [(1, 65), (3, 22), (7, 11), (10, 7), (64, 2)])
 def test_passes_are_full_and_hold_both_conditions(batch_size, calls):
     denoiser = Dummy()
     stacks = stacks_of((10, 3, 4, 4), (3, 3, 4, 6))
-    typicality.score_maps(stacks, denoiser, "cat", SETTINGS, 0, batch_size)
+    typicality.score_maps(stacks, denoiser, "cat", SETTINGS, 0, Context(batch_size=batch_size))
     assert len(denoiser.seen) == calls
     for condition in denoiser.seen:
         half = len(condition) // 2
@@ -111,7 +138,7 @@ def test_an_image_that_its_class_explains_scores_above_zero():
 
     stack = torch.ones(2, 3, 4, 4)
     stack[1, :, :, 2:] = 40  # the right half is something else
-    (maps,) = typicality.score_maps([stack], Knowing(), "cat", SETTINGS, 0, 8)
+    (maps,) = typicality.score_maps([stack], Knowing(), "cat", SETTINGS, 0, Context(batch_size=8))
     assert maps[0].min() > 0
     assert maps[1, :, :2].min() > 0 > maps[1, :, 2:].max()
 
@@ -167,7 +194,7 @@ def test_boxes_stay_inside_the_source(data):
     patch = data.draw(st.integers(1, int(size.min())))
     corner = [data.draw(st.integers(0, int(extent) - patch)) for extent in size]
     for shape in ("aspect", "square"):
-        region = typicality.region_of(shape, height, width)
+        region = boxes.region_of(shape, height, width)
         found = typicality.to_source(np.array([*corner, patch, patch]), size, region)
         assert found.dtype == np.int64 and (found[2:] >= 1).all()
         assert (found[:2] >= region[:2]).all()

@@ -123,13 +123,6 @@ def pictured_files(w, what):
     return {name: kept(member_files(part, classes)) for name, part in parts.items()}
 
 
-def picture_roots(w):
-    """Return where images lie that are kept by reference: {source: root}."""
-    sets = diffusion_sets(w.experiment)[w.method, int(w.seed)]
-    source = next(iter(sets.values())).upstream["images"].upstream["index"].settings["name"]
-    return {name: root for name, root in roots.items() if name == source}
-
-
 def shown(path, caption, category, what):
     """Have a file of an experiment in `snakemake --report`."""
     labels = {"experiment": "{experiment}", "what": what}

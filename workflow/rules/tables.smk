@@ -140,8 +140,9 @@ rule heat_maps:
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1
+    resources:
+        **READING,
     params:
-        roots=picture_roots,
         title=lambda w: f"{w.experiment}, {w.method}, seed {w.seed}: class scores",
         version=VERSIONS["figures"],
     script:
@@ -164,8 +165,9 @@ rule cluster_sheet:
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1
+    resources:
+        **READING,
     params:
-        roots=picture_roots,
         title=lambda w: f"{w.experiment}, {w.method}, seed {w.seed}: clusters",
         version=VERSIONS["figures"],
     script:

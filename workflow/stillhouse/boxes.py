@@ -66,3 +66,12 @@ def centre_box(height, width, share=1.0):
     """Return the largest centred square box, its side scaled by `share`, as (4,) int64."""
     side = max(round(min(height, width) * share), 1)
     return np.array([(height - side) // 2, (width - side) // 2, side, side], np.int64)
+
+
+def region_of(shape, height, width):
+    """Return the box of an image of height × width px that its latent shows, (4,) int64.
+
+    ``aspect``: all of it; ``square``: the largest centred square.
+    """
+    whole = np.array([0, 0, height, width], np.int64)
+    return whole if shape == "aspect" else centre_box(height, width)

@@ -15,12 +15,7 @@ from stillhouse.spec import class_of
 
 SCHEMA = pa.schema(
     [
-        ("image_id", pa.string()),
-        ("top", pa.int32()),
-        ("left", pa.int32()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("score", pa.float32()),
+        *typicality.PATCH,
         ("cluster", pa.int32()),
         ("distance", pa.float32()),
         ("cluster_rank", pa.int32()),
@@ -34,7 +29,7 @@ def clusters(inputs, spec, context):
     feature_files = {class_of(path): path for path in inputs["features"]}
     score_files = {class_of(path): path for path in inputs["scores"]}
     count, seed = spec["settings"]["clusters"], spec["keys"]["seed"]
-    columns = [name for name in SCHEMA.names if name in typicality.SCHEMA.names]
+    columns = [name for name, _ in typicality.PATCH]
 
     def make(class_id, context):
         table = artifacts.read_table(score_files[class_id], columns, schema=typicality.SCHEMA)

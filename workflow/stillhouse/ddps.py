@@ -11,8 +11,6 @@ from stillhouse.images import decode, read_class
 from stillhouse.limits import patches_per_side
 from stillhouse.rded import assign, boxes_of, cut_many, stitch, to_bytes
 
-BOX = ["image_id", "top", "left", "height", "width", "score"]
-
 
 def ddps_class(inputs, spec, class_id):
     """Return the images of one class: [(pixels, origin)], see `stillhouse.distilled`.
@@ -42,7 +40,8 @@ def _chosen(inputs, settings, count, class_id):
     """Return the rows of the patches that are to be used, in order."""
     if settings["ranking"] == "score":
         # Nothing is clustered (the paper's Table 5): the table of scores is enough.
-        table = artifacts.read_table(inputs["scores"][class_id], BOX, schema=typicality.SCHEMA)
+        columns = [name for name, _ in typicality.PATCH]
+        table = artifacts.read_table(inputs["scores"][class_id], columns, schema=typicality.SCHEMA)
         return by_score(table.to_pylist())[:count]
     table = artifacts.read_table(inputs["clusters"][class_id], schema=clusters.SCHEMA)
     return choose(table.to_pylist(), count, settings["clusters_used"])

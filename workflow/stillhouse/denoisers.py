@@ -15,9 +15,7 @@ from stillhouse import artifacts
 from stillhouse.errors import StillhouseError
 from stillhouse.noise import NoiseSchedule
 from stillhouse.training import freeze
-from stillhouse.weights import checked_folder, fetch, folder_digest, weight_files
-
-__all__ = ["Denoiser", "fetch", "folder_digest", "load_denoiser", "weight_files"]
+from stillhouse.weights import checked_folder
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

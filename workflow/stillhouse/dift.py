@@ -5,7 +5,6 @@ al., arXiv 2412.09959, section 3.3 and Table 5) uses both; how a patch's vector 
 activations follows Siglidis et al. (ECCV 2024; code ysig/diff-mining at 0e4c863, dift.py).
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,17 @@ import torch
 from torch.nn.functional import normalize
 
 from stillhouse import artifacts, typicality
+from stillhouse.boxes import region_of
 from stillhouse.coresets import WHOLE
-from stillhouse.denoisers import folder_digest, load_denoiser
+from stillhouse.denoisers import complete, load_denoiser
 from stillhouse.errors import StillhouseError
 from stillhouse.images import decode, read_class
 from stillhouse.progress import track
 from stillhouse.rded import boxes_of, cut_many
 from stillhouse.seeds import generator
 from stillhouse.spec import class_of
+from stillhouse.training import freeze
+from stillhouse.weights import fetch, folder_digest, read_config
 
 CLIP_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 
@@ -76,7 +78,7 @@ def _boxes(path):
 
 def _share(box, shape, size):
     """Return where a box lies in what the latent shows: start and end of rows, of columns, 0-1."""
-    region = typicality.region_of(shape, *size)
+    region = region_of(shape, *size)
     top, left, height, width = box[0]
     ends = np.array([[top, top + height], [left, left + width]]) - region[:2, None]
     return np.clip(ends / region[2:, None], 0, 1)
@@ -213,27 +215,27 @@ def load_clip(given, roots, device):
     from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
     folder = _clip_folder(given, roots)
-    config = json.loads((folder / "config.json").read_bytes())
+    config = read_config(folder / "config.json")
     if config.get("model_type") not in ("clip", "clip_vision_model"):
         raise StillhouseError(
             f"{folder}/config.json: model_type is {config.get('model_type')!r}; should be clip or "
             "clip_vision_model"
         )
-    net = CLIPVisionModelWithProjection.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
-    )
-    wanted = json.loads((folder / "preprocessor_config.json").read_bytes())
+    net = complete(CLIPVisionModelWithProjection, folder).float()
+    wanted = read_config(folder / "preprocessor_config.json")
     mean, std = (
         torch.tensor(wanted[name], device=device)[:, None, None]
         for name in ("image_mean", "image_std")
     )
-    net = net.to(device).eval().requires_grad_(False)
+    net = freeze(net.to(device))
     return net, net.config.image_size, mean, std
 
 
 def _clip_folder(given, roots):
     if "hub" in given:
-        return _downloaded(given["hub"], given["revision"])
+        folder = fetch(given["hub"], given["revision"], CLIP_FILES)
+        clip_files(folder)
+        return folder
     folder = Path(roots[given["sha256"]])
     found = folder_digest(clip_files(folder))
     if found != given["sha256"]:
@@ -253,18 +255,3 @@ def clip_files(folder):
                 "saves it, in safetensors, with its image processor"
             )
     return {name: artifacts.checksum(Path(folder) / name) for name in CLIP_FILES}
-
-
-def _downloaded(hub, revision):
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        folder = Path(snapshot_download(hub, revision=revision, allow_patterns=list(CLIP_FILES)))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise StillhouseError(
-            f"{hub} at {revision}: cannot be had from the Hugging Face hub or its cache ({reason})"
-        ) from None
-    clip_files(folder)
-    return folder

@@ -206,7 +206,7 @@ class Candidates:
         return self.chunk(chunk)[place, None].double()
 
 
-def search(mean, variance, ipc, settings, seed, class_id, device):
+def search(mean, variance, ipc, settings, seed, class_id, device, side=None):
     """Return the group of latents nearest to the Gaussian of its class (D3HR, eq. 9).
 
     ``sampler: search`` scores `candidates` random groups. ``exact`` whitens each, so that mean and
@@ -227,6 +227,8 @@ def search(mean, variance, ipc, settings, seed, class_id, device):
         Address of the random numbers.
     device : torch.device
         Where to draw and score. The chosen group differs between a CPU and a GPU.
+    side : stillhouse.training.SideFile, optional
+        Lets a later job go on after a chunk.
 
     Returns
     -------
@@ -245,7 +247,7 @@ def search(mean, variance, ipc, settings, seed, class_id, device):
     std = (variance.double().to(device) * settings["variance"]).sqrt()
     exact = settings["sampler"] == "exact" and ipc > 1
     candidates = Candidates(seed, class_id, ipc, len(mean), device)
-    winner = _winner(mean, std, candidates, settings, exact, ipc, class_id)
+    winner = _winner(mean, std, candidates, settings, exact, ipc, class_id, side)
     loss = GroupLoss(mean, std, ipc, settings, every=True)
     first = loss(candidates.one(0))
     group = candidates.one(winner)
@@ -256,7 +258,7 @@ def search(mean, variance, ipc, settings, seed, class_id, device):
     return latents, winner, losses, first
 
 
-def _winner(mean, std, candidates, settings, exact, ipc, class_id):
+def _winner(mean, std, candidates, settings, exact, ipc, class_id, side):
     """Return the number of the candidate with the lowest total loss."""
     loss = GroupLoss(mean.float(), std.float(), ipc, settings)
     if exact:
@@ -264,8 +266,13 @@ def _winner(mean, std, candidates, settings, exact, ipc, class_id):
     count = settings["candidates"] if loss.wanted else 1
     room = torch.empty_like(candidates.normals) if exact else None
     n_chunks, size = math.ceil(count / candidates.size), candidates.size
-    lowest, winner = math.inf, 0
-    for number in track(range(n_chunks), n_chunks, f"{class_id}: chunks of {size} groups"):
+    first, lowest, winner = 0, math.inf, 0
+    stored = side.load() if side else None
+    if stored is not None:
+        first, lowest, winner = (stored[1][name] for name in ("done", "lowest", "winner"))
+        print(f"{class_id}: continues after chunk {first}", flush=True)
+    left = range(first, n_chunks)
+    for number in track(left, len(left), f"{class_id}: chunks of {size} groups"):
         normals = candidates.chunk(number)
         if exact:
             whiten(normals, loss.own, room)
@@ -273,4 +280,6 @@ def _winner(mean, std, candidates, settings, exact, ipc, class_id):
         place = int(totals.argmin())
         if totals[place] < lowest:
             lowest, winner = float(totals[place]), number * size + place
+        if side and side.due():
+            side.save({}, {"done": number + 1, "lowest": lowest, "winner": winner})
     return winner

@@ -142,11 +142,14 @@ def run_for_people(function, job):
     """Run ``function(inputs, params, outputs)`` for a job that makes tables or figures.
 
     They lie at paths without a digest and are made anew whenever what they show has changed.
+    Where images lie that are kept by reference is no such change: of the resources, ``roots`` come
+    to `params`.
     """
     _redirect(job.log[0])
     inputs = {name: _paths(value) for name, value in job.input.items()}
     outputs = {name: Path(path) for name, path in job.output.items()}
-    _report_errors(function, inputs, dict(job.params.items()), outputs)
+    roots = json.loads(dict(job.resources.items()).get("roots", "{}"))
+    _report_errors(function, inputs, {**dict(job.params.items()), "roots": roots}, outputs)
 
 
 def _report_errors(function, *arguments):
@@ -254,8 +257,8 @@ def _timing(before, context):
 
 
 def _packages():
-    """Return the packages whose versions matter; timm only where a network is timm's."""
-    return [*PACKAGES, *({"timm"} & sys.modules.keys())]
+    """Return the packages whose versions matter; of networks' libraries, those in use."""
+    return [*PACKAGES, *sorted({"diffusers", "timm", "transformers"} & sys.modules.keys())]
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 
 from stillhouse import artifacts, figures
-from stillhouse.boxes import centre_box
+from stillhouse.boxes import region_of
 from stillhouse.images import decode, read_class
 from stillhouse.spec import class_of
 
@@ -63,9 +63,7 @@ def _scored(path, images, roots):
     rows, views = read_class(images, "train", roots), []
     for row in table.slice(0, figures.MOST_IMAGES).to_pylist():
         pixels = decode(rows.read(row["image_id"]), row["image_id"])
-        region = np.array([0, 0, *pixels.shape[1:]])
-        if latents["shape"] == "square":
-            region = centre_box(*pixels.shape[1:])
+        region = region_of(latents["shape"], *pixels.shape[1:])
         box = np.array([row[name] for name in ("top", "left", "height", "width")])
         picture, scale = _fitted(pixels, region, CELL)
         box = None if (box == region).all() else (box - [*region[:2], 0, 0]) * scale

@@ -6,6 +6,7 @@ from stillhouse import artifacts
 from stillhouse.errors import StillhouseError
 from stillhouse.groups import search
 from stillhouse.spec import class_of
+from stillhouse.training import SideFile
 
 
 def samples(inputs, spec, context):
@@ -21,7 +22,8 @@ def samples(inputs, spec, context):
 
     def make(class_id, context):
         mean, variance, shape = read_statistics(files[class_id], settings["snapshot"], class_id)
-        found = search(mean, variance, ipc, settings, seed, class_id, device)
+        side = SideFile(context)
+        found = search(mean, variance, ipc, settings, seed, class_id, device, side)
         latents, winner, losses, first = found
         tensors = {
             "latents": latents.view(ipc, *shape),

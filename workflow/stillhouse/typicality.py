@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import avg_pool1d, interpolate
 
 from stillhouse import artifacts, latents
-from stillhouse.boxes import centre_box
+from stillhouse.boxes import centre_box, region_of
 from stillhouse.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
 from stillhouse.images import decode, read_class
@@ -20,21 +20,20 @@ from stillhouse.progress import track
 from stillhouse.rded import preselect
 from stillhouse.seeds import generator
 from stillhouse.spec import class_of
+from stillhouse.training import SideFile
 
 # Images of a class whose score maps are kept, for pictures.
 N_MAPS = 10
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("top", pa.int32()),
-        ("left", pa.int32()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("score", pa.float32()),
-        ("map_height", pa.int32()),
-        ("map", pa.list_(pa.float16())),
-    ]
-)
+# A patch of an image and its score.
+PATCH = [
+    ("image_id", pa.string()),
+    ("top", pa.int32()),
+    ("left", pa.int32()),
+    ("height", pa.int32()),
+    ("width", pa.int32()),
+    ("score", pa.float32()),
+]
+SCHEMA = pa.schema([*PATCH, ("map_height", pa.int32()), ("map", pa.list_(pa.float16()))])
 
 
 def class_scores(inputs, spec, context):
@@ -58,7 +57,7 @@ def class_scores(inputs, spec, context):
         if settings["patch"]:
             check_patch(groups, denoiser.factor, settings["patch"])
         stacks = [stack for _, stack in groups]
-        maps = score_maps(stacks, denoiser, class_id, settings, seed, context.batch_size)
+        maps = score_maps(stacks, denoiser, class_id, settings, seed, context)
         shape = artifacts.read_spec(latent_files[class_id].parent)["settings"]["shape"]
         found = {}
         for (some, _), part in zip(groups, maps, strict=True):
@@ -105,16 +104,7 @@ def check_patch(groups, factor, patch):
             )
 
 
-def region_of(shape, height, width):
-    """Return the box of an image of height × width px that its latent shows, (4,) int64.
-
-    ``aspect``: all of it; ``square``: the largest centred square.
-    """
-    whole = np.array([0, 0, height, width], np.int64)
-    return whole if shape == "aspect" else centre_box(height, width)
-
-
-def noised(stacks, denoiser, draw, n_draws, batch_size, what):
+def noised(stacks, denoiser, draw, n_draws, batch_size, what, done=0):
     """Yield all images with all draws of noise, one forward pass at a time.
 
     Parameters
@@ -126,6 +116,10 @@ def noised(stacks, denoiser, draw, n_draws, batch_size, what):
         for all images of a size, so that they can be compared.
     batch_size : int
         Latents a pass.
+    what : str
+        Shown with the progress.
+    done : int
+        Passes to leave out at the beginning.
 
     Yields
     ------
@@ -136,6 +130,7 @@ def noised(stacks, denoiser, draw, n_draws, batch_size, what):
     """
     counts = [len(stack) * n_draws for stack in stacks]
     steps = [(i, first) for i, count in enumerate(counts) for first in range(0, count, batch_size)]
+    steps = steps[done:]
     current = None
     for number, first in track(steps, len(steps), what):
         if number != current:
@@ -169,7 +164,7 @@ def pairs(size, n_draws, span, n_levels, seed, class_id):
     return torch.tensor(times), torch.from_numpy(noise)
 
 
-def score_maps(stacks, denoiser, class_id, settings, seed, batch_size):
+def score_maps(stacks, denoiser, class_id, settings, seed, context):
     """Return how much the class lowers the denoiser's error at every place of every latent.
 
     Parameters
@@ -177,8 +172,9 @@ def score_maps(stacks, denoiser, class_id, settings, seed, batch_size):
     stacks : list of (n, c, h, w) float32 tensors
     settings : dict
         ``draws``, ``timesteps``.
-    batch_size : int
-        Latents a pass; the network sees each twice, with the class and without.
+    context : stillhouse.jobs.Context
+        Its ``batch_size``: latents a pass; the network sees each twice, with the class and without.
+        A side file in its ``work`` lets a later job of the same batches go on after a pass.
 
     Returns
     -------
@@ -189,17 +185,27 @@ def score_maps(stacks, denoiser, class_id, settings, seed, batch_size):
     totals = [torch.zeros(len(s), *s.shape[2:], dtype=torch.float64) for s in stacks]
     totals = [total.to(denoiser.device) for total in totals]
     both, n_draws = (denoiser.condition(class_id), denoiser.null), settings["draws"]
+    side, done, batch_size = SideFile(context), 0, context.batch_size
+    stored = side.load()
+    if stored is not None and stored[1]["batch_size"] == batch_size:
+        totals = [stored[0][str(i)].to(denoiser.device) for i in range(len(stacks))]
+        done = stored[1]["done"]
+        print(f"{class_id}: continues after pass {done}", flush=True)
 
     def draw(size):
         n_levels = len(denoiser.schedule.alphas)
         return pairs(size, n_draws, settings["timesteps"], n_levels, seed, class_id)
 
-    parts = noised(stacks, denoiser, draw, n_draws, batch_size, f"{class_id}: passes of scores")
-    for number, rows, noisy, noise, levels in parts:
+    what = f"{class_id}: passes of scores"
+    parts = noised(stacks, denoiser, draw, n_draws, batch_size, what, done)
+    for n_passes, (number, rows, noisy, noise, levels) in enumerate(parts, done + 1):
         condition = torch.cat([one.expand(len(noisy), *one.shape[1:]) for one in both])
         found = denoiser.predict(noisy.repeat(2, 1, 1, 1), levels.repeat(2), condition)
         errors = (found.unflatten(0, (2, -1)) - noise).square_().mean(2)
         totals[number].index_add_(0, rows, (errors[1] - errors[0]).double())
+        if side.due():
+            kept = {str(i): total for i, total in enumerate(totals)}
+            side.save(kept, {"done": n_passes, "batch_size": batch_size})
     return [(total / n_draws).cpu() for total in totals]
 
 

@@ -127,8 +127,8 @@ def folder_digest(files):
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def fetch(hub, revision):
-    """Download a pipeline's settings and safetensors from the Hugging Face hub.
+def fetch(hub, revision, names=None):
+    """Download settings and safetensors from the Hugging Face hub.
 
     Parameters
     ----------
@@ -136,12 +136,14 @@ def fetch(hub, revision):
         Name of the repository.
     revision : str
         Commit.
+    names : iterable of str, optional
+        Files; by default all that a pipeline may have.
 
     Returns
     -------
     Path of the folder in the hub's cache, where `fetched` finds it again
     """
-    return _snapshot(hub, revision, allow_patterns=_patterns())
+    return _snapshot(hub, revision, allow_patterns=list(names or _patterns()))
 
 
 def fetched(hub, revision):
