@@ -19,12 +19,13 @@ from stillhouse.denoiser_training import (
     train_autoencoder,
     train_network,
 )
-from stillhouse.denoisers import load_denoiser, weight_files
+from stillhouse.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
 from stillhouse.images import load_split
 from stillhouse.jobs import Context
 from stillhouse.seeds import generator, permutation
 from stillhouse.training import SideFile
+from stillhouse.weights import weight_files
 
 AUTOENCODER = {
     **{"channels": [4, 4], "layers": 1, "norm_groups": 2, "latent_channels": 2},
