@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from stillhouse import fieldnets, libraries
+from stillhouse import fieldnets, libraries, smallnets
 from stillhouse.errors import StillhouseError
 from stillhouse.seeds import key
 
@@ -31,6 +31,9 @@ ARCHITECTURES = {
     "alexnet_small": lambda settings, n, px: fieldnets.AlexNetSmall(n, px),
     "vgg11_small": lambda settings, n, px: fieldnets.VGG11Small(settings["norm"], n),
     "vit_patch16_512x10": lambda settings, n, px: fieldnets.ViT512x10(settings["dropout"], n, px),
+    "wrn16_2": lambda settings, n, px: smallnets.WideResNet(16, 2, n),
+    "mobilenetv2_small": lambda settings, n, px: smallnets.mobilenetv2_small(n),
+    "shufflenetv2_small": lambda settings, n, px: smallnets.shufflenetv2_small(n),
 }
 
 
