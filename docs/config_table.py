@@ -34,7 +34,7 @@ def table(schema):
         lines += _rows(entry, schema)
         for kind, keys in kinds(entry, schema):
             end = ":" if keys["properties"] else " has no other keys."
-            lines += [f"`{kind}`{end}", ""]
+            lines += [f"{kind}{end}", ""]
             lines += _rows(keys, schema)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -65,13 +65,13 @@ def expand(subschema, schema):
 
 
 def kinds(entry, schema):
-    """Return [("kind: x", subschema)] of the keys that a section has for one kind only."""
-    found = []
+    """Return [(kinds as text, subschema)] of the keys that a section has for some kinds only."""
+    words = {}
     for branch in entry.get("allOf", ()):
         ((name, rule),) = branch["if"]["properties"].items()
         kind = rule["const"] if "const" in rule else rule["pattern"].lstrip("^") + "…"
-        found.append((f"{name}: {kind}", expand(branch["then"], schema)))
-    return found
+        words.setdefault(branch["then"]["$ref"], []).append(f"`{name}: {kind}`")
+    return [(_either(some), expand({"$ref": ref}, schema)) for ref, some in words.items()]
 
 
 def keys_of(subschema, schema, prefix=""):

@@ -43,8 +43,9 @@ def keys(text):
 def kinds_of(text, section):
     """Return what a section's table says of all kinds, and {kind: what it says of that one}."""
     part = text.split(f"### `{section}`")[1].split("### ")[0]
-    common, *rest = re.split(r"^`kind: (\w+)`", part, flags=re.M)
-    return common, dict(zip(rest[::2], rest[1::2], strict=True))
+    common, *rest = re.split(r"^(`kind: .*`)(?:| has no other keys\.|:)$", part, flags=re.M)
+    about = dict(zip(rest[::2], rest[1::2], strict=True))
+    return common, {kind: text for k, text in about.items() for kind in re.findall(r": (\w+)`", k)}
 
 
 def test_readme_has_the_table_of_the_schema(made):
@@ -96,13 +97,17 @@ def test_every_kind_has_its_keys(made):
     text = made.table(schema.schema())
     common, methods = kinds_of(text, "methods")
     assert keys(common) == ["kind", "fidelity"]
-    assert list(methods) == ["random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m"]
+    assert list(methods) == [
+        *("random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc")
+    ]
     assert keys(methods["random"]) == []
     assert "teacher" in keys(methods["rded"])
     assert keys(methods["herding"]) == ["features"]
     assert methods["herding"] == methods["kmeans"]
     assert all("denoiser" in keys(methods[kind]) for kind in ("ddps", "d3hr", "d4m"))
     assert "weights.skewness" in keys(methods["d3hr"])
+    assert keys(methods["sre2l"])[:2] == ["observers", "initial"]
+    assert methods["sre2l"] == methods["gvbsm"] == methods["edc"]
     common, denoisers = kinds_of(text, "denoisers")
     assert keys(common)[:2] == ["kind", "resolution"]
     assert {"labels", "train", "train.network.ema"} <= set(keys(denoisers["dit"]))

@@ -22,6 +22,7 @@ from stillhouse.bars import check_kept
 from stillhouse.config import complete, wants_gpu
 from stillhouse.errors import StillhouseError
 from stillhouse.plan import block_name, build, given_folders, member_files
+from stillhouse.slots import batches
 from stillhouse.sources import n_smallest
 from stillhouse.spec import VERSIONS, safe_name
 
@@ -123,6 +124,32 @@ def denoiser_inputs(artifact):
     return {"images": class_images(artifact)} if "images" in artifact.upstream else {}
 
 
+def batch_files(family, members, name):
+    """Return one of the files of each of some batches of a synthesis."""
+    return [family.artifact.at(batch=number).file(name) for number in members]
+
+
+def synthesis_inputs(artifact, members):
+    """Return what batches are synthesised from: observers, their statistics, what they start as."""
+    upstream, chosen = artifact.upstream, artifact.settings
+    collected = [part for name, part in upstream.items() if name.startswith("statistics")]
+    found = {
+        "teachers": lambda w: teacher_files(artifact),
+        "statistics": kept([part.file("statistics.safetensors") for part in collected]),
+    }
+    if "initial" in upstream:
+        found["initial"] = kept([upstream["initial"].file("images.parquet")])
+    if "images" in upstream:
+        several = batches(
+            *(chosen["order"], len(chosen["classes"]), artifact.keys["ipc"], chosen["batch_size"])
+        )
+        labels = sorted({label for number in members for label, _ in several[number]})
+        found["images"] = kept(
+            member_files(upstream["images"], [chosen["classes"][label] for label in labels])
+        )
+    return found
+
+
 def feature_inputs(artifact, class_ids):
     """Return what features describe, by name: images, their latents, the patches' scores."""
     upstream = dict(artifact.upstream)
@@ -133,7 +160,7 @@ def feature_inputs(artifact, class_ids):
 
 
 def distilled_inputs(artifact):
-    """Return the per-class files that a method's set is put together from."""
+    """Return the files of classes or batches that a method's set is put together from."""
     classes = artifact.settings["classes"]
     return {name: kept(member_files(part, classes)) for name, part in artifact.upstream.items()}
 

@@ -1,4 +1,33 @@
-"""All methods to distilled sets.  in: images and what the method chose   out: one Parquet file"""
+"""All methods to distilled sets.  in: images and what the method chose   out: one Parquet file
+
+Synthesis is here because it may start from the distilled set of another method.
+"""
+
+for family, members in plan.parts("synthesis", COMPUTE["batches_per_job"]):
+
+    rule:
+        name:
+            block_name(family.artifact, [f"batch{number}" for number in members])
+        input:
+            **synthesis_inputs(family.artifact, members),
+        output:
+            images=[update(path) for path in batch_files(family, members, "images.parquet")],
+            curves=[update(path) for path in batch_files(family, members, "curve.json")],
+            pictures=[update(path) for path in batch_files(family, members, "pictures.safetensors")],
+        log:
+            f"results/logs/synthesis/{family.artifact.place}-batch{members[0]}.log",
+        benchmark:
+            f"results/benchmarks/synthesis/{family.artifact.place}-batch{members[0]}.jsonl"
+        conda:
+            "../../envs/stillhouse.yaml"
+        threads: COMPUTE["threads"]
+        resources:
+            **HEAVY,
+        params:
+            spec=family.artifact.spec(),
+            member="batch",
+        script:
+            "../scripts/synthesis.py"
 
 
 rule distilled:

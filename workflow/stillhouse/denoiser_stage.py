@@ -12,7 +12,6 @@ from stillhouse.denoiser_training import (
     Loop,
     build_autoencoder,
     build_network,
-    part,
     train_autoencoder,
     train_network,
 )
@@ -133,7 +132,7 @@ def _train_autoencoder(net, images, settings, seed, side):
     """Train an autoencoder, or take the one that a side file of the network's training has."""
     stored = side.load()
     if stored is not None and stored[1]["name"] == "denoiser":
-        net.load_state_dict(part(stored[0], "kept."))
+        net.load_state_dict(training.part(stored[0], "kept."))
         training.freeze(net)
         return stored[1]["values"]["autoencoder"]
     return train_autoencoder(net, images, settings, seed, Loop("autoencoder", side))

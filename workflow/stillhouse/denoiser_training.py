@@ -271,12 +271,7 @@ class Loop:
         if stored is None or stored[1]["name"] != self.name:
             return 0, [], zero
         tensors, values = stored
-        net.load_state_dict(part(tensors, "net."))
-        optimizer.restore(part(tensors, "optimizer."))
+        net.load_state_dict(training.part(tensors, "net."))
+        optimizer.restore(training.part(tensors, "optimizer."))
         print(f"{self.name}: continues after step {values['step']}", flush=True)
         return values["step"], values["curve"], zero + tensors["total"].to(zero.device)
-
-
-def part(tensors, prefix):
-    """Return the tensors whose names begin with a prefix, without it."""
-    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

@@ -75,6 +75,16 @@ def decoded_class(inputs, spec, class_id):
     ]
 
 
+def synthesised_class(inputs, spec, class_id):
+    """Return the images of a class that were synthesised, from all batches."""
+    found = {}
+    for path in inputs["synthesis"].values():
+        for row in artifacts.read_table(path, columns=["image", "class_id", "index"]).to_pylist():
+            if row["class_id"] == class_id:
+                found[row["index"]] = decode(row["image"]["bytes"], class_id)
+    return [(found[index], []) for index in sorted(found)]
+
+
 def whole_image(image_id, data, resolution):
     """Return (pixels, origin) of a real image's centred square at a resolution."""
     image = decode(data, image_id)
@@ -95,11 +105,13 @@ METHODS = {
     "ddps": ddps.ddps_class,
     "d3hr": decoded_class,
     "d4m": decoded_class,
+    **dict.fromkeys(("sre2l", "gvbsm", "edc"), synthesised_class),
 }
 
 
 def distilled(inputs, spec, context):
     """Stage: put the images of all classes of one method into one set."""
+    # By class; of a synthesis by batch, which is no class.
     by_class = {name: {class_of(p): p for p in paths} for name, paths in inputs.items()}
     by_class["roots"] = context.roots  # by source: where images lie that are kept by reference
     settings = spec["settings"]

@@ -20,6 +20,8 @@ WORDS = {
     "class_scores": "class scores of patches by a denoiser",
     "features": "features of images or patches",
     "clusters": "ranked clusters of patches",
+    "statistics": "statistics of a teacher's layers",
+    "synthesis": "images synthesised for teachers",
     "distilled": "a distilled set",
     "labels": "a table of soft labels",
     "students": "a student",

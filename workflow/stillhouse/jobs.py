@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -222,7 +223,7 @@ def _artifacts(params, outputs):
     """Return (spec, key, names) for every artifact folder among a job's outputs.
 
     ``params.spec`` belongs to the artifact itself, or, where ``params.member`` names a key
-    ("class_id" or "student_seed"), to the family whose members the output folders are.
+    ("class_id", "student_seed" or "batch"), to the family whose members the output folders are.
     """
     spec, member = params.spec, params.get("member")
     folders = {}
@@ -232,9 +233,8 @@ def _artifacts(params, outputs):
         return [(spec, None, names) for names in folders.values()]
     wanted = []
     for folder, names in folders.items():
-        key = (
-            unquote(folder.name) if member == "class_id" else int(folder.name.removeprefix("seed"))
-        )
+        number = re.search(r"-?\d+$", folder.name)
+        key = unquote(folder.name) if member == "class_id" else int(number[0])
         keys = {**spec["keys"], member: key}
         wanted.append(({**spec, "keys": keys, "address": str(folder)}, key, names))
     return wanted

@@ -1,6 +1,6 @@
 """What a method or a denoiser can do: images a class, steps, sizes."""
 
-from stillhouse import sources
+from stillhouse import sources, switches, synthesis_switches
 from stillhouse.errors import StillhouseError
 
 # Images per class up to which DDPS puts four patches into an image, if not told otherwise.
@@ -121,6 +121,34 @@ def _check_inversion(key, method):
         )
 
 
+def check_synthesis(config, key, method):
+    """Refuse a synthesis that starts from nothing that there is, or that has nothing to match."""
+    seen, start = [key.rpartition(".")[2]], method.get("initial", "real")
+    while start not in ("noise", "real"):
+        if start not in config["methods"]:
+            there = ", ".join(sorted(config["methods"]))
+            raise StillhouseError(
+                f"{key}.initial: is {start!r}; should be noise, real, or one of the methods {there}"
+            )
+        if start in seen:
+            raise StillhouseError(
+                f"{key}.initial: is {method['initial']!r}, which starts from {key} itself; should "
+                "be a method that does not"
+            )
+        seen.append(start)
+        start = config["methods"][start].get("initial", "real")
+    decided = switches.method(method)
+    if decided["kinds"] == ["batchnorm"]:
+        for name in method["observers"]:
+            if not switches.has_batchnorm(config["teachers"][name]):
+                raise StillhouseError(
+                    f"{key}.observers: {name!r} has no batch norm to match; should have norm "
+                    "batch, or weights.convolution be above 0"
+                )
+    if decided["flatness"]["on"] == "statistics" and not decided["kinds"]:
+        raise StillhouseError(f"{key}.flatness.on: is 'statistics', but the weights match none")
+
+
 def check_ipc(config, key, experiment, name, method):
     """Refuse images per class that a method cannot have from the smallest class.
 
@@ -148,7 +176,7 @@ def check_ipc(config, key, experiment, name, method):
     if method["kind"] == "ddps":
         _check_patches_enough(f"{key}.methods.{name}", method, experiment["ipc"], smallest)
     # Statistics give as many images as are wanted.
-    if nested > most and method["kind"] != "d3hr":
+    if nested > most and method["kind"] not in ("d3hr", *synthesis_switches.SWITCHES):
         raise StillhouseError(
             f"{key}.ipc: is {nested}; method {name!r} can do {most} at most: {why}"
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from stillhouse import recipes, sources, switches
 from stillhouse.errors import StillhouseError
 from stillhouse.references import methods_of, teachers_of
+from stillhouse.slots import numbers
 from stillhouse.spec import Artifact, digest, label
 
 PER_CLASS = {
@@ -28,16 +29,16 @@ PER_CLASS = {
 
 @dataclass
 class Family:
-    """An artifact with members: one a class, or one a student seed.
+    """An artifact with members: one a class, a batch of synthesised images, or a student seed.
 
     Parameters
     ----------
     artifact : Artifact
         The family, without the member's key.
     source : str
-        Name of the source whose blocks cut it; empty for seeds.
+        Name of the source whose blocks cut it; empty for batches and seeds.
     members : dict
-        The wanted class ids or seeds, as an ordered set.
+        The wanted class ids, batches or seeds, as an ordered set.
     """
 
     artifact: Artifact
@@ -94,9 +95,19 @@ class Plan:
             for first in range(0, len(wanted), size):
                 yield family, wanted[first : first + size]
 
+    def parts(self, stage, size):
+        """Yield (family, members) for every job of a stage whose members are numbered."""
+        for family in self.families.get(stage, {}).values():
+            members = list(family.members)
+            for first in range(0, len(members), size):
+                yield family, members[first : first + size]
+
 
 def member_files(artifact, class_ids):
-    """Return the paths of a per-class family's files for some classes."""
+    """Return the paths of a family's files: for some classes, or of all batches of a synthesis."""
+    if artifact.stage == "synthesis":
+        members = numbers(artifact.settings, artifact.keys)
+        return [artifact.at(batch=number).file("images.parquet") for number in members]
     return [artifact.at(class_id=c).file(PER_CLASS[artifact.stage]) for c in class_ids]
 
 

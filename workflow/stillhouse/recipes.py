@@ -6,6 +6,7 @@ methods that begin alike, share what they can.
 
 from stillhouse import sources, switches
 from stillhouse.references import classes_of
+from stillhouse.slots import numbers
 from stillhouse.spec import Artifact, label, safe_name
 
 
@@ -158,6 +159,48 @@ def _ddps(task):
     return {"images": task.images, "clusters": clusters}, kept
 
 
+def _synthesis(task):
+    given = task.settings
+    upstream = {f"teacher{i}": judge for i, judge in enumerate(_observers(task))}
+    if needs_statistics(given):
+        # The classes' order shapes the labels of a set, not what is seen of a class.
+        seen = {"tile": given["tile"], "views": given["statistics"], "classes": task.classes}
+        for i in range(len(given["observers"])):
+            judge = upstream[f"teacher{i}"]
+            words = (task.source, f"{task.resolution}px", judge.settings["arch"])
+            made_from = {"images": task.images, "teacher": judge}
+            upstream[f"statistics{i}"] = task.plan.add(
+                Artifact("statistics", label(*words), seen, made_from)
+            )
+    if given["initial"] == "real":
+        upstream["images"] = task.images
+    elif given["initial"] != "noise":
+        settings = task.plan.config["methods"][given["initial"]]
+        upstream["initial"] = distilled(
+            task.plan, task.dataset, given["initial"], settings, task.keys["ipc"], task.keys["seed"]
+        )
+        given = {**given, "initial": "set"}
+    kept = {
+        k: v for k, v in given.items() if k not in ("kind", "observers", "statistics", "encoding")
+    }
+    settings = {**kept, "classes": task.classes, "resolution": task.resolution}
+    words = (task.source, f"{task.resolution}px", given["kind"])
+    made = Artifact("synthesis", label(*words), settings, upstream, task.keys)
+    task.plan.add_members(made, numbers(settings, task.keys))
+    return {"synthesis": made}, task.some("encoding")
+
+
+def _observers(task):
+    """Return the teachers that a method's images are synthesised for, in turn."""
+    return [teacher(task.plan, name, task.dataset) for name in task.settings["observers"]]
+
+
+def needs_statistics(settings):
+    """Tell whether decided settings match more than batch norms know of all classes together."""
+    by_class = settings["alpha"] < 1 and settings["kinds"]
+    return bool(by_class) or "convolution" in settings["kinds"]
+
+
 RECIPES = {
     "random": _random,
     "herding": _coreset,
@@ -166,6 +209,9 @@ RECIPES = {
     "d3hr": _d3hr,
     "ddps": _ddps,
     "d4m": _d4m,
+    "sre2l": _synthesis,
+    "gvbsm": _synthesis,
+    "edc": _synthesis,
 }
 
 

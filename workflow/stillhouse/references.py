@@ -4,7 +4,13 @@ import difflib
 
 from stillhouse import architectures, sources, switches
 from stillhouse.errors import StillhouseError
-from stillhouse.limits import check_classes, check_denoiser, check_diffusion, check_ipc
+from stillhouse.limits import (
+    check_classes,
+    check_denoiser,
+    check_diffusion,
+    check_ipc,
+    check_synthesis,
+)
 from stillhouse.schema import definition, fill
 from stillhouse.spec import safe_name
 
@@ -109,17 +115,21 @@ def _check_method(config, key, method):
     if "crop" in method:
         _check_crop(f"{key}.crop", method["crop"])
     for name in teachers_of(method):
-        what = "features" if "features" in method else "teacher"
+        what = next(what for what in ("observers", "features", "teacher") if what in method)
         known(f"{key}.{what}", name, config["teachers"], "teachers")
+    if "observers" in method:
+        check_synthesis(config, key, method)
     if "denoiser" in method:
         known(f"{key}.denoiser", method["denoiser"], config["denoisers"], "denoisers")
         check_diffusion(key, method, config["denoisers"][method["denoiser"]])
 
 
 def teachers_of(method):
-    """Return the names of the teachers that a method wants: none or one."""
+    """Return the names of the teachers that a method wants."""
     if method["kind"] == "ddps":
         return []
+    if "observers" in method:
+        return list(method["observers"])
     name = method.get("teacher", method.get("features", "pixels"))
     return [] if name == "pixels" else [name]
 
@@ -182,18 +192,26 @@ def _check_experiment(config, key, experiment):
         if names.count(name) > 1:
             raise StillhouseError(f"{key}.methods: {name!r} is there twice; give one another name")
         _check_method(config, f"{key}.methods.{name}", method)
-        for teacher in teachers_of(method):
-            _check_teacher(config, teacher, experiment["dataset"])
-        check_ipc(config, key, experiment, name, switches.method(method))
-        if "denoiser" in method:
-            denoiser = config["denoisers"][method["denoiser"]]
-            check_classes(
-                f"denoisers.{method['denoiser']}",
-                denoiser,
-                classes_of(config, experiment["dataset"]),
-            )
+        _check_use(config, key, experiment, name, method)
         for protocol in experiment["protocols"]:
             _check_patches(config, config["protocols"][protocol]["labels"], name, method)
+
+
+def _check_use(config, key, experiment, name, method):
+    """Refuse a method for an experiment's dataset and IPCs; so too one whose set it starts from."""
+    for teacher in teachers_of(method):
+        _check_teacher(config, teacher, experiment["dataset"])
+    check_ipc(config, key, experiment, name, switches.method(method))
+    if method.get("initial", "real") not in ("noise", "real"):
+        start = method["initial"]
+        _check_use(config, key, experiment, start, config["methods"][start])
+    if "denoiser" in method:
+        denoiser = config["denoisers"][method["denoiser"]]
+        check_classes(
+            f"denoisers.{method['denoiser']}",
+            denoiser,
+            classes_of(config, experiment["dataset"]),
+        )
 
 
 def _check_twice(config, name, labels, dataset):

@@ -32,6 +32,8 @@ VERSIONS = {
     "class_scores": 1,
     "features": 2,
     "clusters": 1,
+    "statistics": 1,
+    "synthesis": 1,
     "distilled": 1,
     "labels": 3,
     "students": 3,

@@ -4,7 +4,10 @@ Resolved settings no longer know which `fidelity` they came from: the same switc
 address. Facts: RDED supplement, sections C and D; LINs-lab/RDED at 3f6453d.
 """
 
+import functools
 import math
+
+from stillhouse import synthesis_switches
 
 RDED = {
     "code": {
@@ -46,7 +49,7 @@ D3HR_SKEWNESS = {"code": 0.1, "paper": 0.5}
 # suduo94/D4M at da35d10, gen_prototype.py.
 D4M = {"code": {"fit": "partial"}, "paper": {"fit": "full"}}
 
-SWITCHES = {"rded": RDED, "d3hr": D3HR, "d4m": D4M}
+SWITCHES = {"rded": RDED, "d3hr": D3HR, "d4m": D4M, **synthesis_switches.SWITCHES}
 
 PROTOCOL = {
     "code": {"schedule": "half_cosine", "batchnorm_updates": 2},
@@ -101,6 +104,8 @@ def unused_by_method(settings):
         return {"expand"}, "fit 'full' does not use it"
     if kind == "d3hr" and settings["process"] == "diffusion":
         return {"inversion_start"}, "process 'diffusion' does not invert"
+    if kind in synthesis_switches.SWITCHES:
+        return synthesis_switches.unused(settings)
     return set(), ""
 
 
@@ -132,7 +137,14 @@ def _decide_ddps(decided, fidelity):
     return decided
 
 
-DECIDE = {"rded": _decide_rded, "d3hr": _decide_d3hr, "ddps": _decide_ddps}
+DECIDE = {
+    "rded": _decide_rded,
+    "d3hr": _decide_d3hr,
+    "ddps": _decide_ddps,
+    **{
+        k: functools.partial(synthesis_switches.decide, kind=k) for k in synthesis_switches.SWITCHES
+    },
+}
 
 
 def views(labels):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from stillhouse import artifacts, latex, layout, published, saturation
 from stillhouse.images import skipped_images
 from stillhouse.plan import PER_CLASS
+from stillhouse.slots import numbers
 from stillhouse.spec import safe_name
 
 COLUMNS = """
@@ -180,8 +181,9 @@ def label_bytes(spec):
 def lineage(spec):
     """Return {folder: column} of an artifact and all that it is made from, each once.
 
-    Per-class artifacts count for the classes that their user wants. The column of ``seconds_*`` is
-    the stage's own; images that only a teacher or a denoiser was trained on belong to it.
+    Per-class artifacts count for the classes that their user wants, a synthesis for all of its
+    batches. The column of ``seconds_*`` is the stage's own; images that only a teacher or a
+    denoiser was trained on belong to it.
     """
     found = {}
 
@@ -192,6 +194,9 @@ def lineage(spec):
         folders = [folder]
         if spec["stage"] in PER_CLASS and "class_id" not in spec["keys"]:
             folders = [folder / safe_name(class_id) for class_id in classes]
+        elif spec["stage"] == "synthesis":
+            members = numbers(spec["settings"], spec["keys"])
+            folders = [folder.with_name(f"{folder.name}-batch{number}") for number in members]
         for one in folders:
             if found.setdefault(one, column) in ("teacher", "denoiser"):
                 found[one] = column

@@ -244,13 +244,14 @@ def _state(net, optimizer):
 
 
 def _restore(net, optimizer, tensors, values):
-    part = lambda prefix: {  # noqa: E731
-        name.removeprefix(prefix): tensor for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }  # fmt: skip
-    net.load_state_dict(part("net."))
-    optimizer.restore(part("optimizer."))
+    net.load_state_dict(part(tensors, "net."))
+    optimizer.restore(part(tensors, "optimizer."))
     return values["curve"]
+
+
+def part(tensors, prefix):
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
 @torch.no_grad()

@@ -1,0 +1,159 @@
+"""Statistics of a teacher's layers over a dataset: what synthesised images are to match.
+
+EDC (Shao et al., NeurIPS 2024), section 3.2; what is collected follows G-VBSM (Shao et al., CVPR
+2024). From one pass over the training images, class by class; global statistics follow from those
+of the classes.
+"""
+
+import numpy as np
+import torch
+
+from stillhouse import artifacts
+from stillhouse.boxes import N_DRAWS, random_boxes
+from stillhouse.images import load_split
+from stillhouse.progress import track
+from stillhouse.seeds import generator
+from stillhouse.spec import class_of
+from stillhouse.teachers import load_teacher
+from stillhouse.training import SideFile
+from stillhouse.transforms import cut, normalise
+from stillhouse.watching import KINDS, Watch
+
+SUMS = ("mean", "square", "variance")
+
+
+def statistics(inputs, spec, context):
+    """Stage: collect the moments of the inputs of a teacher's layers, of every class."""
+    settings, device = spec["settings"], context.torch_device()
+    files = {class_of(path): path for path in inputs["images"]}
+
+    def make(key, context):
+        net, _, resolution = load_teacher(inputs["teacher"][0], device)
+        watch = Watch(net, set(KINDS.values()), settings["tile"])
+        side = SideFile(context)
+        sums, done = side.load() or ({}, [])
+        classes = settings["classes"][len(done) :]
+        for class_id in track(classes, len(classes), "classes"):
+            images, _ = load_split(
+                [files[class_id]], [class_id], resolution, "train", context.roots
+            )
+            views = seen(images, settings["views"], class_id)
+            for name, value in collect(watch, views, context.batch_size, device).items():
+                sums[f"{class_id}/{name}"] = value
+            done = [*done, class_id]
+            if side.due(last=class_id == settings["classes"][-1]):
+                side.save(sums, done)
+        return {"statistics.safetensors": summary(sums, settings["classes"])}
+
+    return make
+
+
+def seen(images, settings, class_id):
+    """Return one view of each image, as teachers see images while they are trained.
+
+    Parameters
+    ----------
+    images : (n, 3, size, size) uint8
+    settings : dict
+        ``pad``: black border that a square of the image's size is cut from [px], and with 0
+        ``crop``: smallest and largest area of a random resized crop; ``flip``: share that is
+        mirrored; ``seed``.
+    class_id : str
+
+    Returns
+    -------
+    (n, 3, size, size) float32 in [0, 255]
+    """
+    n, size, pad = len(images), images.shape[-1], settings["pad"]
+    draws = generator(settings["seed"], "statistics", class_id).random((n, N_DRAWS + 1))
+    flip = torch.from_numpy(draws[:, 0] < settings["flip"])
+    if pad:
+        images = torch.nn.functional.pad(images, (pad,) * 4)
+        corners = np.floor(draws[:, 1:3] * (2 * pad + 1)).astype(np.int64)
+        boxes = np.concatenate([corners, np.full((n, 2), size)], 1)
+    else:
+        boxes = random_boxes(draws[:, 1:], size, size, settings["crop"])
+    return torch.cat(
+        [
+            cut(part, box, size, mirrored)
+            for part, box, mirrored in zip(
+                images.split(256), torch.from_numpy(boxes).split(256), flip.split(256), strict=True
+            )
+        ]
+    )
+
+
+@torch.no_grad()
+def collect(watch, images, batch_size, device):
+    """Return sums over images: of the moments that a `Watch` finds, and of their squares.
+
+    Parameters
+    ----------
+    watch : Watch
+    images : (n, 3, size, size) in [0, 255]
+    batch_size : int
+    device : torch.device
+
+    Returns
+    -------
+    dict of str to (channels or tiles,) float64
+        By ``<part>.mean``, ``.square`` (of the means) and ``.variance``; ``count`` (1,).
+    """
+    sums = {"count": torch.tensor([len(images)], dtype=torch.float64)}
+    for batch in images.split(batch_size):
+        _, moments = watch(normalise(batch.to(device)))
+        for part, (mean, variance) in moments.items():
+            mean, variance = mean.double(), variance.double()
+            for name, value in zip(SUMS, (mean, mean.square(), variance), strict=True):
+                total = sums.get(f"{part.name}.{name}", 0)
+                sums[f"{part.name}.{name}"] = total + value.sum(0).cpu()
+    return sums
+
+
+def summary(sums, classes):
+    """Return what is kept of the sums of all classes.
+
+    Returns
+    -------
+    dict of str to tensor
+        ``count`` (classes,), images of each class; ``<part>.mean``, (classes, channels or tiles),
+        over a class's images and places; ``<part>.within``, the mean over images of the variance
+        within one; ``<part>.between``, the variance over images of the mean of one. Float32. The
+        variance over images and places together is the sum of both.
+    """
+    count = torch.stack([sums[f"{class_id}/count"] for class_id in classes])
+    found = {"count": count[:, 0]}
+    first = f"{classes[0]}/"
+    names = [name.removeprefix(first) for name in sums if name.startswith(first)]
+    for part in [name.removesuffix(".mean") for name in names if name.endswith(".mean")]:
+        mean, square, variance = (
+            torch.stack([sums[f"{class_id}/{part}.{name}"] for class_id in classes]) / count
+            for name in SUMS
+        )
+        found |= {
+            f"{part}.mean": mean,
+            f"{part}.within": variance,
+            f"{part}.between": (square - mean.square()).clamp(min=0),
+        }
+    return {name: value.float() for name, value in found.items()}
+
+
+def read(path, classes):
+    """Return the statistics of some classes, as `summary` returns them, in float64.
+
+    Parameters
+    ----------
+    path : Path
+        A ``statistics.safetensors``.
+    classes : list of str
+    """
+    there = artifacts.read_spec(path.parent)["settings"]["classes"]
+    rows = torch.tensor([there.index(class_id) for class_id in classes])
+    return {name: value[rows].double() for name, value in artifacts.read_tensors(path).items()}
+
+
+def overall(mean, variance, count):
+    """Return mean and variance of all classes together, (k,), from those of each, (classes, k)."""
+    share = (count / count.sum())[:, None]
+    centre = (share * mean).sum(0)
+    return centre, (share * (variance + (mean - centre).square())).sum(0)

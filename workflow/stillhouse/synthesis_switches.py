@@ -1,0 +1,87 @@
+"""SRe2L, G-VBSM and EDC as settings of one synthesis, and what paper and code differ in."""
+
+# VILA-Lab/SRe2L at 8d00cba; shaoshitong/G_VBSM_Dataset_Condensation at 1ed80b0; shaoshitong/EDC at
+# 80116a7, utils.py and recover.py, and the tables of EDC's appendix A.1.
+_SYNTHESIS = {
+    "code": {
+        "initial_draw": "replacement",
+        "class_terms": "mixture",
+        "class_variance": "within",
+        "tiles": "swapped",
+        "momentum_start": "zero",
+        "turns": "continued",
+    },
+    "paper": {
+        "initial_draw": "distinct",
+        "class_terms": "classes",
+        "class_variance": "total",
+        "tiles": "right",
+        "momentum_start": "first",
+        "turns": "restart",
+    },
+}
+_FROM_NOISE = {"initial": "noise", "iterations": 4000, "crop": [0.08, 1.0], "alpha": 1.0}
+_SRE2L = {**_FROM_NOISE, "order": "by_copy", "learning_rate": 0.25, "momentum": 0.0}
+_GVBSM = {**_FROM_NOISE, "order": "by_class", "learning_rate": 0.1, "momentum": 0.4}
+_EDC = {
+    "initial": "real",
+    "order": "by_class",
+    "learning_rate": 0.05,
+    "crop": [0.5, 1.0],
+    "alpha": 0.5,
+    "momentum": 0.8,
+}
+SWITCHES = {
+    "sre2l": {name: {**given, **_SRE2L} for name, given in _SYNTHESIS.items()},
+    "gvbsm": {name: {**given, **_GVBSM} for name, given in _SYNTHESIS.items()},
+    "edc": {
+        "code": {**_SYNTHESIS["code"], **_EDC, "iterations": 1000},
+        "paper": {**_SYNTHESIS["paper"], **_EDC, "iterations": 2000},
+    },
+}
+# Weights that kinds differ in: of convolutions, of densification.
+WEIGHTS = {"sre2l": (0.0, 0.0), "gvbsm": (0.01, 1.0), "edc": (0.01, 0.0)}
+# Settings of `flatness` that each kind of it uses.
+FLATNESS = {
+    "none": set(),
+    "logits": {"weight", "beta", "temperature"},
+    "statistics": {"weight", "beta"},
+    "sam": {"weight"},
+}
+# Settings that only statistics of classes use.
+CLASS_KEYS = {"class_terms", "class_variance", "class_layers", "tiles"}
+
+
+def decide(decided, fidelity, kind):
+    """Fill in what depends on the kind; leave out what the other settings do not use.
+
+    The kind itself is no part of what is made: it is known by its settings.
+    """
+    convolution, densification = WEIGHTS[kind]
+    usual = {"convolution": convolution, "densification": densification}
+    weights = {**usual, **decided["weights"]}
+    decided["weights"] = {name: float(value) for name, value in weights.items()}
+    decided["kinds"] = [k for k in ("batchnorm", "convolution") if weights[k] > 0]
+    on = "logits" if (kind, fidelity) == ("edc", "paper") else "none"
+    decided["flatness"] = {"on": on, **decided["flatness"]}
+    used = FLATNESS[decided["flatness"]["on"]] | {"on"}
+    decided["flatness"] = {k: v for k, v in decided["flatness"].items() if k in used}
+    decided["batch_size"] = 0 if decided["batch_size"] == "all" else decided["batch_size"]
+    if "convolution" not in decided["kinds"]:
+        decided |= {"tile": 0, "convolution_dropout": 0.0}
+    return decided
+
+
+def unused(settings):
+    """Return (names of settings that the others leave without use, why)."""
+    given = {**SWITCHES[settings["kind"]][settings["fidelity"]], **settings}
+    names, why = set(), []
+    if given["alpha"] == 1:
+        names, why = names | CLASS_KEYS, [*why, "alpha 1 matches no classes"]
+    if given["momentum"] == 0:
+        names, why = names | {"momentum_start"}, [*why, "momentum 0 keeps nothing"]
+    if given["initial"] == "noise":
+        names, why = names | {"initial_draw"}, [*why, "initial 'noise' draws no images"]
+    if len(given["observers"]) == 1:
+        names, why = names | {"turns"}, [*why, "one observer takes every turn"]
+    return names, " and ".join(why)

@@ -1,0 +1,150 @@
+"""What the layers of a frozen network see: mean and variance of their inputs, image by image.
+
+G-VBSM (Shao et al., CVPR 2024) and EDC (Shao et al., NeurIPS 2024) match the inputs of batch norms
+and convolutions, a channel at a time, and of convolutions also a tile of the map at a time.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+
+class Part(NamedTuple):
+    """A group of numbers that is compared as one vector: a layer's channels or tiles."""
+
+    kind: str  # batchnorm or convolution
+    layer: str
+    what: str  # channel or tile
+
+    @property
+    def name(self):
+        """Name in a statistics artifact."""
+        return ".".join(self)
+
+
+class Watch:
+    """A network whose layers' inputs are looked at.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        In evaluation mode, without gradients.
+    kinds : collection of str
+        ``batchnorm`` (`BatchNorm2d`), ``convolution`` (`Conv2d`) or both.
+    tile : int
+        Side of the tiles of the map that a convolution sees [px]; 0 for none.
+    """
+
+    def __init__(self, net, kinds, tile):
+        self.net, self.tile, self.seen = net, tile, {}
+        for name, module in net.named_modules():
+            kind = KINDS.get(type(module))
+            if kind in kinds:
+                module.register_forward_pre_hook(self._hook(kind, name))
+
+    def __call__(self, images):
+        """Return (logits, moments) of normalised images.
+
+        moments : dict of Part to (mean, variance)
+            In the order in which the network meets them; each (n, channels or tiles), in the
+            precision of the network's inputs but for half precision, which becomes float32.
+        """
+        self.seen = {}
+        logits = self.net(images)
+        moments, self.seen = self.seen, {}
+        return logits, moments
+
+    def _hook(self, kind, name):
+        def look(module, given):
+            if Part(kind, name, "channel") in self.seen:
+                return  # a layer that is used twice: its first use
+            tile = self.tile if kind == "convolution" else 0
+            channel, tiles = moments(given[0], tile)
+            self.seen[Part(kind, name, "channel")] = channel
+            if tiles is not None:
+                self.seen[Part(kind, name, "tile")] = tiles
+
+        return look
+
+
+KINDS = {nn.BatchNorm2d: "batchnorm", nn.Conv2d: "convolution"}
+
+
+def moments(maps, tile=0):
+    """Return the moments of each image's maps: over the places of a channel, and over a tile.
+
+    Parameters
+    ----------
+    maps : (n, channels, height, width) floating point
+    tile : int
+        Side of the tiles [px]; 0 for none. A map that it does not divide is first enlarged to the
+        next multiple, bilinearly.
+
+    Returns
+    -------
+    channel : (mean, variance), each (n, channels)
+    tiles : (mean, variance), each (n, rows × columns of tiles), over channels and the tile's
+        places; None without tiles
+
+    Notes
+    -----
+    Variances are of the numbers themselves, not estimates (divided by their count).
+    """
+    if maps.dtype in (torch.bfloat16, torch.float16):
+        maps = maps.float()
+    height, width = maps.shape[2:]
+    if not tile:
+        return _Moments.apply(maps, height, width)[:2], None
+    if height % tile or width % tile:
+        sides = [-(-side // tile) * tile for side in (height, width)]
+        enlarged = interpolate(maps, sides, mode="bilinear", align_corners=False)
+        channel = _Moments.apply(maps, height, width)[:2]
+        return channel, _Moments.apply(enlarged, tile, tile)[2:]
+    found = _Moments.apply(maps, tile, tile)
+    return found[:2], found[2:]
+
+
+class _Moments(torch.autograd.Function):
+    """Both kinds of moments from one pass over the maps, and one back.
+
+    With y of p places a tile, c channels and t tiles, the gradient of all four with respect to a
+    value is linear in the value: a + b y, a and b constant over a tile.
+    """
+
+    @staticmethod
+    def forward(ctx, maps, rows, columns):
+        first = avg_pool2d(maps, (rows, columns))
+        second = avg_pool2d(maps.square(), (rows, columns))
+        channel = first.mean((2, 3)), second.mean((2, 3))
+        tiles = first.mean(1).flatten(1), second.mean(1).flatten(1)
+        ctx.save_for_backward(maps, channel[0], tiles[0])
+        ctx.grid = first.shape[2:]
+        ctx.set_materialize_grads(False)
+        return tuple(
+            value
+            for mean, square in (channel, tiles)
+            for value in (mean, (square - mean.square()).clamp(min=0))
+        )
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        maps, channel, tiles = ctx.saved_tensors
+        n, channels, height, width = maps.shape
+        rows, columns = ctx.grid
+        places, in_tile = height * width, channels * height * width // (rows * columns)
+        offset = factor = maps.new_zeros((1, 1, 1, 1))
+        for (to_mean, to_variance), mean, shape, count in (
+            (gradients[:2], channel, (n, channels, 1, 1), places),
+            (gradients[2:], tiles, (n, 1, rows, columns), in_tile),
+        ):
+            if to_mean is not None:
+                offset = offset + (to_mean / count).reshape(shape)
+            if to_variance is not None:
+                slope = (to_variance * (2 / count)).reshape(shape)
+                factor = factor + slope
+                offset = offset - slope * mean.reshape(shape)
+        parts = maps.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
+        offset, factor = (value[:, :, :, None, :, None] for value in (offset, factor))
+        return torch.addcmul(offset, parts, factor).reshape(maps.shape), None, None
