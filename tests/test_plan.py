@@ -198,6 +198,7 @@ SCHEDULES = [
     ({"schedule": "cosine"}, {"schedule": "cosine", "smoothing": 1}),
     ({"schedule": "multistep"}, {"schedule": "multistep", "rate_decay": 0.2}),
     ({"schedule": "ssrs"}, {"schedule": "ssrs", "smoothing": 2.0}),
+    ({"schedule": "linear"}, {"schedule": "linear", "smoothing": 1}),
     ({"schedule": "alrs"}, {"schedule": "alrs", "rate_decay": 0.9975}),
 ]
 

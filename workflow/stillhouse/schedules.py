@@ -30,6 +30,7 @@ def learning_rate_factor(settings, epoch, losses=()):
     - ``cosine``: ½ (1 + cos(π e / (ζ n))), ζ the smoothing; to 0 for ζ = 1.
     - ``half_cosine``: the same with ζ = 2, to ½ (RDED validation/main.py).
     - ``ssrs``: the same up to 5n/6, then ½ (1 + cos(5π / 6ζ)) (1 - e/n) (EDC, equation 33).
+    - ``linear``: 1 - e / (ζ n); to ½ for ζ = 2 (C EDC train_FKD_parallel.py, by mistake).
     - ``multistep``: times `rate_decay` (1/5) from each milestone (2/3 and 5/6 of n) on.
     - ``alrs``: times `rate_decay` after each epoch whose loss differs from that of the epoch
       before by at most 0.02 and at most 0.02 of itself (EDC, appendix G.3).
@@ -47,6 +48,8 @@ def learning_rate_factor(settings, epoch, losses=()):
         if share <= 5 / 6:
             return _smooth(share, settings["smoothing"])
         return _smooth(5 / 6, settings["smoothing"]) * (1 - share)
+    if schedule == "linear":
+        return 1 - share / settings["smoothing"]
     if schedule == "multistep":
         # paper: IDC's code rounds 2n/3 and 5n/6 down; here: the first epoch that has passed them,
         # because a share must mean the same for every number of epochs.

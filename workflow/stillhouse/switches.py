@@ -216,6 +216,7 @@ def has_batchnorm(network):
 SCHEDULES = {
     "cosine": {"smoothing": 1.0},
     "ssrs": {"smoothing": 2.0},
+    "linear": {"smoothing": 1.0},
     "multistep": {"milestones": [2 / 3, 5 / 6], "rate_decay": 0.2},
     "alrs": {"rate_decay": 0.9975},
 }
