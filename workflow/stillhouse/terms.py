@@ -132,7 +132,8 @@ def density(images, labels):
     """Return G-VBSM's data densification: how far the images of a class are from being alike.
 
     With l the eigenvalues of the Gram matrix of a class's images, each reduced to 32 px,
-    KL(softmax(l / 4) ‖ softmax(l)), summed over classes. Zero where every class has one image.
+    KL(softmax(l / 4) ‖ softmax(l)), summed over classes; the softened side is taken as given (C
+    G-VBSM data_synthesis_….py). Zero where every class has one image.
 
     Parameters
     ----------
@@ -148,6 +149,6 @@ def density(images, labels):
         rows = torch.stack([(labels == label).nonzero()[:, 0] for label in wanted])
         some = flat[rows]
         values = torch.linalg.eigvalsh(some @ some.transpose(1, 2))
-        soft = log_softmax(values / DENSE_TEMPERATURE, 1)
+        soft = log_softmax(values.detach() / DENSE_TEMPERATURE, 1)
         total = total + (soft.exp() * (soft - log_softmax(values, 1))).sum()
     return total
