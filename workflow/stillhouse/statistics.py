@@ -123,8 +123,8 @@ def summary(sums, classes):
     """
     count = torch.stack([sums[f"{class_id}/count"] for class_id in classes])
     found = {"count": count[:, 0]}
-    first = f"{classes[0]}/"
-    names = [name.removeprefix(first) for name in sums if name.startswith(first)]
+    # A class id may have slashes; what is summed has none.
+    names = [key.rpartition("/")[2] for key in sums if key.rpartition("/")[0] == classes[0]]
     for part in [name.removesuffix(".mean") for name in names if name.endswith(".mean")]:
         mean, square, variance = (
             torch.stack([sums[f"{class_id}/{part}.{name}"] for class_id in classes]) / count
