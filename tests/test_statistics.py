@@ -5,7 +5,7 @@ import pytest
 import torch
 from stillhouse import artifacts, nets, statistics
 from stillhouse.images import load_split
-from stillhouse.jobs import Context, produce
+from stillhouse.jobs import produce
 from stillhouse.seeds import generator
 from stillhouse.spec import class_of
 from stillhouse.statistics import collect, overall, read, seen, summary

@@ -151,10 +151,13 @@ def network(arch, resolution=16, **settings):
 def inputs_of(net, images):
     """Return ([(kind, layer, input)] in the order of the pass, logits), with hooks of our own."""
     found, handles = [], []
-    for name, module in net.named_modules():
-        if type(module) in KINDS:
-            keep = lambda _, given, at=(KINDS[type(module)], name): found.append((*at, given[0]))  # noqa: E731
-            handles.append(module.register_forward_pre_hook(keep))
+    names = {module: name for name, module in net.named_modules() if type(module) in KINDS}
+
+    def keep(module, given):
+        found.append((KINDS[type(module)], names[module], given[0]))
+
+    for module in names:
+        handles.append(module.register_forward_pre_hook(keep))
     logits = net(images)
     for handle in handles:
         handle.remove()
