@@ -123,9 +123,8 @@ def divergence(logits, others, temperature):
     paper: the other way round, and no word on what is averaged; here: as C EDC's branch for
     CIFAR-10 does it, because the weights that the paper compares are of that scale.
     """
-    return kl_div(
-        log_softmax(logits / temperature, 1), softmax(others / temperature, 1), reduction="mean"
-    )
+    mine, theirs = log_softmax(logits / temperature, 1), softmax(others / temperature, 1)
+    return kl_div(mine, theirs, reduction="sum") / logits.numel()
 
 
 def density(images, labels):
