@@ -53,25 +53,27 @@ def sheets(experiment):
 
 
 @functools.cache
-def diffusion_sets(experiment):
+def pictured_sets(experiment):
     """Return {(method, seed): {IPC: set}} of an experiment's sets that pictures are drawn of."""
     found = {}
     for cell in cells_of(experiment):
-        if cell["kind"] in ("d3hr", "ddps"):
+        if cell["kind"] in ("d3hr", "ddps", "sre2l", "gvbsm", "edc"):
             sets = found.setdefault((cell["method"], cell["distill_seed"]), {})
             sets[cell["ipc"]] = cell["artifact"].upstream["distilled"]
     return found
 
 
 def pictured_families(experiment, method, seed):
-    """Return {picture: family} of a method's sets: latents of the largest, scores and clusters."""
+    """Return {picture: family} of the largest of a method's sets."""
     try:
-        sets = diffusion_sets(experiment)[method, int(seed)]
+        sets = pictured_sets(experiment)[method, int(seed)]
     except KeyError:
         raise WorkflowError(
             f"experiment {experiment}: has no pictures of {method}, seed {seed}; see snakemake -n"
         )
     upstream = sets[max(sets)].upstream
+    if "synthesis" in upstream:
+        return dict.fromkeys(("synthesis", "terms"), upstream["synthesis"])
     if "decoded" in upstream:
         return {"latents": upstream["decoded"].upstream["start"]}
     if "clusters" in upstream:
@@ -84,14 +86,14 @@ def pictured_families(experiment, method, seed):
 def pictures(experiment):
     """Return {file: what it shows, methods and seed}; what methods share is drawn for the first."""
     found = {}
-    for method, seed in diffusion_sets(experiment):
+    for method, seed in pictured_sets(experiment):
         for what, family in pictured_families(experiment, method, seed).items():
             one = {"what": what, "methods": [], "distill_seed": seed, "drawn_for": method}
             found.setdefault((what, family.place), one)["methods"].append(method)
-    ending = {"latents": "svg", "heat_maps": "png", "clusters": "png"}
+    ending = {"latents": "svg", "terms": "svg"}
     return {
         f"results/figures/{experiment}/{one['what']}-{one.pop('drawn_for')}"
-        f"-seed{one['distill_seed']}.{ending[one['what']]}": one
+        f"-seed{one['distill_seed']}.{ending.get(one['what'], 'png')}": one
         for one in found.values()
     }
 
@@ -105,7 +107,7 @@ def inversions(experiment):
 def latent_files(w):
     """Return the inversions of a method's classes, and the samples of all its IPCs."""
     samples = pictured_families(w.experiment, w.method, w.seed)["latents"]
-    sets = diffusion_sets(w.experiment)[w.method, int(w.seed)].values()
+    sets = pictured_sets(w.experiment)[w.method, int(w.seed)].values()
     classes = next(iter(sets)).settings["classes"]
     drawn = [one.upstream["decoded"].upstream["start"] for one in sets]
     return {
@@ -117,7 +119,7 @@ def latent_files(w):
 def pictured_files(w, what):
     """Return the scores or clusters of a method's first classes, and the images they are of."""
     family = pictured_families(w.experiment, w.method, w.seed)[what]
-    distilled = next(iter(diffusion_sets(w.experiment)[w.method, int(w.seed)].values()))
+    distilled = next(iter(pictured_sets(w.experiment)[w.method, int(w.seed)].values()))
     classes = distilled.settings["classes"][: PICTURED_CLASSES[what]]
     parts = {what: family, "images": distilled.upstream["images"]}
     return {name: kept(member_files(part, classes)) for name, part in parts.items()}
@@ -129,8 +131,14 @@ def shown(path, caption, category, what):
     return report(path, caption=f"../report/{caption}.rst", category=category, labels=labels)
 
 
-def pictured(path, caption, what):
+def first_batch(w, name):
+    """Return a file of the first batch of a method's largest synthesised set."""
+    family = pictured_families(w.experiment, w.method, w.seed)["synthesis"]
+    return kept([family.at(batch=0).file(name)])
+
+
+def pictured(path, caption, what, category="Diffusion"):
     """Have a picture of a method in `snakemake --report`."""
     words = ("experiment", "method", "seed")
     labels = {"what": what, **{word: f"{{{word}}}" for word in words}}
-    return report(path, caption=f"../report/{caption}.rst", category="Diffusion", labels=labels)
+    return report(path, caption=f"../report/{caption}.rst", category=category, labels=labels)

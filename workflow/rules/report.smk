@@ -1,7 +1,8 @@
 """Tables and charts to pages.  in: an experiment's table, charts, sheets   out: one HTML file"""
 
 REPORT = Path(workflow.basedir, "workflow/report")
-CAPTIONS = ["accuracy", "bytes", "cost", "curves", "clusters", "heat_maps", "latents"]
+CHARTS = ["accuracy", "bytes", "cost", "curves"]
+CAPTIONS = [*CHARTS, "clusters", "heat_maps", "latents", "synthesis", "terms"]
 
 
 rule page:

@@ -172,3 +172,35 @@ rule cluster_sheet:
         version=VERSIONS["figures"],
     script:
         "../scripts/cluster_sheet.py"
+
+
+rule synthesis_sheet:
+    """Draw how the first images of one method were synthesised."""
+    input:
+        pictures=lambda w: first_batch(w, "pictures.safetensors"),
+        curve=lambda w: first_batch(w, "curve.json"),
+    output:
+        png=pictured(
+            "results/figures/{experiment}/synthesis-{method}-seed{seed}.png",
+            "synthesis",
+            "pictures",
+            "Synthesis",
+        ),
+        svg=pictured(
+            "results/figures/{experiment}/terms-{method}-seed{seed}.svg",
+            "terms",
+            "terms",
+            "Synthesis",
+        ),
+    log:
+        "results/logs/figures/{experiment}/synthesis-{method}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/figures/{experiment}/synthesis-{method}-seed{seed}.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: 1
+    params:
+        title=lambda w: f"{w.experiment}, {w.method}, seed {w.seed}: synthesis",
+        version=VERSIONS["figures"],
+    script:
+        "../scripts/synthesis_sheet.py"

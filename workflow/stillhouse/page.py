@@ -19,6 +19,8 @@ PICTURES = {
     "latents": "Latents before and after inversion",
     "heat_maps": "Class scores",
     "clusters": "Clusters",
+    "synthesis": "Images on their way",
+    "terms": "Terms of the loss",
 }
 # Of the CSV of `stillhouse.domains.latent_chart`: group, name, unit, factor, format.
 INVERSION = {
@@ -44,7 +46,7 @@ def page(inputs, params, outputs):
     ----------
     inputs : dict
         ``csv``, ``accuracy``, ``bytes``, ``curves``, ``cost``: table and charts; ``sheets``:
-        contact sheets; ``pictures``: of what diffusion methods chose; ``inversions``: the numbers
+        contact sheets; ``pictures``: of what methods chose and made; ``inversions``: the numbers
         beside each picture of latents; ``cells``: ``cell.json`` files; ``indexes``: as
         `stillhouse.tables.left_out` takes them; ``captions``: a text named after each chart and
         kind of picture; ``template``: for Jinja.

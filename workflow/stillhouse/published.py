@@ -2,6 +2,7 @@
 
 import csv
 import io
+from typing import NamedTuple
 
 KEY = ("dataset", "method", "ipc", "student", "labels")
 # What RDED's tables have in common (its supplement, section C; scripts/ of LINs-lab/RDED).
@@ -29,6 +30,60 @@ DDPS_CONCAT = 10  # largest IPC whose images are four patches
 
 # D4M: scripts of suduo94/D4M.
 D4M_DECODED = {"steps": 50, "strength": 0.7, "guidance": 8.0}
+
+# SRe2L, G-VBSM, EDC: their scripts, and EDC's tables 6 to 10 and appendix A.2.
+NOT_FLAT = {"on": "none"}
+FLAT = {"on": "logits", "weight": 0.25, "beta": 0.99, "temperature": 4}
+BOTH = ["batchnorm", "convolution"]
+SRE2L = {"initial": "noise", "order": "by_copy", "alpha": 1.0, "kinds": ["batchnorm"]}
+GVBSM = {"initial": "noise", "order": "by_class", "alpha": 1.0, "kinds": BOTH, "iterations": 4000}
+EDC = {"order": "by_class", "alpha": 0.5, "kinds": BOTH, "learning_rate": 0.05}
+SMALL = ["resnet18_modified", "convnet3", "mobilenetv2_small", "wrn16_2", "shufflenetv2_small"]
+EIGHT = [*SMALL, "convnet1", "convnet2", "convnet3"]
+THREE = [f"torchvision/{name}" for name in ("resnet18", "mobilenet_v2", "shufflenet_v2_x0_5")]
+EFFICIENT, ALEXNET = "torchvision/efficientnet_b0", "torchvision/alexnet"
+FOUR = [*THREE, EFFICIENT]
+TINY = ["resnet18_modified", "mobilenetv2_small", "shufflenetv2_small", EFFICIENT]
+GVBSM_OBSERVERS = {"imagenet-1k": FOUR}
+
+
+class EDCTable(NamedTuple):
+    """What EDC's paper or its code have for a dataset."""
+
+    initial: str
+    iterations: tuple
+    observers: tuple
+    judges: tuple  # teachers of the labels
+    epochs: int
+    batch_size: int
+    schedules: tuple
+    crops: tuple = ([0.5, 1.0],)
+
+
+EDC_TABLES = {
+    "cifar10": EDCTable(
+        "real", (75,), (EIGHT,), (EIGHT,), 1000, 25, ("multistep",), ([0.5, 1.0], [0.08, 1.0])
+    ),
+    "cifar100": EDCTable(
+        "real", (2000,), (EIGHT,), (EIGHT, SMALL), 1000, 50, ("half_cosine", "ssrs")
+    ),
+    "tiny-imagenet": EDCTable(
+        "real", (2000,), (SMALL, TINY), (SMALL, TINY), 300, 100, ("half_cosine",)
+    ),
+    "imagenet-10": EDCTable(
+        "rded", (50, 2000), (THREE, FOUR), (FOUR,), 1000, 50, ("half_cosine", "ssrs")
+    ),
+    "imagenet-1k": EDCTable(
+        "rded",
+        (1000, 2000),
+        ([*FOUR, ALEXNET],),
+        ([*THREE, ALEXNET],),
+        300,
+        100,
+        ("half_cosine", "linear"),
+    ),
+}
+EDC_TRAINING = {"loss": "mse_ce", "ce_weight": 0.025, "ema": 0.99}
 
 
 def read(paths):
@@ -77,6 +132,12 @@ def _as_described(dataset, spec):
         return _as_d3hr(dataset, made) and _judged(spec)
     if kind == "ddps":
         return _as_ddps(made) and _judged(spec)
+    if kind == "sre2l":
+        return _as_sre2l(made) and _judged(spec)
+    if kind == "gvbsm":
+        return _as_gvbsm(dataset, spec, made)
+    if kind == "edc":
+        return _as_edc(dataset, spec, made)
     return kind != "d4m" or (_as_d4m(made) and _judged(spec))
 
 
@@ -93,12 +154,22 @@ def _has(settings, wanted):
 
 def _judged(spec):
     """Tell whether a ResNet-18 made the labels, or for a ConvNet a network like the student."""
-    labels = spec["upstream"].get("labels", spec)["upstream"].values()
-    judges = [part["settings"]["arch"] for part in labels if part["stage"] == "teacher"]
+    judges = _teachers(spec["upstream"].get("labels", spec))
     student = spec["settings"]["network"]["arch"]
     if student.startswith("convnet"):
         return judges == [student]
     return not judges or judges in OBSERVERS
+
+
+def _teachers(part):
+    """Return the architectures of the teachers that something was made with."""
+    made_from = part["upstream"].values()
+    return [other["settings"]["arch"] for other in made_from if other["stage"] == "teacher"]
+
+
+def _among(found, wanted):
+    """Tell whether a list is one of several, in any order."""
+    return sorted(found) in map(sorted, wanted)
 
 
 def _pretrained(denoiser, **wanted):
@@ -158,3 +229,47 @@ def _as_d4m(made):
     denoiser = decoded["upstream"]["denoiser"]
     pretrained = _pretrained(denoiser, kind="stable_diffusion", resolution=512)
     return pretrained and _has(decoded["settings"], D4M_DECODED)
+
+
+def _as_sre2l(made):
+    synthesis = made["upstream"]["synthesis"]
+    settings, observers = synthesis["settings"], _teachers(synthesis)
+    return _has(settings, SRE2L) and settings["flatness"] == NOT_FLAT and observers in OBSERVERS
+
+
+def _as_gvbsm(dataset, spec, made):
+    synthesis, training = made["upstream"]["synthesis"], spec["settings"]["training"]
+    settings, several = synthesis["settings"], [GVBSM_OBSERVERS.get(dataset, SMALL)]
+    return (
+        _has(settings, GVBSM)
+        and settings["flatness"] == NOT_FLAT
+        and settings["weights"]["densification"] == 1
+        and _among(_teachers(synthesis), several)
+        and _among(_teachers(spec["upstream"].get("labels", spec)), several)
+        and training["loss"] == "mse_ce"
+        and training["schedule"] == "cosine"
+        and not {"smoothing", "ema"} & training.keys()
+    )
+
+
+def _as_edc(dataset, spec, made):
+    """Tell whether all that EDC's ablations change is as in its table of the dataset."""
+    table, ipc = EDC_TABLES[dataset], made["keys"]["ipc"]
+    synthesis, training = made["upstream"]["synthesis"], spec["settings"]["training"]
+    settings, start = synthesis["settings"], synthesis["upstream"].get("initial")
+    images = ipc * len(made["settings"]["classes"])
+    epochs = 1000 if (dataset, ipc) == ("tiny-imagenet", 1) else table.epochs
+    return (
+        _has(settings, EDC)
+        and (start["settings"]["kind"] if start else settings["initial"]) == table.initial
+        and settings["iterations"] in table.iterations
+        and settings["crop"] in table.crops
+        and settings["flatness"] in (NOT_FLAT, FLAT)
+        and settings["weights"]["densification"] == 0
+        and _among(_teachers(synthesis), table.observers)
+        and _among(_teachers(spec["upstream"].get("labels", spec)), table.judges)
+        and _has(training, {**EDC_TRAINING, "epochs": epochs})
+        and training["schedule"] in table.schedules
+        and training.get("smoothing", 2) == 2
+        and spec["settings"]["labels"]["batch_size"] == min(table.batch_size, images)
+    )

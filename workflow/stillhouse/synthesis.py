@@ -239,7 +239,7 @@ def synthesise(batch, observers, side):
         start, curve, sums = _restore(batch, observers, *stored)
         pictures = list(stored[0]["pictures"])
         print(f"synthesis: continues after iteration {start}", flush=True)
-    every, quarter = -(-count // CURVE), -(-count // PICTURES)
+    every, shown = -(-count // CURVE), set(pictured(count))
     detail = lambda: " ".join(f"{k} {v[-1]:.4f}" for k, v in curve.items())  # noqa: E731
     for i in track(range(start, count), count - start, "iterations", detail):
         number = batch.keys["batch"] * count + i if settings.get("turns") == "continued" else i
@@ -252,11 +252,16 @@ def synthesise(batch, observers, side):
             for name, value in sums.items():
                 curve.setdefault(name, []).append(round(float(value) / (i % every + 1), 6))
             sums = {}
-        if (i + 1) % quarter == 0 or last:
+        if i + 1 in shown:
             pictures.append(_picture(batch))
         if side.due(last=last):
             _save(batch, observers, side, i + 1, curve, sums, torch.stack(pictures))
     return curve, torch.stack(pictures)
+
+
+def pictured(count):
+    """Return the numbers of iterations after which a picture is kept: none, each quarter, all."""
+    return sorted({count * i // PICTURES for i in range(PICTURES + 1)})
 
 
 def rate(settings, iteration):

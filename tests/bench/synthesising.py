@@ -1,0 +1,56 @@
+"""Steps of a synthesis against bare passes of its observer, forward and backward to the images."""
+
+import torch
+from stillhouse import nets, terms, training
+from stillhouse.matching import Matching, targets
+from stillhouse.seeds import generator
+from stillhouse.statistics import summary, collect
+from stillhouse.switches import method
+from stillhouse.schema import definition, fill
+from stillhouse.synthesis import Batch, Observer
+from stillhouse.watching import Watch
+from timing import paired
+from torch.nn.functional import cross_entropy
+
+STEPS, N, CLASSES = 2, 50, 10
+CONVNET = {"arch": "convnet3", "width": 128, "norm": "instance"}
+# What is measured → observer, side [px], method.
+CASES = {
+    "SRe2L, ResNet-18": ({"arch": "resnet18_modified"}, 32, {"kind": "sre2l"}),
+    "G-VBSM, ConvNet-3": (CONVNET, 32, {"kind": "gvbsm"}),
+    "EDC's code, ConvNet-3": (CONVNET, 32, {"kind": "edc"}),
+    "EDC's code, WRN-16-2": ({"arch": "wrn16_2"}, 32, {"kind": "edc"}),
+}
+
+
+def steps(network, side, given):
+    """Return the ratio of steps to bare passes of the same observer on as many images."""
+    settings = fill({"observers": ["a"], **given}, definition("method"))
+    settings = {**method(settings), "resolution": side}
+    net = training.freeze(nets.build(network, CLASSES, side, 0, "teacher"))
+    images = generator(0, "bench").standard_normal((N, 3, side, side), dtype="float32")
+    images, labels = torch.from_numpy(images), torch.arange(N) * CLASSES // N
+    watch = Watch(net, settings["kinds"], settings["tile"])
+    found = collect(watch, images[:10] * 50 + 100, 10, torch.device("cpu"))
+    classes = [str(i) for i in range(CLASSES)]
+    kept = summary({f"{c}/{k}": v for c in classes for k, v in found.items()}, classes)
+    with torch.no_grad():
+        _, moments = watch(images[:1])
+    wanted = targets(net, moments, kept, settings, torch.device("cpu"))
+    matching = Matching(wanted, labels, settings, settings["weights"])
+    observer = Observer(watch, matching, torch.arange(CLASSES))
+    batch = Batch(images.clone(), labels, settings, {"seed": 0, "batch": 0})
+    plain = training.freeze(nets.build(network, CLASSES, side, 0, "teacher"))
+
+    def ours():
+        for i in range(STEPS):
+            terms.descend(batch, observer, i)
+            batch.step(0.01)
+
+    def bare():
+        for _ in range(STEPS):
+            seen = images.requires_grad_(True)
+            cross_entropy(plain(seen), labels).backward()
+            seen.grad = None
+
+    return paired(ours, bare, 5)
