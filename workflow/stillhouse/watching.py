@@ -119,7 +119,8 @@ class _Moments(torch.autograd.Function):
         if grid == (1, 1):
             first = maps.mean((2, 3))
             second = torch.linalg.vector_norm(maps, dim=(2, 3)).square() / (rows * columns)
-            channel, tiles = (first, second), (first.mean(1), second.mean(1))
+            channel = first, second
+            tiles = first.mean(1, keepdim=True), second.mean(1, keepdim=True)
         else:
             first, second = (_pooled(part, grid) for part in (maps, maps.square()))
             channel = first.mean((2, 3)), second.mean((2, 3))
