@@ -9,6 +9,7 @@ from diffused import FOLDER, HUB, TRAINED
 from stillhouse import decode, denoiser_training, limits
 from stillhouse.errors import StillhouseError
 from stillhouse.noise import NoiseSchedule
+from stillhouse.schema import definition, fill
 
 GIVEN = {"kind": "dit", "resolution": 8, "labels": {"0": 0, "1": 1}, "pretrained": FOLDER}
 
@@ -225,3 +226,57 @@ def test_clip_is_asked_for_where_it_describes_patches():
     assert not refused(limits.check_diffusion, "k", {**method, "clip": HUB}, sd)
     assert not refused(limits.check_diffusion, "k", {**method, "ranking": "score"}, sd)
     assert not refused(limits.check_diffusion, "k", {**method, "features": "dift"}, sd)
+
+
+def synthesis_of(kind="edc", **given):
+    """Return a method's settings with the schema's defaults."""
+    settings = {"kind": kind, "observers": ["norms"], **given}
+    return fill({"fidelity": "code", **settings}, definition("method"))
+
+
+def starts_well(method, **others):
+    """Tell whether a method may be synthesised, beside others of a config."""
+    teachers = {
+        "norms": {"arch": "convnet1", "norm": "batch"},
+        "instance": {"arch": "convnet1", "norm": "instance"},
+        "field": {"arch": "alexnet_small"},
+        "library": {"arch": "torchvision/resnet18"},
+    }
+    config = {"teachers": teachers, "methods": {"m": method, **others}}
+    return not refused(limits.check_synthesis, config, "methods.m", method)
+
+
+@pytest.mark.parametrize("observer", ["norms", "instance", "field", "library"])
+@pytest.mark.parametrize("norms", [0, 0.01])
+@pytest.mark.parametrize("convolutions", [0, 0.01])
+def test_batch_norms_are_matched_where_there_are_any(observer, norms, convolutions):
+    weights = {"batchnorm": norms, "convolution": convolutions}
+    method = synthesis_of(observers=sorted({"norms", observer}), weights=weights)
+    lacking = observer in ("instance", "field") and norms > 0 and not convolutions
+    assert starts_well(method) is not lacking
+
+
+def test_flat_statistics_are_of_some_layer():
+    for norms, convolutions in itertools.product((0, 0.01), repeat=2):
+        weights = {"batchnorm": norms, "convolution": convolutions}
+        method = synthesis_of(weights=weights, flatness={"on": "statistics"})
+        assert starts_well(method) is (norms + convolutions > 0)
+
+
+def test_a_synthesis_starts_from_something_in_the_end():
+    start = lambda name: synthesis_of(initial=name)  # noqa: E731
+    random = {"kind": "random"}
+    assert all(starts_well(start(name)) for name in ("noise", "real"))
+    assert starts_well(start("r"), r=random)
+    assert starts_well(start("a"), a=start("b"), b=start("r"), r=random)
+    assert not starts_well(start("r"))
+    assert not starts_well(start("m"))
+    assert not starts_well(start("a"), a=start("m"))
+    assert not starts_well(start("a"), a=start("b"), b=start("m"))
+    assert not starts_well(start("a"), a=start("b"), b=start("a"))
+    assert not starts_well(start("a"), a=start("nowhere"))
+
+
+@pytest.mark.parametrize("kind", ["sre2l", "gvbsm", "edc"])
+def test_a_synthesis_gives_any_number_of_images(kind):
+    assert fits({"kind": kind}, 5, 5000)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stillhouse import plan as plans
 from stillhouse import switches
 from stillhouse.schedules import learning_rate_factor
 
@@ -673,3 +674,40 @@ def test_a_batch_that_shares_an_operation_is_in_the_address_of_the_table(tiny, p
         before = places()
         tiny["protocols"]["soft"]["batch_size"] = 2
         assert (places() != before) == counts
+
+
+@pytest.fixture
+def synthesised(tiny):
+    """Return a config of one method that synthesises 3 × 5 images in batches of two."""
+    tiny["methods"]["edc"] = {"kind": "edc", "observers": ["t"], "batch_size": 2}
+    tiny["experiments"]["x"] |= {"methods": ["edc"], "protocols": ["hard"], "ipc": [1, 5]}
+    return tiny
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_every_batch_is_in_one_job(synthesised, planned, size):
+    wanted = planned(synthesised)
+    jobs, names = {}, []
+    for family, members in wanted.parts("synthesis", size):
+        assert 1 <= len(members) <= size
+        jobs.setdefault(family.artifact.keys["ipc"], []).extend(members)
+        names.append(plans.block_name(family.artifact, [f"batch{n}" for n in members]))
+    assert jobs == {1: list(range(2)), 5: list(range(8))}
+    assert len(set(names)) == len(names) == -(-2 // size) + -(-8 // size)
+
+
+def test_batches_a_job_are_in_no_address(synthesised, planned):
+    before = addresses(planned(synthesised))
+    synthesised["compute"] = {"batches_per_job": 1}
+    assert addresses(planned(synthesised)) == before
+
+
+def test_a_cell_names_the_observers_of_its_images(synthesised, planned):
+    synthesised["teachers"]["u"] = {**synthesised["teachers"]["t"], "seed": 1}
+    synthesised["methods"]["edc"]["observers"] = ["u", "t"]
+    synthesised["experiments"]["x"]["protocols"] = ["hard", "soft"]
+    cells = planned(synthesised).experiments["x"]
+    assert {(cell["protocol"], cell["teacher"]) for cell in cells} == {
+        ("hard", "u+t"),
+        ("soft", "u+t"),
+    }

@@ -455,3 +455,230 @@ def test_jobs_are_told_where_folders_lie_by_their_digest(config):
 def test_every_kind_of_method_has_a_recipe():
     kinds = set(definition("method")["properties"]["kind"]["enum"])
     assert kinds == recipes.RECIPES.keys() == distilled.METHODS.keys()
+
+
+# Images synthesised for observers.
+
+SYNTHESES = ("sre2l", "gvbsm", "edc")
+STATISTICS = {"index", "images", "teacher", "statistics"}
+
+
+@pytest.fixture
+def observed(tiny):
+    """Return a config of the methods that synthesise, with observers, and hard labels."""
+    for seed, name in enumerate("abc"):
+        tiny["teachers"][name] = {"arch": "convnet1", "width": 4, "norm": "batch", "seed": seed}
+    tiny["methods"] |= {kind: {"kind": kind, "observers": ["a", "b"]} for kind in SYNTHESES}
+    tiny["experiments"]["x"] |= {"methods": list(SYNTHESES), "protocols": ["hard"]}
+    return tiny
+
+
+def planned(config):
+    return plan.build(complete(config, "tiny.yaml"))
+
+
+def test_a_synthesis_is_made_for_its_observers(observed):
+    found = lines(observed)
+    assert set(found["sre2l"]) == STATISTICS - {"statistics"} | {"synthesis", "distilled"}
+    assert set(found["gvbsm"]) == set(found["edc"]) == STATISTICS | {"synthesis", "distilled"}
+    assert {kind: len(found[kind]["teacher"]) for kind in SYNTHESES} == dict.fromkeys(SYNTHESES, 2)
+    sets = sets_of(planned(observed))
+    upstream = {kind: list(sets[kind].upstream["synthesis"].upstream) for kind in SYNTHESES}
+    observers = ["teacher0", "teacher1"]
+    assert upstream == {
+        "sre2l": observers,
+        "gvbsm": [*observers, "statistics0", "statistics1"],
+        "edc": [*observers, "statistics0", "statistics1", "images"],
+    }
+    for kind in ("gvbsm", "edc"):
+        synthesis = sets[kind].upstream["synthesis"].upstream
+        for i in range(2):
+            assert synthesis[f"statistics{i}"].upstream["teacher"] is synthesis[f"teacher{i}"]
+
+
+def test_statistics_are_shared_by_methods_ipcs_and_seeds(observed):
+    observed["experiments"]["x"] |= {"ipc": [1, 2, 5], "distill_seeds": [0, 1]}
+    wanted = planned(observed)
+    assert len(wanted.single["statistics"]) == len(wanted.single["teacher"]) == 2
+    assert not any(one.keys for one in wanted.single["statistics"].values())
+    assert len(wanted.families["synthesis"]) == 3 * 3 * 2
+    observed["methods"]["edc"]["observers"] = ["b"]
+    assert planned(observed).single["statistics"].keys() == wanted.single["statistics"].keys()
+    observed["methods"]["edc"]["tile"] = 2
+    assert len(planned(observed).single["statistics"]) == 3
+
+
+def test_an_observer_more_is_a_teacher_and_its_statistics_more(observed):
+    before = planned(observed)
+    observed["methods"]["edc"]["observers"] = ["a", "b", "c"]
+    after = planned(observed)
+    for stage in ("teacher", "statistics"):
+        assert after.single[stage].keys() > before.single[stage].keys()
+        assert len(after.single[stage]) == 3
+    both = after.families["synthesis"].keys() & before.families["synthesis"].keys()
+    # Three methods at two IPCs, of which one method is another.
+    assert len(both) == 4 and len(after.families["synthesis"]) == 6
+    digests = [lines(observed)["edc"]["synthesis"]]
+    observed["methods"]["edc"]["observers"] = ["c", "b", "a"]
+    assert lines(observed)["edc"]["synthesis"] not in digests
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "collected"),
+    [
+        ("sre2l", {}, False),
+        ("sre2l", {"alpha": 0.9}, True),
+        ("sre2l", {"weights": {"convolution": 0.1}}, True),
+        ("gvbsm", {"weights": {"convolution": 0}}, False),
+        ("edc", {"weights": {"convolution": 0}}, True),
+        ("edc", {"weights": {"convolution": 0}, "alpha": 1}, False),
+        ("edc", {"weights": {"convolution": 0, "batchnorm": 0}}, False),
+        ("edc", {"alpha": 1}, True),
+    ],
+)
+def test_statistics_are_collected_for_whom_batch_norms_do_not_suffice(
+    observed, kind, change, collected
+):
+    observed["methods"][kind] |= change
+    assert ("statistics" in lines(observed)[kind]) is collected
+
+
+def test_a_synthesis_that_starts_from_a_set_has_it_upstream(observed):
+    observed["methods"]["edc"]["initial"] = "rded"
+    observed["experiments"]["x"] |= {"methods": ["edc", "rded"], "distill_seeds": [0, 3]}
+    wanted = planned(observed)
+    sets = wanted.single["distilled"].values()
+    of_rded = {tuple(one.keys.values()): one for one in sets if one.label == "rded"}
+    assert len(of_rded) == 4
+    for one in sets:
+        if one.label == "edc":
+            upstream = one.upstream["synthesis"].upstream
+            assert upstream["initial"].place == of_rded[tuple(one.keys.values())].place
+            assert "images" not in upstream
+    # That set is wanted, whether or not the experiment shows it; its method's name is nothing.
+    observed["experiments"]["x"]["methods"] = ["edc"]
+    before = lines(observed)["edc"]
+    assert len(planned(observed).single["distilled"]) == 8
+    observed["methods"]["started"] = observed["methods"].pop("rded")
+    observed["methods"]["edc"]["initial"] = "started"
+    assert lines(observed)["edc"] == before
+    observed["methods"]["started"]["rounding"] = "nearest"
+    assert touched(before, lines(observed)["edc"]) == {"synthesis", "distilled"}
+
+
+def test_a_synthesis_may_start_from_another(observed):
+    observed["methods"]["gvbsm"]["initial"] = "edc"
+    observed["methods"]["edc"]["initial"] = "random"
+    observed["experiments"]["x"]["methods"] = ["gvbsm"]
+    found = sets_of(planned(observed))
+    upstream = found["gvbsm"].upstream["synthesis"].upstream
+    assert upstream["initial"].settings["kind"] == "edc"
+    start = upstream["initial"].upstream["synthesis"].upstream["initial"]
+    assert start.settings["kind"] == "random"
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch_size", "counts"),
+    [
+        ("edc", 2, {1: 2, 5: 8}),
+        ("edc", 100, {1: 1, 5: 1}),
+        ("edc", "all", {1: 1, 5: 1}),
+        ("sre2l", 2, {1: 2, 5: 10}),
+        ("sre2l", 100, {1: 1, 5: 5}),
+        ("sre2l", "all", {1: 1, 5: 5}),
+    ],
+)
+def test_a_set_is_synthesised_in_batches(observed, kind, batch_size, counts):
+    observed["methods"][kind]["batch_size"] = batch_size
+    observed["experiments"]["x"] |= {"methods": [kind], "ipc": [1, 5]}
+    for family in planned(observed).families["synthesis"].values():
+        ipc = family.artifact.keys["ipc"]
+        assert list(family.members) == list(range(counts[ipc]))
+        files = plan.member_files(family.artifact, [])
+        assert files == [
+            f"results/synthesis/{family.artifact.name}/ipc{ipc}-seed0-batch{n}/images.parquet"
+            for n in range(counts[ipc])
+        ]
+
+
+# Setting of EDC (its code) → its value, the first stage that is another.
+SYNTHESIS_EDITS = [
+    ("initial", "noise", "synthesis"),
+    ("initial", "random", "synthesis"),
+    ("initial_draw", "distinct", "synthesis"),
+    ("order", "by_copy", "synthesis"),
+    ("batch_size", 2, "synthesis"),
+    ("iterations", 7, "synthesis"),
+    ("learning_rate", 0.5, "synthesis"),
+    ("schedule", "constant", "synthesis"),
+    ("crop", [0.3, 1.0], "synthesis"),
+    ("flip", 0.0, "synthesis"),
+    ("jitter", 2, "synthesis"),
+    ("weights", {"cross_entropy": 2}, "synthesis"),
+    ("weights", {"batchnorm": 0.1}, "synthesis"),
+    ("weights", {"convolution": 0.1}, "synthesis"),
+    ("weights", {"first_layer": 1}, "synthesis"),
+    ("weights", {"densification": 1}, "synthesis"),
+    ("convolution_dropout", 0.4, "synthesis"),
+    ("tile", 2, "statistics"),
+    ("alpha", 0.25, "synthesis"),
+    ("class_terms", "classes", "synthesis"),
+    ("class_variance", "total", "synthesis"),
+    ("class_layers", "convolution", "synthesis"),
+    ("tiles", "right", "synthesis"),
+    ("momentum", 0.5, "synthesis"),
+    ("momentum_start", "first", "synthesis"),
+    ("flatness", {"on": "logits"}, "synthesis"),
+    ("flatness", {"on": "statistics"}, "synthesis"),
+    ("flatness", {"on": "sam"}, "synthesis"),
+    ("turns", "restart", "synthesis"),
+    ("statistics", {"crop": [0.5, 1.0]}, "statistics"),
+    ("statistics", {"pad": 1}, "statistics"),
+    ("statistics", {"flip": 0.0}, "statistics"),
+    ("statistics", {"seed": 1}, "statistics"),
+    ("precision", "bfloat16", "synthesis"),
+    ("encoding", "jpeg", "distilled"),
+    ("fidelity", "paper", "synthesis"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "first"), SYNTHESIS_EDITS)
+def test_an_edit_of_a_synthesis_goes_to_the_stage_that_it_shapes(observed, key, value, first):
+    before = lines(observed)
+    observed["methods"]["edc"][key] = value
+    after = lines(observed)
+    chain = ["statistics", "synthesis", "distilled"]
+    assert touched(before["edc"], after["edc"]) == set(chain[chain.index(first) :])
+    assert all(after[kind] == before[kind] for kind in ("sre2l", "gvbsm"))
+
+
+def test_every_setting_of_a_synthesis_is_in_an_edit():
+    settings = {key for key, *_ in SYNTHESIS_EDITS} | {"observers"}
+    assert definition("method_synthesis")["properties"].keys() == settings - {"fidelity"}
+
+
+@pytest.mark.parametrize(
+    ("given", "other"),
+    [
+        ({"flatness": {"on": "sam"}}, {"flatness": {"on": "sam", "beta": 0.5, "temperature": 9}}),
+        ({"flatness": {"on": "statistics"}}, {"flatness": {"on": "statistics", "temperature": 9}}),
+        ({"weights": {"batchnorm": 1}}, {"weights": {"batchnorm": 1.0}}),
+        ({"weights": {"convolution": 0}}, {"weights": {"convolution": 0}, "tile": 9}),
+    ],
+)
+def test_what_nothing_uses_is_in_no_address(observed, given, other):
+    usual = observed["methods"]["edc"]
+    observed["methods"]["edc"] = {**usual, **given}
+    before = lines(observed)["edc"]
+    observed["methods"]["edc"] = {**usual, **other}
+    assert lines(observed)["edc"] == before
+
+
+def test_one_synthesis_has_one_digest_whatever_its_kind(observed):
+    said = {"initial": "real", "order": "by_class", "iterations": 9, "learning_rate": 0.1}
+    said |= {"crop": [0.5, 1.0], "alpha": 0.5, "momentum": 0.5}
+    said |= {"weights": {"convolution": 0.1, "densification": 0}}
+    for kind in SYNTHESES:
+        observed["methods"][kind] |= said
+    found = lines(observed)
+    assert found["sre2l"]["synthesis"] == found["gvbsm"]["synthesis"] == found["edc"]["synthesis"]

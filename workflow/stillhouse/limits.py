@@ -146,7 +146,10 @@ def check_synthesis(config, key, method):
                     "batch, or weights.convolution be above 0"
                 )
     if decided["flatness"]["on"] == "statistics" and not decided["kinds"]:
-        raise StillhouseError(f"{key}.flatness.on: is 'statistics', but the weights match none")
+        raise StillhouseError(
+            f"{key}.flatness.on: is 'statistics', but the weights match none; should be another, "
+            "or weights.batchnorm or weights.convolution be above 0"
+        )
 
 
 def check_ipc(config, key, experiment, name, method):
