@@ -1,5 +1,6 @@
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -7,12 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image as Pillow
-from stillhouse import artifacts, distilled, jobs
+from stillhouse import artifacts, distilled, jobs, synthesis
 from stillhouse.artifacts import Damaged, WrongType
 from stillhouse.data import DistilledSet
 from stillhouse.errors import StillhouseError
-from stillhouse.images import decode
-from stillhouse.plan import PER_CLASS
+from stillhouse.images import decode, encode
+from stillhouse.plan import PER_CLASS, member_files
+from stillhouse.slots import batches
 
 
 def sets_of(plan, method):
@@ -185,3 +187,41 @@ def test_too_few_images_are_an_error(in_kitchen, method, count):
     files = distilled.distilled(inputs, spec, jobs.Context())(None, None)
     with pytest.raises(StillhouseError, match=f"class '0' gives {count} images only"):
         list(files["images.parquet"].groups)
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+@pytest.mark.parametrize(("order", "batch_size"), [("by_class", 4), ("by_copy", 2)])
+def test_a_synthesised_set_is_put_together_from_all_batches(
+    tiny, planned, empty, order, batch_size, encoding
+):
+    tiny["methods"]["edc"] = {
+        **{"kind": "edc", "observers": ["t"], "encoding": encoding},
+        **{"order": order, "batch_size": batch_size},
+    }
+    tiny["experiments"]["x"] |= {"methods": ["edc"], "protocols": ["hard"], "ipc": [3]}
+    (artifact,) = planned(tiny).single["distilled"].values()
+    made = artifact.upstream["synthesis"]
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 3, 8, 8), np.uint8)
+    paths = member_files(made, [])
+    for number, slots in enumerate(batches(order, 3, 3, batch_size)):
+        rows = [
+            {
+                "image": {"bytes": encode(pixels[label, index], "png"), "path": None},
+                "class_id": str(label),
+                "index": index,
+            }
+            for label, index in slots
+        ]
+        batch, table = made.at(batch=number), pa.Table.from_pylist(rows, synthesis.SCHEMA)
+        artifacts.write(batch.directory, batch.spec(), {"images.parquet": table})
+    job = [(artifact.spec(), None, ["images.parquet"])]
+    # In whatever order the batches are given.
+    jobs.produce(distilled.distilled, {"synthesis": [Path(p) for p in paths[::-1]]}, job, {})
+    rows = artifacts.read_table(artifact.file("images.parquet")).to_pylist()
+    places = [(row["label"], row["class_id"], row["index"]) for row in rows]
+    assert places == [(label, str(label), index) for label in range(3) for index in range(3)]
+    assert {row["image"]["path"].split(".")[1] for row in rows} == {encoding}
+    assert all(row["origin"] == [] for row in rows)
+    for row in rows:
+        data = encode(pixels[row["label"], row["index"]], encoding)
+        assert row["image"]["bytes"] == data

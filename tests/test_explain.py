@@ -105,3 +105,20 @@ def test_what_lies_elsewhere_is_told_without_its_timing(in_kitchen):
     spec = explain.find(student_of(in_kitchen).directory)
     spec["address"] = str(Path("results/students/elsewhere"))
     assert "(made in" not in explain.explain(spec)[0]
+
+
+def test_a_synthesis_tells_its_observers_and_what_they_saw(tiny, planned):
+    tiny["teachers"]["u"] = {**tiny["teachers"]["t"], "seed": 1}
+    method = {"kind": "edc", "observers": ["t", "u"], "initial": "random"}
+    tiny["methods"]["edc"] = {**method, "weights": {"first_layer": 3}}
+    tiny["experiments"]["x"] |= {"methods": ["edc"], "protocols": ["hard"]}
+    lines = explain.explain(planned(tiny).experiments["x"][0]["artifact"].spec())
+    told = [line.split(", results/")[0].strip() for line in lines if ", results/" in line]
+    for role in ("statistics0", "statistics1"):
+        assert f"{role}: statistics of a teacher's layers" in told
+    assert "synthesis: images synthesised for teachers" in told
+    assert "initial: a distilled set" in told
+    assert {"weights.first_layer: 3.0", "momentum: 0.8"} <= {line.strip() for line in lines}
+    teachers = [line for line in lines if "a teacher, results/" in line]
+    # Where they are observers again, and in their statistics.
+    assert sum(not line.endswith("(as above)") for line in teachers) == 2

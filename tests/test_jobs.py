@@ -284,6 +284,22 @@ def test_seeds_are_read_from_folders(empty, unredirected):
     assert artifacts.read_spec(Path(outputs[2]).parent)["keys"] == {"student_seed": -3}
 
 
+def test_batches_are_read_from_folders(empty, unredirected):
+    keys = {"ipc": 1, "seed": -3}
+    family = Artifact("synthesis", "s", {}, keys=keys)
+    outputs = {
+        name: [family.at(batch=number).file(f"{name}.json") for number in (2, 0, 12)]
+        for name in ("a", "b")
+    }
+    stage = Stage()
+    jobs.run(stage, script(family.spec(), outputs, "batch"))
+    assert stage.made == [2, 0, 12]
+    folder = Path(outputs["a"][2]).parent
+    assert folder.name == "ipc1-seed-3-batch12"
+    assert artifacts.read_spec(folder)["keys"] == {**keys, "batch": 12}
+    assert artifacts.is_whole(folder, family.at(batch=12).spec(), ["a.json", "b.json"])
+
+
 def test_a_users_error_is_one_line_and_a_failed_job(empty, unredirected, capfd):
     def stage(inputs, spec, context):
         raise StillhouseError("x.yaml: is wrong; write it right")

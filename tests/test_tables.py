@@ -364,3 +364,30 @@ def test_names_that_look_like_numbers_stay_names(timed):
     frame = tables.read(Path("out/x.csv"), cells)
     assert set(frame["method"]) == {"007"}
     assert set(frame["student"]) == {"1e3"}
+
+
+def test_a_lineage_has_every_batch_and_the_statistics_of_every_observer(tiny, planned):
+    for seed, name in enumerate("ab"):
+        tiny["teachers"][name] = {"arch": "convnet1", "norm": "batch", "seed": seed}
+    shared = {"kind": "edc", "observers": ["a", "b"], "batch_size": 2}
+    tiny["methods"]["edc"] = {**shared, "initial": "rded"}
+    tiny["experiments"]["x"] |= {"methods": ["edc"], "protocols": ["hard"], "ipc": [3]}
+    artifact = planned(tiny).experiments["x"][0]["artifact"]
+    found = stages_of(tables.lineage(artifact.spec()))
+    assert found["synthesis"] == {f"ipc3-seed0-batch{n}": "distill" for n in range(5)}
+    assert list(found["statistics"].values()) == ["distill"] * 2
+    # Both observers, and that of the set which it starts from.
+    assert list(found["teacher"].values()) == ["teacher"] * 3
+    assert found["patch_scores"] == dict.fromkeys("012", "distill")
+    stages = {"index": 1, "images": 10, "patch_scores": 100, "statistics": 1000}
+    stages |= {"synthesis": 10_000, "distilled": 100_000, "teacher": 2, "students": 3}
+    seconds = tables.seconds(artifact.spec(), lambda at: {"seconds": stages[at.parts[1]]})
+    # Its own set, and the one which it starts from.
+    assert seconds["seconds_distill"] == 1 + 30 + 300 + 2 * 1000 + 5 * 10_000 + 2 * 100_000
+    assert (seconds["seconds_teacher"], seconds["seconds_train"]) == (6, 3)
+    batches = {
+        str(artifact.upstream["distilled"].upstream["synthesis"].at(batch=n).directory)
+        for n in range(5)
+    }
+    assert batches == {str(at) for at in tables.lineage(artifact.spec()) if "synthesis" in at.parts}
+    assert math.isnan(tables.statistics_bytes(artifact.upstream["distilled"].spec()))

@@ -953,6 +953,152 @@ WRONG_DIFFUSION = {
 }
 
 
+def with_observers(config):
+    """Put observers ``a``, ``b`` and methods that synthesise for them into a config."""
+    for seed, name in enumerate("ab"):
+        config["teachers"][name] = {"arch": "convnet1", "norm": "batch", "seed": seed}
+    for kind in ("sre2l", "gvbsm", "edc"):
+        config["methods"][kind] = {"kind": kind, "observers": ["a", "b"]}
+        config["experiments"]["x"]["methods"].append(kind)
+    return config
+
+
+WRONG_SYNTHESIS = {
+    "unknown observer": (
+        put("methods.edc.observers", ["a", "bb"]),
+        "methods.edc.observers: 'bb' is not among the teachers",
+        "did you mean 'b'?",
+    ),
+    "no observer": (
+        put("methods.edc.observers", []),
+        "methods.edc.observers: is []",
+        "should have at least 1 item",
+    ),
+    "observers left out": (
+        drop("methods.edc.observers"),
+        "methods.edc: 'observers' is missing",
+        "names of the teachers",
+    ),
+    "observer twice": (
+        put("methods.edc.observers", ["a", "b", "a"]),
+        "methods.edc.observers: is ['a', 'b', 'a']; should have each value once",
+        "",
+    ),
+    "teacher for observers": (
+        put("methods.edc.teacher", "a"),
+        "methods.edc: unknown key 'teacher'",
+        "known are",
+    ),
+    "observer of another dataset": (
+        all_of(
+            put("datasets.two", {"source": "digits", "classes": ["0", "1"], "resolution": 8}),
+            put("teachers.b.dataset", "two"),
+        ),
+        "teachers.b.dataset: 'two' lacks class '2' of dataset 'three'",
+        "name a dataset that has all of its classes",
+    ),
+    "observer of an override": (
+        put(METHODS, [{"edc": {"observers": ["c"]}}]),
+        "experiments.x.methods.edc.observers: 'c' is not among the teachers",
+        "there are a, b, t",
+    ),
+    "start from nothing that there is": (
+        put("methods.edc.initial", "rdedd"),
+        "methods.edc.initial: is 'rdedd'; should be noise, real, or one of the methods",
+        "edc, gvbsm, random, rded, sre2l",
+    ),
+    "start from itself": (
+        put("methods.edc.initial", "edc"),
+        "methods.edc.initial: is 'edc', which starts from methods.edc itself",
+        "should be a method that does not",
+    ),
+    "start from each other": (
+        all_of(put("methods.edc.initial", "gvbsm"), put("methods.gvbsm.initial", "edc")),
+        "initial: is",
+        "which starts from methods.",
+    ),
+    "start from a set that cannot be": (
+        all_of(put("methods.edc.initial", "rded"), put("experiments.x.ipc", [21])),
+        "experiments.x.ipc: is 21; method 'rded' can do 20 at most",
+        "20 images a class",
+    ),
+    "SRe2L without batch norms": (
+        put("teachers.b.norm", "instance"),
+        "methods.sre2l.observers: 'b' has no batch norm to match",
+        "should have norm batch, or weights.convolution be above 0",
+    ),
+    "flatness of no layers": (
+        put(
+            "methods.sre2l",
+            {
+                **{"kind": "sre2l", "observers": ["a"], "weights": {"batchnorm": 0}},
+                "flatness": {"on": "statistics"},
+            },
+        ),
+        "methods.sre2l.flatness.on: is 'statistics', but the weights match none",
+        "weights.batchnorm or weights.convolution be above 0",
+    ),
+    "flatness of something else": (
+        put("methods.edc.flatness", {"on": "images"}),
+        "methods.edc.flatness.on: is 'images'",
+        "none, logits, statistics, sam",
+    ),
+    "crop from the large to the small": (
+        put("methods.edc.crop", [0.9, 0.1]),
+        "methods.edc.crop: is [0.9, 0.1]; the smaller area should come first",
+        "",
+    ),
+    "crop of statistics from the large to the small": (
+        put("methods.edc.statistics", {"crop": [0.9, 0.1]}),
+        "methods.edc.statistics.crop: is [0.9, 0.1]; the smaller area should come first",
+        "",
+    ),
+    "misspelt view of statistics": (
+        put("methods.edc.statistics", {"padd": 4}),
+        "methods.edc.statistics: unknown key 'padd'",
+        "did you mean 'pad'?",
+    ),
+    "weight of something else": (
+        put("methods.edc.weights", {"batch_norm": 1}),
+        "methods.edc.weights: unknown key 'batch_norm'",
+        "did you mean 'batchnorm'?",
+    ),
+    **{
+        f"{key} out of range": (
+            put(f"methods.edc.{key}", value),
+            f"methods.edc.{key}: is {value}; should be",
+            hint,
+        )
+        for key, value, hint in (
+            ("alpha", 1.5, "at most 1"),
+            ("momentum", 1, "less than 1"),
+            ("convolution_dropout", 1, "less than 1"),
+            ("iterations", 0, "at least 1"),
+            ("learning_rate", 0, "more than 0"),
+            ("tile", -1, "at least 0"),
+            ("batch_size", 0, "at least 1"),
+            ("jitter", 0.5, "integer"),
+        )
+    },
+    **{
+        f"{key} without use": (
+            put(f"methods.{kind}", {"kind": kind, "observers": ["a", "b"], key: value, **given}),
+            f"methods.{kind}.{key}: is given, but {why}",
+            "leave it out",
+        )
+        for kind, key, value, given, why in (
+            ("gvbsm", "class_terms", "classes", {}, "alpha 1 matches no classes"),
+            ("gvbsm", "class_variance", "total", {}, "alpha 1 matches no classes"),
+            ("gvbsm", "class_layers", "all", {}, "alpha 1 matches no classes"),
+            ("edc", "tiles", "right", {"alpha": 1}, "alpha 1 matches no classes"),
+            ("edc", "momentum_start", "first", {"momentum": 0}, "momentum 0 keeps nothing"),
+            ("edc", "initial_draw", "distinct", {"initial": "noise"}, "initial 'noise' draws"),
+            ("edc", "turns", "restart", {"observers": ["a"]}, "one observer takes every turn"),
+        )
+    },
+}
+
+
 def check_wrong(config, change, key, hint):
     change(config)
     with pytest.raises(StillhouseError) as caught:
@@ -973,6 +1119,11 @@ def test_a_wrong_config_gets_one_line(tiny, change, key, hint):
 @pytest.mark.parametrize(("change", "key", "hint"), WRONG_DIFFUSION.values(), ids=WRONG_DIFFUSION)
 def test_a_wrong_denoiser_or_method_gets_one_line(tiny, change, key, hint):
     check_wrong(with_denoisers(tiny), change, key, hint)
+
+
+@pytest.mark.parametrize(("change", "key", "hint"), WRONG_SYNTHESIS.values(), ids=WRONG_SYNTHESIS)
+def test_a_wrong_synthesis_gets_one_line(tiny, change, key, hint):
+    check_wrong(with_observers(tiny), change, key, hint)
 
 
 def test_a_denoiser_where_there_are_none_is_named(tiny):
@@ -1051,3 +1202,24 @@ def test_what_nothing_uses_is_no_setting(tiny):
         "clusters_used",
         "features",
     }
+
+
+def test_syntheses_that_are_almost_wrong_are_allowed(tiny):
+    complete(with_observers(tiny), "x.yaml")
+    tiny["teachers"]["b"]["norm"] = "instance"
+    tiny["methods"] |= {
+        # An instance norm is an observer where convolutions are matched, or nothing at all.
+        "sre2l": {"kind": "sre2l", "observers": ["b"], "weights": {"convolution": 0.01}},
+        "bare": {"kind": "sre2l", "observers": ["b"], "weights": {"batchnorm": 0}},
+        "gvbsm": {"kind": "gvbsm", "observers": ["b"], "initial": "edc", "alpha": 0.9},
+        "edc": {"kind": "edc", "observers": ["b", "a"], "initial": "rded", "alpha": 0},
+        "sharp": {"kind": "edc", "observers": ["a"], "flatness": {"on": "sam"}, "crop": [1, 1]},
+    }
+    tiny["experiments"]["x"]["methods"] = list(tiny["methods"])
+    # As many as RDED can do, from whose set EDC starts.
+    tiny["experiments"]["x"]["ipc"] = [20]
+    complete(tiny, "x.yaml")
+    for name in ("edc", "gvbsm", "rded"):
+        tiny["experiments"]["x"]["methods"].remove(name)
+    tiny["experiments"]["x"] |= {"methods": ["bare", "sharp", "sre2l"], "ipc": [500]}
+    complete(tiny, "x.yaml")

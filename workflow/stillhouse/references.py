@@ -114,6 +114,8 @@ def _check_weights(key, arch, weights):
 def _check_method(config, key, method):
     if "crop" in method:
         _check_crop(f"{key}.crop", method["crop"])
+    if "statistics" in method:
+        _check_crop(f"{key}.statistics.crop", method["statistics"]["crop"])
     for name in teachers_of(method):
         what = next(what for what in ("observers", "features", "teacher") if what in method)
         known(f"{key}.{what}", name, config["teachers"], "teachers")
