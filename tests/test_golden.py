@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
 
-from stillhouse import artifacts, labels, tables
+from stillhouse import artifacts, jobs, labels, statistics, synthesis, tables
 from stillhouse.coresets import read_features
 from stillhouse.distilled import read_set
 from stillhouse.images import decode
@@ -148,6 +148,30 @@ CONFIG = {
     },
 }
 
+SHORT = {"observers": ["t"], "iterations": 4, "learning_rate": 0.02}
+WATCHED = {**SHORT, "observers": ["t", "u"], "tile": 3, "statistics": {"pad": 1}}
+FLAT = {"weight": 100, "beta": 0.5}
+SYNTHESIS = {
+    **CONFIG,
+    "teachers": {**CONFIG["teachers"], "u": {**CONFIG["teachers"]["t"], "arch": "convnet2"}},
+    "methods": {
+        "sre2l": {"kind": "sre2l", **SHORT, "jitter": 1},
+        "gvbsm": {"kind": "gvbsm", **WATCHED, "convolution_dropout": 0.4, "initial": "real"},
+        "paper": {"kind": "edc", "fidelity": "paper", **WATCHED, "flatness": FLAT},
+        "code": {"kind": "edc", "fidelity": "code", **WATCHED, "flatness": {"on": "sam"}},
+    },
+    "experiments": {
+        "x": {
+            "dataset": "d",
+            "methods": ["sre2l", "gvbsm", "paper", "code"],
+            "ipc": [2],
+            "students": ["s"],
+            "protocols": ["hard"],
+            "seeds": [0],
+        },
+    },
+}
+
 
 def gist(array):
     """Return a few numbers of an array that hardly stay when it changes."""
@@ -230,6 +254,31 @@ def of_tensors(stage):
         }
 
     return of
+
+
+def of_statistics(plan):
+    # Of names that end alike, together: there are many.
+    numbers = {}
+    for i, path in enumerate(paths(plan, "statistics", "statistics.safetensors")):
+        kept = sorted(artifacts.read_tensors(path).items())
+        for of in ("count", "mean", "within", "between"):
+            values = [np.ravel(tensor) for name, tensor in kept if name.split(".")[-1] == of]
+            numbers[f"{i} {of}"] = gist(np.concatenate(values))
+    return numbers
+
+
+def of_synthesis(plan):
+    numbers = {}
+    for family in plan.families["synthesis"].values():
+        settings = family.artifact.settings
+        name = f"{family.artifact.label.split('-')[-1]}, flatness {settings['flatness']['on']}"
+        for number in family.members:
+            folder = family.artifact.at(batch=number).directory
+            rows = artifacts.read_table(folder / "images.parquet").to_pylist()
+            pixels = [decode(row["image"]["bytes"]) for row in rows]
+            numbers[f"{name}, batch {number} pixels"] = gist(pixels)
+            numbers[f"{name}, batch {number} curve"] = artifacts.read_json(folder / "curve.json")
+    return numbers
 
 
 def of_decode(plan):
@@ -345,6 +394,8 @@ STAGES = {
     "class_scores": of_class_scores,
     "features": of_features,
     "clusters": of_clusters,
+    "statistics": of_statistics,
+    "synthesis": of_synthesis,
     "distilled": of_distilled,
     "labels": of_labels,
     "students": of_students,
@@ -352,16 +403,48 @@ STAGES = {
 }
 
 
+def synthesise(plan, make):
+    """Make the statistics and the syntheses of a plan."""
+    (images,) = (family.artifact for family in plan.families["images"].values())
+    images = [images.at(class_id=c).directory / "images.parquet" for c in "012"]
+    for teacher in plan.single["teacher"].values():
+        make(teacher)
+    for one in plan.single["statistics"].values():
+        inputs = {"images": images, "teacher": weights_of(one)}
+        job = [(one.spec(), None, ["statistics.safetensors"])]
+        jobs.produce(statistics.statistics, inputs, job, {})
+    for family in plan.families["synthesis"].values():
+        upstream = family.artifact.upstream
+        collected = [one for name, one in upstream.items() if name.startswith("statistics")]
+        inputs = {"teachers": weights_of(family.artifact), "images": images}
+        inputs["statistics"] = [one.directory / "statistics.safetensors" for one in collected]
+        members = [family.artifact.at(batch=number) for number in family.members]
+        names = ["curve.json", "pictures.safetensors", "images.parquet"]
+        job = [(one.spec(), one.keys["batch"], names) for one in members]
+        jobs.produce(synthesis.synthesis, inputs, job, {})
+
+
+def weights_of(artifact):
+    teachers = [one for name, one in artifact.upstream.items() if name.startswith("teacher")]
+    return [one.directory / "model.safetensors" for one in teachers]
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, planned, make_all):
+def found(tmp_path_factory, planned, make, make_all):
     """Run every stage and return its numbers; record them if that is asked for."""
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("golden"))
     try:
         plan = planned(CONFIG)
         make_all(plan)
+        synthesised = planned(SYNTHESIS)
+        synthesise(synthesised, make)
         numbers = {
-            stage: {"version": VERSIONS[stage], "numbers": of(plan)} for stage, of in STAGES.items()
+            stage: {
+                "version": VERSIONS[stage],
+                "numbers": of(synthesised if stage in ("statistics", "synthesis") else plan),
+            }
+            for stage, of in STAGES.items()
         }
     finally:
         os.chdir(before)
