@@ -23,9 +23,10 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 STAGES = [
     *("index", "images", "teacher", "denoiser", "latents", "inversion", "samples", "prototypes"),
-    *("decode", "patch_scores", "class_scores", "features", "clusters", "distilled", "labels"),
-    *("students", "tables", "curves", "charts", "contact_sheet"),
-    *("latent_chart", "heat_maps", "cluster_sheet", "page"),
+    *("decode", "patch_scores", "class_scores", "features", "clusters", "statistics"),
+    *("synthesis", "distilled", "labels", "students", "tables", "curves", "charts"),
+    *("contact_sheet",),
+    *("latent_chart", "heat_maps", "cluster_sheet", "descents", "page"),
 ]
 # What differs from run to run: when and how long.
 CHANGING = {"timing.json", "logs", "benchmarks", "tables", "cost.svg", "report"}

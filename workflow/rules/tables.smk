@@ -174,7 +174,7 @@ rule cluster_sheet:
         "../scripts/cluster_sheet.py"
 
 
-rule synthesis_sheet:
+rule descents:
     """Draw how the first images of one method were synthesised."""
     input:
         pictures=lambda w: first_batch(w, "pictures.safetensors"),
@@ -203,4 +203,4 @@ rule synthesis_sheet:
         title=lambda w: f"{w.experiment}, {w.method}, seed {w.seed}: synthesis",
         version=VERSIONS["figures"],
     script:
-        "../scripts/synthesis_sheet.py"
+        "../scripts/descents.py"

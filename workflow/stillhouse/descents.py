@@ -6,7 +6,7 @@ from stillhouse import artifacts, figures, panels
 from stillhouse.synthesis import pictured
 
 
-def synthesis_sheet(inputs, params, outputs):
+def descents(inputs, params, outputs):
     """Draw a batch of images on its way, a row a time, and the loss's terms over the iterations.
 
     Parameters
