@@ -157,7 +157,7 @@ class _Moments(torch.autograd.Function):
             part.expand(-1, -1, rows, columns).repeat_interleave(width // columns, 3)[:, :, :, None]
             for part in (offset, factor)
         )
-        found = (maps.unflatten(2, (rows, -1)) * factor).add_(offset)
+        found = torch.addcmul(offset, maps.unflatten(2, (rows, -1)), factor)
         return found.flatten(2, 3), None, None
 
 
