@@ -54,21 +54,22 @@ def descend(batch, observer, iteration):
 def view(batch, iteration):
     """Return the function that shows images as an iteration sees them: one view for all of them.
 
-    A shift that wraps around, a random resized crop, a flip by chance.
+    A random resized crop, a flip by chance, a shift down and to the right that wraps around, as in
+    SRe2L's code.
     """
     settings, size = batch.settings, batch.images.shape[-1]
     item = f"{batch.keys['batch']} {iteration}"
     rng = generator(batch.keys["seed"], "synthesis view", item=item)
     draws = rng.random(N_DRAWS + 3)
-    shift = [int(d * (2 * settings["jitter"] + 1)) - settings["jitter"] for d in draws[1:3]]
+    shift = [int(share * (settings["jitter"] + 1)) for share in draws[1:3]]
     box = torch.from_numpy(random_boxes(draws[None, 3:], size, size, settings["crop"]))
     flip = torch.tensor([bool(draws[0] < settings["flip"])])
     device = batch.images.device
 
     def show(images):
-        if any(shift):
-            images = images.roll(shift, (2, 3))
         seen = cut(images, box.to(device), size, flip.to(device))
+        if any(shift):
+            seen = seen.roll(shift, (2, 3))
         return seen.contiguous(memory_format=training.memory_format(settings))
 
     return show
