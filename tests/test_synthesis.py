@@ -177,8 +177,9 @@ def test_the_cosine_falls_to_zero():
 SLOTS = [(label, index) for label in range(3) for index in range(4)]
 
 
-def start(place, slots=SLOTS, seed=0, **given):
+def start(place, slots=SLOTS, seed=0, classes=CLASSES, **given):
     settings, _ = settings_of(**given)
+    settings["classes"] = classes
     inputs = {"images": place["images"]}
     if settings["initial"] not in ("noise", "real"):
         settings["initial"] = "set"
@@ -202,6 +203,12 @@ def test_a_start_belongs_to_seed_class_and_index(place, start_as, draw):
     some = [7, 0, 10]
     assert torch.equal(start(place, [SLOTS[i] for i in some], **given), found[some])
     assert not torch.equal(start(place, seed=1, **given), found)
+    if start_as != "random":
+        # Not by the class's place in the dataset, which a set's labels are.
+        turned = start(
+            place, [(2 - label, i) for label, i in SLOTS], classes=CLASSES[::-1], **given
+        )
+        assert torch.equal(turned, found)
 
 
 def known(place, label):
