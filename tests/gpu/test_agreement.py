@@ -4,14 +4,20 @@ import numpy as np
 import pipelines
 import pytest
 import torch
-from stillhouse import nets, rded, students, training
+from stillhouse import nets, rded, students, switches, terms, training
 from stillhouse.denoisers import load_denoiser
 from stillhouse.groups import GroupLoss
 from stillhouse.images import encode
 from stillhouse.jobs import Context
+from stillhouse.matching import Matching, targets
 from stillhouse.sampling import invert, sample
+from stillhouse.schema import definition, fill
 from stillhouse.seeds import generator
+from stillhouse.statistics import collect, summary
+from stillhouse.synthesis import Batch, Observer
+from stillhouse.transforms import normalise
 from stillhouse.views import draw, render
+from stillhouse.watching import Watch
 
 pytestmark = [
     pytest.mark.gpu,
@@ -135,3 +141,27 @@ def test_groups_are_scored_alike():
 
     cpu, gpu = on_both(losses)
     np.testing.assert_allclose(cpu, gpu, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sre2l", "gvbsm", "edc"])
+def test_gradients_of_synthesis_agree(kind):
+    given = {"kind": kind, "fidelity": "paper", "observers": ["a", "b"]}
+    settings = switches.method(fill(given, definition("method")))
+    labels, classes = torch.arange(64) // 8, [str(i) for i in range(8)]
+
+    def gradient(device):
+        net = training.freeze(nets.build(NETWORK, 8, 32, 0, "teacher").to(device))
+        watch = Watch(net, settings["kinds"], settings["tile"])
+        found = collect(watch, images(32), 8, device)
+        kept = summary({f"{c}/{k}": v for c in classes for k, v in found.items()}, classes)
+        start = normalise(images()).to(device)
+        with torch.no_grad():
+            _, moments = watch(start[:1])
+        wanted = targets(net, moments, kept, settings, device)
+        matching = Matching(wanted, labels.to(device), settings, settings["weights"])
+        batch = Batch(start, labels.to(device), settings, {"seed": 0, "batch": 0})
+        terms.descend(batch, Observer(watch, matching, torch.arange(8, device=device)), 0)
+        return batch.images.grad.cpu()
+
+    cpu, gpu = on_both(gradient)
+    assert (cpu - gpu).abs().max() < 1e-3 * cpu.abs().max()
