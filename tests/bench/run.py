@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
 import denoising  # noqa: E402
 import groups  # noqa: E402
+import synthesising  # noqa: E402
 import typicality  # noqa: E402
 from stillhouse import nets, rded, students, training  # noqa: E402
 from stillhouse.images import encode  # noqa: E402
@@ -118,8 +119,8 @@ def job_overhead(directory, run, stage):
     return wall - sum(json.loads(t.read_text())["seconds"] for t in family.glob("**/timing.json"))
 
 
-def diffusion():
-    """Print the rows of denoisers and of group sampling, on one thread as the default's jobs."""
+def methods():
+    """Print the rows of denoisers, group sampling and synthesis, on one thread as jobs have it."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         up, down = denoising.loops(Path(folder))
@@ -138,6 +139,9 @@ def diffusion():
         ours = groups.over_straightforward(torch.device("cuda"), 100_000)
         line("the best of 100,000 groups / the straightforward version, GPU", ours, "0.2")
     print(f"| memory that it adds [MB] | | | {groups.peak_memory() / 1e6:.0f} | | 1000 |")
+    for what, case in synthesising.CASES.items():
+        count = f"{synthesising.STEPS} steps of {synthesising.N} images, 32 px"
+        line(f"synthesis, {what}, {count} / bare passes", synthesising.steps(*case), "1.25")
     torch.set_num_threads(THREADS)
 
 
@@ -149,7 +153,7 @@ def main():
     print("| --- | --- | --- | --- | --- | --- |")
     line("student epoch, 20 steps of 50, ConvNet-3, 32 px / bare steps", student_step(), "1.15")
     line("1500 patch scores, ConvNet-3, 32 px / cut and forward", patch_scoring(), "1.2")
-    diffusion()
+    methods()
     with tempfile.TemporaryDirectory() as folder:
         directory, snakemake = Path(folder), str(Path(sys.executable).parent / "snakemake")
         (directory / "empty.smk").touch()
@@ -167,7 +171,7 @@ def main():
         empty = [snakemake, "-n", "--snakefile", "empty.smk", "--cores", "1"]
         nothing = paired(lambda: shell(run, directory), lambda: shell(empty, directory), 5)
         line("nothing to do / snakemake -n of an empty Snakefile", nothing, "2")
-        print(f"| the embedded default, from nothing | | | {cold:.0f} | | 360 s |")
+        print(f"| the embedded default, from nothing | | | {cold:.0f} | | 540 s |")
 
 
 if __name__ == "__main__":
