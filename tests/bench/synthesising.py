@@ -3,10 +3,10 @@
 import torch
 from stillhouse import nets, terms, training
 from stillhouse.matching import Matching, targets
-from stillhouse.seeds import generator
-from stillhouse.statistics import summary, collect
-from stillhouse.switches import method
 from stillhouse.schema import definition, fill
+from stillhouse.seeds import generator
+from stillhouse.statistics import collect, summary
+from stillhouse.switches import method
 from stillhouse.synthesis import Batch, Observer
 from stillhouse.watching import Watch
 from timing import paired
