@@ -14,7 +14,6 @@ from stillhouse.denoiser_training import (
     Loop,
     build_autoencoder,
     build_network,
-    part,
     to_unit,
     train_autoencoder,
     train_network,
@@ -24,7 +23,7 @@ from stillhouse.errors import StillhouseError
 from stillhouse.images import load_split
 from stillhouse.jobs import Context
 from stillhouse.seeds import generator, permutation
-from stillhouse.training import SideFile
+from stillhouse.training import SideFile, part
 from stillhouse.weights import weight_files
 
 AUTOENCODER = {
