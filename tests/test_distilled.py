@@ -212,8 +212,9 @@ def test_a_synthesised_set_is_put_together_from_all_batches(
             }
             for label, index in slots
         ]
-        batch, table = made.at(batch=number), pa.Table.from_pylist(rows, synthesis.SCHEMA)
-        artifacts.write(batch.directory, batch.spec(), {"images.parquet": table})
+        groups = [pa.Table.from_pylist([row], synthesis.SCHEMA) for row in rows]
+        batch, stored = made.at(batch=number), artifacts.RowGroups(synthesis.SCHEMA, groups)
+        artifacts.write(batch.directory, batch.spec(), {"images.parquet": stored})
     job = [(artifact.spec(), None, ["images.parquet"])]
     # In whatever order the batches are given.
     jobs.produce(distilled.distilled, {"synthesis": [Path(p) for p in paths[::-1]]}, job, {})

@@ -271,7 +271,8 @@ def of_synthesis(plan):
     numbers = {}
     for family in plan.families["synthesis"].values():
         settings = family.artifact.settings
-        name = f"{family.artifact.label.split('-')[-1]}, flatness {settings['flatness']['on']}"
+        words = settings["order"], settings["initial"], f"flatness {settings['flatness']['on']}"
+        name = ", ".join(words)
         for number in family.members:
             folder = family.artifact.at(batch=number).directory
             rows = artifacts.read_table(folder / "images.parquet").to_pylist()

@@ -96,7 +96,7 @@ GOLDEN = {
         "digits-sre2l-ipc10-seed0-hard-convnet3-29293459",
         "digits-sre2l-ipc10-seed0-soft-convnet3-6aa26c86",
     ],
-    "synthesis": ["digits-16px-edc-75beaf0e", "digits-16px-sre2l-078b24e2"],
+    "synthesis": ["digits-16px-078b24e2", "digits-16px-75beaf0e"],
     "teacher": ["digits-16px-convnet3-1305a249", "digits-16px-convnet3-60f5936b"],
 }
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from stillhouse import artifacts, nets, statistics, switches, synthesis, terms
 from stillhouse.distilled import read_set
+from stillhouse.errors import StillhouseError
 from stillhouse.images import decode, load_split
 from stillhouse.jobs import Context, produce
 from stillhouse.schema import definition, fill
 from stillhouse.slots import batches
-from stillhouse.synthesis import Batch, initial, observer, rate, synthesise, to_bytes
+from stillhouse.synthesis import Batch, Curve, initial, observer, rate, synthesise, to_bytes
 from stillhouse.teachers import load_teacher
 from stillhouse.training import SideFile
 from stillhouse.transforms import normalise
@@ -484,3 +485,22 @@ def test_observers_without_batch_norms_are_matched_by_convolutions(make):
     (folder,) = make("x", settings, ["c"])
     curve = artifacts.read_json(folder / "curve.json")
     assert "batchnorm" not in curve and len(curve["convolution"]) == 4
+
+
+def test_a_term_that_only_some_observers_have_is_the_mean_of_those_and_keeps_its_place():
+    curve = Curve()
+    for terms_of in ({"a": 1.0}, {"a": 3.0}, {"a": 5.0, "b": 2.0}, {"b": 4.0}):
+        curve.add({name: torch.tensor(value) for name, value in terms_of.items()})
+        if terms_of == {"a": 3.0}:
+            curve.close()
+    curve.close()
+    curve.add({"a": torch.tensor(7.0)})
+    curve.close()
+    assert curve.means == {"a": [2.0, 5.0, 7.0], "b": [None, 3.0, None]}
+    assert curve.last() == "a 7.0000"
+
+
+def test_an_observer_without_any_of_the_layers_is_refused(make):
+    settings, _ = settings_of("sre2l", iterations=2)
+    with pytest.raises(StillhouseError, match="has none of the layers to be matched"):
+        make("x", settings, ["c"])

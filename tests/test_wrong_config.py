@@ -1009,13 +1009,13 @@ WRONG_SYNTHESIS = {
     ),
     "start from itself": (
         put("methods.edc.initial", "edc"),
-        "methods.edc.initial: is 'edc', which starts from methods.edc itself",
-        "should be a method that does not",
+        "methods.edc.initial: goes round in a circle (edc from edc)",
+        "one of them should begin with noise or real",
     ),
     "start from each other": (
         all_of(put("methods.edc.initial", "gvbsm"), put("methods.gvbsm.initial", "edc")),
-        "initial: is",
-        "which starts from methods.",
+        "goes round in a circle (gvbsm from edc from gvbsm)",
+        "one of them should begin with noise or real",
     ),
     "start from a set that cannot be": (
         all_of(put("methods.edc.initial", "rded"), put("experiments.x.ipc", [21])),

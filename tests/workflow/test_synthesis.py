@@ -1,6 +1,7 @@
 """SRe2L and EDC on shared observers: what is reused, what an edit touches, kills, the cut."""
 
 import copy
+import json
 import os
 import shutil
 import signal
@@ -58,14 +59,20 @@ def assert_same(folder, cold):
     assert folder.numbers() == cold.numbers()
 
 
+def batches_of(folder, method):
+    """Return the pattern of the folders of a method's batches."""
+    spec = json.loads(folder.one(f"distilled/*/{method}-*/*/spec.json").read_text())
+    return spec["upstream"]["synthesis"]["address"].removeprefix("results/") + "-batch*"
+
+
 def test_an_observer_is_trained_and_looked_at_once(cold):
     assert cold.jobs() == {}
     assert len(cold.paths("teacher/*/model.safetensors")) == 2
     # SRe2L matches what batch norms know by themselves.
     assert len(cold.paths("statistics/*/statistics.safetensors")) == 2
     # Of three classes, two images each: SRe2L's batches have one of each, EDC's two of one.
-    assert len(cold.paths("synthesis/*-sre2l-*/*/images.parquet")) == 2
-    assert len(cold.paths("synthesis/*-edc-*/*/images.parquet")) == 3
+    assert len(cold.paths(f"{batches_of(cold, 'sre2l')}/images.parquet")) == 2
+    assert len(cold.paths(f"{batches_of(cold, 'edc')}/images.parquet")) == 3
     assert [row["method"] for row in cold.rows()] == ["sre2l", "edc"]
     seconds = [float(row["seconds_distill"]) for row in cold.rows()]
     assert all(value > 0 for value in seconds)
@@ -128,7 +135,8 @@ def test_the_cut_into_jobs_changes_no_byte(folder, config, cold, batches_per_job
 
 @pytest.mark.parametrize("killed", ["job", "both"])
 def test_what_was_killed_ends_as_if_undisturbed(finished, cold, start, killed):
-    finished.remove("synthesis/*-edc-*", "distilled/*/edc-*", "labels", "students", "tables")
+    batches = batches_of(finished, "edc")
+    finished.remove(batches, "distilled/*/edc-*", "labels", "students", "tables")
     running = start(finished)
     running.until_file(".work/synthesis-*/state.safetensors")
     job = running.job("synthesis")
@@ -137,7 +145,7 @@ def test_what_was_killed_ends_as_if_undisturbed(finished, cold, start, killed):
     else:
         job.kill()
     assert running.wait() != 0
-    assert len(finished.paths("synthesis/*-edc-*/*/images.parquet")) < 3
+    assert len(finished.paths(f"{batches}/images.parquet")) < 3
     if killed == "both":
         finished.make("--unlock")
     finished.make()

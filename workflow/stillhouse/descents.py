@@ -34,14 +34,14 @@ def terms(curve, count, title):
     """Draw the loss's terms, as weighted, over `count` iterations, on a logarithmic scale."""
     with panels.drawing(1, 1) as (figure, axes, out):
         axis = axes[0, 0]
-        for i, (name, values) in enumerate(sorted(curve.items())):
-            if max(values) <= 0:
-                continue
+        shown = [(name, values) for name, values in sorted(curve.items()) if any(values)]
+        for i, (name, values) in enumerate(shown):
             every = -(-count // len(values))
-            places = [min((j + 1) * every, count) for j in range(len(values))]
+            points = [
+                (min((j + 1) * every, count), value) for j, value in enumerate(values) if value
+            ]
             axis.plot(
-                places,
-                values,
+                *zip(*points, strict=True),
                 label=name.replace("_", " "),
                 color=panels.COLOURS[i % len(panels.COLOURS)],
                 linestyle=panels.STROKES[i % len(panels.STROKES)],

@@ -15,6 +15,7 @@ from stillhouse.errors import StillhouseError
 from stillhouse.images import IMAGE, decode, encode, read_class
 from stillhouse.rded import cut_many, to_bytes
 from stillhouse.seeds import generator, permutation
+from stillhouse.slots import batches
 from stillhouse.spec import class_of
 
 ORIGIN = pa.list_(
@@ -76,12 +77,19 @@ def decoded_class(inputs, spec, class_id):
 
 
 def synthesised_class(inputs, spec, class_id):
-    """Return the images of a class that were synthesised, from all batches."""
-    found = {}
-    for path in inputs["synthesis"].values():
-        for row in artifacts.read_table(path, columns=["image", "class_id", "index"]).to_pylist():
-            if row["class_id"] == class_id:
-                found[row["index"]] = decode(row["image"]["bytes"], class_id)
+    """Return the images of a class that were synthesised, from the batches that have some."""
+    made = spec["upstream"]["synthesis"]
+    settings, found = made["settings"], {}
+    label = settings["classes"].index(class_id)
+    shared = settings["order"], len(settings["classes"]), made["keys"]["ipc"]
+    files = {int(name.rpartition("batch")[2]): p for name, p in inputs["synthesis"].items()}
+    for number, slots in enumerate(batches(*shared, settings["batch_size"])):
+        places = {place: index for place, (own, index) in enumerate(slots) if own == label}
+        if places:
+            stored = artifacts.open_row_groups(files[number])
+            for place, index in places.items():
+                (image,) = stored.read_row_group(place, columns=["image"])["image"].to_pylist()
+                found[index] = decode(image["bytes"], class_id)
     return [(found[index], []) for index in sorted(found)]
 
 

@@ -123,7 +123,9 @@ def _check_inversion(key, method):
 
 def check_synthesis(config, key, method):
     """Refuse a synthesis that starts from nothing that there is, or that has nothing to match."""
-    seen, start = [key.rpartition(".")[2]], method.get("initial", "real")
+    # An experiment's own variant may start from the method that it is a variant of.
+    seen = [key.removeprefix("methods.")] if key.startswith("methods.") else []
+    start = method.get("initial", "real")
     while start not in ("noise", "real"):
         if start not in config["methods"]:
             there = ", ".join(sorted(config["methods"]))
@@ -131,9 +133,10 @@ def check_synthesis(config, key, method):
                 f"{key}.initial: is {start!r}; should be noise, real, or one of the methods {there}"
             )
         if start in seen:
+            way = " from ".join([*seen, start])
             raise StillhouseError(
-                f"{key}.initial: is {method['initial']!r}, which starts from {key} itself; should "
-                "be a method that does not"
+                f"{key}.initial: goes round in a circle ({way}); one of them should begin with "
+                "noise or real"
             )
         seen.append(start)
         start = config["methods"][start].get("initial", "real")

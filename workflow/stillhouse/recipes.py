@@ -164,7 +164,8 @@ def _synthesis(task):
     upstream = {f"teacher{i}": judge for i, judge in enumerate(_observers(task))}
     if needs_statistics(given):
         # The classes' order shapes the labels of a set, not what is seen of a class.
-        seen = {"tile": given["tile"], "views": given["statistics"], "classes": task.classes}
+        classes = sorted(task.classes)
+        seen = {"tile": given["tile"], "views": given["statistics"], "classes": classes}
         for i in range(len(given["observers"])):
             judge = upstream[f"teacher{i}"]
             words = (task.source, f"{task.resolution}px", judge.settings["arch"])
@@ -184,7 +185,7 @@ def _synthesis(task):
         k: v for k, v in given.items() if k not in ("kind", "observers", "statistics", "encoding")
     }
     settings = {**kept, "classes": task.classes, "resolution": task.resolution}
-    words = (task.source, f"{task.resolution}px", given["kind"])
+    words = (task.source, f"{task.resolution}px")
     made = Artifact("synthesis", label(*words), settings, upstream, task.keys)
     task.plan.add_members(made, numbers(settings, task.keys))
     return {"synthesis": made}, task.some("encoding")

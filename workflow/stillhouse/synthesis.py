@@ -12,7 +12,9 @@ import torch
 from torch.optim.adam import adam
 
 from stillhouse import artifacts, statistics, terms, training
+from stillhouse.artifacts import RowGroups
 from stillhouse.distilled import read_set, whole_image
+from stillhouse.errors import StillhouseError
 from stillhouse.images import IMAGE, encode, read_class
 from stillhouse.matching import Matching, targets
 from stillhouse.progress import track
@@ -45,19 +47,22 @@ def synthesis(inputs, spec, context):
             observer(batch, *files, settings, device) for files in _observers(inputs, settings)
         ]
         curve, pictures = synthesise(batch, observers, SideFile(context))
-        pixels = to_bytes(batch.images)
-        table = pa.table(
-            {
-                "image": [{"bytes": encode(image, "png"), "path": None} for image in pixels],
-                "class_id": [classes[label] for label, _ in slots],
-                "index": [index for _, index in slots],
-            },
-            schema=SCHEMA,
+        # A row group an image: a set is put together class by class.
+        rows = (
+            pa.table(
+                {
+                    "image": [{"bytes": encode(image, "png"), "path": None}],
+                    "class_id": [classes[label]],
+                    "index": [index],
+                },
+                schema=SCHEMA,
+            )
+            for image, (label, index) in zip(to_bytes(batch.images), slots, strict=True)
         )
         return {
             "curve.json": curve,
             "pictures.safetensors": {"pictures": pictures},
-            "images.parquet": table,
+            "images.parquet": RowGroups(SCHEMA, rows),
         }
 
     return make
@@ -140,6 +145,11 @@ def observer(batch, model, collected, settings, device):
         _, moments = watch(batch.images[:1])
     own = torch.tensor([its.index(class_id) for class_id in settings["classes"]], device=device)
     matching = None
+    if settings["kinds"] and not moments:
+        raise StillhouseError(
+            f"{model}: has none of the layers to be matched ({', '.join(settings['kinds'])}); "
+            "another observer is needed"
+        )
     if moments:
         wanted = targets(net, moments, kept, settings, device)
         matching = Matching(wanted, batch.labels, settings, settings["weights"])
@@ -227,36 +237,61 @@ def synthesise(batch, observers, side):
 
     Returns
     -------
-    curve : dict of str to list of float
-        Mean of each term, weighted, over every hundredth of the iterations.
+    curve : dict of str to list of float or None
+        Mean of each term, weighted, over every hundredth of the iterations; see `Curve`.
     pictures : (5, up to 10, 3, side, side) uint8 tensor
         The first image of up to ten classes at the start, after each quarter, and at the end.
     """
     settings, count = batch.settings, batch.settings["iterations"]
-    curve, pictures, sums = {}, [_picture(batch)], {}
-    stored, start = side.load(), 0
+    curve, pictures, start = Curve(), [_picture(batch)], 0
+    stored = side.load()
     if stored is not None:
-        start, curve, sums = _restore(batch, observers, *stored)
+        start = _restore(batch, observers, curve, *stored)
         pictures = list(stored[0]["pictures"])
         print(f"synthesis: continues after iteration {start}", flush=True)
     every, shown = -(-count // CURVE), set(pictured(count))
-    detail = lambda: " ".join(f"{k} {v[-1]:.4f}" for k, v in curve.items())  # noqa: E731
-    for i in track(range(start, count), count - start, "iterations", detail):
+    for i in track(range(start, count), count - start, "iterations", curve.last):
         number = batch.keys["batch"] * count + i if settings.get("turns") == "continued" else i
-        found = terms.descend(batch, observers[number % len(observers)], i)
+        curve.add(terms.descend(batch, observers[number % len(observers)], i))
         batch.step(rate(settings, i))
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0) + value.detach()
         last = i + 1 == count
         if (i + 1) % every == 0 or last:
-            for name, value in sums.items():
-                curve.setdefault(name, []).append(round(float(value) / (i % every + 1), 6))
-            sums = {}
+            curve.close()
         if i + 1 in shown:
             pictures.append(_picture(batch))
         if side.due(last=last):
-            _save(batch, observers, side, i + 1, curve, sums, torch.stack(pictures))
-    return curve, torch.stack(pictures)
+            _save(batch, observers, curve, side, i + 1, torch.stack(pictures))
+    return curve.means, torch.stack(pictures)
+
+
+class Curve:
+    """Means of the loss's terms over stretches of iterations.
+
+    ``means`` is a dict of str to list of float, as long as there are stretches; None where no
+    observer of a stretch has the term.
+    """
+
+    def __init__(self):
+        self.means, self.sums, self.counts = {}, {}, {}
+
+    def add(self, terms):
+        """Take the terms of one iteration, scalar tensors by name."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def close(self):
+        """End a stretch."""
+        done = max(map(len, self.means.values()), default=0)
+        for name in self.sums.keys() | self.means.keys():
+            found = self.means.setdefault(name, [None] * done)
+            mean = float(self.sums[name]) / self.counts[name] if name in self.sums else None
+            found.append(None if mean is None else round(mean, 6) + 0.0)  # no -0.0
+        self.sums, self.counts = {}, {}
+
+    def last(self):
+        """Return the newest means as text."""
+        return " ".join(f"{k} {v[-1]:.4f}" for k, v in sorted(self.means.items()) if v[-1])
 
 
 def pictured(count):
@@ -284,13 +319,14 @@ def _picture(batch):
     return torch.from_numpy(to_bytes(batch.images[some]))
 
 
-def _save(batch, observers, side, done, curve, sums, pictures):
+def _save(batch, observers, curve, side, done, pictures):
     tensors = {f"batch.{name}": t for name, t in batch.state().items()}
     for i, one in enumerate(observers):
         memory = one.matching.memory if one.matching else {}
         tensors |= {f"memory.{i}.{name}": t for name, t in memory.items()}
-    tensors |= {f"sum.{name}": torch.as_tensor(value) for name, value in sums.items()}
-    side.save({**tensors, "pictures": pictures}, {"done": done, "curve": curve})
+    tensors |= {f"sum.{name}": value for name, value in curve.sums.items()}
+    values = {"done": done, "means": curve.means, "counts": curve.counts}
+    side.save({**tensors, "pictures": pictures}, values)
     _show(pictures, side.path.with_name("pictures.png"))
 
 
@@ -300,10 +336,14 @@ def _show(pictures, path):
     path.write_bytes(encode(np.concatenate(rows, 1), "png"))
 
 
-def _restore(batch, observers, tensors, values):
+def _restore(batch, observers, curve, tensors, values):
+    """Put back what was saved; return the number of iterations that are done."""
     batch.restore(training.part(tensors, "batch."))
+    on_device = lambda name: {  # noqa: E731
+        k: v.to(batch.images.device) for k, v in training.part(tensors, name).items()
+    }
     for i, one in enumerate(observers):
         if one.matching:
-            memory = training.part(tensors, f"memory.{i}.")
-            one.matching.memory = {k: v.to(batch.images.device) for k, v in memory.items()}
-    return values["done"], values["curve"], training.part(tensors, "sum.")
+            one.matching.memory = on_device(f"memory.{i}.")
+    curve.means, curve.counts, curve.sums = values["means"], values["counts"], on_device("sum.")
+    return values["done"]

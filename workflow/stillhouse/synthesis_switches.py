@@ -67,6 +67,8 @@ def decide(decided, fidelity, kind):
     used = FLATNESS[decided["flatness"]["on"]] | {"on"}
     decided["flatness"] = {k: v for k, v in decided["flatness"].items() if k in used}
     decided["batch_size"] = 0 if decided["batch_size"] == "all" else decided["batch_size"]
+    if decided["statistics"]["pad"]:
+        decided["statistics"] = {k: v for k, v in decided["statistics"].items() if k != "crop"}
     if "convolution" not in decided["kinds"]:
         decided |= {"tile": 0, "convolution_dropout": 0.0}
     return decided
@@ -78,6 +80,8 @@ def unused(settings):
     names, why = set(), []
     if given["alpha"] == 1:
         names, why = names | CLASS_KEYS, [*why, "alpha 1 matches no classes"]
+    elif given["tile"] == 0:
+        names, why = names | {"tiles"}, [*why, "tile 0 has no tiles"]
     if given["momentum"] == 0:
         names, why = names | {"momentum_start"}, [*why, "momentum 0 keeps nothing"]
     if given["initial"] == "noise":

@@ -41,7 +41,8 @@ def descend(batch, observer, iteration):
     sum(found.values()).backward()
     there, slope = batch.images.detach().clone(), batch.images.grad
     with torch.no_grad():
-        batch.images += batch.settings["flatness"]["weight"] * slope / slope.norm()
+        length = slope.norm().clamp(min=1e-12)  # of no slope, no step
+        batch.images += batch.settings["flatness"]["weight"] * slope / length
     batch.images.grad = None
     if observer.matching:
         observer.matching.memory = memory
