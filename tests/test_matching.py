@@ -333,12 +333,9 @@ def test_a_batch_that_is_the_whole_of_a_dataset_matches_itself():
     pixels = [numbers(i, 3 + i, 3, 8, 8) * 200 for i in range(3)]
     net, _ = network()
     watch = Watch(net, ["convolution"], 4)
-    sums = {
-        f"{c}/{name}": value
-        for c, part in enumerate(pixels)
-        for name, value in collect(watch, part, 2, CPU).items()
-    }
-    kept = {name: tensor.double() for name, tensor in summary(sums, ["0", "1", "2"]).items()}
+    sums = [collect(watch, part.split(2)) for part in pixels]
+    sums = {name: torch.stack([one[name] for one in sums]) for name in sums[0]}
+    kept = {name: tensor.double() for name, tensor in summary(sums).items()}
     labels = torch.tensor([0] * 3 + [1] * 4 + [2] * 5)
     _, moments = watch(normalise(torch.cat(pixels)))
     weights = {"convolution": 1.0, "first_layer": 1.0}

@@ -660,10 +660,8 @@ def test_every_setting_of_a_synthesis_is_in_an_edit():
 @pytest.mark.parametrize(
     ("given", "other"),
     [
-        ({"flatness": {"on": "sam"}}, {"flatness": {"on": "sam", "beta": 0.5, "temperature": 9}}),
-        ({"flatness": {"on": "statistics"}}, {"flatness": {"on": "statistics", "temperature": 9}}),
         ({"weights": {"batchnorm": 1}}, {"weights": {"batchnorm": 1.0}}),
-        ({"weights": {"convolution": 0}}, {"weights": {"convolution": 0}, "tile": 9}),
+        ({"flatness": {"on": "logits"}}, {"flatness": {"on": "logits", "temperature": 4}}),
     ],
 )
 def test_what_nothing_uses_is_in_no_address(observed, given, other):

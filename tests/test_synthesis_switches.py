@@ -92,7 +92,8 @@ def test_what_is_given_wins(kind):
         **{"initial": "real", "order": "by_copy", "iterations": 7, "learning_rate": 0.3},
         **{"crop": [0.3, 0.9], "alpha": 0.25, "momentum": 0.5},
     }
-    crossed = {**given, **CODE, "flatness": {"on": "sam"}, "weights": {"densification": 0.5}}
+    weights = {"densification": 0.5, "convolution": 0.1}
+    crossed = {**given, **CODE, "flatness": {"on": "sam"}, "weights": weights}
     found = decided(kind, "paper", **crossed)
     assert {k: found[k] for k in given | CODE} == given | CODE
     assert found["flatness"] == {"on": "sam", "weight": 0.25}
@@ -107,18 +108,24 @@ LEFT_OUT = [
     (
         {"alpha": 1.0, "observers": ["a"]},
         CLASS_KEYS | {"turns"},
-        "alpha 1 matches no classes and one observer takes every turn",
+        "one observer takes every turn",
     ),
-    ({}, set(), ""),
+    ({"tile": 0}, {"tiles"}, "there are no tiles"),
 ]
 
 
 @pytest.mark.parametrize(("given", "names", "why"), LEFT_OUT)
 def test_what_others_leave_without_use_is_left_out(given, names, why):
-    assert unused(filled("edc", **given)) == (names, why)
+    found = unused(filled("edc", **given))
+    assert set().union(*(some for some, _ in found)) == names
+    assert found[-1][1] == why
     usual, found = decided("edc"), decided("edc", **given)
     assert usual.keys() - found.keys() == names
     assert all(found[k] == usual[k] for k in found.keys() - given.keys())
+
+
+def test_nothing_is_left_out_of_what_all_is_used_of():
+    assert unused(filled("edc")) == []
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import torch
 from stillhouse import nets, switches, terms, training
 from stillhouse.boxes import N_DRAWS, random_boxes
 from stillhouse.matching import Matching, Targets
+from stillhouse.observers import Observer
 from stillhouse.schema import definition, fill
 from stillhouse.seeds import generator
-from stillhouse.synthesis import Batch, Observer
+from stillhouse.synthesis import Batch
 from stillhouse.watching import Watch
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -235,7 +236,8 @@ DESCENTS = {
 def test_a_descent_is_of_the_sum_of_its_terms(given):
     settings = settings_of(**given, crop=[0.5, 1.0], jitter=1)
     batch = batch_of(settings)
-    batch.average += 0.3 * images_of(*batch.images.shape, seed=9)
+    if batch.average is not None:
+        batch.average += 0.3 * images_of(*batch.images.shape, seed=9)
     observer, net = observer_of(settings, batch.images)
     other, _ = observer_of(settings, batch.images)
     images = batch.images.detach().clone().requires_grad_(True)

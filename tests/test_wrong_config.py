@@ -1005,7 +1005,30 @@ WRONG_SYNTHESIS = {
     "start from nothing that there is": (
         put("methods.edc.initial", "rdedd"),
         "methods.edc.initial: is 'rdedd'; should be noise, real, or one of the methods",
-        "edc, gvbsm, random, rded, sre2l",
+        "gvbsm, random, rded, sre2l",
+    ),
+    "temperature of SAM": (
+        put("methods.edc.flatness", {"on": "sam", "temperature": 9}),
+        "methods.edc.flatness.temperature: is given, but flatness 'sam' does not use it",
+        "leave it out",
+    ),
+    "crop of views that are cut from a border": (
+        put("methods.edc.statistics", {"pad": 2, "crop": [0.5, 1.0]}),
+        "methods.edc.statistics.crop: is given, but",
+        "leave it out",
+    ),
+    "tiles of convolutions that are not matched": (
+        all_of(put("methods.edc.weights", {"convolution": 0}), put("methods.edc.tile", 2)),
+        "methods.edc.tile: is given, but convolutions are not matched",
+        "leave it out",
+    ),
+    "weights that are all zero": (
+        put(
+            "methods.edc.weights",
+            {"cross_entropy": 0, "batchnorm": 0, "convolution": 0, "densification": 0},
+        ),
+        "methods.edc.weights: are all 0",
+        "one of them should be more",
     ),
     "start from itself": (
         put("methods.edc.initial", "edc"),

@@ -3,11 +3,12 @@
 import torch
 from stillhouse import nets, terms, training
 from stillhouse.matching import Matching, targets
+from stillhouse.observers import Observer
 from stillhouse.schema import definition, fill
 from stillhouse.seeds import generator
 from stillhouse.statistics import collect, summary
 from stillhouse.switches import method
-from stillhouse.synthesis import Batch, Observer
+from stillhouse.synthesis import Batch
 from stillhouse.watching import Watch
 from timing import paired
 from torch.nn.functional import cross_entropy
@@ -19,7 +20,10 @@ CASES = {
     "SRe2L, ResNet-18": ({"arch": "resnet18_modified"}, 32, {"kind": "sre2l"}),
     "G-VBSM, ConvNet-3": (CONVNET, 32, {"kind": "gvbsm"}),
     "EDC's code, ConvNet-3": (CONVNET, 32, {"kind": "edc"}),
+    "EDC's paper, ConvNet-3": (CONVNET, 32, {"kind": "edc", "fidelity": "paper"}),
     "EDC's code, WRN-16-2": ({"arch": "wrn16_2"}, 32, {"kind": "edc"}),
+    "EDC's code, MobileNetV2": ({"arch": "mobilenetv2_small"}, 32, {"kind": "edc"}),
+    "EDC's code, ShuffleNetV2": ({"arch": "shufflenetv2_small"}, 32, {"kind": "edc"}),
 }
 
 
@@ -31,9 +35,8 @@ def steps(network, side, given):
     images = generator(0, "bench").standard_normal((N, 3, side, side), dtype="float32")
     images, labels = torch.from_numpy(images), torch.arange(N) * CLASSES // N
     watch = Watch(net, settings["kinds"], settings["tile"])
-    found = collect(watch, images[:10] * 50 + 100, 10, torch.device("cpu"))
-    classes = [str(i) for i in range(CLASSES)]
-    kept = summary({f"{c}/{k}": v for c in classes for k, v in found.items()}, classes)
+    found = collect(watch, [images[:10] * 50 + 100])
+    kept = summary({name: value.expand(CLASSES, -1) for name, value in found.items()})
     with torch.no_grad():
         _, moments = watch(images[:1])
     wanted = targets(net, moments, kept, settings, torch.device("cpu"))

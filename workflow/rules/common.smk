@@ -73,12 +73,21 @@ def wanted(stage, name):
         raise WorkflowError(f"results/{stage}/{name}: not in this config; see snakemake -n")
 
 
+def stop(message):
+    """End the run with one line.
+
+    For what an input function finds: Snakemake takes an error there to mean that a file is not
+    made by this rule, and where an older file of the name lies about, goes on without the job.
+    """
+    sys.exit(f"error: {message}")
+
+
 def given(paths, key, outputs):
     """Take the user's files, or say which of them is missing where it is needed."""
     if not all(Path(output).exists() for output in outputs):
         for path in paths:
             if not Path(path).exists():
-                raise WorkflowError(f"{path}: is not there; it is named under {key}")
+                stop(f"{path}: is not there; it is named under {key}")
     return kept(paths)
 
 
@@ -172,7 +181,7 @@ def teacher_files(artifact):
         try:
             check_kept(part, plan.min_accuracy(part))
         except StillhouseError as error:
-            raise WorkflowError(f"{CONFIGS}: teachers: {error}") from None
+            stop(f"{CONFIGS}: teachers: {error}")
     return kept([part.file("model.safetensors") for part in parts])
 
 

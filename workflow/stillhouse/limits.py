@@ -128,7 +128,7 @@ def check_synthesis(config, key, method):
     start = method.get("initial", "real")
     while start not in ("noise", "real"):
         if start not in config["methods"]:
-            there = ", ".join(sorted(config["methods"]))
+            there = ", ".join(sorted(config["methods"].keys() - set(seen))) or "(there are none)"
             raise StillhouseError(
                 f"{key}.initial: is {start!r}; should be noise, real, or one of the methods {there}"
             )
@@ -141,6 +141,11 @@ def check_synthesis(config, key, method):
         seen.append(start)
         start = config["methods"][start].get("initial", "real")
     decided = switches.method(method)
+    if (
+        not any(decided["weights"][name] for name in ("cross_entropy", "densification"))
+        and not (decided["kinds"])
+    ):
+        raise StillhouseError(f"{key}.weights: are all 0; one of them should be more")
     if decided["kinds"] == ["batchnorm"]:
         for name in method["observers"]:
             if not switches.has_batchnorm(config["teachers"][name]):

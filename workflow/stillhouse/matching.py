@@ -24,6 +24,7 @@ class Targets:
     mean, variance : (columns,) float32
         Of all classes together.
     class_mean, class_variance : (classes, columns) float32, or None
+        On the CPU: of a thousand classes, a batch needs the rows of a few.
     """
 
     parts: list
@@ -61,7 +62,9 @@ def targets(net, moments, kept, settings, device):
         whole.append(_whole(part, modules[part.layer], kept))
         if settings["alpha"] < 1:
             by_class.append(_by_class(part, kept, settings))
-    return Targets(parts, member.to(device), *_beside(whole, device), *_beside(by_class, device))
+    return Targets(
+        parts, member.to(device), *_beside(whole, device), *_beside(by_class, torch.device("cpu"))
+    )
 
 
 def _beside(pairs, device):
@@ -127,7 +130,8 @@ class Matching:
         self.average = (member / member.sum(0)).T.to(device)
         self.by_class = settings["alpha"] < 1
         if self.by_class:
-            own = targets.class_mean[classes], targets.class_variance[classes]
+            rows = classes.cpu()
+            own = [side[rows].to(device) for side in (targets.class_mean, targets.class_variance)]
             if settings["class_terms"] == "mixture":
                 own = [(self.share[:, None] * side).sum(0, keepdim=True) for side in own]
             self.own = own
@@ -154,14 +158,14 @@ class Matching:
         distance = self.alpha * self._distance(batch, (self.targets.mean, self.targets.variance))
         if self.by_class:
             seen = [side[None] for side in batch]
-            share = 1.0
+            share = batch[0].new_ones(1)
             if self.settings["class_terms"] == "classes":
                 seen, share = (
                     self._remembered("classes", *self._classes(mean, variance)),
                     self.share,
                 )
             far = self._distance(seen, self.own)
-            distance = distance + (1 - self.alpha) * (far * _column(share)).sum(0)
+            distance = distance + (1 - self.alpha) * (far * share[:, None]).sum(0)
         weighted = self.weights * distance
         if kept is not None:
             weighted = weighted * kept
@@ -214,7 +218,3 @@ def _together(mean, variance):
     """Return mean and variance over images and places, (columns,), from those of each image."""
     centre = mean.mean(0)
     return centre, variance.mean(0) + (mean - centre).square().mean(0)
-
-
-def _column(share):
-    return share[:, None] if isinstance(share, torch.Tensor) else share

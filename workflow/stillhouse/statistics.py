@@ -31,25 +31,29 @@ def statistics(inputs, spec, context):
         net, _, resolution = load_teacher(inputs["teacher"][0], device)
         watch = Watch(net, set(KINDS.values()), settings["tile"])
         side = SideFile(context)
-        sums, done = side.load() or ({}, [])
-        classes = settings["classes"][len(done) :]
-        for class_id in track(classes, len(classes), "classes"):
+        stored, done = side.load() or ({}, 0)
+        sums = {name: list(rows) for name, rows in stored.items()}
+        for class_id in track(
+            settings["classes"][done:], len(settings["classes"]) - done, "classes"
+        ):
             images, _ = load_split(
                 [files[class_id]], [class_id], resolution, "train", context.roots
             )
-            views = seen(images, settings["views"], class_id)
-            for name, value in collect(watch, views, context.batch_size, device).items():
-                sums[f"{class_id}/{name}"] = value
-            done = [*done, class_id]
-            if side.due(last=class_id == settings["classes"][-1]):
-                side.save(sums, done)
-        return {"statistics.safetensors": summary(sums, settings["classes"])}
+            views = seen(images, settings["views"], class_id, context.batch_size, device)
+            for name, value in collect(watch, views).items():
+                sums.setdefault(name, []).append(value)
+            done += 1
+            if side.due():
+                side.save({name: torch.stack(rows) for name, rows in sums.items()}, done)
+        return {
+            "statistics.safetensors": summary({n: torch.stack(rows) for n, rows in sums.items()})
+        }
 
     return make
 
 
-def seen(images, settings, class_id):
-    """Return one view of each image, as teachers see images while they are trained.
+def seen(images, settings, class_id, batch_size, device):
+    """Yield one view of each image, as teachers see images while they are trained, in batches.
 
     Parameters
     ----------
@@ -59,49 +63,48 @@ def seen(images, settings, class_id):
         ``crop``: smallest and largest area of a random resized crop; ``flip``: share that is
         mirrored; ``seed``.
     class_id : str
+    batch_size : int
+        Views of an image do not depend on it.
+    device : torch.device
+        On which they are cut.
 
-    Returns
-    -------
-    (n, 3, size, size) float32 in [0, 255]
+    Yields
+    ------
+    (up to batch_size, 3, size, size) float32 in [0, 255]
     """
     n, size, pad = len(images), images.shape[-1], settings["pad"]
     draws = generator(settings["seed"], "statistics", class_id).random((n, N_DRAWS + 1))
     flip = torch.from_numpy(draws[:, 0] < settings["flip"])
     if pad:
-        images = torch.nn.functional.pad(images, (pad,) * 4)
         corners = np.floor(draws[:, 1:3] * (2 * pad + 1)).astype(np.int64)
         boxes = np.concatenate([corners, np.full((n, 2), size)], 1)
     else:
         boxes = random_boxes(draws[:, 1:], size, size, settings["crop"])
-    return torch.cat(
-        [
-            cut(part, box, size, mirrored)
-            for part, box, mirrored in zip(
-                images.split(256), torch.from_numpy(boxes).split(256), flip.split(256), strict=True
-            )
-        ]
-    )
+    parts = (images, torch.from_numpy(boxes), flip)
+    for some in zip(*(part.split(batch_size) for part in parts), strict=True):
+        pixels, box, mirrored = (part.to(device) for part in some)
+        yield cut(torch.nn.functional.pad(pixels, (pad,) * 4), box, size, mirrored)
 
 
 @torch.no_grad()
-def collect(watch, images, batch_size, device):
+def collect(watch, views):
     """Return sums over images: of the moments that a `Watch` finds, and of their squares.
 
     Parameters
     ----------
     watch : Watch
-    images : (n, 3, size, size) in [0, 255]
-    batch_size : int
-    device : torch.device
+    views : iterable of (n, 3, size, size) in [0, 255]
+        On the network's device.
 
     Returns
     -------
     dict of str to (channels or tiles,) float64
         By ``<part>.mean``, ``.square`` (of the means) and ``.variance``; ``count`` (1,).
     """
-    sums = {"count": torch.tensor([len(images)], dtype=torch.float64)}
-    for batch in images.split(batch_size):
-        _, moments = watch(normalise(batch.to(device)))
+    sums = {"count": torch.zeros(1, dtype=torch.float64)}
+    for batch in views:
+        sums["count"] += len(batch)
+        _, moments = watch(normalise(batch))
         for part, (mean, variance) in moments.items():
             mean, variance = mean.double(), variance.double()
             for name, value in zip(SUMS, (mean, mean.square(), variance), strict=True):
@@ -110,8 +113,13 @@ def collect(watch, images, batch_size, device):
     return sums
 
 
-def summary(sums, classes):
+def summary(sums):
     """Return what is kept of the sums of all classes.
+
+    Parameters
+    ----------
+    sums : dict of str to (classes, ...) float64
+        What `collect` returns of each class, one class after the other.
 
     Returns
     -------
@@ -121,15 +129,10 @@ def summary(sums, classes):
         within one; ``<part>.between``, the variance over images of the mean of one. Float32. The
         variance over images and places together is the sum of both.
     """
-    count = torch.stack([sums[f"{class_id}/count"] for class_id in classes])
+    count = sums["count"]
     found = {"count": count[:, 0]}
-    # A class id may have slashes; what is summed has none.
-    names = [key.rpartition("/")[2] for key in sums if key.rpartition("/")[0] == classes[0]]
-    for part in [name.removesuffix(".mean") for name in names if name.endswith(".mean")]:
-        mean, square, variance = (
-            torch.stack([sums[f"{class_id}/{part}.{name}"] for class_id in classes]) / count
-            for name in SUMS
-        )
+    for part in [name.removesuffix(".mean") for name in sums if name.endswith(".mean")]:
+        mean, square, variance = (sums[f"{part}.{name}"] / count for name in SUMS)
         found |= {
             f"{part}.mean": mean,
             f"{part}.within": variance,

@@ -80,7 +80,7 @@ WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
 def method(settings):
     """Return a method's settings with every switch decided and without `fidelity`."""
     switches = SWITCHES.get(settings["kind"], {}).get(settings["fidelity"], {})
-    unused = {"fidelity"} | unused_by_method(settings)[0]
+    unused = {"fidelity"}.union(*(names for names, _ in unused_by_method(settings)))
     decided = {k: v for k, v in {**switches, **settings}.items() if k not in unused}
     return DECIDE.get(settings["kind"], lambda decided, fidelity: decided)(
         decided, settings["fidelity"]
@@ -91,22 +91,22 @@ DIFT = {"timestep", "layer", "ensemble"}
 
 
 def unused_by_method(settings):
-    """Return (names of settings that a method's others leave without use, why)."""
+    """Return [(names of settings that a method's others leave without use, why)]."""
     kind = settings["kind"]
-    if kind == "ddps" and settings["ranking"] == "score":
-        unused = DIFT | {"features", "clip", "clusters", "clusters_used"}
-        return unused, "ranking 'score' forms no clusters"
-    if kind == "ddps" and settings["features"] == "clip":
-        return DIFT, "features 'clip' do not use it"
-    if kind == "ddps":
-        return {"clip"}, "features 'dift' do not use it"
-    if kind == "d4m" and settings.get("fit", D4M[settings["fidelity"]]["fit"]) == "full":
-        return {"expand"}, "fit 'full' does not use it"
-    if kind == "d3hr" and settings["process"] == "diffusion":
-        return {"inversion_start"}, "process 'diffusion' does not invert"
     if kind in synthesis_switches.SWITCHES:
         return synthesis_switches.unused(settings)
-    return set(), ""
+    if kind == "ddps" and settings["ranking"] == "score":
+        unused = DIFT | {"features", "clip", "clusters", "clusters_used"}
+        return [(unused, "ranking 'score' forms no clusters")]
+    if kind == "ddps" and settings["features"] == "clip":
+        return [(DIFT, "features 'clip' do not use it")]
+    if kind == "ddps":
+        return [({"clip"}, "features 'dift' do not use it")]
+    if kind == "d4m" and settings.get("fit", D4M[settings["fidelity"]]["fit"]) == "full":
+        return [({"expand"}, "fit 'full' does not use it")]
+    if kind == "d3hr" and settings["process"] == "diffusion":
+        return [({"inversion_start"}, "process 'diffusion' does not invert")]
+    return []
 
 
 def _decide_rded(decided, fidelity):

@@ -1,7 +1,7 @@
 """Synthesis of images by gradient descent on what frozen teachers, the observers, make of them.
 
 SRe2L (Yin et al., NeurIPS 2023), G-VBSM (Shao et al., CVPR 2024) and EDC (Shao et al., NeurIPS
-2024) are settings of this one loop; `stillhouse.switches` says which.
+2024) are settings of this one loop; `stillhouse.synthesis_switches` says which.
 """
 
 import math
@@ -11,20 +11,15 @@ import pyarrow as pa
 import torch
 from torch.optim.adam import adam
 
-from stillhouse import artifacts, statistics, terms, training
+from stillhouse import terms, training
 from stillhouse.artifacts import RowGroups
-from stillhouse.distilled import read_set, whole_image
-from stillhouse.errors import StillhouseError
-from stillhouse.images import IMAGE, encode, read_class
-from stillhouse.matching import Matching, targets
+from stillhouse.images import IMAGE, encode
+from stillhouse.observers import load_observer
 from stillhouse.progress import track
-from stillhouse.seeds import generator, permutation
 from stillhouse.slots import batches
-from stillhouse.spec import class_of
-from stillhouse.teachers import load_teacher
+from stillhouse.starts import initial
 from stillhouse.training import SideFile
 from stillhouse.transforms import MEAN, STD, normalise
-from stillhouse.watching import Watch
 
 SCHEMA = pa.schema([("image", IMAGE), ("class_id", pa.string()), ("index", pa.int32())])
 # Entries of a curve, and pictures of the way, whatever the number of iterations.
@@ -37,15 +32,18 @@ def synthesis(inputs, spec, context):
     settings, keys, device = spec["settings"], spec["keys"], context.torch_device()
     classes = settings["classes"]
     several = batches(settings["order"], len(classes), keys["ipc"], settings["batch_size"])
+    collected = inputs.get("statistics") or [None] * len(inputs["teachers"])
+    loaded = [
+        load_observer(*files, settings, device)
+        for files in zip(inputs["teachers"], collected, strict=True)
+    ]
 
     def make(number, context):
         slots, own = several[number], {**keys, "batch": number}
         labels = torch.tensor([label for label, _ in slots])
         start = initial(slots, inputs, settings, own, context.roots)
         batch = Batch(start.to(device), labels.to(device), settings, own)
-        observers = [
-            observer(batch, *files, settings, device) for files in _observers(inputs, settings)
-        ]
+        observers = [of(batch) for of in loaded]
         curve, pictures = synthesise(batch, observers, SideFile(context))
         # A row group an image: a set is put together class by class.
         rows = (
@@ -68,106 +66,6 @@ def synthesis(inputs, spec, context):
     return make
 
 
-def _observers(inputs, settings):
-    collected = inputs.get("statistics") or [None] * len(inputs["teachers"])
-    return zip(inputs["teachers"], collected, strict=True)
-
-
-def initial(slots, inputs, settings, keys, roots):
-    """Return the images that synthesis starts from, normalised, (n, 3, side, side) float32.
-
-    ``noise``: standard normals. ``real``: images of the class, drawn at random; a method's name:
-    those of its distilled set. Either mirrored by chance; ``distinct``: each image once while there
-    are enough, ``replacement``: drawn anew for every image (C EDC recover.py).
-
-    Parameters
-    ----------
-    slots : list of (int, int)
-        Class and index of each image.
-    """
-    side, classes = settings["resolution"], settings["classes"]
-    draw = lambda label, index: generator(  # noqa: E731
-        keys["seed"], "initial", classes[label], index
-    )
-    if settings["initial"] == "noise":
-        noise = [draw(*slot).standard_normal((3, side, side), np.float32) for slot in slots]
-        return torch.from_numpy(np.stack(noise))
-    read = _from_set(inputs) if "initial" in inputs else _real(inputs, settings, roots)
-    wanted = {label: read(label) for label in dict.fromkeys(label for label, _ in slots)}
-    pixels = []
-    for label, index in slots:
-        count, at = wanted[label]
-        chances = draw(label, index).random(2)
-        place = int(chances[0] * count)
-        if settings["initial_draw"] == "distinct":
-            rng = generator(keys["seed"], "initial order", classes[label])
-            order = permutation(rng, count) if settings["initial"] == "real" else range(count)
-            place = int(order[index % count])
-        image = at(place)
-        pixels.append(image[:, :, ::-1] if chances[1] < settings["flip"] else image)
-    return normalise(torch.from_numpy(np.stack(pixels)))
-
-
-def _from_set(inputs):
-    pixels, labels = read_set(artifacts.read_table(inputs["initial"][0]))
-
-    def read(label):
-        rows = np.flatnonzero(labels == label)
-        return len(rows), lambda place: pixels[rows[place]]
-
-    return read
-
-
-def _real(inputs, settings, roots):
-    files = {class_of(path): path for path in inputs["images"]}
-
-    def read(label):
-        rows = read_class(files[settings["classes"][label]], "train", roots)
-        return len(rows), lambda place: whole_image(*rows[place], settings["resolution"])[0]
-
-    return read
-
-
-def observer(batch, model, collected, settings, device):
-    """Return (watch, matching) of an observer for a batch.
-
-    Parameters
-    ----------
-    batch : Batch
-    model, collected : Path
-        Its ``model.safetensors``, and its ``statistics.safetensors`` or None.
-    """
-    net, its, _ = load_teacher(model, device)
-    net.to(memory_format=training.memory_format(settings))
-    watch = Watch(net, settings["kinds"], settings["tile"])
-    kept = statistics.read(collected, settings["classes"]) if collected else None
-    with torch.no_grad():
-        _, moments = watch(batch.images[:1])
-    own = torch.tensor([its.index(class_id) for class_id in settings["classes"]], device=device)
-    matching = None
-    if settings["kinds"] and not moments:
-        raise StillhouseError(
-            f"{model}: has none of the layers to be matched ({', '.join(settings['kinds'])}); "
-            "another observer is needed"
-        )
-    if moments:
-        wanted = targets(net, moments, kept, settings, device)
-        matching = Matching(wanted, batch.labels, settings, settings["weights"])
-    return Observer(watch, matching, own)
-
-
-class Observer:
-    """A watched network, what its layers should see, and where it says the dataset's classes."""
-
-    def __init__(self, watch, matching, outputs):
-        self.watch, self.matching, self.outputs = watch, matching, outputs
-
-    def __call__(self, images):
-        """Return (logits of the dataset's classes, moments)."""
-        logits, moments = self.watch(images)
-        return logits.float()[:, self.outputs], moments
-
-
 class Batch:
     """Images that are synthesised together, and all that their next step depends on.
 
@@ -187,7 +85,8 @@ class Batch:
         self.labels, self.settings, self.keys = labels, settings, keys
         self.first, self.second = torch.zeros_like(images), torch.zeros_like(images)
         self.steps = torch.zeros(())
-        self.average = images.detach().clone()
+        # Of the images over the iterations, for what draws towards it.
+        self.average = images.detach().clone() if "beta" in settings["flatness"] else None
         black, white = (
             normalise(torch.full((1, 3, 1, 1), value, device=images.device))
             for value in (0.0, 255.0)
@@ -198,24 +97,34 @@ class Batch:
         """Move the images by their gradient, into the range of pixels, and forget the gradient."""
         with torch.no_grad():
             adam(
-                *([self.images], [self.images.grad], [self.first], [self.second], [], [self.steps]),
-                **{"amsgrad": False, "beta1": BETAS[0], "beta2": BETAS[1], "lr": rate},
-                **{"weight_decay": 0.0, "eps": EPSILON, "maximize": False},
+                [self.images],
+                [self.images.grad],
+                [self.first],
+                [self.second],
+                [],
+                [self.steps],
+                amsgrad=False,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=rate,
+                weight_decay=0.0,
+                eps=EPSILON,
+                maximize=False,
             )
             self.images.clamp_(*self.bounds)
-            if "beta" in self.settings["flatness"]:
+            if self.average is not None:
                 self.average.lerp_(self.images, 1 - self.settings["flatness"]["beta"])
         self.images.grad = None
 
     def state(self):
         """Return all that the next step depends on but the observers' memories, by name."""
-        return {
+        found = {
             "images": self.images.detach(),
             "first": self.first,
             "second": self.second,
             "steps": self.steps,
-            "average": self.average,
         }
+        return found if self.average is None else {**found, "average": self.average}
 
     def restore(self, state):
         """Go on from a `state`."""
@@ -327,7 +236,8 @@ def _save(batch, observers, curve, side, done, pictures):
     tensors |= {f"sum.{name}": value for name, value in curve.sums.items()}
     values = {"done": done, "means": curve.means, "counts": curve.counts}
     side.save({**tensors, "pictures": pictures}, values)
-    _show(pictures, side.path.with_name("pictures.png"))
+    now = torch.cat([pictures, _picture(batch)[None]])
+    _show(now, side.path.with_name("pictures.png"))
 
 
 def _show(pictures, path):

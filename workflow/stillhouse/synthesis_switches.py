@@ -62,12 +62,11 @@ def decide(decided, fidelity, kind):
     weights = {**usual, **decided["weights"]}
     decided["weights"] = {name: float(value) for name, value in weights.items()}
     decided["kinds"] = [k for k in ("batchnorm", "convolution") if weights[k] > 0]
-    on = "logits" if (kind, fidelity) == ("edc", "paper") else "none"
-    decided["flatness"] = {"on": on, **decided["flatness"]}
+    decided["flatness"] = {"on": _flatness(kind, fidelity), **decided["flatness"]}
     used = FLATNESS[decided["flatness"]["on"]] | {"on"}
     decided["flatness"] = {k: v for k, v in decided["flatness"].items() if k in used}
     decided["batch_size"] = 0 if decided["batch_size"] == "all" else decided["batch_size"]
-    if decided["statistics"]["pad"]:
+    if decided.get("statistics", {}).get("pad"):
         decided["statistics"] = {k: v for k, v in decided["statistics"].items() if k != "crop"}
     if "convolution" not in decided["kinds"]:
         decided |= {"tile": 0, "convolution_dropout": 0.0}
@@ -75,17 +74,39 @@ def decide(decided, fidelity, kind):
 
 
 def unused(settings):
-    """Return (names of settings that the others leave without use, why)."""
+    """Return [(names of settings that the others leave without use, why)]."""
     given = {**SWITCHES[settings["kind"]][settings["fidelity"]], **settings}
-    names, why = set(), []
+    found = []
+    unmatched = given["weights"].get("convolution", WEIGHTS[settings["kind"]][0]) == 0
+    if unmatched:
+        found.append(({"tile", "convolution_dropout"}, "convolutions are not matched"))
     if given["alpha"] == 1:
-        names, why = names | CLASS_KEYS, [*why, "alpha 1 matches no classes"]
-    elif given["tile"] == 0:
-        names, why = names | {"tiles"}, [*why, "tile 0 has no tiles"]
+        found.append((CLASS_KEYS, "alpha 1 matches no classes"))
+        if unmatched:
+            found.append(({"statistics"}, "batch norms know what is matched"))
+    elif unmatched or given["tile"] == 0:
+        found.append(({"tiles"}, "there are no tiles"))
     if given["momentum"] == 0:
-        names, why = names | {"momentum_start"}, [*why, "momentum 0 keeps nothing"]
+        found.append(({"momentum_start"}, "momentum 0 keeps nothing"))
     if given["initial"] == "noise":
-        names, why = names | {"initial_draw"}, [*why, "initial 'noise' draws no images"]
+        found.append(({"initial_draw"}, "initial 'noise' draws no images"))
     if len(given["observers"]) == 1:
-        names, why = names | {"turns"}, [*why, "one observer takes every turn"]
-    return names, " and ".join(why)
+        found.append(({"turns"}, "one observer takes every turn"))
+    return found
+
+
+def unused_within(settings):
+    """Yield (key of a group of settings, names in it that the others leave without use, why)."""
+    kind, fidelity = settings["kind"], settings["fidelity"]
+    on = settings["flatness"].get("on", _flatness(kind, fidelity))
+    yield (
+        "flatness",
+        {"weight", "beta", "temperature"} - FLATNESS[on],
+        f"flatness {on!r} does not use it",
+    )
+    if settings.get("statistics", {}).get("pad"):
+        yield "statistics", {"crop"}, "a view that is cut from a border is not resized"
+
+
+def _flatness(kind, fidelity):
+    return "logits" if (kind, fidelity) == ("edc", "paper") else "none"

@@ -96,7 +96,9 @@ def _kept(batch, observer, iteration):
 def _terms(batch, observer, show, kept):
     settings = batch.settings
     weights, flatness = settings["weights"], settings["flatness"]
+    # Cut outside of autocast, both of them.
     seen = show(batch.images)
+    average = None if batch.average is None else show(batch.average)
     with training.autocast(settings, seen.device):
         logits, moments = observer(seen)
     found = {"cross_entropy": weights["cross_entropy"] * cross_entropy(logits, batch.labels)}
@@ -104,14 +106,14 @@ def _terms(batch, observer, show, kept):
         found |= observer.matching(moments, kept)
     if weights["densification"]:
         found["densification"] = weights["densification"] * density(seen, batch.labels)
-    if flatness["on"] in ("logits", "statistics"):
+    if flatness["on"] == "logits":
         with torch.no_grad(), training.autocast(settings, seen.device):
-            others, their_moments = observer(show(batch.average))
-        found["flatness"] = flatness["weight"] * (
-            divergence(logits, others, flatness["temperature"])
-            if flatness["on"] == "logits"
-            else observer.matching.between(moments, their_moments)
-        )
+            others = observer.logits(average)
+        found["flatness"] = flatness["weight"] * divergence(logits, others, flatness["temperature"])
+    if flatness["on"] == "statistics":
+        with torch.no_grad(), training.autocast(settings, seen.device):
+            _, theirs = observer(average)
+        found["flatness"] = flatness["weight"] * observer.matching.between(moments, theirs)
     return found
 
 

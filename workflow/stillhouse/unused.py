@@ -2,7 +2,7 @@
 
 import copy
 
-from stillhouse import switches
+from stillhouse import switches, synthesis_switches
 from stillhouse.errors import StillhouseError
 
 # What a teacher with weights still has; all else is its training.
@@ -50,7 +50,7 @@ def _unused(config):
             why = f"a denoiser {kind} has no use for it"
             yield ("denoisers", name), unused, why
     for name, method in config["methods"].items():
-        yield ("methods", name), *switches.unused_by_method(method)
+        yield from _unused_by_method(("methods", name), method)
     for name, labels in config["labels"].items():
         if labels["views"]["mix"] == "none":
             unused = {"mix_alpha", "mix_per"}
@@ -59,3 +59,11 @@ def _unused(config):
         loss = switches.loss(protocol, config["labels"][protocol["labels"]]["kind"])
         unused = switches.unused_by(loss)
         yield ("protocols", name), unused, f"loss {loss!r} does not use it"
+
+
+def _unused_by_method(path, method):
+    if "observers" in method:
+        for group, *unused in synthesis_switches.unused_within(method):
+            yield (*path, group), *unused
+    for unused in switches.unused_by_method(method):
+        yield path, *unused
