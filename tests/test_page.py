@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from stillhouse import charts, domains, figures, page, tables
+from stillhouse import charts, descents, domains, figures, page, tables
 from test_layout import frame
 
 REPORT = Path(__file__).parents[1] / "workflow/report"
 TABS = {
     "real": ["Table", "Charts", "Images", "Costs", "Lineage"],
-    "crowded": ["Table", "Charts", "Images", "Diffusion", "Costs", "Lineage"],
+    "crowded": ["Table", "Charts", "Images", "Choices", "Costs", "Lineage"],
 }
 CAPTIONS = [*page.CHARTS, *page.PICTURES]
 WIDTHS = [1280, 390]  # px: a small laptop, a phone
@@ -51,7 +51,7 @@ def inversion(**changes):
 
 
 def put_pictures(place, methods):
-    """Draw pictures of diffusion methods; return the page's inputs and params for them."""
+    """Draw pictures of methods; return the page's inputs and params for them."""
     points = np.random.default_rng(0).normal(size=(3, 9, 4))
     svg = domains.draw({"a": points, "b": points}, inversion())
     (place / "latents.svg").write_bytes(svg)
@@ -60,7 +60,12 @@ def put_pictures(place, methods):
     rows = [inversion(), inversion(ipc=10, kurtosis_before=float("nan"))]
     pd.DataFrame(rows).to_csv(place / "latents.csv", index=False)
     one = {"methods": methods, "distill_seed": 0}
-    kinds = {"heat_maps": "maps.png", "latents": "latents.svg", "clusters": "clusters.png"}
+    (place / "terms.svg").write_bytes(descents.terms({"cross_entropy": [2.0, 1.0]}, 10, "x"))
+    Image.new("RGB", (700, 350), "black").save(place / "synthesis.png")
+    kinds = {
+        **{"terms": "terms.svg", "synthesis": "synthesis.png", "heat_maps": "maps.png"},
+        **{"latents": "latents.svg", "clusters": "clusters.png"},
+    }
     inputs = {
         "pictures": [place / name for name in kinds.values()],
         "inversions": [place / "latents.csv"],
@@ -211,9 +216,9 @@ def test_sheets_stand_side_by_side_by_images_per_class(real):
     ]
 
 
-def test_what_diffusion_methods_chose_is_there_where_there_are_such_methods(real, crowded):
-    assert "diffusion" not in real.text.lower()
-    part = crowded.text.split('<section id="diffusion">')[1].split("</section>")[0]
+def test_what_methods_chose_and_made_is_there_where_there_are_such_methods(real, crowded):
+    assert "What methods chose" not in real.text
+    part = crowded.text.split('<section id="choices">')[1].split("</section>")[0]
     name = "a-method-with-quite-a-long-name-5, &lt;b&gt;&amp;{{ 1 }}"
     assert re.findall(r"<h3>(.*)</h3>", part) == [
         f"{title}: {name}" for title in page.PICTURES.values()
@@ -223,13 +228,14 @@ def test_what_diffusion_methods_chose_is_there_where_there_are_such_methods(real
         told = " ".join((REPORT / f"{what}.rst").read_text().split())
         assert html.unescape(caption) == told
     place = crowded.path.parent
-    wanted = [place / name for name in ("latents.svg", "maps.png", "clusters.png")]
+    names = ("latents.svg", "maps.png", "clusters.png", "synthesis.png", "terms.svg")
+    wanted = [place / name for name in names]
     sources = re.findall(r'<img src="data:[^,]*,([^"]*)"', part)
     assert [base64.b64decode(one) for one in sources] == [path.read_bytes() for path in wanted]
 
 
 def test_the_inversion_is_told_in_numbers(crowded):
-    part = crowded.text.split('<section id="diffusion">')[1].split("</table>")[0]
+    part = crowded.text.split('<section id="choices">')[1].split("</table>")[0]
     heads = re.findall(r'<th scope="colgroup" colspan="(\d)" class="first">(.*)</th>', part)
     assert [(int(span), head) for span, head in heads] == [
         (1, "inversion"),
