@@ -133,9 +133,9 @@ def denoiser_inputs(artifact):
     return {"images": class_images(artifact)} if "images" in artifact.upstream else {}
 
 
-def batch_files(family, members, name):
+def batch_files(artifact, members, name="images.parquet"):
     """Return one of the files of each of some batches of a synthesis."""
-    return [family.artifact.at(batch=number).file(name) for number in members]
+    return [artifact.at(batch=number).file(name) for number in members]
 
 
 def synthesis_inputs(artifact, members):
@@ -143,7 +143,7 @@ def synthesis_inputs(artifact, members):
     upstream, chosen = artifact.upstream, artifact.settings
     collected = [part for name, part in upstream.items() if name.startswith("statistics")]
     found = {
-        "teachers": lambda w: teacher_files(artifact),
+        "teachers": lambda w: teacher_files(artifact, batch_files(artifact, members)),
         "statistics": kept([part.file("statistics.safetensors") for part in collected]),
     }
     if "initial" in upstream:
@@ -174,10 +174,14 @@ def distilled_inputs(artifact):
     return {name: kept(member_files(part, classes)) for name, part in artifact.upstream.items()}
 
 
-def teacher_files(artifact):
-    """Return the weights of all teachers that an artifact is made from; all are good enough."""
+def teacher_files(artifact, outputs):
+    """Return the weights of all teachers that an artifact is made from.
+
+    Where outputs are still to be made, all of them have to be good enough.
+    """
     parts = [part for name, part in artifact.upstream.items() if name.startswith("teacher")]
-    for part in parts:
+    missing = not all(Path(output).exists() for output in outputs)
+    for part in parts if missing else ():
         try:
             check_kept(part, plan.min_accuracy(part))
         except StillhouseError as error:

@@ -11,9 +11,14 @@ for family, members in plan.parts("synthesis", COMPUTE["batches_per_job"]):
         input:
             **synthesis_inputs(family.artifact, members),
         output:
-            images=[update(path) for path in batch_files(family, members, "images.parquet")],
-            curves=[update(path) for path in batch_files(family, members, "curve.json")],
-            pictures=[update(path) for path in batch_files(family, members, "pictures.safetensors")],
+            images=[
+                update(path) for path in batch_files(family.artifact, members, "images.parquet")
+            ],
+            curves=[update(path) for path in batch_files(family.artifact, members, "curve.json")],
+            pictures=[
+                update(path)
+                for path in batch_files(family.artifact, members, "pictures.safetensors")
+            ],
         log:
             f"results/logs/synthesis/{family.artifact.place}-batch{members[0]}.log",
         benchmark:

@@ -7,7 +7,9 @@ rule labels:
         images=lambda w: ancient(
             wanted("labels", w.spec).upstream["distilled"].file("images.parquet")
         ),
-        teachers=lambda w: teacher_files(wanted("labels", w.spec)),
+        teachers=lambda w: teacher_files(
+            wanted("labels", w.spec), [f"results/labels/{w.spec}/labels.parquet"]
+        ),
     output:
         labels=update("results/labels/{spec}/labels.parquet"),
     log:

@@ -7,7 +7,9 @@ for family, members in plan.blocks("patch_scores"):
             block_name(family.artifact, members)
         input:
             images=kept(member_files(family.artifact.upstream["images"], members)),
-            teacher=lambda w, family=family.artifact: teacher_files(family),
+            teacher=lambda w, family=family.artifact, members=members: teacher_files(
+                family, member_files(family, members)
+            ),
         output:
             scores=[update(path) for path in member_files(family.artifact, members)],
         log:
@@ -60,7 +62,9 @@ for family, members in plan.blocks("features"):
             block_name(family.artifact, members)
         input:
             **feature_inputs(family.artifact, members),
-            teacher=lambda w, family=family.artifact: teacher_files(family),
+            teacher=lambda w, family=family.artifact, members=members: teacher_files(
+                family, member_files(family, members)
+            ),
         output:
             features=[update(path) for path in member_files(family.artifact, members)],
         log:

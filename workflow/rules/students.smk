@@ -9,7 +9,10 @@ for family in plan.families["students"].values():
             set=ancient(family.artifact.upstream["distilled"].file("images.parquet")),
             images=class_images(family.artifact.upstream["distilled"]),
             labels=label_files(family.artifact),
-            teachers=lambda w, family=family.artifact: teacher_files(family),
+            teachers=lambda w, family=family: teacher_files(
+                family.artifact,
+                [family.artifact.at(student_seed=s).file("cell.json") for s in family.members],
+            ),
         output:
             cells=[
                 update(family.artifact.at(student_seed=s).file("cell.json"))
