@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from stillhouse import artifacts, descents, figures
+from stillhouse import artifacts, descents, figures, synthesis
 
 SPEC = {"stage": "synthesis", "settings": {"iterations": 8}, "address": "results/synthesis/x"}
 CURVE = {
@@ -20,10 +20,10 @@ def test_a_sheet_has_a_row_a_time_and_the_chart_its_terms(empty):
     pictures = torch.zeros((5, 2, 3, 4, 4), dtype=torch.uint8)
     for time in range(5):
         pictures[time] = 50 * time
-    files = {"curve.json": CURVE, "pictures.safetensors": {"pictures": pictures}}
+    files = {"curve.json": CURVE, "pictures.parquet": synthesis.picture_table(pictures, 8)}
     artifacts.write(SPEC["address"], SPEC, files)
     folder = Path(SPEC["address"])
-    inputs = {"pictures": [folder / "pictures.safetensors"], "curve": [folder / "curve.json"]}
+    inputs = {"pictures": [folder / "pictures.parquet"], "curve": [folder / "curve.json"]}
     outputs = {"png": Path("x.png"), "svg": Path("x.svg")}
     descents.descents(inputs, {"title": "how"}, outputs)
     sheet = np.asarray(Image.open(io.BytesIO(outputs["png"].read_bytes())).convert("L"))

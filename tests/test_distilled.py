@@ -13,7 +13,7 @@ from stillhouse.artifacts import Damaged, WrongType
 from stillhouse.data import DistilledSet
 from stillhouse.errors import StillhouseError
 from stillhouse.images import decode, encode
-from stillhouse.plan import PER_CLASS, member_files
+from stillhouse.plan import PER_CLASS, batch_files
 from stillhouse.slots import batches
 
 
@@ -202,8 +202,8 @@ def test_a_synthesised_set_is_put_together_from_all_batches(
     (artifact,) = planned(tiny).single["distilled"].values()
     made = artifact.upstream["synthesis"]
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 3, 8, 8), np.uint8)
-    paths = member_files(made, [])
-    for number, slots in enumerate(batches(order, 3, 3, batch_size)):
+    paths = batch_files(made)
+    for number, slots in enumerate(batches(made.settings, made.keys)):
         rows = [
             {
                 "image": {"bytes": encode(pixels[label, index], "png"), "path": None},

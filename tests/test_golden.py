@@ -420,7 +420,7 @@ def synthesise(plan, make):
         inputs = {"teachers": weights_of(family.artifact), "images": images}
         inputs["statistics"] = [one.directory / "statistics.safetensors" for one in collected]
         members = [family.artifact.at(batch=number) for number in family.members]
-        names = ["curve.json", "pictures.safetensors", "images.parquet"]
+        names = ["curve.json", "pictures.parquet", "images.parquet"]
         job = [(one.spec(), one.keys["batch"], names) for one in members]
         jobs.produce(synthesis.synthesis, inputs, job, {})
 

@@ -594,7 +594,7 @@ def test_a_set_is_synthesised_in_batches(observed, kind, batch_size, counts):
     for family in planned(observed).families["synthesis"].values():
         ipc = family.artifact.keys["ipc"]
         assert list(family.members) == list(range(counts[ipc]))
-        files = plan.member_files(family.artifact, [])
+        files = plan.batch_files(family.artifact)
         assert files == [
             f"results/synthesis/{family.artifact.name}/ipc{ipc}-seed0-batch{n}/images.parquet"
             for n in range(counts[ipc])

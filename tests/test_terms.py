@@ -165,7 +165,7 @@ def density_by_hand(images, labels):
 )
 def test_densification_is_that_of_a_loop_over_classes(labels, side, scale):
     images = (images_of(len(labels), 3, side, side) * scale).requires_grad_(True)
-    found = terms.density(images, torch.tensor(labels))
+    found = terms.density(images, terms.alike(torch.tensor(labels)))
     wanted, slopes = density_by_hand(images, labels)
     assert found.item() == pytest.approx(wanted, rel=1e-3) and wanted > 1e-3
     found.backward()
@@ -176,13 +176,13 @@ def test_densification_is_that_of_a_loop_over_classes(labels, side, scale):
 @pytest.mark.parametrize("scale", [0, 1e-3, 1, 100])
 def test_densification_of_images_that_are_alike_is_finite(scale):
     images = (images_of(1, 3, 8, 8) * scale).repeat(4, 1, 1, 1).requires_grad_(True)
-    found = terms.density(images, torch.zeros(4, dtype=torch.int64))
+    found = terms.density(images, terms.alike(torch.zeros(4, dtype=torch.int64)))
     found.backward()
     assert found.isfinite() and images.grad.isfinite().all()
 
 
 def test_images_that_are_alone_in_their_class_are_dense():
-    assert terms.density(images_of(3, 3, 8, 8), torch.tensor([0, 2, 5])) == 0
+    assert terms.density(images_of(3, 3, 8, 8), terms.alike(torch.tensor([0, 2, 5]))) == 0
 
 
 def test_divergence_is_over_images_and_classes():
@@ -210,7 +210,9 @@ def terms_by_hand(batch, observer, net, iteration, images):
     if observer.matching:
         found |= observer.matching(observer.watch(seen)[1])
     if weights["densification"]:
-        found["densification"] = weights["densification"] * terms.density(seen, batch.labels)
+        found["densification"] = weights["densification"] * terms.density(
+            seen, terms.alike(batch.labels)
+        )
     flatness = settings["flatness"]
     if flatness["on"] == "logits":
         others = net(show(batch.average))

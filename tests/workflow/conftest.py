@@ -164,6 +164,11 @@ class Folder:
             if not CHANGING & set(path.parts)
         }
 
+    def assert_same(self, undisturbed):
+        """Check that all is here as after a run that nothing disturbed, with nothing left over."""
+        assert self.artifacts() == undisturbed.artifacts()
+        assert self.numbers() == undisturbed.numbers()
+
     def states(self):
         """Return {path: what changes when a file is written anew}, of artifacts and timings.
 

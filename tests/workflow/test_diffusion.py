@@ -69,12 +69,6 @@ def config(tiny_config):
     return with_diffusion(tiny_config())
 
 
-def assert_same(folder, cold):
-    """Check that a folder has the bytes of an undisturbed run."""
-    assert folder.artifacts() == cold.artifacts()
-    assert folder.numbers() == cold.numbers()
-
-
 def n_families(folder, stage):
     return len(list((folder / "results" / stage).iterdir()))
 
@@ -165,7 +159,7 @@ def test_the_cut_into_jobs_changes_no_byte(folder, config, cold, cut):
     jobs = collections.Counter(job.stage for job in folder.plan())
     assert jobs["inversion"] == {1: 3, 2: 2}[cut]
     folder.make()
-    assert_same(folder, cold)
+    folder.assert_same(cold)
 
 
 def test_another_batch_makes_nothing_again_and_from_scratch_the_same_to_tolerance(
@@ -210,4 +204,4 @@ def test_what_was_killed_ends_as_if_undisturbed(finished, cold, start, stage, ki
     finished.make()
     log = "".join(path.read_text() for path in (finished / "results/logs" / stage).rglob("*.log"))
     assert "continues after" in log
-    assert_same(finished, cold)
+    finished.assert_same(cold)

@@ -9,12 +9,6 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 
-def assert_same(folder, cold):
-    """Check that a folder ends as if nothing had happened, with nothing left over."""
-    assert folder.artifacts() == cold.artifacts()
-    assert folder.numbers() == cold.numbers()
-
-
 def assert_unlocked_again(folder):
     """Check that Snakemake, killed without warning, says that its folder is locked; unlock it."""
     done = folder.snakemake()
@@ -31,7 +25,7 @@ def test_the_cut_into_jobs_changes_no_byte(folder, config, cold, classes_per_blo
     folder.make(cores=cores)
     n_blocks = {1: 4, 3: 2}[classes_per_block]
     assert len(folder.paths("logs/images/**/*.log")) == n_blocks
-    assert_same(folder, cold)
+    folder.assert_same(cold)
 
 
 RDED = "few-rded-*-soft-*"
@@ -80,7 +74,7 @@ def test_what_was_killed_ends_as_if_undisturbed(finished, cold, start, stage, ki
     said = log.read_text()
     # A job that outlived Snakemake has perhaps ended well; otherwise its successor goes on.
     assert "continues after epoch" in said or (killed == "snakemake" and finished.paths(last))
-    assert_same(finished, cold)
+    finished.assert_same(cold)
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="sees waiting jobs in /proc/locks")
@@ -102,7 +96,7 @@ def test_a_job_that_outlives_its_killed_snakemake_is_waited_for(finished, cold, 
     assert second.wait() == 0, second.console()
     (log,) = (finished / "results/logs/labels").glob("few-rded-*.log")
     assert "whole already" in log.read_text()
-    assert_same(finished, cold)
+    finished.assert_same(cold)
 
 
 def waits_for_a_lock(pid):
@@ -133,4 +127,4 @@ def test_a_failed_teacher_leaves_no_output_and_need_not_be_trained_again(finishe
     finished.make(str(target))
     assert "continues after epoch 100" in log.read_text()
     assert "0/0" not in log.read_text()
-    assert_same(finished, cold)
+    finished.assert_same(cold)

@@ -95,7 +95,7 @@ def loaded(code):
     "name",
     [
         *("index", "images", "tables", "curves", "charts", "contact_sheet", "page"),
-        *("heat_maps", "cluster_sheet"),
+        *("heat_maps", "cluster_sheet", "descents"),
     ],
 )
 def test_a_light_stage_does_not_load_torch(name):

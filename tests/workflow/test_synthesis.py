@@ -53,12 +53,6 @@ def config(tiny_config):
     return with_synthesis(tiny_config())
 
 
-def assert_same(folder, cold):
-    """Check that a folder has the bytes of an undisturbed run."""
-    assert folder.artifacts() == cold.artifacts()
-    assert folder.numbers() == cold.numbers()
-
-
 def batches_of(folder, method):
     """Return the pattern of the folders of a method's batches."""
     spec = json.loads(folder.one(f"distilled/*/{method}-*/*/spec.json").read_text())
@@ -130,7 +124,7 @@ def test_the_cut_into_jobs_changes_no_byte(folder, config, cold, batches_per_job
     folder.remove("labels", "students", "tables")
     assert folder.jobs()["synthesis"] == {1: 5, 2: 3}[batches_per_job]
     folder.make(cores=cores)
-    assert_same(folder, cold)
+    folder.assert_same(cold)
 
 
 @pytest.mark.parametrize("killed", ["job", "both"])
@@ -151,4 +145,4 @@ def test_what_was_killed_ends_as_if_undisturbed(finished, cold, start, killed):
     finished.make()
     logs = (finished / "results/logs/synthesis").rglob("*.log")
     assert "continues after iteration" in "".join(path.read_text() for path in logs)
-    assert_same(finished, cold)
+    finished.assert_same(cold)

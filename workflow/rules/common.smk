@@ -21,7 +21,7 @@ from snakemake.exceptions import WorkflowError
 from stillhouse.bars import check_kept
 from stillhouse.config import complete, wants_gpu
 from stillhouse.errors import StillhouseError
-from stillhouse.plan import block_name, build, given_folders, member_files
+from stillhouse.plan import batch_files, block_name, build, given_folders, member_files
 from stillhouse.slots import batches
 from stillhouse.sources import n_smallest
 from stillhouse.spec import VERSIONS, safe_name
@@ -133,11 +133,6 @@ def denoiser_inputs(artifact):
     return {"images": class_images(artifact)} if "images" in artifact.upstream else {}
 
 
-def batch_files(artifact, members, name="images.parquet"):
-    """Return one of the files of each of some batches of a synthesis."""
-    return [artifact.at(batch=number).file(name) for number in members]
-
-
 def synthesis_inputs(artifact, members):
     """Return what batches are synthesised from: observers, their statistics, what they start as."""
     upstream, chosen = artifact.upstream, artifact.settings
@@ -149,9 +144,7 @@ def synthesis_inputs(artifact, members):
     if "initial" in upstream:
         found["initial"] = kept([upstream["initial"].file("images.parquet")])
     if "images" in upstream:
-        several = batches(
-            *(chosen["order"], len(chosen["classes"]), artifact.keys["ipc"], chosen["batch_size"])
-        )
+        several = batches(chosen, artifact.keys)
         labels = sorted({label for number in members for label, _ in several[number]})
         found["images"] = kept(
             member_files(upstream["images"], [chosen["classes"][label] for label in labels])
@@ -170,8 +163,11 @@ def feature_inputs(artifact, class_ids):
 
 def distilled_inputs(artifact):
     """Return the files of classes or batches that a method's set is put together from."""
-    classes = artifact.settings["classes"]
-    return {name: kept(member_files(part, classes)) for name, part in artifact.upstream.items()}
+    classes, upstream = artifact.settings["classes"], artifact.upstream
+    return {
+        name: kept(batch_files(part) if part.stage == "synthesis" else member_files(part, classes))
+        for name, part in upstream.items()
+    }
 
 
 def teacher_files(artifact, outputs):

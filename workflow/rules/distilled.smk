@@ -11,13 +11,10 @@ for family, members in plan.parts("synthesis", COMPUTE["batches_per_job"]):
         input:
             **synthesis_inputs(family.artifact, members),
         output:
-            images=[
-                update(path) for path in batch_files(family.artifact, members, "images.parquet")
-            ],
+            images=[update(path) for path in batch_files(family.artifact, members)],
             curves=[update(path) for path in batch_files(family.artifact, members, "curve.json")],
             pictures=[
-                update(path)
-                for path in batch_files(family.artifact, members, "pictures.safetensors")
+                update(path) for path in batch_files(family.artifact, members, "pictures.parquet")
             ],
         log:
             f"results/logs/synthesis/{family.artifact.place}-batch{members[0]}.log",

@@ -177,7 +177,7 @@ rule cluster_sheet:
 rule descents:
     """Draw how the first images of one method were synthesised."""
     input:
-        pictures=lambda w: first_batch(w, "pictures.safetensors"),
+        pictures=lambda w: first_batch(w, "pictures.parquet"),
         curve=lambda w: first_batch(w, "curve.json"),
     output:
         png=pictured(

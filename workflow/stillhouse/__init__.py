@@ -11,8 +11,8 @@ the rules. Modules are listed in the order in which data flows through them.
   `weights`, `noise`, `denoisers`, `sampling`, `denoiser_training`, `denoiser_stage`, `latents`,
   `moments`, `inversion`, `groups`, `samples`, `prototypes`, `decode`, `coresets`, `rded`,
   `typicality`, `dift`, `features`, `clusters`, `ddps`, `watching`, `statistics`, `matching`,
-  `terms`, `synthesis`, `distilled`, `operations`, `augment`, `views`, `labels`, `students`,
-  `layout`, `latex`, `saturation`, `published`, `tables`, `panels`, `charts`, `figures`, `maps`,
-  `domains`, `descents`, `page`
+  `terms`, `observers`, `starts`, `synthesis`, `distilled`, `operations`, `augment`, `views`,
+  `labels`, `students`, `layout`, `latex`, `saturation`, `published`, `tables`, `panels`, `charts`,
+  `figures`, `maps`, `domains`, `descents`, `page`
 - for users of the results: `data` (a torch dataset), `explain` (the lineage of an artifact)
 """

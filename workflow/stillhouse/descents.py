@@ -1,9 +1,10 @@
 """How images were synthesised, as pictures: from start to end, and the terms of the loss."""
 
+import io
+
 from PIL import Image
 
 from stillhouse import artifacts, figures, panels
-from stillhouse.synthesis import pictured
 
 
 def descents(inputs, params, outputs):
@@ -12,7 +13,7 @@ def descents(inputs, params, outputs):
     Parameters
     ----------
     inputs : dict
-        ``pictures`` (``pictures.safetensors``) and ``curve`` (``curve.json``) of one batch.
+        ``pictures`` (``pictures.parquet``) and ``curve`` (``curve.json``) of one batch.
     params : dict
         ``title``.
     outputs : dict
@@ -20,12 +21,12 @@ def descents(inputs, params, outputs):
     """
     (path,), (curve,) = inputs["pictures"], inputs["curve"]
     count = artifacts.read_spec(path.parent)["settings"]["iterations"]
-    found = artifacts.read_tensors(path)["pictures"].permute(0, 1, 3, 4, 2).numpy()
-    size = (figures.CELL, figures.CELL)
-    rows = [
-        figures.Row(f"{done}", [figures.scaled(Image.fromarray(one), size) for one in images])
-        for done, images in zip(pictured(count), found, strict=True)
-    ]
+    times = {}
+    for row in artifacts.read_table(path).to_pylist():
+        image = Image.open(io.BytesIO(row["image"]["bytes"]))
+        shown = figures.scaled(image, (figures.CELL, figures.CELL))
+        times.setdefault(row["iteration"], []).append(shown)
+    rows = [figures.Row(f"{done}", images) for done, images in times.items()]
     artifacts.save_bytes(outputs["png"], figures.sheet(params["title"], rows))
     artifacts.save_bytes(outputs["svg"], terms(artifacts.read_json(curve), count, params["title"]))
 

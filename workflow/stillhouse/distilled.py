@@ -79,11 +79,9 @@ def decoded_class(inputs, spec, class_id):
 def synthesised_class(inputs, spec, class_id):
     """Return the images of a class that were synthesised, from the batches that have some."""
     made = spec["upstream"]["synthesis"]
-    settings, found = made["settings"], {}
-    label = settings["classes"].index(class_id)
-    shared = settings["order"], len(settings["classes"]), made["keys"]["ipc"]
+    label, found = made["settings"]["classes"].index(class_id), {}
     files = {int(name.rpartition("batch")[2]): p for name, p in inputs["synthesis"].items()}
-    for number, slots in enumerate(batches(*shared, settings["batch_size"])):
+    for number, slots in enumerate(batches(made["settings"], made["keys"])):
         places = {place: index for place, (own, index) in enumerate(slots) if own == label}
         if places:
             stored = artifacts.open_row_groups(files[number])

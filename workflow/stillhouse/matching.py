@@ -127,7 +127,7 @@ class Matching:
         classes, self.group = labels.unique(return_inverse=True)
         member = torch.nn.functional.one_hot(self.group, len(classes)).float()
         self.share = member.mean(0)
-        self.average = (member / member.sum(0)).T.to(device)
+        self.average = (member / member.sum(0)).T
         self.by_class = settings["alpha"] < 1
         if self.by_class:
             rows = classes.cpu()

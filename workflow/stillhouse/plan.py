@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from stillhouse import recipes, sources, switches
 from stillhouse.errors import StillhouseError
 from stillhouse.references import methods_of, teachers_of
-from stillhouse.slots import numbers
+from stillhouse.slots import batches
 from stillhouse.spec import Artifact, digest, label
 
 PER_CLASS = {
@@ -104,11 +104,15 @@ class Plan:
 
 
 def member_files(artifact, class_ids):
-    """Return the paths of a family's files: for some classes, or of all batches of a synthesis."""
-    if artifact.stage == "synthesis":
-        members = numbers(artifact.settings, artifact.keys)
-        return [artifact.at(batch=number).file("images.parquet") for number in members]
+    """Return the paths of a per-class family's files for some classes."""
     return [artifact.at(class_id=c).file(PER_CLASS[artifact.stage]) for c in class_ids]
+
+
+def batch_files(artifact, members=None, name="images.parquet"):
+    """Return the paths of one of the files of each batch of a synthesis, or of some batches."""
+    if members is None:
+        members = range(len(batches(artifact.settings, artifact.keys)))
+    return [artifact.at(batch=number).file(name) for number in members]
 
 
 def block_name(artifact, members):

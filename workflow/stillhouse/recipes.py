@@ -6,7 +6,7 @@ methods that begin alike, share what they can.
 
 from stillhouse import sources, switches
 from stillhouse.references import classes_of
-from stillhouse.slots import numbers
+from stillhouse.slots import batches
 from stillhouse.spec import Artifact, label, safe_name
 
 
@@ -161,13 +161,14 @@ def _ddps(task):
 
 def _synthesis(task):
     given = task.settings
-    upstream = {f"teacher{i}": judge for i, judge in enumerate(_observers(task))}
-    if needs_statistics(given):
+    observers = [teacher(task.plan, name, task.dataset) for name in given["observers"]]
+    upstream = {f"teacher{i}": judge for i, judge in enumerate(observers)}
+    # Batch norms know their inputs' statistics by themselves, but not those of classes.
+    if "convolution" in given["kinds"] or (given["alpha"] < 1 and given["kinds"]):
         # The classes' order shapes the labels of a set, not what is seen of a class.
         classes = sorted(task.classes)
         seen = {"tile": given["tile"], "views": given["statistics"], "classes": classes}
-        for i in range(len(given["observers"])):
-            judge = upstream[f"teacher{i}"]
+        for i, judge in enumerate(observers):
             words = (task.source, f"{task.resolution}px", judge.settings["arch"])
             made_from = {"images": task.images, "teacher": judge}
             upstream[f"statistics{i}"] = task.plan.add(
@@ -187,19 +188,8 @@ def _synthesis(task):
     settings = {**kept, "classes": task.classes, "resolution": task.resolution}
     words = (task.source, f"{task.resolution}px")
     made = Artifact("synthesis", label(*words), settings, upstream, task.keys)
-    task.plan.add_members(made, numbers(settings, task.keys))
+    task.plan.add_members(made, range(len(batches(settings, task.keys))))
     return {"synthesis": made}, task.some("encoding")
-
-
-def _observers(task):
-    """Return the teachers that a method's images are synthesised for, in turn."""
-    return [teacher(task.plan, name, task.dataset) for name in task.settings["observers"]]
-
-
-def needs_statistics(settings):
-    """Tell whether decided settings match more than batch norms know of all classes together."""
-    by_class = settings["alpha"] < 1 and settings["kinds"]
-    return bool(by_class) or "convolution" in settings["kinds"]
 
 
 RECIPES = {

@@ -33,12 +33,12 @@ def initial(slots, inputs, settings, keys, roots):
     read, found = _from_set if "initial" in inputs else _real, {}
     for label in dict.fromkeys(label for label, _ in slots):
         count, at = read(label, inputs, settings, roots)
+        rng = generator(keys["seed"], "initial order", classes[label])
+        order = permutation(rng, count) if settings["initial"] == "real" else range(count)
         for index in (index for own, index in slots if own == label):
             chances = draw(label, index).random(2)
             place = int(chances[0] * count)
             if settings["initial_draw"] == "distinct":
-                rng = generator(keys["seed"], "initial order", classes[label])
-                order = permutation(rng, count) if settings["initial"] == "real" else range(count)
                 place = int(order[index % count])
             image = at(place)
             found[label, index] = image[:, :, ::-1] if chances[1] < settings["flip"] else image

@@ -22,6 +22,7 @@ from stillhouse.training import SideFile
 from stillhouse.transforms import MEAN, STD, normalise
 
 SCHEMA = pa.schema([("image", IMAGE), ("class_id", pa.string()), ("index", pa.int32())])
+WAY = pa.schema([("iteration", pa.int32()), ("image", IMAGE)])
 # Entries of a curve, and pictures of the way, whatever the number of iterations.
 CURVE, PICTURES = 100, 4
 BETAS, EPSILON = (0.5, 0.9), 1e-8
@@ -31,7 +32,7 @@ def synthesis(inputs, spec, context):
     """Stage: synthesise batches of a set's images, each alone."""
     settings, keys, device = spec["settings"], spec["keys"], context.torch_device()
     classes = settings["classes"]
-    several = batches(settings["order"], len(classes), keys["ipc"], settings["batch_size"])
+    several = batches(settings, keys)
     collected = inputs.get("statistics") or [None] * len(inputs["teachers"])
     loaded = [
         load_observer(*files, settings, device)
@@ -59,7 +60,7 @@ def synthesis(inputs, spec, context):
         )
         return {
             "curve.json": curve,
-            "pictures.safetensors": {"pictures": pictures},
+            "pictures.parquet": picture_table(pictures, settings["iterations"]),
             "images.parquet": RowGroups(SCHEMA, rows),
         }
 
@@ -83,6 +84,7 @@ class Batch:
     def __init__(self, images, labels, settings, keys):
         self.images = images.contiguous().requires_grad_(True)
         self.labels, self.settings, self.keys = labels, settings, keys
+        self.alike = terms.alike(labels)
         self.first, self.second = torch.zeros_like(images), torch.zeros_like(images)
         self.steps = torch.zeros(())
         # Of the images over the iterations, for what draws towards it.
@@ -206,6 +208,16 @@ class Curve:
 def pictured(count):
     """Return the numbers of iterations after which a picture is kept: none, each quarter, all."""
     return sorted({count * i // PICTURES for i in range(PICTURES + 1)})
+
+
+def picture_table(pictures, count):
+    """Return the table of a batch's pictures over `count` iterations, time after time."""
+    rows = [
+        {"iteration": done, "image": {"bytes": encode(image, "png"), "path": None}}
+        for done, images in zip(pictured(count), pictures.numpy(), strict=True)
+        for image in images
+    ]
+    return pa.Table.from_pylist(rows, WAY)
 
 
 def rate(settings, iteration):

@@ -63,11 +63,9 @@ def decide(decided, fidelity, kind):
     decided["weights"] = {name: float(value) for name, value in weights.items()}
     decided["kinds"] = [k for k in ("batchnorm", "convolution") if weights[k] > 0]
     decided["flatness"] = {"on": _flatness(kind, fidelity), **decided["flatness"]}
-    used = FLATNESS[decided["flatness"]["on"]] | {"on"}
-    decided["flatness"] = {k: v for k, v in decided["flatness"].items() if k in used}
+    for group, idle, _ in unused_within({**decided, "fidelity": fidelity}):
+        decided[group] = {k: v for k, v in decided[group].items() if k not in idle}
     decided["batch_size"] = 0 if decided["batch_size"] == "all" else decided["batch_size"]
-    if decided.get("statistics", {}).get("pad"):
-        decided["statistics"] = {k: v for k, v in decided["statistics"].items() if k != "crop"}
     if "convolution" not in decided["kinds"]:
         decided |= {"tile": 0, "convolution_dropout": 0.0}
     return decided
@@ -101,7 +99,7 @@ def unused_within(settings):
     on = settings["flatness"].get("on", _flatness(kind, fidelity))
     yield (
         "flatness",
-        {"weight", "beta", "temperature"} - FLATNESS[on],
+        FLATNESS["logits"] - FLATNESS[on],
         f"flatness {on!r} does not use it",
     )
     if settings.get("statistics", {}).get("pad"):

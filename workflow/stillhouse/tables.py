@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from stillhouse import artifacts, latex, layout, published, saturation
 from stillhouse.images import skipped_images
 from stillhouse.plan import PER_CLASS
-from stillhouse.slots import numbers
+from stillhouse.slots import batches
 from stillhouse.spec import safe_name
 
 COLUMNS = """
@@ -195,8 +195,8 @@ def lineage(spec):
         if spec["stage"] in PER_CLASS and "class_id" not in spec["keys"]:
             folders = [folder / safe_name(class_id) for class_id in classes]
         elif spec["stage"] == "synthesis":
-            members = numbers(spec["settings"], spec["keys"])
-            folders = [folder.with_name(f"{folder.name}-batch{number}") for number in members]
+            count = len(batches(spec["settings"], spec["keys"]))
+            folders = [folder.with_name(f"{folder.name}-batch{i}") for i in range(count)]
         for one in folders:
             if found.setdefault(one, column) in ("teacher", "denoiser"):
                 found[one] = column

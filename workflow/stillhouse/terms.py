@@ -23,7 +23,7 @@ def descend(batch, observer, iteration):
     Parameters
     ----------
     batch : stillhouse.synthesis.Batch
-    observer : stillhouse.synthesis.Observer
+    observer : stillhouse.observers.Observer
     iteration : int
 
     Returns
@@ -105,7 +105,7 @@ def _terms(batch, observer, show, kept):
     if observer.matching:
         found |= observer.matching(moments, kept)
     if weights["densification"]:
-        found["densification"] = weights["densification"] * density(seen, batch.labels)
+        found["densification"] = weights["densification"] * density(seen, batch.alike)
     if flatness["on"] == "logits":
         with torch.no_grad(), training.autocast(settings, seen.device):
             others = observer.logits(average)
@@ -131,25 +131,41 @@ def divergence(logits, others, temperature):
     return kl_div(mine, theirs, reduction="sum") / logits.numel()
 
 
-def density(images, labels):
+def alike(labels):
+    """Return the rows of the images of each class that has several, one tensor a number of them.
+
+    Parameters
+    ----------
+    labels : (n,) int64 tensor
+
+    Returns
+    -------
+    list of (classes, images of each) int64 tensors
+    """
+    counts = labels.bincount()
+    return [
+        torch.stack([(labels == label).nonzero()[:, 0] for label in (counts == count).nonzero()])
+        for count in counts[counts > 1].unique()
+    ]
+
+
+def density(images, groups):
     """Return G-VBSM's data densification: how far the images of a class are from being alike.
 
     With l the eigenvalues of the Gram matrix of a class's images, each reduced to 32 px,
-    KL(softmax(l / 4) ‖ softmax(l)), summed over classes; the softened side is taken as given (C
-    G-VBSM data_synthesis_….py). Zero where every class has one image.
+    KL(softmax(l / 4) ‖ softmax(l)), summed over classes; the softened side is taken as given, as in
+    C. Zero where every class has one image.
 
     Parameters
     ----------
     images : (n, 3, side, side)
-    labels : (n,) int64
+    groups : list of tensors
+        As `alike` returns them.
     """
     side = min(DENSE_SIDE, images.shape[-1])
     flat = adaptive_avg_pool2d(images.float(), side).flatten(1)
-    counts = labels.bincount()
     total = flat.new_zeros(())
-    for count in counts[counts > 1].unique().tolist():
-        wanted = (counts == count).nonzero()[:, 0]
-        rows = torch.stack([(labels == label).nonzero()[:, 0] for label in wanted])
+    for rows in groups:
         some = flat[rows]
         values = torch.linalg.eigvalsh(some @ some.transpose(1, 2))
         soft = log_softmax(values.detach() / DENSE_TEMPERATURE, 1)

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+KINDS = {nn.BatchNorm2d: "batchnorm", nn.Conv2d: "convolution"}
+
 
 class Part(NamedTuple):
     """A group of numbers that is compared as one vector: a layer's channels or tiles."""
@@ -77,9 +79,6 @@ class Watch:
         return look
 
 
-KINDS = {nn.BatchNorm2d: "batchnorm", nn.Conv2d: "convolution"}
-
-
 def moments(maps, tile=0):
     """Return the moments of each image's maps: over the places of a channel, and over a tile.
 
@@ -118,7 +117,7 @@ class _Moments(torch.autograd.Function):
     """Both kinds of moments from one pass over the maps, and one back.
 
     The gradient of all four with respect to a value y is a + b y, with a and b constant over a
-    channel's part of a tile. Sums go row by row: on a CPU four times as fast as pooling.
+    channel's part of a tile. Sums go row by row, which on a CPU is faster than pooling.
     """
 
     @staticmethod
