@@ -44,6 +44,7 @@ def test_defaults_are_filled_in(tiny):
         "device": "auto",
         "threads": 1,
         "batches_per_job": 10,
+        "seeds_per_job": 10,
         "index_threads": 4,
         "batch_size": "auto",
         "checkpoint_seconds": 60.0,

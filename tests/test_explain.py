@@ -107,6 +107,18 @@ def test_what_lies_elsewhere_is_told_without_its_timing(in_kitchen):
     assert "(made in" not in explain.explain(spec)[0]
 
 
+def test_of_a_family_the_members_that_there_are_are_told(empty):
+    spec = {"stage": "synthesis", "address": "results/synthesis/x/ipc1-seed0"}
+    for folder, seconds in ("ipc1-seed0-batch0", 1.5), ("ipc1-seed0-batch1", 2.25), ("ipc10", 9):
+        path = Path("results/synthesis/x") / folder
+        path.mkdir(parents=True)
+        timing = {"seconds": seconds, "device": "a CPU", "finished": f"2026-01-0{int(seconds)}"}
+        (path / "timing.json").write_text(json.dumps(timing))
+    assert explain._made(spec) == " (2 of it, made in 3.8 s on a CPU, 2026-01-02)"
+    spec = {"stage": "images", "address": "results/synthesis/x"}
+    assert explain._made(spec) == " (3 of it, made in 12.8 s on a CPU, 2026-01-09)"
+
+
 def test_a_synthesis_tells_its_observers_and_what_they_saw(tiny, planned):
     tiny["teachers"]["u"] = {**tiny["teachers"]["t"], "seed": 1}
     method = {"kind": "edc", "observers": ["t", "u"], "initial": "random"}

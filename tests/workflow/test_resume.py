@@ -17,11 +17,15 @@ def assert_unlocked_again(folder):
     folder.make("--unlock")
 
 
-@pytest.mark.parametrize(("classes_per_block", "cores"), [(1, 1), (3, 2)])
-def test_the_cut_into_jobs_changes_no_byte(folder, config, cold, classes_per_block, cores):
-    """From scratch; `cold` has all four classes in one job, and two cores."""
+@pytest.mark.parametrize(("classes_per_block", "seeds_per_job", "cores"), [(1, 10, 1), (3, 1, 2)])
+def test_the_cut_into_jobs_changes_no_byte(
+    folder, config, cold, classes_per_block, seeds_per_job, cores
+):
+    """From scratch; `cold` has all classes in one job, all seeds in another, and two cores."""
     config["sources"]["digits"]["classes_per_block"] = classes_per_block
+    config["compute"]["seeds_per_job"] = seeds_per_job
     folder.configure(config)
+    assert folder.jobs()["students"] == {10: 4, 1: 8}[seeds_per_job]
     folder.make(cores=cores)
     n_blocks = {1: 4, 3: 2}[classes_per_block]
     assert len(folder.paths("logs/images/**/*.log")) == n_blocks

@@ -1,27 +1,27 @@
 """Sets and labels to students.  in: distilled set, labels, test images   out: a cell a seed"""
 
-for family in plan.families["students"].values():
+for family, members in plan.parts("students", COMPUTE["seeds_per_job"]):
 
     rule:
         name:
-            f"students_{family.artifact.name}"
+            f"students_{family.artifact.name}-seed{members[0]}"
         input:
             set=ancient(family.artifact.upstream["distilled"].file("images.parquet")),
             images=class_images(family.artifact.upstream["distilled"]),
             labels=label_files(family.artifact),
-            teachers=lambda w, family=family: teacher_files(
+            teachers=lambda w, family=family, members=members: teacher_files(
                 family.artifact,
-                [family.artifact.at(student_seed=s).file("cell.json") for s in family.members],
+                [family.artifact.at(student_seed=s).file("cell.json") for s in members],
             ),
         output:
             cells=[
                 update(family.artifact.at(student_seed=s).file("cell.json"))
-                for s in family.members
+                for s in members
             ],
         log:
-            f"results/logs/students/{family.artifact.name}.log",
+            f"results/logs/students/{family.artifact.name}-seed{members[0]}.log",
         benchmark:
-            f"results/benchmarks/students/{family.artifact.name}.jsonl"
+            f"results/benchmarks/students/{family.artifact.name}-seed{members[0]}.jsonl"
         conda:
             "../../envs/stillhouse.yaml"
         threads: COMPUTE["threads"]

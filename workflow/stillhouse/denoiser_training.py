@@ -6,9 +6,11 @@ models with transformers" (ICCV 2023); classifier-free guidance by dropped label
 (2021). Both are diffusers' networks.
 """
 
+import contextlib
 import functools
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stillhouse import training
 from stillhouse.latents import to_unit
@@ -159,6 +161,7 @@ def train_network(net, mean, std, labels, settings, seed, loop):
 
     def loss(step):
         rows, rng = batches(step)
+        rows = rows.to(labels.device)
         views = torch.from_numpy(rng.integers(n_views, size=len(rows))).to(rows.device)
         times = rng.integers(SCHEDULER["num_train_timesteps"], size=len(rows))
         times = torch.from_numpy(times).to(rows.device)
@@ -210,6 +213,11 @@ def _normals(rng, like):
     return torch.from_numpy(drawn).to(like.device)
 
 
+def _plain_attention(device):
+    """Have a GPU add up attention's gradients in one order: its other kernels do not."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else contextlib.nullcontext()
+
+
 def _flipped(images, share, rng):
     wanted = torch.from_numpy(rng.random(len(images)) < share).to(images.device)
     return torch.where(wanted[:, None, None, None], images.flip(3), images)
@@ -244,8 +252,9 @@ class Loop:
         detail = lambda: f"loss {curve[-1]:.4f}" if curve else ""  # noqa: E731
         net.train()
         for step in track(range(first, steps), steps - first, f"{self.name} step", detail):
-            value = loss(step)
-            value.backward()
+            with _plain_attention(total.device):
+                value = loss(step)
+                value.backward()
             optimizer.step(settings["learning_rate"] * learning_rate_factor(when, step))
             total += value.detach()
             if (step + 1) % CURVE == 0:

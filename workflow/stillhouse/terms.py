@@ -6,7 +6,14 @@ vanilla SAM: Foret et al. (ICLR 2021), as its Table 4 compares.
 """
 
 import torch
-from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, kl_div, log_softmax, softmax
+from torch.nn.functional import (
+    adaptive_avg_pool2d,
+    avg_pool2d,
+    cross_entropy,
+    kl_div,
+    log_softmax,
+    softmax,
+)
 
 from stillhouse import training
 from stillhouse.boxes import N_DRAWS, random_boxes
@@ -162,8 +169,7 @@ def density(images, groups):
     groups : list of tensors
         As `alike` returns them.
     """
-    side = min(DENSE_SIDE, images.shape[-1])
-    flat = adaptive_avg_pool2d(images.float(), side).flatten(1)
+    flat = _reduced(images.float()).flatten(1)
     total = flat.new_zeros(())
     for rows in groups:
         some = flat[rows]
@@ -171,3 +177,11 @@ def density(images, groups):
         soft = log_softmax(values.detach() / DENSE_TEMPERATURE, 1)
         total = total + (soft.exp() * (soft - log_softmax(values, 1))).sum()
     return total
+
+
+def _reduced(images):
+    """Return images of at most 32 px a side; where that divides theirs, adding up in one order."""
+    size = images.shape[-1]
+    if size % DENSE_SIDE == 0:
+        return avg_pool2d(images, size // DENSE_SIDE)
+    return adaptive_avg_pool2d(images, min(DENSE_SIDE, size))
