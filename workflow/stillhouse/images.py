@@ -146,9 +146,12 @@ def read_class(path, split, roots=None):
         Root by source, for images that are kept by reference; see `stillhouse.jobs.Context`.
     """
     table = artifacts.read_table(path, schema=IMAGES_SCHEMA)
-    rows = {row["image_id"]: row for row in table.to_pylist() if row["split"] == split}
+    table = table.filter(pc.equal(table["split"], split))
     if "sha256" not in table.schema.names:
-        return Rows(rows, lambda row: row["image"]["bytes"])
+        content = pc.struct_field(table["image"], "bytes").to_pylist()
+        rows = dict(zip(table["image_id"].to_pylist(), content, strict=True))
+        return Rows(rows, lambda data: data)
+    rows = {row["image_id"]: row for row in table.to_pylist()}
     settings = artifacts.read_spec(Path(path).parent)["upstream"]["index"]["settings"]
     root = (roots or {})[settings["name"]]
     return Rows(rows, lambda row: _read_reference(root, row, settings))
@@ -301,6 +304,9 @@ def _squares(pixels, resolution, whole):
         shapes.setdefault(image.shape[1:], []).append(i)
     for (height, width), rows in shapes.items():
         box = centre_box(height, width) if whole else test_box(height, width, resolution)
+        if (height, width) == (resolution, resolution) == tuple(box[2:]):  # as they are
+            result[rows] = torch.from_numpy(np.stack([pixels[i] for i in rows]))
+            continue
         for first in range(0, len(rows), 256):
             some = rows[first : first + 256]
             batch = torch.from_numpy(np.stack([pixels[i] for i in some]))
