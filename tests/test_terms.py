@@ -42,10 +42,10 @@ def observer_of(settings, images, labels=LABELS):
         _, moments = watch(images[:1])
     if moments:
         sizes = [mean.shape[1] for mean, _ in moments.values()]
-        member = torch.block_diag(*(torch.ones(size, 1) for size in sizes))
+        part = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         mean, variance = images_of(2, sum(sizes), seed=1).abs()
         by_class = images_of(2, 3, sum(sizes), seed=2).abs()
-        wanted = Targets(list(moments), member, mean, variance, *by_class)
+        wanted = Targets(list(moments), part, mean, variance, *by_class)
         matching = Matching(wanted, torch.tensor(labels), settings, settings["weights"])
     return Observer(watch, matching, torch.arange(3)), net
 

@@ -19,8 +19,8 @@ class Targets:
     Parameters
     ----------
     parts : list of stillhouse.watching.Part
-    member : (columns, parts) float32
-        1 where a column belongs to a part.
+    part : (columns,) int64
+        The part that a column belongs to.
     mean, variance : (columns,) float32
         Of all classes together.
     class_mean, class_variance : (classes, columns) float32, or None
@@ -28,7 +28,7 @@ class Targets:
     """
 
     parts: list
-    member: torch.Tensor
+    part: torch.Tensor
     mean: torch.Tensor
     variance: torch.Tensor
     class_mean: torch.Tensor | None = None
@@ -54,16 +54,14 @@ def targets(net, moments, kept, settings, device):
     """
     parts, modules = list(moments), dict(net.named_modules())
     sizes = [moments[part][0].shape[1] for part in parts]
-    member = torch.zeros(sum(sizes), len(parts))
-    for i, block in enumerate(member.split(sizes)):
-        block[:, i] = 1
+    part_of = torch.arange(len(parts)).repeat_interleave(torch.tensor(sizes))
     whole, by_class = [], []
     for part in parts:
         whole.append(_whole(part, modules[part.layer], kept))
         if settings["alpha"] < 1:
             by_class.append(_by_class(part, kept, settings))
     return Targets(
-        parts, member.to(device), *_beside(whole, device), *_beside(by_class, torch.device("cpu"))
+        parts, part_of.to(device), *_beside(whole, device), *_beside(by_class, torch.device("cpu"))
     )
 
 
@@ -189,7 +187,8 @@ class Matching:
     def _distance(self, found, wanted):
         """Return the distances of all parts, (..., parts)."""
         squares = torch.stack([(a - b).square() for a, b in zip(found, wanted, strict=True)])
-        sums = squares @ self.targets.member
+        sums = squares.new_zeros(*squares.shape[:-1], len(self.targets.parts))
+        sums = sums.index_add(-1, self.targets.part, squares)
         # The root has no slope at zero; a distance of zero has nothing to be moved.
         return sums.clamp(min=1e-24).sqrt().sum(0)
 
