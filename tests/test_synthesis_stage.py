@@ -302,7 +302,7 @@ def test_observers_know_statistics_by_class_id(place):
     assert at == len(found.mean)
     norms = [p for p in found.parts if p.kind == "batchnorm"]
     net, _, _ = load_teacher(place["a"], CPU)
-    column = found.member[:, found.parts.index(norms[0])].bool()
+    column = found.part == found.parts.index(norms[0])
     layer = net.get_submodule(norms[0].layer)
     assert torch.equal(found.mean[column], layer.running_mean)
     assert torch.equal(found.variance[column], layer.running_var)

@@ -191,7 +191,7 @@ class _Moments(torch.autograd.Function):
                 factor = factor + slope
                 offset = offset - slope * mean.reshape(shape)
         if factor.shape[2:] == (1, 1) and offset.shape[2:] == (1, 1):
-            return (maps * factor).add_(offset), None, None
+            return torch.addcmul(offset, maps, factor), None, None
         offset, factor = (
             part.expand(-1, -1, rows, columns).repeat_interleave(width // columns, 3)[:, :, :, None]
             for part in (offset, factor)
@@ -208,8 +208,8 @@ def _pooled(maps, grid):
     """
     rows, columns = grid
     lines = maps.unflatten(2, (rows, -1)).unbind(3)
-    first, second = lines[0].clone(), lines[0].square()
-    for line in lines[1:]:
+    first, second = torch.zeros_like(lines[0]), torch.zeros_like(lines[0])
+    for line in lines:
         first += line
         second.addcmul_(line, line)
     count = maps.shape[2] * maps.shape[3] // (rows * columns)
