@@ -114,9 +114,9 @@ def test_of_a_family_the_members_that_there_are_are_told(empty):
         path.mkdir(parents=True)
         timing = {"seconds": seconds, "device": "a CPU", "finished": f"2026-01-0{int(seconds)}"}
         (path / "timing.json").write_text(json.dumps(timing))
-    assert explain._made(spec) == " (2 of it, made in 3.8 s on a CPU, 2026-01-02)"
+    assert explain._made(spec) == " (2 there, made in 3.8 s on a CPU, 2026-01-02)"
     spec = {"stage": "images", "address": "results/synthesis/x"}
-    assert explain._made(spec) == " (3 of it, made in 12.8 s on a CPU, 2026-01-09)"
+    assert explain._made(spec) == " (3 there, made in 12.8 s on a CPU, 2026-01-09)"
 
 
 def test_a_synthesis_tells_its_observers_and_what_they_saw(tiny, planned):

@@ -366,10 +366,11 @@ def test_jobs_at_once_take_a_gpu_each(empty):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     running = []
-    for wanted in ("0 0", "1 1", "0 0"):  # the third finds both taken and shares the first
+    # The third finds both taken and shares one.
+    for wanted in (["0 0"], ["1 1"], ["0 0", "1 1"]):
         running.append(
             subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=empty, **pipes)
         )
-        assert running[-1].stdout.readline().strip() == wanted
+        assert running[-1].stdout.readline().strip() in wanted
     for process in running:
         process.communicate("")

@@ -138,6 +138,35 @@ def test_half_precision_is_summed_in_float32(dtype):
     )
 
 
+def test_autocast_leaves_small_maps_float32():
+    maps = maps_of(4, 3, 6, 6, dtype=torch.bfloat16, mean=3)
+    wanted = naive(maps.double(), 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = flat(moments(maps, 4))
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_watched_batch_norms_do_what_they_did(affine, track, dtype):
+    norm = nn.BatchNorm2d(3, affine=affine, track_running_stats=track)
+    for i, tensor in enumerate(norm.state_dict().values()):
+        if tensor.ndim:
+            tensor.copy_(maps_of(3, mean=4, dtype=torch.float32) + i)
+    maps = maps_of(4, 3, 5, 5, dtype=dtype).requires_grad_(True)
+    net = training.freeze(nn.Sequential(norm))
+    wanted = net(maps)
+    Watch(net, [], 0)
+    found = net(maps)
+    assert found.dtype == wanted.dtype
+    torch.testing.assert_close(found, wanted)
+    slopes = [torch.autograd.grad(y.square().sum(), maps)[0] for y in (found, wanted)]
+    torch.testing.assert_close(*slopes)
+
+
 def network(arch, resolution=16, **settings):
     """Return a frozen network whose batch norms do not have zero and one for statistics."""
     net = nets.build({"arch": arch, **settings}, 5, resolution, 0, "teacher")
@@ -149,13 +178,17 @@ def network(arch, resolution=16, **settings):
     return training.freeze(net)
 
 
+def kind_of(module):
+    return next((kind for of, kind in KINDS.items() if isinstance(module, of)), None)
+
+
 def inputs_of(net, images):
     """Return ([(kind, layer, input)] in the order of the pass, logits), with hooks of our own."""
     found, handles = [], []
-    names = {module: name for name, module in net.named_modules() if type(module) in KINDS}
+    names = {module: name for name, module in net.named_modules() if kind_of(module)}
 
     def keep(module, given):
-        found.append((KINDS[type(module)], names[module], given[0]))
+        found.append((kind_of(module), names[module], given[0]))
 
     for module in names:
         handles.append(module.register_forward_pre_hook(keep))
@@ -175,6 +208,8 @@ ARCHITECTURES = [
     ("mobilenetv2_small", {}, 32),
     ("shufflenetv2_small", {}, 32),
     ("torchvision/alexnet", {}, 64),
+    # Batch norms with a nonlinearity in them.
+    ("timm/mobilenetv3_small_050", {}, 64),
 ]
 
 

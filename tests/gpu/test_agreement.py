@@ -237,9 +237,14 @@ def test_a_synthesis_that_was_cut_off_ends_the_same_to_the_bit_on_one_gpu(
             raise KeyboardInterrupt
         return descend(batch, observer, iteration)
 
-    descend, whole = terms.descend, run("whole")
+    def noted(batch, observer, iteration):
+        iterations.append(iteration)
+        return descend(batch, observer, iteration)
+
+    descend, iterations, whole = terms.descend, [], run("whole")
     monkeypatch.setattr(terms, "descend", cut_off)
     with pytest.raises(KeyboardInterrupt):
         run("cut off")
-    monkeypatch.setattr(terms, "descend", descend)
+    monkeypatch.setattr(terms, "descend", noted)
     assert torch.equal(run("cut off"), whole)
+    assert iterations == [5, 6, 7]

@@ -167,6 +167,6 @@ def test_lost_images_are_missed_when_needed_and_nothing_made_of_them_is_made_aga
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_how_things_are_computed_has_nothing_to_do(finished, config, device):
-    config["compute"] = {"batch_size": 7, "threads": 2, "device": device}
+    config["compute"] = {"batch_size": 7, "threads": 2, "device": device, "seeds_per_job": 1}
     finished.configure(config)
     assert finished.jobs() == {}

@@ -14,10 +14,7 @@ for family, members in plan.parts("students", COMPUTE["seeds_per_job"]):
                 [family.artifact.at(student_seed=s).file("cell.json") for s in members],
             ),
         output:
-            cells=[
-                update(family.artifact.at(student_seed=s).file("cell.json"))
-                for s in members
-            ],
+            cells=[update(family.artifact.at(student_seed=s).file("cell.json")) for s in members],
         log:
             f"results/logs/students/{family.artifact.name}-seed{members[0]}.log",
         benchmark:

@@ -59,13 +59,16 @@ def explain(spec, role="", depth=0, seen=None):
 def _made(spec):
     """Say what making an artifact, or the members that there are of a family, took and when."""
     address = Path(spec["address"])
-    folders = [*address.glob("*/"), *address.parent.glob(f"{address.name}-*/")]
     timing = artifacts.read_timing(address)
-    timings = [timing] if timing else [*filter(None, map(artifacts.read_timing, folders))]
-    if not timings:
-        return ""
+    if timing:
+        return _told([timing], "")
+    folders = [*address.glob("*/"), *address.parent.glob(f"{address.name}-*/")]
+    timings = [*filter(None, map(artifacts.read_timing, folders))]
+    return _told(timings, f"{len(timings)} there, ") if timings else ""
+
+
+def _told(timings, count):
     last = max(timings, key=lambda one: one["finished"])
-    count = "" if timing else f"{len(timings)} of it, "
     seconds = sum(one["seconds"] for one in timings)
     return f" ({count}made in {seconds:.1f} s on {last['device']}, {last['finished']})"
 

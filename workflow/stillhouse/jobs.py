@@ -97,8 +97,8 @@ def _exact_cuda():
 def _free_gpu(count):
     """Return the number of a GPU that no other job of this working directory is using.
 
-    With ``--resources gpu=N``, N jobs run at once, and each takes one; where all are taken, the
-    first is shared.
+    With ``--resources gpu=N``, N jobs run at once, and each takes one; where all are taken, any
+    is shared.
     """
     (RESULTS / ".work").mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -109,7 +109,7 @@ def _free_gpu(count):
             _held.append(stream)  # until the process ends
             return number
         stream.close()
-    return 0
+    return os.getpid() % count
 
 
 _held = []

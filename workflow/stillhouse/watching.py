@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-# Places of a map up to which it is enlarged by a matrix product.
+# Places of a map up to which it is enlarged by a matrix product, of at most 64 × 64 numbers.
 SMALL = 64
 KINDS = {nn.BatchNorm2d: "batchnorm", nn.Conv2d: "convolution"}
 
@@ -31,6 +31,8 @@ class Part(NamedTuple):
 class Watch:
     """A network whose layers' inputs are looked at.
 
+    The network is changed for good: it is to stay on its device, with the weights that it has.
+
     Parameters
     ----------
     net : torch.nn.Module
@@ -47,7 +49,9 @@ class Watch:
             kind = next((kind for of, kind in KINDS.items() if isinstance(module, of)), None)
             if kind in kinds:
                 module.register_forward_pre_hook(self._hook(kind, name))
-            if kind == "batchnorm":
+            # Not of timm's, which have a nonlinearity in them.
+            plain = kind == "batchnorm" and type(module).forward is nn.BatchNorm2d.forward
+            if plain and module.track_running_stats:
                 module.forward = _affine(module)
 
     def __call__(self, images):
@@ -84,9 +88,9 @@ class Watch:
 
 
 def _affine(norm):
-    """Return what a frozen batch norm does, as one product and sum, whose way back is a product.
+    """Return what a frozen batch norm does, of float32 as one product and sum.
 
-    torch's way back of a batch norm takes several times as long, frozen or not.
+    Its way back is one product, which takes half the time of torch's.
     """
     scale = (norm.running_var + norm.eps).rsqrt()
     if norm.affine:
@@ -95,7 +99,10 @@ def _affine(norm):
     if norm.affine:
         shift = shift + norm.bias
     scale, shift = scale[:, None, None], shift[:, None, None]
-    return lambda maps: torch.addcmul(shift, maps, scale).to(maps.dtype)
+    others = norm.forward
+    return lambda maps: (
+        torch.addcmul(shift, maps, scale) if maps.dtype == scale.dtype else others(maps)
+    )
 
 
 def moments(maps, tile=0):
@@ -142,7 +149,8 @@ def _enlarged(maps, tile):
     places = torch.eye(height * width, dtype=maps.dtype, device=maps.device)
     places = places.view(-1, 1, height, width)
     matrix = interpolate(places, sides, mode="bilinear", align_corners=False).flatten(1)
-    return (maps.flatten(2) @ matrix).unflatten(2, sides)
+    with torch.autocast(maps.device.type, enabled=False):
+        return (maps.flatten(2) @ matrix).unflatten(2, sides)
 
 
 class _Moments(torch.autograd.Function):
