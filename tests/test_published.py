@@ -109,6 +109,14 @@ def set_student(**settings):
     return lambda config: config["students"]["convnet3"].update(settings)
 
 
+def set_judges(*names):
+    def change(config):
+        config["teachers"]["other"] = {"arch": "resnet18_modified"}
+        config["labels"]["soft"]["teachers"] = list(names)
+
+    return change
+
+
 def set_rded(**settings):
     return lambda config: config["methods"]["rded"].update(settings)
 
@@ -125,6 +133,9 @@ def set_rded(**settings):
         set_rded(patches_per_side=2),
         set_rded(patches_per_image=2),
         lambda config: config["sources"]["cifar10"].update(holdout=0.1),
+        lambda config: config["protocols"]["soft"].update(loss="mse_ce", ce_weight=0.025),
+        set_judges("convnet3", "other"),
+        set_judges("other"),
     ],
 )
 def test_no_number_stands_beside_something_else(change):
@@ -238,7 +249,11 @@ def cell_of(kind, ipc=10):
     made = part("distilled", settings, upstream, ipc=ipc)
     spec = part(
         "students",
-        {"network": {"arch": "torchvision/resnet18"}},
+        {
+            "network": {"arch": "torchvision/resnet18"},
+            "labels": {"kind": "online"},
+            "training": {"loss": "kl"},
+        },
         {"distilled": made, "teacher0": teacher},
     )
     identity = {"dataset": "imagenet-1k", "kind": kind, "ipc": ipc, "labels": "online"}
@@ -405,7 +420,8 @@ def test_small_images_want_other_candidates():
 def test_hard_labels_have_no_teacher():
     identity, spec = cell_of("d3hr")
     del spec["upstream"]["teacher0"]
-    spec["settings"]["network"] = {"arch": "resnetap10", "norm": "instance"}
+    spec["settings"] |= {"network": {"arch": "resnetap10", "norm": "instance"}}
+    spec["settings"]["labels"] = {"kind": "hard"}
     identity |= {"dataset": "imagewoof", "arch": "resnetap10", "labels": "hard"}
     assert published.beside(NUMBERS, identity, spec) == (40.7, 1.0)
 

@@ -127,7 +127,7 @@ def _as_described(dataset, spec):
         return False
     kind = made["settings"]["kind"]
     if kind == "rded":
-        return _as_rded(made)
+        return _as_rded(made) and _judged(spec)
     if kind == "d3hr":
         return _as_d3hr(dataset, made) and _judged(spec)
     if kind == "ddps":
@@ -153,7 +153,14 @@ def _has(settings, wanted):
 
 
 def _judged(spec):
-    """Tell whether a ResNet-18 made the labels, or for a ConvNet a network like the student."""
+    """Tell whether students learn hard labels, or by KL those of a network like the papers'.
+
+    A ResNet-18 makes the labels, or for a ConvNet a network like the student.
+    """
+    if spec["settings"]["labels"]["kind"] == "hard":
+        return True
+    if spec["settings"]["training"]["loss"] != "kl":
+        return False
     judges = _teachers(spec["upstream"].get("labels", spec))
     student = spec["settings"]["network"]["arch"]
     if student.startswith("convnet"):
