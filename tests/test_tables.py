@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 import math
 import statistics
@@ -354,6 +355,16 @@ def test_a_frame_read_from_its_csv_prints_the_same(timed, as_papers):
     assert latex.latex(frame) == Path("out/x.latex").read_text()
     assert frame["label_encoding"].isin(["", "float16"]).all()
     assert frame["published"].isna().sum() == 14
+
+
+def test_markdown_rounds_what_the_csv_says(timed, monkeypatch):
+    accuracies, original = itertools.cycle((58.57999920845, 58.91999816895)), tables.cell_row
+    monkeypatch.setattr(
+        tables, "cell_row", lambda *given: {**original(*given), "accuracy": next(accuracies)}
+    )
+    rows, markdown = make(timed)
+    assert {row["accuracy"] for row in rows} == {"58.5800", "58.9200"}
+    assert "58.8 ± 0.2" in markdown and "58.7" not in markdown
 
 
 def test_names_that_look_like_numbers_stay_names(timed):
