@@ -56,6 +56,11 @@ def all_of(*changes):
 
 WRONG = {
     "unknown section": (put("teacher", {}), "the config: unknown key 'teacher'", "'teachers'"),
+    "on without quotes": (
+        put("methods.rded", {"kind": "rded", True: "logits"}),
+        "methods.rded: name True should be text",
+        "quotes around on",
+    ),
     "unknown key": (
         put("teachers.t.learning_rat", 1),
         "teachers.t: unknown key 'learning_rat'",
