@@ -1,6 +1,7 @@
 """Sets and labels to students.  in: distilled set, labels, test images   out: a cell a seed"""
 
 for family, members in plan.parts("students", COMPUTE["seeds_per_job"]):
+    cells = [family.artifact.at(student_seed=seed).file("cell.json") for seed in members]
 
     rule:
         name:
@@ -9,12 +10,9 @@ for family, members in plan.parts("students", COMPUTE["seeds_per_job"]):
             set=ancient(family.artifact.upstream["distilled"].file("images.parquet")),
             images=class_images(family.artifact.upstream["distilled"]),
             labels=label_files(family.artifact),
-            teachers=lambda w, family=family, members=members: teacher_files(
-                family.artifact,
-                [family.artifact.at(student_seed=s).file("cell.json") for s in members],
-            ),
+            teachers=lambda w, family=family.artifact, cells=cells: teacher_files(family, cells),
         output:
-            cells=[update(family.artifact.at(student_seed=s).file("cell.json")) for s in members],
+            cells=[update(path) for path in cells],
         log:
             f"results/logs/students/{family.artifact.name}-seed{members[0]}.log",
         benchmark:

@@ -51,7 +51,8 @@ def _check_plain(value, key=""):
     if isinstance(value, dict):
         for name, part in value.items():
             if not isinstance(name, str):
-                hint = "; YAML wants quotes around on, off, yes and no" * isinstance(name, bool)
+                quotes = "; YAML wants quotes around on, off, yes and no"
+                hint = quotes if isinstance(name, bool) else ""
                 raise StillhouseError(f"{key or 'the config'}: name {name!r} should be text{hint}")
             _check_plain(part, f"{key}.{name}".lstrip("."))
     elif isinstance(value, list):

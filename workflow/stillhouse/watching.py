@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-# Places of a map up to which it is enlarged by a matrix product, of at most 64 × 64 numbers.
+# Places of a map up to which it is enlarged by a matrix product.
 SMALL = 64
 KINDS = {nn.BatchNorm2d: "batchnorm", nn.Conv2d: "convolution"}
 
@@ -92,12 +92,9 @@ def _affine(norm):
 
     Its way back is one product, which takes half the time of torch's.
     """
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.affine:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    if norm.affine:
-        shift = shift + norm.bias
+    weight, bias = (norm.weight, norm.bias) if norm.affine else (1, 0)
+    scale = (norm.running_var + norm.eps).rsqrt() * weight
+    shift = bias - norm.running_mean * scale
     scale, shift = scale[:, None, None], shift[:, None, None]
     others = norm.forward
     return lambda maps: (
