@@ -40,6 +40,10 @@ HIDDEN_TEXT = """
 """
 
 
+class RefusedError(Exception):
+    """The browser could not do what it was told."""
+
+
 class Browser:
     """One page of one browser; `errors` and `requests` are what the page said and asked for."""
 
@@ -79,7 +83,8 @@ class Browser:
         os.write(self._to, json.dumps(message).encode() + b"\0")
         while (answer := self._read()).get("id") != self._number:
             self._note(answer)
-        assert "error" not in answer, (method, answer["error"])
+        if "error" in answer:
+            raise RefusedError(method, answer["error"])
         return answer["result"]
 
     def _read(self, seconds=60):
@@ -154,11 +159,19 @@ class Browser:
         )
 
     def until(self, expression, inside=False, seconds=20):
-        """Wait until an expression is true."""
+        """Wait until an expression is true; a frame may still be on its way to its document."""
         end = time.monotonic() + seconds
-        while not self.ask(f"Boolean({expression})", inside):
+        while not self._is_true(expression, inside):
             assert time.monotonic() < end, f"never true: {expression}"
             time.sleep(0.05)
+
+    def _is_true(self, expression, inside):
+        try:
+            return self.ask(f"Boolean({expression})", inside)
+        except RefusedError:
+            if not inside:
+                raise
+            return False
 
     def press(self, key):
         """Press a key."""

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from stillhouse import artifacts, jobs
 from stillhouse.errors import StillhouseError
-from stillhouse.spec import Artifact
+from stillhouse.spec import Artifact, digest
 
 FAMILY = Artifact("images", "pets", {"revision": 1})
 PACKAGE = str(Path(jobs.__file__).parents[1])
@@ -195,6 +195,45 @@ def test_each_address_has_its_own_side_files(empty):
     settings = Artifact("images", "pets", {"revision": 2})
     folders = [FAMILY, FAMILY.at(class_id="a"), FAMILY.at(class_id="b"), settings]
     assert len({work(artifact) for artifact in folders}) == 4
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, {package!r})
+from stillhouse import jobs
+from stillhouse.spec import Artifact
+
+def make(key, context):
+    for name in ("one", "two"):
+        (context.work / name).mkdir(parents=True)
+    if key == "dog":
+        os._exit(9)
+    return {{"a.json": [key]}}
+
+def killed(work, **options):
+    (work / "one").rmdir()
+    os._exit(9)
+
+jobs.shutil.rmtree = killed
+spec = Artifact("images", "pets", {{"revision": 1}}).at(class_id={class_id!r}).spec()
+jobs.produce(lambda *shared: make, {{}}, [(spec, {class_id!r}, ["a.json"])], {{}})
+"""
+
+
+def test_side_files_of_what_is_whole_go_with_the_next_job(empty):
+    """Whoever made it was killed right after; those of what is unfinished stay."""
+    for class_id in ("dog", "cat"):
+        code = KILLED.format(package=PACKAGE, class_id=class_id)
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    works = {
+        name: Path("results/.work") / f"images-{digest(FAMILY.at(class_id=name).spec())}"
+        for name in ("cat", "dog")
+    }
+    assert [path.name for path in works["cat"].iterdir()] == ["two"]
+    jobs.produce(Stage(), {}, members("hen"), {})
+    left = {works["dog"], works["dog"].with_suffix(".lock")}
+    assert set(Path("results/.work").iterdir()) == left
+    assert len(list(works["dog"].iterdir())) == 2
 
 
 WAITING = """

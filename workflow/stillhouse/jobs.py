@@ -181,10 +181,11 @@ def produce(stage, inputs, wanted, resources):
         shared["batch_size"] = AUTO_BATCH[device.type]
     shared["extra"] = {k: v for k, v in resources.items() if k not in known}
     shared["keys"] = tuple(key for spec, key, names in wanted if not _is_whole(spec, names))
+    _sweep()
     make, setup = None, 0.0
     for spec, key, names in wanted:
         work = RESULTS / ".work" / f"{spec['stage']}-{digest(spec)}"
-        with lock(work):
+        with lock(work, json.dumps([spec, names])):
             if _is_whole(spec, names):
                 print(f"{spec['address']}: whole already", flush=True)
                 continue
@@ -201,6 +202,17 @@ def produce(stage, inputs, wanted, resources):
             seconds = time.perf_counter() + before
             print(f"{spec['address']}: made in {seconds:.1f} s", flush=True)
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _sweep():
+    """Remove the side files of what is whole: whoever made it was killed before it did so."""
+    for path in (RESULTS / ".work").glob("*.lock"):
+        with contextlib.suppress(OSError, ValueError):
+            spec, names = json.loads(path.read_text())
+            if _is_whole(spec, names):
+                work = path.with_suffix("")
+                with lock(work):
+                    shutil.rmtree(work, ignore_errors=True)
 
 
 def _is_whole(spec, names):
@@ -283,21 +295,24 @@ def device_name(context):
 
 
 @contextlib.contextmanager
-def lock(work):
+def lock(work, about=""):
     """Hold the lock of a folder that is being filled: whoever else fills it is waited for.
 
-    So a job that outlived its killed workflow is waited for.
+    So a job that outlived its killed workflow is waited for. The lock file says what it is about.
     """
     work.parent.mkdir(parents=True, exist_ok=True)
     path, held = work.with_suffix(".lock"), False
     while not held:
-        with open(path, "w") as stream:
+        with open(path, "a") as stream:
             # A file system without locks loses only the waiting: writers rename whole files.
             with contextlib.suppress(OSError):
                 fcntl.flock(stream, fcntl.LOCK_EX)
             # Whoever held it has unlinked it meanwhile: the lock is another file now.
             held = path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
             if held:
+                stream.truncate(0)
+                stream.write(about)
+                stream.flush()
                 try:
                     yield
                 finally:
