@@ -23,24 +23,25 @@ bench: $(READY)
 	$(BIN)/python tests/bench/run.py
 
 explain: $(READY)
-	@PYTHONPATH=workflow $(BIN)/python -m stillhouse.explain "$(TARGET)"
+	@$(BIN)/python -m stillhouse.artifacts.lineage "$(TARGET)"
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
-	PYTHONPATH=workflow $(BIN)/python docs/config_table.py
+	$(BIN)/python docs/config_table.py
 
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --extra dev --output-file envs/requirements.txt pyproject.toml
 
-$(READY): envs/requirements.txt
+$(READY): envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is \
 	needed: make PYTHON=python3.12, say")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python envs/requirements.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	touch $@
 
 clean:

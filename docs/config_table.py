@@ -6,7 +6,7 @@ PYTHONPATH=workflow python docs/config_table.py
 import re
 from pathlib import Path
 
-from stillhouse import schema
+from stillhouse.config import schema
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- config table: begin, made by docs/config_table.py -->"

@@ -10,27 +10,19 @@ import chromium
 import pytest
 import torch
 from hypothesis import settings
-from stillhouse import (
-    clusters,
-    decode,
-    denoiser_stage,
-    distilled,
-    features,
-    images,
-    indexing,
-    inversion,
-    jobs,
-    labels,
-    latents,
-    plan,
-    prototypes,
-    rded,
-    samples,
-    students,
-    teachers,
-    typicality,
-)
-from stillhouse import config as configs
+from stillhouse.artifacts import jobs
+from stillhouse.config import load as configs
+from stillhouse.data import class_images, index
+from stillhouse.diffusion import decode, latents, train_denoiser
+from stillhouse.evaluation import soft_labels, students
+from stillhouse.methods import distilled
+from stillhouse.methods.common import features
+from stillhouse.methods.d3hr import inversion, samples
+from stillhouse.methods.d4m import prototypes
+from stillhouse.methods.ddps import class_scores, clusters
+from stillhouse.methods.rded import images
+from stillhouse.planning import plan
+from stillhouse.training import teachers
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("stillhouse", deadline=None)
@@ -115,21 +107,21 @@ def interrupt(monkeypatch):
 
 # Stage → the function that computes it, and its files, as the rules name them.
 STAGES = {
-    "index": (indexing.index, ["index.parquet"]),
-    "images": (images.images, ["images.parquet"]),
+    "index": (index.index, ["index.parquet"]),
+    "images": (class_images.images, ["images.parquet"]),
     "teacher": (teachers.teacher, ["model.safetensors", "metrics.json"]),
-    "denoiser": (denoiser_stage.denoiser, ["denoiser.json"]),
+    "denoiser": (train_denoiser.denoiser, ["denoiser.json"]),
     "latents": (latents.latents, ["latents.safetensors"]),
     "inversion": (inversion.inversion, ["inversion.safetensors"]),
     "samples": (samples.samples, ["samples.safetensors"]),
     "prototypes": (prototypes.prototypes, ["prototypes.safetensors"]),
     "decode": (decode.decode, ["images.parquet"]),
-    "patch_scores": (rded.patch_scores, ["scores.parquet"]),
-    "class_scores": (typicality.class_scores, ["scores.parquet"]),
+    "patch_scores": (images.patch_scores, ["scores.parquet"]),
+    "class_scores": (class_scores.class_scores, ["scores.parquet"]),
     "features": (features.features, ["features.parquet"]),
     "clusters": (clusters.clusters, ["clusters.parquet"]),
     "distilled": (distilled.distilled, ["images.parquet"]),
-    "labels": (labels.labels, ["labels.parquet"]),
+    "labels": (soft_labels.labels, ["labels.parquet"]),
     "students": (students.students, ["cell.json"]),
 }
 # (stage, stage of its upstream) → the name of the input, where it is not the upstream's.
@@ -163,13 +155,13 @@ def _make(artifact, members=(), files=None, **resources):
 
     Parameters
     ----------
-    artifact : stillhouse.spec.Artifact
+    artifact : stillhouse.artifacts.addresses.Artifact
     members : list, optional
         Classes or student seeds of a family; then a list of folders is returned.
     files : dict, optional
         Files of a Parquet source by split, or the weights that a teacher loads.
     resources
-        For `stillhouse.jobs.produce`.
+        For `stillhouse.artifacts.jobs.produce`.
     """
     stage, names = STAGES[artifact.stage]
     key = "class_id" if artifact.stage in plan.PER_CLASS else "student_seed"

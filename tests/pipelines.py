@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from stillhouse import artifacts, weights
-from stillhouse.nets import global_generator
+from stillhouse.artifacts import store
+from stillhouse.diffusion import pretrained
+from stillhouse.networks.registry import global_generator
 
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
@@ -174,10 +175,10 @@ def denoiser(folder, kind, directory, names=("0", "1", "2"), **changes):
 
     Returns
     -------
-    Path of ``denoiser.json``, and what ``roots`` of a `stillhouse.jobs.Context` must hold
+    Path of ``denoiser.json``, and what ``roots`` of a `stillhouse.artifacts.jobs.Context` must hold
     """
-    files = weights.weight_files(folder, kind)
-    key = weights.folder_digest(files)
+    files = pretrained.weight_files(folder, kind)
+    key = pretrained.folder_digest(files)
     words = ("zero", "one", "two", *(f"class {i}" for i in range(3, len(names))))
     content = {
         "kind": kind,
@@ -192,5 +193,5 @@ def denoiser(folder, kind, directory, names=("0", "1", "2"), **changes):
         content["names"] = dict(zip(names, words, strict=False))
     directory = Path(directory).absolute()
     spec = {"stage": "denoiser", "address": str(directory)}
-    artifacts.write(directory, spec, {"denoiser.json": content | changes})
+    store.write(directory, spec, {"denoiser.json": content | changes})
     return directory / "denoiser.json", {key: str(folder)}

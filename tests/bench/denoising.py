@@ -5,10 +5,10 @@ A DiT as small as the one of the embedded default, on a CPU.
 
 import pipelines
 import torch
-from stillhouse.denoisers import load_denoiser
-from stillhouse.jobs import Context
-from stillhouse.sampling import invert, sample
-from stillhouse.seeds import generator
+from stillhouse.artifacts.jobs import Context
+from stillhouse.diffusion.ddim import invert, sample
+from stillhouse.diffusion.denoisers import load_denoiser
+from stillhouse.rng import generator
 from timing import paired
 
 N, STEPS, COUNT, GUIDANCE = 64, 50, 31, 1.5

@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
 
-from stillhouse.groups import Candidates, search
+from stillhouse.methods.d3hr.group_sampling import Candidates, search
 from timing import paired
 
 PAPER = {

@@ -19,17 +19,20 @@ import torch
 from torch.nn.functional import cross_entropy
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import denoising  # noqa: E402
 import groups  # noqa: E402
 import synthesising  # noqa: E402
 import typicality  # noqa: E402
-from stillhouse import nets, rded, students, training  # noqa: E402
-from stillhouse.images import encode  # noqa: E402
-from stillhouse.jobs import Context, device_name  # noqa: E402
-from stillhouse.seeds import generator  # noqa: E402
-from stillhouse.transforms import normalise  # noqa: E402
+from stillhouse.artifacts.jobs import Context, device_name  # noqa: E402
+from stillhouse.data.class_images import encode  # noqa: E402
+from stillhouse.data.transforms import normalise  # noqa: E402
+from stillhouse.evaluation import students  # noqa: E402
+from stillhouse.methods.rded import images as rded  # noqa: E402
+from stillhouse.networks import registry  # noqa: E402
+from stillhouse.rng import generator  # noqa: E402
+from stillhouse.training import loop as training  # noqa: E402
 from timing import clock, line, paired  # noqa: E402
 
 THREADS = len(os.sched_getaffinity(0))
@@ -58,7 +61,7 @@ def student_step():
     images, hard = torch.from_numpy(pixels), torch.arange(1000) % 10
     settings = {"views": VIEWS, "batch_size": 50, "kind": "hard"}
     lessons = students.HardLabels(settings, images, hard, 10)
-    net = nets.build(NETWORK, 10, 32, 0, "student")
+    net = registry.build(NETWORK, 10, 32, 0, "student")
     optimizer = training.Optimizer(net, RECIPE)
     plain = torch.optim.AdamW(net.parameters(), RECIPE["learning_rate"])
     inputs = normalise(images[:50])
@@ -82,7 +85,7 @@ def patch_scoring():
     """Scores of 5 crops of 300 encoded images against crop, resize and forward of the same."""
     pixels = generator(0, "bench").integers(0, 256, (300, 3, 32, 32), dtype=np.uint8)
     rows = [(f"{i}", encode(image, "jpeg")) for i, image in enumerate(pixels)]
-    net = nets.build(NETWORK, 10, 32, 0, "teacher").eval().requires_grad_(False)
+    net = registry.build(NETWORK, 10, 32, 0, "teacher").eval().requires_grad_(False)
     settings = {"crops_per_image": 5, "patches_per_side": 1, "crop": [0.08, 1.0], "scoring": "pad"}
     boxes = rded.score_class(rows, net, 0, 32, settings, 0, "a", 250, torch.device("cpu"))
     boxes = np.stack([boxes[k].to_numpy() for k in ("top", "left", "height", "width")], axis=1)

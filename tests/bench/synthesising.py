@@ -1,15 +1,17 @@
 """Steps of a synthesis against bare passes of its observer, forward and backward to the images."""
 
 import torch
-from stillhouse import nets, terms, training
-from stillhouse.matching import Matching, targets
-from stillhouse.observers import Observer
-from stillhouse.schema import definition, fill
-from stillhouse.seeds import generator
-from stillhouse.statistics import collect, summary
-from stillhouse.switches import method
-from stillhouse.synthesis import Batch
-from stillhouse.watching import Watch
+from stillhouse.config.protocols import method
+from stillhouse.config.schema import definition, fill
+from stillhouse.methods.statistical_matching import losses
+from stillhouse.methods.statistical_matching.feature_statistics import Watch
+from stillhouse.methods.statistical_matching.matching import Matching, targets
+from stillhouse.methods.statistical_matching.observers import Observer
+from stillhouse.methods.statistical_matching.statistics import collect, summary
+from stillhouse.methods.statistical_matching.synthesis import Batch
+from stillhouse.networks import registry
+from stillhouse.rng import generator
+from stillhouse.training import loop
 from timing import paired
 from torch.nn.functional import cross_entropy
 
@@ -31,7 +33,7 @@ def steps(network, side, given):
     """Return the ratio of steps to bare passes of the same observer on as many images."""
     settings = fill({"observers": ["a"], **given}, definition("method"))
     settings = {**method(settings), "resolution": side}
-    net = training.freeze(nets.build(network, CLASSES, side, 0, "teacher"))
+    net = loop.freeze(registry.build(network, CLASSES, side, 0, "teacher"))
     images = generator(0, "bench").standard_normal((N, 3, side, side), dtype="float32")
     images, labels = torch.from_numpy(images), torch.arange(N) * CLASSES // N
     watch = Watch(net, settings["kinds"], settings["tile"])
@@ -43,11 +45,11 @@ def steps(network, side, given):
     matching = Matching(wanted, labels, settings, settings["weights"])
     observer = Observer(watch, matching, torch.arange(CLASSES))
     batch = Batch(images.clone(), labels, settings, {"seed": 0, "batch": 0})
-    plain = training.freeze(nets.build(network, CLASSES, side, 0, "teacher"))
+    plain = loop.freeze(registry.build(network, CLASSES, side, 0, "teacher"))
 
     def ours():
         for i in range(STEPS):
-            terms.descend(batch, observer, i)
+            losses.descend(batch, observer, i)
             batch.step(0.01)
 
     def bare():

@@ -9,11 +9,13 @@ import math
 
 import torch
 from pipelines import denoiser, tiny_dit
-from stillhouse import denoisers, typicality
-from stillhouse.jobs import Context
-from stillhouse.nets import global_generator
-from test_typicality import files
+from stillhouse.artifacts.jobs import Context
+from stillhouse.diffusion import denoisers
+from stillhouse.methods.ddps import class_scores
+from stillhouse.networks.registry import global_generator
 from timing import paired
+
+from tests.methods.ddps.test_class_scores import files
 
 SETTINGS = {
     "latents": "sample",
@@ -51,7 +53,7 @@ def class_scoring(folder, side, patch, n_images, heads, layers):
     sizes = [(2 * side, 2 * side)] * n_images
     inputs = {"denoiser": [path], **files(folder, "1", sizes, "square", channels=4, side=side)}
     spec = {"settings": {**SETTINGS, "patch": patch}, "keys": {"seed": 0}}
-    make = typicality.class_scores(inputs, spec, context)
+    make = class_scores.class_scores(inputs, spec, context)
     loaded = denoisers.load_denoiser(path, SETTINGS, context)
     latents = torch.randn(2 * BATCH, 4, side, side, device=loaded.device)
     levels = torch.randint(1000, (2 * BATCH,), device=loaded.device)

@@ -4,24 +4,31 @@ import numpy as np
 import pipelines
 import pytest
 import torch
-from stillhouse import denoiser_training, nets, rded, students, switches, synthesis, terms, training
-from stillhouse.denoiser_stage import encode as encode_all
-from stillhouse.denoisers import load_denoiser
-from stillhouse.groups import GroupLoss
-from stillhouse.images import encode
-from stillhouse.jobs import Context
-from stillhouse.matching import Matching, targets
-from stillhouse.observers import Observer
-from stillhouse.sampling import invert, sample
-from stillhouse.schema import definition, fill
-from stillhouse.seeds import generator
-from stillhouse.statistics import collect, summary
-from stillhouse.synthesis import Batch
-from stillhouse.training import SideFile
-from stillhouse.transforms import normalise
-from stillhouse.typicality import score_maps
-from stillhouse.views import draw, render
-from stillhouse.watching import Watch
+from stillhouse.artifacts.jobs import Context
+from stillhouse.augmentation.views import draw, render
+from stillhouse.config import protocols
+from stillhouse.config.schema import definition, fill
+from stillhouse.data.class_images import encode
+from stillhouse.data.transforms import normalise
+from stillhouse.diffusion import training as denoiser_training
+from stillhouse.diffusion.ddim import invert, sample
+from stillhouse.diffusion.denoisers import load_denoiser
+from stillhouse.diffusion.train_denoiser import encode as encode_all
+from stillhouse.evaluation import students
+from stillhouse.methods.d3hr.group_sampling import GroupLoss
+from stillhouse.methods.ddps.class_scores import score_maps
+from stillhouse.methods.rded import images as rded
+from stillhouse.methods.statistical_matching import losses as terms
+from stillhouse.methods.statistical_matching import synthesis
+from stillhouse.methods.statistical_matching.feature_statistics import Watch
+from stillhouse.methods.statistical_matching.matching import Matching, targets
+from stillhouse.methods.statistical_matching.observers import Observer
+from stillhouse.methods.statistical_matching.statistics import collect, summary
+from stillhouse.methods.statistical_matching.synthesis import Batch
+from stillhouse.networks import registry
+from stillhouse.rng import generator
+from stillhouse.training import loop as training
+from stillhouse.training.loop import SideFile
 
 pytestmark = [
     pytest.mark.gpu,
@@ -71,7 +78,7 @@ def test_logits_agree(arch):
     settings = NETWORK if arch == "convnet3" else {"arch": arch}
 
     def logits(device):
-        net = nets.build(settings, 10, 32, 0, "teacher").to(device)
+        net = registry.build(settings, 10, 32, 0, "teacher").to(device)
         inputs = images().float().to(device) / 255
         return training.logits(net, inputs, 16, lambda part: part).cpu()
 
@@ -84,7 +91,7 @@ def test_patch_scores_agree():
     settings = {"crops_per_image": 3, "patches_per_side": 1, "crop": [0.1, 1.0], "scoring": "pad"}
 
     def table(device):
-        net = nets.build(NETWORK, 10, 32, 0, "teacher").eval().to(device)
+        net = registry.build(NETWORK, 10, 32, 0, "teacher").eval().to(device)
         return rded.score_class(rows, net, 0, 32, settings, 0, "a", 32, device)
 
     cpu, gpu = on_both(table)
@@ -96,7 +103,7 @@ def student(device, work):
     hard = torch.arange(64, device=device) % 10
     settings = {"views": VIEWS, "batch_size": 16, "kind": "hard"}
     lessons = students.HardLabels(settings, images().to(device), hard, 10)
-    net = nets.build(NETWORK, 10, 32, 0, "student").to(device)
+    net = registry.build(NETWORK, 10, 32, 0, "student").to(device)
     cell = students.train(
         net, lessons, (images().to(device), hard), TRAINING, 0, Context(work=work)
     )
@@ -185,7 +192,7 @@ LABELS = torch.arange(64) // 8
 
 def settings_of(kind):
     given = {"kind": kind, "fidelity": "paper", "observers": ["a", "b"], "iterations": 8}
-    return switches.method(fill(given, definition("method")))
+    return protocols.method(fill(given, definition("method")))
 
 
 def batch(settings, device):
@@ -194,7 +201,7 @@ def batch(settings, device):
 
 
 def observer(settings, device, seed=0):
-    net = training.freeze(nets.build(NETWORK, 8, 32, seed, "teacher").to(device))
+    net = training.freeze(registry.build(NETWORK, 8, 32, seed, "teacher").to(device))
     watch = Watch(net, settings["kinds"], settings["tile"])
     found = collect(watch, images(32).to(device).split(8))
     kept = summary({name: value.expand(8, -1) for name, value in found.items()})

@@ -18,13 +18,13 @@ for threshold in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
 
 from snakemake.exceptions import WorkflowError
 
-from stillhouse.bars import check_kept
-from stillhouse.config import complete, wants_gpu
+from stillhouse.training.teacher_accuracy import check_kept
+from stillhouse.config.load import complete, wants_gpu
 from stillhouse.errors import StillhouseError
-from stillhouse.plan import batch_files, block_name, build, given_folders, member_files
-from stillhouse.slots import batches
-from stillhouse.sources import n_smallest
-from stillhouse.spec import VERSIONS, safe_name
+from stillhouse.planning.plan import batch_files, block_name, build, given_folders, member_files
+from stillhouse.methods.statistical_matching.batches import batches
+from stillhouse.data.sources.catalogue import n_smallest
+from stillhouse.artifacts.addresses import VERSIONS, safe_name
 
 given_config = ["--config"] if workflow.config_settings.config else []
 CONFIGS = ", ".join([*map(str, workflow.configfiles), *given_config])

@@ -1,6 +1,6 @@
 """Draw accuracy and cost of an experiment."""
 
-from stillhouse.charts import charts
-from stillhouse.jobs import run_for_people
+from stillhouse.artifacts.jobs import run_for_people
+from stillhouse.reporting.charts import charts
 
 run_for_people(charts, snakemake)

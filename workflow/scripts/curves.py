@@ -1,6 +1,6 @@
 """Draw the learning curves of an experiment."""
 
-from stillhouse.charts import curves
-from stillhouse.jobs import run_for_people
+from stillhouse.artifacts.jobs import run_for_people
+from stillhouse.reporting.charts import curves
 
 run_for_people(curves, snakemake)

@@ -1,6 +1,6 @@
 """Make images of one block of classes from noisy latents."""
 
-from stillhouse.decode import decode
-from stillhouse.jobs import run
+from stillhouse.artifacts.jobs import run
+from stillhouse.diffusion.decode import decode
 
 run(decode, snakemake)

@@ -1,6 +1,6 @@
 """Train or check a denoiser."""
 
-from stillhouse.denoiser_stage import denoiser
-from stillhouse.jobs import run
+from stillhouse.artifacts.jobs import run
+from stillhouse.diffusion.train_denoiser import denoiser
 
 run(denoiser, snakemake)

@@ -1,6 +1,6 @@
 """Draw how images were synthesised."""
 
-from stillhouse.descents import descents
-from stillhouse.jobs import run_for_people
+from stillhouse.artifacts.jobs import run_for_people
+from stillhouse.reporting.synthesis_progress import descents
 
 run_for_people(descents, snakemake)

@@ -1,6 +1,6 @@
 """Put one method's images of all classes into one set."""
 
-from stillhouse.distilled import distilled
-from stillhouse.jobs import run
+from stillhouse.artifacts.jobs import run
+from stillhouse.methods.distilled import distilled
 
 run(distilled, snakemake)

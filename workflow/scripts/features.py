@@ -1,6 +1,6 @@
 """Describe the images or patches of one block of classes by a teacher's features."""
 
-from stillhouse.features import features
-from stillhouse.jobs import run
+from stillhouse.artifacts.jobs import run
+from stillhouse.methods.common.features import features
 
 run(features, snakemake)

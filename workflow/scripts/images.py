@@ -1,6 +1,6 @@
 """Keep the encoded images of one block of classes."""
 
-from stillhouse.images import images
-from stillhouse.jobs import run
+from stillhouse.artifacts.jobs import run
+from stillhouse.data.class_images import images
 
 run(images, snakemake)

@@ -1,6 +1,6 @@
 """List the images of a source with their checksums."""
 
-from stillhouse.indexing import index
-from stillhouse.jobs import run
+from stillhouse.artifacts.jobs import run
+from stillhouse.data.index import index
 
 run(index, snakemake)

@@ -1,6 +1,6 @@
 """Keep what teachers say of the views of a distilled set."""
 
-from stillhouse.jobs import run
-from stillhouse.labels import labels
+from stillhouse.artifacts.jobs import run
+from stillhouse.evaluation.soft_labels import labels
 
 run(labels, snakemake)

@@ -1,6 +1,6 @@
 """Encode the images of one block of classes."""
 
-from stillhouse.jobs import run
-from stillhouse.latents import latents
+from stillhouse.artifacts.jobs import run
+from stillhouse.diffusion.latents import latents
 
 run(latents, snakemake)

@@ -1,6 +1,6 @@
 """Put everything about an experiment into one page."""
 
-from stillhouse.jobs import run_for_people
-from stillhouse.page import page
+from stillhouse.artifacts.jobs import run_for_people
+from stillhouse.reporting.html_report import page
 
 run_for_people(page, snakemake)

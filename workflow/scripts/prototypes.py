@@ -1,6 +1,6 @@
 """Find cluster centres of one block of classes (D4M)."""
 
-from stillhouse.jobs import run
-from stillhouse.prototypes import prototypes
+from stillhouse.artifacts.jobs import run
+from stillhouse.methods.d4m.prototypes import prototypes
 
 run(prototypes, snakemake)

@@ -1,6 +1,6 @@
 """Draw groups of latents for one block of classes (D3HR, section 4.4)."""
 
-from stillhouse.jobs import run
-from stillhouse.samples import samples
+from stillhouse.artifacts.jobs import run
+from stillhouse.methods.d3hr.samples import samples
 
 run(samples, snakemake)

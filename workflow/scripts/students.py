@@ -1,6 +1,6 @@
 """Train the students of one cell."""
 
-from stillhouse.jobs import run
-from stillhouse.students import students
+from stillhouse.artifacts.jobs import run
+from stillhouse.evaluation.students import students
 
 run(students, snakemake)

@@ -1,6 +1,6 @@
 """Synthesise one batch of images (SRe2L, G-VBSM, EDC)."""
 
-from stillhouse.jobs import run
-from stillhouse.synthesis import synthesis
+from stillhouse.artifacts.jobs import run
+from stillhouse.methods.statistical_matching.synthesis import synthesis
 
 run(synthesis, snakemake)

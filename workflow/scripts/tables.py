@@ -1,6 +1,6 @@
 """Put cells into tables."""
 
-from stillhouse.jobs import run_for_people
-from stillhouse.tables import tables
+from stillhouse.artifacts.jobs import run_for_people
+from stillhouse.reporting.tables import tables
 
 run_for_people(tables, snakemake)

@@ -1,6 +1,6 @@
 """Train or load a teacher."""
 
-from stillhouse.jobs import run
-from stillhouse.teachers import teacher
+from stillhouse.artifacts.jobs import run
+from stillhouse.training.teachers import teacher
 
 run(teacher, snakemake)

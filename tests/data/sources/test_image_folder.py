@@ -1,0 +1,173 @@
+import os
+import shutil
+
+import pytest
+from stillhouse.data.sources import catalogue
+from stillhouse.errors import StillhouseError
+
+SETTINGS = {
+    "kind": "image_folder",
+    "name": "pets",
+    "classes": ["dog", "cat"],
+    "train": "train",
+    "test": "val",
+    "holdout": 0.0,
+}
+TINY = {"kind": "tiny_imagenet", "name": "tiny", "classes": ["n1", "n2"], "holdout": 0.0}
+
+
+def put(root, *paths, text=""):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """A folder of two classes in two splits, and what is no image of theirs."""
+    put(tmp_path, "train/cat/b.jpg", "train/cat/a.PNG", "train/dog/z/2.JPEG", "train/dog/z/10.JPEG")
+    put(tmp_path, "train/dog/1.webp", "val/cat/a.PNG", "val/dog/v.tif")
+    put(tmp_path, "train/dog/list.txt", "train/cat/.a.png", "train/cow/1.png", "train/x.png")
+    return tmp_path
+
+
+def images(root, wanted=("cat", "dog"), **changes):
+    return list(catalogue.open_source({**SETTINGS, **changes}, {}, root).images(set(wanted)))
+
+
+def names(found):
+    return [image.image_id for image in found]
+
+
+TRAIN = [
+    *("train/dog/1.webp", "train/dog/z/10.JPEG", "train/dog/z/2.JPEG"),
+    *("train/cat/a.PNG", "train/cat/b.jpg"),
+]
+
+
+def test_classes_are_folders_and_ids_are_paths(pets):
+    found = images(pets)
+    assert names(found) == [*TRAIN, "val/dog/v.tif", "val/cat/a.PNG"]
+    assert [image.split for image in found] == ["train"] * 5 + ["test"] * 2
+    assert [image.class_id for image in found] == ["dog"] * 3 + ["cat"] * 2 + ["dog", "cat"]
+    assert all(image.data is None and image.path == image.image_id for image in found)
+
+
+def test_only_wanted_classes_are_listed(pets):
+    assert names(images(pets, ["cat"])) == ["train/cat/a.PNG", "train/cat/b.jpg", "val/cat/a.PNG"]
+
+
+def test_nothing_is_read_before_it_is_asked_for(pets):
+    put(pets, "train/cat/b.jpg", text="pixels")
+    image = images(pets, ["cat"])[1]
+    assert image.load(pets) == b"pixels"
+    (pets / "train/cat/b.jpg").unlink()
+    with pytest.raises(StillhouseError, match=r"train/cat/b\.jpg: cannot be read \(No such file"):
+        image.load(pets)
+
+
+def test_other_names_of_the_splits(pets):
+    (pets / "val").rename(pets / "test")
+    assert names(images(pets, ["cat"], test="test"))[2:] == ["test/cat/a.PNG"]
+    (pets / "train").rename(pets / "deep")
+    os.makedirs(pets / "a")
+    (pets / "deep").rename(pets / "a/train")
+    assert names(images(pets, ["cat"], train="a/train", test="test"))[0] == "a/train/cat/a.PNG"
+
+
+def test_classes_may_lie_in_the_root_itself(pets):
+    found = images(pets / "train", train=".", holdout=0.5)
+    assert names(found) == [name.removeprefix("train/") for name in TRAIN]
+
+
+def test_links_are_followed(pets, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (pets / "train/cat").rename(elsewhere / "cat")
+    (pets / "train/cat").symlink_to(elsewhere / "cat")
+    assert names(images(pets, ["cat"]))[0] == "train/cat/a.PNG"
+
+
+@pytest.mark.parametrize("gone", ["", "train", "train/dog", "val/cat"])
+def test_a_missing_folder_is_named(pets, gone):
+    shutil.rmtree(pets / gone)
+    with pytest.raises(StillhouseError) as caught:
+        images(pets)
+    where = f"{pets / gone}: is no folder; sources.pets says that the images"
+    assert str(caught.value).startswith(where)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_test_split_is_not_missed_with_a_holdout(pets):
+    (pets / "val").rename(pets / "other")
+    assert names(images(pets, holdout=0.2)) == TRAIN
+    with pytest.raises(StillhouseError, match="val: is no folder"):
+        images(pets)
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", b"\xff.png"])
+def test_a_name_that_is_no_text_is_refused(pets, name):
+    path = os.path.join(os.fsencode(pets), b"train/cat", os.fsencode(name))
+    with open(path, "wb"):
+        pass
+    with pytest.raises(StillhouseError, match="has a name that is not printable text") as caught:
+        images(pets)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A small folder with Tiny-ImageNet's layout."""
+    for class_id in ("n2", "n1", "n3"):
+        put(tmp_path, *(f"train/{class_id}/images/{class_id}_{i}.JPEG" for i in range(2)))
+        put(tmp_path, f"train/{class_id}/{class_id}_boxes.txt")
+    rows = [("val_0.JPEG", "n2"), ("val_2.JPEG", "n1"), ("val_1.JPEG", "n3"), ("val_3.JPEG", "n1")]
+    put(tmp_path, *(f"val/images/{name}" for name, _ in rows))
+    put(
+        tmp_path,
+        "val/val_annotations.txt",
+        text="".join(f"{name}\t{class_id}\t0\t0\t63\t62\n" for name, class_id in rows),
+    )
+    return tmp_path
+
+
+def tiny_images(root, wanted=("n1", "n2")):
+    return list(catalogue.open_source(TINY, {}, root).images(set(wanted)))
+
+
+def test_validation_images_have_the_classes_of_the_annotations(tiny):
+    found = [(image.class_id, image.split, image.image_id) for image in tiny_images(tiny)]
+    assert found == [
+        ("n1", "train", "train/n1/images/n1_0.JPEG"),
+        ("n1", "train", "train/n1/images/n1_1.JPEG"),
+        ("n2", "train", "train/n2/images/n2_0.JPEG"),
+        ("n2", "train", "train/n2/images/n2_1.JPEG"),
+        ("n2", "test", "val/images/val_0.JPEG"),
+        ("n1", "test", "val/images/val_2.JPEG"),
+        ("n1", "test", "val/images/val_3.JPEG"),
+    ]
+    assert [image.class_id for image in tiny_images(tiny, ["n2"])] == ["n2"] * 3
+
+
+def test_with_a_holdout_tiny_imagenet_may_lack_its_validation_images(tiny):
+    shutil.rmtree(tiny / "val")
+    found = list(catalogue.open_source({**TINY, "holdout": 0.5}, {}, tiny).images({"n1", "n2"}))
+    assert [image.split for image in found] == ["train"] * 4
+    with pytest.raises(StillhouseError, match=r"val_annotations\.txt: is not there"):
+        tiny_images(tiny)
+
+
+def test_tiny_imagenet_without_annotations_is_an_error(tiny):
+    path = tiny / "val/val_annotations.txt"
+    path.unlink()
+    with pytest.raises(StillhouseError, match="kind: image_folder") as caught:
+        tiny_images(tiny)
+    assert str(caught.value).startswith(f"{path}: is not there; sources.tiny")
+
+
+@pytest.mark.parametrize("line", ["val_4.JPEG n1", "../x.JPEG\tn1", ""])
+def test_annotations_that_are_none_are_named_with_their_line(tiny, line):
+    with open(tiny / "val/val_annotations.txt", "a") as stream:
+        stream.write(line + "\n")
+    with pytest.raises(StillhouseError, match=r"val_annotations\.txt: line 5 is") as caught:
+        tiny_images(tiny)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,326 @@
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from stillhouse.artifacts import store
+from stillhouse.data import index
+from stillhouse.data.class_images import read_class, skipped_images
+from stillhouse.data.sources import catalogue
+from stillhouse.errors import StillhouseError
+from stillhouse.reporting import tables
+
+from tests.data.test_class_images import CLASSES, Pets, picture
+
+
+@pytest.fixture
+def pets(empty):
+    return Pets(empty)
+
+
+def test_the_index_lists_every_image_with_its_checksum(pets):
+    rows = pets.make_index()
+    assert len(rows) == 36
+    assert rows[4] == {
+        "class_id": "dog",
+        "image_id": "train-0000004",
+        "split": "train",
+        "bytes": len(picture(4)),
+        "sha256": hashlib.sha256(picture(4)).hexdigest(),
+    }
+    assert [row["split"] for row in rows] == ["train"] * 30 + ["test"] * 6
+
+
+def test_an_image_id_that_is_there_twice_is_an_error(pets, monkeypatch):
+    class Twins(catalogue.ParquetFiles):
+        def images(self, wanted):
+            for image in super().images(wanted):
+                yield image
+                if image.image_id == "test-0000003":
+                    yield image
+
+    monkeypatch.setattr(catalogue, "ParquetFiles", Twins)
+    with pytest.raises(StillhouseError, match=r"sources\.pets: image id 'test-0000003' is there"):
+        pets.make_index()
+
+
+def test_a_class_without_images_is_an_error(empty):
+    pets = Pets(empty, classes=[*CLASSES, "pig"])
+    with pytest.raises(StillhouseError, match=r"sources\.pets: class 'pig' has no training image"):
+        pets.make_index()
+
+
+def test_the_size_of_the_smallest_class_is_checked(pets):
+    pets.write("train", [(i, i % 3) for i in range(29)])
+    with pytest.raises(StillhouseError, match=r"smallest_class: is 10, but class 'hen' has 9 "):
+        pets.make_index(smallest_class=10)
+    assert len(pets.make_index(smallest_class=9)) == 35
+
+
+def test_a_holdout_takes_the_place_of_the_test_split(empty):
+    plain = Pets(empty).make_index()
+    held = Pets(empty, holdout=0.3).make_index()
+    for class_id in CLASSES:
+        of = [(a, b) for a, b in zip(plain, held, strict=True) if a["class_id"] == class_id]
+        assert [b["split"] for a, b in of if a["split"] == "test"] == ["unused"] * 2
+        trained = [b["split"] for a, b in of if a["split"] == "train"]
+        assert sorted(trained) == ["test"] * 3 + ["train"] * 7
+    more = Pets(empty, holdout=0.6).make_index()
+    taken = [{row["image_id"] for row in rows if row["split"] == "test"} for rows in (held, more)]
+    assert taken[0] < taken[1]
+
+
+class Folder(Pets):
+    """The same as a folder of image files."""
+
+    def __init__(self, folder, **settings):
+        super().__init__(folder, kind="image_folder", train="train", test="val", **settings)
+        self.roots = {"pets": str(folder)}
+        self.files = {}
+
+    def write(self, split, rows):
+        for value, label in rows:
+            folder = self.folder / {"test": "val"}.get(split, split) / CLASSES[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{value:03d}.png").write_bytes(picture(value))
+
+    def make_index(self, **resources):
+        return super().make_index(roots=self.roots, **resources)
+
+
+@pytest.fixture
+def tree(empty):
+    return Folder(empty)
+
+
+def test_files_are_indexed_in_place_by_any_number_of_threads(tree):
+    rows = tree.make_index()
+    assert rows[10] == {
+        "class_id": "dog",
+        "image_id": "train/dog/001.png",
+        "split": "train",
+        "bytes": len(picture(1)),
+        "sha256": hashlib.sha256(picture(1)).hexdigest(),
+    }
+    path = tree.index.directory / "index.parquet"
+    alone = path.read_bytes()
+    path.unlink()
+    assert tree.make_index(index_threads=5) == rows
+    assert path.read_bytes() == alone
+
+
+def test_parts_make_the_same_index_as_the_whole(tree, monkeypatch):
+    rows = tree.make_index()
+    path = tree.index.directory / "index.parquet"
+    assert pq.ParquetFile(path).num_row_groups == 1
+    path.unlink()
+    monkeypatch.setattr(index, "PART", 5)
+    monkeypatch.setattr(index, "GROUP", 8)
+    assert tree.make_index() == rows
+    assert pq.ParquetFile(path).num_row_groups == 5
+
+
+class Killed(Exception):
+    """What ends a job in the middle."""
+
+
+@pytest.fixture
+def mended(tree):
+    """The same with a bad image, which is left out."""
+    tree.settings["on_bad_image"] = "skip"
+    (tree.folder / "train/cat/006.png").write_bytes(b"no image")
+    return tree
+
+
+@pytest.fixture
+def killed(tree, monkeypatch):
+    """Kill an index job after 17 images, and count those that are read from then on."""
+    whole, read = index._row, []
+
+    def counted(image, settings, context):
+        if len(read) == 17:
+            raise Killed
+        read.append(image.image_id)
+        return whole(image, settings, context)
+
+    monkeypatch.setattr(index, "PART", 5)
+    monkeypatch.setattr(index, "_row", counted)
+    with pytest.raises(Killed):
+        tree.make_index(checkpoint_seconds=0.0)
+    read[:] = [None] * 100
+    return read
+
+
+def resumed(tree, read):
+    del read[:]
+    read += [None] * 18
+    rows = tree.make_index(checkpoint_seconds=0.0)
+    return rows, read[18:]
+
+
+def test_a_killed_index_goes_on_where_it_was(tree, killed):
+    rows, read = resumed(tree, killed)
+    assert len(rows) == 36
+    assert read == [row["image_id"] for row in rows[15:]]
+    assert rows[3]["sha256"] == hashlib.sha256(picture(9)).hexdigest()
+    assert not list((tree.folder / "results/.work").glob("index-*"))
+
+
+def test_an_index_does_not_go_on_from_another_list_of_images(tree, killed):
+    (tree.folder / "train/cat/004.png").write_bytes(picture(77))
+    rows, read = resumed(tree, killed)
+    assert [row["image_id"] for row in rows[:4]] == [
+        *("train/cat/000.png", "train/cat/003.png", "train/cat/004.png", "train/cat/006.png"),
+    ]
+    assert len(rows) == len(read) == 37
+
+
+def test_a_resumed_index_takes_images_mended_meanwhile(mended, killed):
+    (mended.folder / "train/cat/006.png").write_bytes(picture(6))
+    rows, read = resumed(mended, killed)
+    assert read == ["train/cat/006.png", *(row["image_id"] for row in rows[15:])]
+    assert len(rows) == 36
+    assert rows[2]["sha256"] == hashlib.sha256(picture(6)).hexdigest()
+    table = store.read_table(mended.index.file("index.parquet"))
+    assert skipped_images(table.schema) == []
+
+
+def test_a_resumed_index_reads_files_of_another_size_again(tree, killed):
+    data = picture(6) + b"more"
+    (tree.folder / "train/cat/006.png").write_bytes(data)
+    rows, read = resumed(tree, killed)
+    assert read == ["train/cat/006.png", *(row["image_id"] for row in rows[15:])]
+    assert rows[2]["bytes"] == len(data)
+    assert rows[2]["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:]]
+)
+def test_a_damaged_side_file_is_made_again_with_what_follows(tree, killed, capsys, damage):
+    parts = sorted((tree.folder / "results/.work").glob("index-*/part-*.parquet"))
+    assert len(parts) == 3
+    parts[1].write_bytes(damage(parts[1].read_bytes()))
+    rows, read = resumed(tree, killed)
+    assert len(rows) == 36
+    assert len(read) == 31
+    assert f"{parts[1].name}: damaged" in capsys.readouterr().out
+
+
+def test_a_bad_image_is_named(tree):
+    bad = tree.folder / "train/dog/013.png"
+    bad.write_bytes(picture(13)[:40])
+    with pytest.raises(StillhouseError) as caught:
+        tree.make_index()
+    assert str(caught.value).startswith(f"{bad}: is not a readable image (")
+    assert str(caught.value).endswith("sources.pets.on_bad_image: skip")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_image_in_a_parquet_file_is_named_by_its_id(pets):
+    data = [picture(i) if i != 4 else b"no image" for i in range(30)]
+    labels = [i % 3 for i in range(30)]
+    pq.write_table(pa.table({"image": data, "label": labels}), pets.files["train"][0])
+    with pytest.raises(StillhouseError, match=r"^image 'train-0000004': is not a readable image"):
+        pets.make_index()
+
+
+def test_rows_without_bytes_are_left_out_and_counted(empty):
+    pets = Pets(empty, on_bad_image="skip")
+    data = [None if i == 4 else b"" if i == 6 else picture(i) for i in range(30)]
+    table = pa.table({"image": data, "label": [i % 3 for i in range(30)]})
+    pq.write_table(table, pets.files["train"][0])
+    assert len(pets.make_index()) == 34
+    table = store.read_table(pets.index.file("index.parquet"))
+    skipped = [row["image_id"] for row in skipped_images(table.schema)]
+    assert skipped == ["train-0000004", "train-0000006"]
+    (path,) = pets.make_images("dog")
+    assert len(read_class(path, "train")) == 9
+
+
+@pytest.mark.parametrize("kind", [Pets, Folder])
+def test_bad_images_are_left_out_and_counted(empty, kind):
+    pets = kind(empty, on_bad_image="skip")
+    if kind is Pets:
+        data = [picture(i) if i != 4 else b"no image" for i in range(30)]
+        labels = [i % 3 for i in range(30)]
+        pq.write_table(pa.table({"image": data, "label": labels}), pets.files["train"][0])
+        bad = "train-0000004"
+    else:
+        bad = "train/dog/004.png"
+        (empty / bad).write_bytes(b"")
+    rows = pets.make_index()
+    assert len(rows) == 35
+    assert bad not in {row["image_id"] for row in rows}
+    table = store.read_table(pets.index.file("index.parquet"))
+    (skipped,) = skipped_images(table.schema)
+    assert (skipped["class_id"], skipped["image_id"]) == ("dog", bad)
+    assert "cannot identify" in skipped["problem"]
+    note = f"Unreadable images of source {pets.index.settings['name']} that were left out: 1."
+    assert tables.left_out([Path(pets.index.file("index.parquet"))]) == [note]
+    # Images and readers do without it.
+    (path,) = pets.make_images("dog", **({"roots": pets.roots} if kind is Folder else {}))
+    assert len(read_class(path, "train", {"pets": str(empty)})) == 9
+
+
+def test_a_class_of_bad_images_alone_is_an_error(empty):
+    tree = Folder(empty, on_bad_image="skip")
+    for path in (empty / "train/hen").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(StillhouseError, match=r"sources\.pets: class 'hen' has no training image"):
+        tree.make_index()
+
+
+def test_a_test_split_without_a_class_is_an_error(tree):
+    for path in (tree.folder / "val/cat").iterdir():
+        path.unlink()
+    with pytest.raises(StillhouseError, match=r"sources\.pets: class 'cat' has no test image"):
+        tree.make_index()
+
+
+def test_one_folder_for_both_splits_is_an_error(empty):
+    tree = Folder(empty)
+    tree.settings["test"] = "train"
+    with pytest.raises(StillhouseError, match=r"image id 'train/cat/000\.png' is there twice"):
+        tree.make_index()
+
+
+def test_files_are_checked_when_they_are_read(tree):
+    tree.make_index()
+    (path,) = tree.make_images("dog", roots=tree.roots)
+    rows = store.read_table(path).to_pylist()
+    assert rows[0] == {
+        "image": {"bytes": None, "path": "train/dog/001.png"},
+        "class_id": "dog",
+        "image_id": "train/dog/001.png",
+        "split": "train",
+        "bytes": len(picture(1)),
+        "sha256": hashlib.sha256(picture(1)).hexdigest(),
+    }
+    assert list(read_class(path, "test", tree.roots)) == [
+        ("val/dog/101.png", picture(101)),
+        ("val/dog/104.png", picture(104)),
+    ]
+    changed = tree.folder / "train/dog/004.png"
+    changed.write_bytes(picture(5))
+    found = read_class(path, "train", tree.roots)
+    assert found[0] == ("train/dog/001.png", picture(1))
+    with pytest.raises(
+        StillhouseError, match=r"'train/dog/004\.png' of class 'dog' has changed"
+    ) as e:
+        found[1]
+    assert str(e.value).endswith("raise sources.pets.revision above 4")
+    changed.unlink()
+    with pytest.raises(StillhouseError, match=r"^.*train/dog/004\.png: cannot be read \(No such"):
+        list(found)
+
+
+@pytest.mark.parametrize(("change", "what"), [("add", "added"), ("remove", "gone")])
+def test_files_that_come_and_go_are_noticed(tree, change, what):
+    tree.make_index()
+    path = tree.folder / "train/dog/004.png"
+    path.with_name("005.png").write_bytes(picture(5)) if change == "add" else path.unlink()
+    with pytest.raises(StillhouseError, match=rf"of class 'dog' (has been|is) {what} since"):
+        tree.make_images("dog", roots=tree.roots)
+    tree.make_images("cat", roots=tree.roots)

@@ -1,0 +1,95 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stillhouse.data.transforms import cut, normalise, pad
+
+functional = pytest.importorskip("torchvision.transforms.v2.functional")
+
+
+def images(n=4, height=20, width=26, seed=0):
+    numbers = np.random.default_rng(seed).integers(0, 256, (n, 3, height, width), np.uint8)
+    return torch.from_numpy(numbers)
+
+
+def expected(image, box, size):
+    """torchvision's crop and antialiased resize, in floats."""
+    return functional.resized_crop(image.float(), *map(int, box), [size, size], antialias=True)
+
+
+@settings(max_examples=80)
+@given(st.data())
+def test_cut_is_torchvisions_resized_crop(data):
+    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    tall, wide = data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
+    box, size = (top, left, tall, wide), data.draw(st.integers(1, 48))
+    batch = images(2, height, width, data.draw(st.integers(0, 99)))
+    found = cut(batch, torch.tensor([box] * 2), size)
+    wanted = torch.stack([expected(image, box, size) for image in batch])
+    assert found.dtype == torch.float32
+    assert (found - wanted).abs().max() < 1e-3
+
+
+def test_every_row_has_its_own_box_and_flip():
+    batch, flip = images(), torch.tensor([True, False, True, False])
+    boxes = torch.tensor([[0, 0, 20, 26], [3, 4, 5, 6], [10, 0, 10, 26], [19, 25, 1, 1]])
+    found = cut(batch, boxes, 16, flip)
+    for row in range(4):
+        wanted = expected(batch[row], boxes[row], 16)
+        wanted = torch.flip(wanted, [-1]) if flip[row] else wanted
+        assert (found[row] - wanted).abs().max() < 1e-3
+
+
+def test_a_whole_box_at_its_own_size_changes_no_pixel():
+    batch = images(3, 8, 8)
+    boxes = torch.tensor([[0, 0, 8, 8]] * 3)
+    assert torch.equal(cut(batch, boxes, 8), batch.float())
+
+
+def shuffled(image, columns, rows):
+    """Strip i of the result shows strip order[i] of the image; columns first, then rows."""
+    strips = image.chunk(len(columns), dim=2)
+    image = torch.cat([strips[i] for i in columns], dim=2)
+    strips = image.chunk(len(rows), dim=1)
+    return torch.cat([strips[i] for i in rows], dim=1)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_patches_are_permuted_before_the_cut(factor):
+    orders = [a + b for a, b in itertools.product(itertools.permutations(range(factor)), repeat=2)]
+    batch = images(len(orders), 12, 18)
+    rng = np.random.default_rng(3)
+    corners = np.stack([rng.integers(0, 5, len(orders)), rng.integers(0, 7, len(orders))], 1)
+    boxes = torch.from_numpy(np.concatenate([corners, np.full((len(orders), 2), 7)], 1))
+    flip = torch.from_numpy(rng.random(len(orders)) < 0.5)
+    found = cut(batch, boxes, 10, flip, torch.tensor(orders))
+    for row, order in enumerate(orders):
+        image = shuffled(batch[row], order[:factor], order[factor:])
+        wanted = expected(image, boxes[row], 10)
+        wanted = torch.flip(wanted, [-1]) if flip[row] else wanted
+        assert (found[row] - wanted).abs().max() < 1e-3
+
+
+def test_normalise_is_torchvisions():
+    batch = images(2)
+    wanted = functional.normalize(
+        functional.to_dtype(batch, torch.float32, scale=True),
+        mean=[0.485, 0.456, 0.406],
+        std=[0.229, 0.224, 0.225],
+    )
+    found = normalise(batch)
+    assert found.dtype == torch.float32
+    assert (found - wanted).abs().max() < 1e-5
+    assert (normalise(batch.float()) - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("side", "size", "before"), [(4, 8, 2), (3, 8, 2), (5, 5, 0), (1, 4, 1)])
+def test_pad_puts_zeros_around(side, size, before):
+    wanted = torch.zeros(2, 3, size, size)
+    inner = torch.rand(2, 3, side, side) + 1
+    wanted[:, :, before : before + side, before : before + side] = inner
+    assert torch.equal(pad(inner, size), wanted)

@@ -1,0 +1,339 @@
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pipelines
+import pytest
+import torch
+from stillhouse.artifacts import store
+from stillhouse.artifacts.jobs import Context
+from stillhouse.diffusion import pretrained
+from stillhouse.diffusion.ddim import guided
+from stillhouse.diffusion.denoisers import load_denoiser
+from stillhouse.errors import StillhouseError
+
+FLOAT32 = {"precision": "float32"}
+PROMPTS = ["an image of {}", "image"]
+SETTINGS = {
+    "dit": FLOAT32,
+    "learned": FLOAT32,
+    "stable_diffusion": {**FLOAT32, "prompts": PROMPTS},
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Return tiny pipelines by name; not to be changed."""
+    at = tmp_path_factory.mktemp("pipelines")
+    return {
+        "dit": pipelines.tiny_dit(at / "dit"),
+        "learned": pipelines.tiny_dit(at / "learned", learned=True),
+        "stable_diffusion": pipelines.tiny_stable_diffusion(at / "sd"),
+    }
+
+
+def kind_of(name):
+    return "dit" if name == "learned" else name
+
+
+def load(folder, name, at, settings=None, **changes):
+    path, roots = pipelines.denoiser(folder, kind_of(name), at / "artifact", **changes)
+    return load_denoiser(path, settings or SETTINGS[name], Context(roots=roots))
+
+
+@pytest.fixture(params=SETTINGS)
+def loaded(request, folders, tmp_path):
+    """Return each kind of denoiser with its folder."""
+    name = request.param
+    return name, folders[name], load(folders[name], name, tmp_path)
+
+
+def raw(folder, name):
+    """Return the modules of a folder, loaded by diffusers and transformers themselves."""
+    from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    how = {"low_cpu_mem_usage": False}
+    vae = AutoencoderKL.from_pretrained(folder / "vae", **how).eval()
+    if name != "stable_diffusion":
+        net = DiTTransformer2DModel.from_pretrained(folder / "transformer", **how).eval()
+        return SimpleNamespace(vae=vae, net=net)
+    return SimpleNamespace(
+        vae=vae,
+        net=UNet2DConditionModel.from_pretrained(folder / "unet", **how).eval(),
+        text=CLIPTextModel.from_pretrained(folder / "text_encoder").eval(),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+    )
+
+
+def normal(*shape):
+    return torch.from_numpy(np.random.default_rng(1).standard_normal(shape, np.float32))
+
+
+@torch.no_grad()
+def outputs(parts, name, latents, timestep, class_id):
+    """Return what the raw network says, given a class (or None) by hand."""
+    if name != "stable_diffusion":
+        number = torch.full((len(latents),), 3 if class_id is None else int(class_id))
+        times = torch.full((len(latents),), timestep)
+        return parts.net(latents, timestep=times, class_labels=number).sample[:, :4]
+    text = "image" if class_id is None else f"an image of {['zero', 'one', 'two'][int(class_id)]}"
+    tokens = parts.tokenizer([text] * len(latents), padding="max_length", return_tensors="pt")
+    embedded = parts.text(tokens.input_ids)[0]
+    return parts.net(latents, timestep, encoder_hidden_states=embedded).sample
+
+
+def test_predictions_are_those_of_the_raw_modules(loaded):
+    name, folder, net = loaded
+    parts, latents = raw(folder, name), normal(3, 4, 4, 4)
+    for class_id in ("0", "2", None):
+        condition = net.null if class_id is None else net.condition(class_id)
+        wanted = outputs(parts, name, latents, 600, class_id)
+        condition = condition.expand(3, *condition.shape[1:])
+        found = net.predict(latents, 600, condition)
+        assert found.dtype == torch.float32 and not found.requires_grad
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+        many = net.predict(latents, torch.tensor([600, 20, 600]), condition)
+        torch.testing.assert_close(many[::2], wanted[::2], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(many[1], wanted[1], atol=1e-4)
+    null, given = (outputs(parts, name, latents, 600, c) for c in (None, "2"))
+    assert not torch.allclose(null, given, atol=1e-4)
+    wanted = null + 4 * (given - null)
+    found = guided(net, latents, 600, net.condition("2"), 4.0)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_latents_are_scaled_and_images_clamped(loaded):
+    name, folder, net = loaded
+    vae, images = raw(folder, name).vae, normal(2, 3, 8, 8).clamp(-1, 1)
+    with torch.no_grad():
+        posterior = vae.encode(images).latent_dist
+        mean, std = net.encode(images)
+        torch.testing.assert_close(mean, posterior.mean * 0.7)
+        torch.testing.assert_close(std, posterior.std * 0.7)
+        decoded = vae.decode(normal(2, 4, 4, 4) * 30 / 0.7).sample
+    found = net.decode(normal(2, 4, 4, 4) * 30)
+    torch.testing.assert_close(found, decoded.clamp(-1, 1))
+    assert decoded.abs().max() > 1 >= found.abs().max()
+    assert (net.factor, net.channels, net.resolution) == (2, 4, 8)
+    assert net.schedule.alpha(-1) == 1.0
+
+
+def test_labels_are_not_dropped(folders, tmp_path):
+    net = load(folders["dit"], "dit", tmp_path)
+    latents, condition = normal(64, 4, 4, 4)[:1].expand(64, 4, 4, 4), net.condition("1").expand(64)
+    found = net.predict(latents, 10, condition)
+    torch.testing.assert_close(found, found[:1].expand_as(found))
+    assert net.null.tolist() == [3]
+
+
+def test_v_predictions_become_noise(tmp_path):
+    changes = {"scheduler": {"prediction_type": "v_prediction"}}
+    folder = pipelines.tiny_dit(tmp_path / "v", **changes)
+    net, latents = load(folder, "dit", tmp_path), normal(2, 4, 4, 4)
+    v = outputs(raw(folder, "dit"), "dit", latents, 400, "1")
+    alpha = net.schedule.alpha(400)
+    found = net.predict(latents, 400, net.condition("1").expand(2))
+    torch.testing.assert_close(found, alpha**0.5 * v + (1 - alpha) ** 0.5 * latents)
+
+
+def test_features_are_those_of_a_layer_and_later_layers_do_not_run(loaded):
+    name, folder, net = loaded
+    latents, condition = normal(2, 4, 4, 4), net.condition("1")
+    condition = condition.expand(2, *condition.shape[1:])
+    parts, kept = raw(folder, name), {}
+    blocks = parts.net.up_blocks if name == "stable_diffusion" else parts.net.transformer_blocks
+    for i, block in enumerate(blocks):
+        block.register_forward_hook(lambda _, __, output, i=i: kept.update({i: output}))
+    outputs(parts, name, latents, 161, "1")
+    ran = []
+    net._layers()[-1].register_forward_pre_hook(lambda *_: ran.append(1))
+    for layer, wanted in kept.items():
+        if name != "stable_diffusion":
+            wanted = wanted.reshape(2, 2, 2, 16).permute(0, 3, 1, 2)
+        found = net.features(latents, 161, condition, layer)
+        assert found.shape == wanted.shape
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+        assert len(ran) == (layer == len(blocks) - 1)
+    net.predict(latents, 161, condition)
+    assert len(ran) == 2
+    for layer in (-1, len(blocks)):
+        with pytest.raises(StillhouseError, match=f"should be 0 to {len(blocks) - 1}"):
+            net.features(latents, 161, condition, layer)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_bfloat16_is_autocast(name, folders, tmp_path):
+    half = {**SETTINGS[name], "precision": "bfloat16"}
+    net, parts = load(folders[name], name, tmp_path, half), raw(folders[name], name)
+    latents, condition = normal(2, 4, 4, 4), net.condition("1")
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = outputs(parts, name, latents, 600, "1").float()
+    exact = outputs(parts, name, latents, 600, "1")
+    found = net.predict(latents, 600, condition.expand(2, *condition.shape[1:]))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, atol=0.01, rtol=0.01)
+    assert 0 < (found - exact).abs().max() < 0.1
+    mean, std = net.encode(normal(2, 3, 8, 8))
+    assert mean.dtype == std.dtype == net.decode(mean).dtype == torch.float32
+
+
+def test_texts_are_embedded_once(folders, tmp_path):
+    net = load(folders["stable_diffusion"], "stable_diffusion", tmp_path)
+    assert net.condition("2") is net.condition("2")
+    assert net.condition("2").shape == net.null.shape == (1, 77, 16)
+    long = load(
+        folders["stable_diffusion"],
+        *("stable_diffusion", tmp_path / "long"),
+        {**FLOAT32, "prompts": ["an image of {} " * 60, ""]},
+    )
+    assert long.condition("1").shape == (1, 77, 16)
+
+
+def test_unknown_classes_are_named(loaded):
+    _, _, net = loaded
+    with pytest.raises(StillhouseError, match="class 'owl': is not known to the denoiser") as error:
+        net.condition("owl")
+    assert "\n" not in str(error.value) and "'0', '1', '2'" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["dit", "stable_diffusion"])
+def test_the_files_of_a_pipeline_are_all_that_is_loaded(name, folders, tmp_path):
+    files = pretrained.weight_files(folders[name], name)
+    for path in files:
+        (tmp_path / "copy" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folders[name] / path, tmp_path / "copy" / path)
+    assert pretrained.weight_files(tmp_path / "copy", name) == files
+    net = load(tmp_path / "copy", name, tmp_path)
+    assert net.condition("1") is not None
+    for path, checksum in files.items():
+        assert store.checksum(folders[name] / path) == checksum
+    digest = pretrained.folder_digest(files)
+    assert digest == pretrained.folder_digest(dict(reversed(files.items()))) and len(digest) == 64
+    assert digest != pretrained.folder_digest(files | {"model_index.json": "0" * 64})
+
+
+@pytest.mark.parametrize("name", ["dit", "stable_diffusion"])
+def test_files_that_are_missing_or_pickled_are_named(name, folders, tmp_path):
+    folder = shutil.copytree(folders[name], tmp_path / "copy")
+    part = "transformer" if name == "dit" else "unet"
+    stem = folder / part / "diffusion_pytorch_model"
+    safe = stem.with_suffix(".safetensors").rename(stem.with_suffix(".bin"))
+    with pytest.raises(StillhouseError, match=r"model.bin is pickled.*safe_serialization=True"):
+        pretrained.weight_files(folder, name)
+    safe.unlink()
+    with pytest.raises(StillhouseError, match=r"model.safetensors: is not there; save"):
+        pretrained.weight_files(folder, name)
+    wanted = ["vae/config.json", "scheduler/scheduler_config.json", "model_index.json"]
+    for missing in [*wanted, *(["tokenizer/merges.txt"] if name != "dit" else [])]:
+        broken = shutil.copytree(folders[name], tmp_path / missing.replace("/", "-"))
+        (broken / missing).unlink()
+        with pytest.raises(StillhouseError, match=f"{missing}: is not there") as error:
+            pretrained.weight_files(broken, name)
+        assert "\n" not in str(error.value)
+
+
+def test_another_model_is_refused_and_the_old_name_of_dit_is_not(folders, tmp_path):
+    folder = shutil.copytree(folders["dit"], tmp_path / "copy")
+    path = folder / "transformer" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"_class_name": "Transformer2DModel"}))
+    assert load(folder, "dit", tmp_path).null.tolist() == [3]
+    path.write_text(json.dumps(config | {"_class_name": "FluxTransformer2DModel"}))
+    with pytest.raises(StillhouseError, match="of a FluxTransformer2DModel; should be of a DiT"):
+        pretrained.weight_files(folder, "dit")
+    path.write_text("[")
+    with pytest.raises(StillhouseError, match="is not the JSON"):
+        pretrained.weight_files(folder, "dit")
+
+
+def test_weights_in_parts_are_loaded(folders, tmp_path):
+    folder = shutil.copytree(folders["dit"], tmp_path / "copy")
+    net = raw(folder, "dit").net
+    shutil.rmtree(folder / "transformer")
+    net.save_pretrained(folder / "transformer", max_shard_size="15KB")
+    shards = [name for name in pretrained.weight_files(folder, "dit") if "-of-" in name]
+    assert len(shards) > 1
+    latents, found = normal(1, 4, 4, 4), load(folder, "dit", tmp_path)
+    wanted = outputs(SimpleNamespace(net=net.eval()), "dit", latents, 600, "0")
+    torch.testing.assert_close(found.predict(latents, 600, found.condition("0")), wanted)
+    (folder / shards[0]).unlink()
+    with pytest.raises(StillhouseError, match=r"-of-.*is not there"):
+        pretrained.weight_files(folder, "dit")
+
+
+def test_files_that_have_changed_are_named(folders, tmp_path, aged):
+    folder = shutil.copytree(folders["dit"], tmp_path / "copy")
+    path, roots = pipelines.denoiser(folder, "dit", tmp_path / "artifact")
+    load_denoiser(path, FLOAT32, Context(roots=roots))
+    with pytest.raises(StillhouseError, match="not known where its folder lies"):
+        load_denoiser(path, FLOAT32, Context())
+    target = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(target.read_bytes())
+    data[-1] ^= 1
+    target.write_bytes(data)
+    aged(target)
+    with pytest.raises(StillhouseError, match=r"vae/.*safetensors: has changed") as error:
+        load_denoiser(path, FLOAT32, Context(roots=roots))
+    assert "\n" not in str(error.value)
+    target.unlink()
+    with pytest.raises(StillhouseError, match=r"vae/.*safetensors: is not there"):
+        load_denoiser(path, FLOAT32, Context(roots=roots))
+
+
+def test_weights_beside_denoiser_json_belong_to_the_artifact(folders, tmp_path, aged):
+    files = {name: folders["dit"] / name for name in pretrained.weight_files(folders["dit"], "dit")}
+    content = {
+        name: store.load_tensors(path)
+        if path.suffix == ".safetensors"
+        else json.loads(path.read_text())
+        for name, path in files.items()
+    }
+    about = {"kind": "dit", "resolution": 8, "labels": {"1": 1}, "weights": None, "metrics": {}}
+    directory = tmp_path / "own"
+    spec = {"stage": "denoiser", "address": str(directory)}
+    store.write(directory, spec, {**content, "denoiser.json": about})
+    own = load_denoiser(directory / "denoiser.json", FLOAT32, Context())
+    other, latents = load(folders["dit"], "dit", tmp_path), normal(1, 4, 4, 4)
+    found = [net.predict(latents, 5, net.condition("1")) for net in (own, other)]
+    assert torch.equal(*found)
+    target = directory / "vae" / "config.json"
+    target.write_text(target.read_text().replace("0.7", "0.8"))
+    aged(target)
+    with pytest.raises(store.Damaged, match=r"vae/config.json"):
+        load_denoiser(directory / "denoiser.json", FLOAT32, Context())
+
+
+def test_the_cache_of_the_hub_is_found_without_network(folders, tmp_path, monkeypatch):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    at = tmp_path / "models--someone--dit"
+    shutil.copytree(folders["dit"], at / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    given = {"hub": "someone/dit", "revision": commit}
+    path, _ = pipelines.denoiser(folders["dit"], "dit", tmp_path / "artifact", weights=given)
+    net = load_denoiser(path, FLOAT32, Context())
+    assert net.predict(normal(1, 4, 4, 4), 3, net.condition("1")).shape == (1, 4, 4, 4)
+    with pytest.raises(StillhouseError, match=r"someone/other at 0123.*cannot be had") as error:
+        pretrained.fetched("someone/other", commit)
+    assert "\n" not in str(error.value)
+
+
+def test_only_settings_and_safetensors_are_downloaded(monkeypatch, folders):
+    asked = {}
+    download = lambda hub, **how: asked.update(how, hub=hub) or "/somewhere"  # noqa: E731
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert str(pretrained.fetch("a/b", "c0ffee")) == "/somewhere"
+    assert (asked["hub"], asked["revision"]) == ("a/b", "c0ffee")
+    from huggingface_hub.utils import filter_repo_objects
+
+    parts = ("vae", "unet", "safety_checker", "text_encoder")
+    pickled = ["diffusion_pytorch_model.bin", "pytorch_model.bin"]
+    variants = ["model.fp16.safetensors", "diffusion_pytorch_model.fp16.safetensors"]
+    there = [f"{part}/{name}" for part in parts for name in pickled + variants]
+    there += ["v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "README.md", "run.py"]
+    patterns = asked["allow_patterns"]
+    assert not list(filter_repo_objects(there, allow_patterns=patterns))
+    for name in ("dit", "stable_diffusion"):
+        wanted = list(pretrained.weight_files(folders[name], name))
+        assert list(filter_repo_objects(wanted, allow_patterns=patterns)) == wanted

@@ -1,0 +1,312 @@
+import json
+import math
+import shutil
+
+import numpy as np
+import pipelines
+import pytest
+import torch
+from diffused import with_denoisers
+from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts.jobs import Context
+from stillhouse.data.class_images import load_split
+from stillhouse.diffusion import train_denoiser
+from stillhouse.diffusion.denoisers import load_denoiser
+from stillhouse.diffusion.pretrained import weight_files
+from stillhouse.diffusion.training import SCHEDULER, to_unit
+from stillhouse.errors import StillhouseError
+from stillhouse.training import loop
+
+VAE = f"vae/{train_denoiser.WEIGHTS}"
+NETWORK_FILE = f"transformer/{train_denoiser.WEIGHTS}"
+
+
+@pytest.fixture
+def planned_denoiser(tiny, planned):
+    """Return a function from changes of the tiny config to the artifact of its denoiser."""
+
+    def find(change=lambda config: None):
+        config = with_denoisers(tiny)
+        config["sources"]["digits"]["holdout"] = 0.9
+        config["experiments"]["x"]["methods"] = ["d3hr"]
+        change(config)
+        (found,) = planned(config).single["denoiser"].values()
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def images_at(tmp_path_factory, make):
+    """Return a function that puts the images of all digits into the working directory."""
+    kept = tmp_path_factory.mktemp("digits")
+
+    def put(artifact):
+        images = artifact.upstream["images"]
+        if not (kept / "results").exists():
+            make(images.upstream["index"])
+            make(images, list("0123456789"))
+            shutil.copytree("results", kept / "results")
+        else:
+            shutil.copytree(kept / "results", "results", dirs_exist_ok=True)
+        return artifact
+
+    return put
+
+
+@pytest.fixture
+def own(planned_denoiser, images_at, empty):
+    """Return the artifact of a trained denoiser; its images are there."""
+    return images_at(planned_denoiser())
+
+
+def test_the_description_is_the_last_file_to_be_there(own, make, monkeypatch):
+    write, order = store.write, []
+    monkeypatch.setattr(
+        store, "write", lambda *given: order.append(list(given[2])) or write(*given)
+    )
+    make(own)
+    # The rule asks for no other file: with it, all have to be there.
+    assert order[0][-1] == "denoiser.json" and len(order[0]) > 5
+
+
+def test_a_trained_folder_is_what_diffusers_saves(own, make):
+    folder = make(own)
+    about = store.read_json(folder / "denoiser.json")
+    assert about["kind"] == "dit" and about["resolution"] == 8 and about["weights"] is None
+    assert about["labels"] == {str(i): i for i in range(10)}
+    said = about["metrics"]
+    assert said["autoencoder_loss"] == said["loss"] == []
+    assert said["latent_std"] > 0 and math.isfinite(said["psnr_test"])
+    assert set(store.read_spec(folder)["files"]) == {
+        "denoiser.json",
+        *weight_files(folder, "dit"),
+    }
+
+    from diffusers.pipelines.dit.pipeline_dit import DiTPipeline
+
+    pipe = DiTPipeline.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
+    net = load_denoiser(folder / "denoiser.json", {"precision": "float32"}, Context())
+    check_networks(net, pipe)
+    assert 1 / pipe.vae.config.scaling_factor == pytest.approx(said["latent_std"], abs=1e-5)
+    alphas = pipe.scheduler.alphas_cumprod.double().numpy()
+    np.testing.assert_allclose(net.schedule.alphas, alphas, rtol=1e-4)
+    assert (net.schedule.alpha(-1), net.schedule.prediction) == (1.0, "epsilon")
+    assert pipe.scheduler.config.clip_sample is False
+    assert said["n_parameters"] == {
+        "autoencoder": sum(p.numel() for p in pipe.vae.parameters()),
+        "network": sum(p.numel() for p in pipe.transformer.parameters()),
+    }
+
+
+@torch.no_grad()
+def check_networks(net, pipe):
+    """Check that a denoiser says what the networks of diffusers' own pipeline say."""
+    latents = torch.from_numpy(np.random.default_rng(3).standard_normal((3, 2, 4, 4), np.float32))
+    times, labels = torch.tensor([0, 500, 999]), torch.tensor([7, 7, 7])
+    wanted = pipe.transformer.eval()(latents, times, labels).sample
+    assert wanted.any()
+    torch.testing.assert_close(net.predict(latents, times, net.condition("7").expand(3)), wanted)
+    null = pipe.transformer(latents, times, torch.full((3,), 10)).sample
+    torch.testing.assert_close(net.predict(latents, times, net.null.expand(3)), null)
+    scale = pipe.vae.config.scaling_factor
+    images = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    posterior = pipe.vae.eval().encode(images).latent_dist
+    mean, std = net.encode(images)
+    torch.testing.assert_close(mean, posterior.mean * scale)
+    torch.testing.assert_close(std, posterior.std * scale)
+
+
+def test_latents_have_unit_variance_and_psnr_is_of_the_test_split(own, make, monkeypatch):
+    loaded, load = [], train_denoiser.load_split
+    monkeypatch.setattr(
+        train_denoiser,
+        "load_split",
+        lambda *given, **how: loaded.append((given[3], how)) or load(*given, **how),
+    )
+    folder = make(own, batch_size=64)
+    # Squares, as it was trained on: not RDED's view of test images.
+    assert loaded == [("train", {}), ("test", {"whole": True})]
+    said = store.read_json(folder / "denoiser.json")["metrics"]
+    net = load_denoiser(folder / "denoiser.json", {"precision": "float32"}, Context())
+    mean, std = net.encode(all_images(own, "train"))
+    # Of samples: what is between the means, and what is around each of them.
+    assert mean.var() + std.square().mean() == pytest.approx(1, abs=1e-3)
+    wanted = []
+    for image in all_images(own, "test").split(50):
+        error = (net.decode(net.encode(image)[0]) - image).square().mean((1, 2, 3))
+        wanted += (20 * np.log10(2 / error.sqrt().numpy())).tolist()
+    assert said["psnr_test"] == pytest.approx(np.mean(wanted), abs=1e-3)
+
+
+def test_the_batch_of_forward_passes_shapes_no_more_than_last_digits(own, make, empty):
+    make(own)
+    shutil.move(own.directory, empty / "first")
+    make(own, batch_size=17)
+    assert store.checksum(own.directory / VAE) == store.checksum(empty / "first" / VAE)
+    first, found = (
+        store.load_tensors(at / NETWORK_FILE) for at in (empty / "first", own.directory)
+    )
+    for name, tensor in first.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-3, rtol=1e-3)
+
+
+def test_another_seed_is_another_denoiser(own, make, planned_denoiser):
+    other = planned_denoiser(lambda config: config["denoisers"]["own"].update(seed=1))
+    paths = [make(one) / name for name in (VAE, NETWORK_FILE) for one in (own, other)]
+    sums = [store.checksum(path) for path in paths]
+    assert sums[0] != sums[1] and sums[2] != sums[3]
+
+
+@pytest.mark.parametrize("killed", ["autoencoder", "network"])
+def test_a_killed_training_ends_as_if_undisturbed(own, make, monkeypatch, capsys, killed):
+    folder = make(own)
+    names = store.read_spec(folder)["files"]
+    whole = {name: (folder / name).read_bytes() for name in names}
+    shutil.rmtree(folder)
+    step, counted = loop.Optimizer.step, []
+
+    def until(self, rate):
+        counted.append(rate)
+        # Four steps of the autoencoder, four of the network.
+        if len(counted) == {"autoencoder": 3, "network": 7}[killed]:
+            raise KeyboardInterrupt
+        return step(self, rate)
+
+    monkeypatch.setattr(loop.Optimizer, "step", until)
+    with pytest.raises(KeyboardInterrupt):
+        make(own, checkpoint_seconds=0.0)
+    assert not (folder / "denoiser.json").exists()
+    capsys.readouterr()
+    make(own, checkpoint_seconds=0.0)
+    assert len(counted) == {"autoencoder": 3 + 2 + 4, "network": 7 + 2}[killed]
+    name = {"autoencoder": "autoencoder", "network": "denoiser"}[killed]
+    assert f"{name}: continues after step 2" in capsys.readouterr().out
+    assert {name: (folder / name).read_bytes() for name in names} == whole
+
+
+def all_images(artifact, split):
+    """Return the images of a denoiser's split as its autoencoder takes them."""
+    classes = artifact.settings["classes"]
+    images = artifact.upstream["images"]
+    paths = [images.at(class_id=c).directory / "images.parquet" for c in classes]
+    return to_unit(load_split(paths, classes, 8, split, whole=True)[0])
+
+
+def test_a_network_learns_posteriors_and_mirrored_ones_where_asked(
+    own, make, planned_denoiser, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        train_denoiser, "train_network", lambda net, mean, std, *_: seen.append((mean, std)) or []
+    )
+
+    def flip(config):
+        config["denoisers"]["own"]["train"]["network"]["flip"] = True
+
+    for artifact, views in ((own, 1), (planned_denoiser(flip), 2)):
+        path = make(artifact) / "denoiser.json"
+        net = load_denoiser(path, {"precision": "float32"}, Context())
+        images, (mean, std) = all_images(artifact, "train"), seen.pop()
+        assert len(mean) == len(std) == views
+        for i, view in enumerate([images, images.flip(3)][:views]):
+            for found, wanted in zip((mean[i], std[i]), net.encode(view), strict=True):
+                torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return pipelines.tiny_dit(tmp_path_factory.mktemp("weights") / "dit", classes=8)
+
+
+def given_artifact(planned_denoiser, digest):
+    def change(config):
+        config["denoisers"]["dit"]["pretrained"]["sha256"] = digest
+        for method in config["methods"].values():
+            method["denoiser"] = "dit"
+
+    return planned_denoiser(change)
+
+
+def test_a_given_folder_is_listed_and_loaded_from_where_it_lies(
+    planned_denoiser, make, empty, weights
+):
+    files = weight_files(weights, "dit")
+    digest = train_denoiser.folder_digest(files)
+    one = given_artifact(planned_denoiser, digest)
+    folder = make(one, roots={digest: str(weights)})
+    assert store.read_json(folder / "denoiser.json") == {
+        "kind": "dit",
+        "resolution": 8,
+        "labels": {"0": 7, "1": 3, "2": 5},
+        "weights": {"sha256": digest},
+        "files": files,
+        "metrics": {},
+    }
+    assert sorted(p.name for p in folder.iterdir()) == ["denoiser.json", "spec.json", "timing.json"]
+    context = Context(roots={digest: str(weights)})
+    net = load_denoiser(folder / "denoiser.json", {"precision": "float32"}, context)
+    assert net.condition("1").tolist() == [3]
+
+
+def test_a_wrong_digest_is_told_with_the_right_one(planned_denoiser, make, empty, weights):
+    digest = train_denoiser.folder_digest(weight_files(weights, "dit"))
+    one = given_artifact(planned_denoiser, "5" * 64)
+    with pytest.raises(StillhouseError, match=digest) as error:
+        make(one, roots={"5" * 64: str(weights)})
+    message = str(error.value)
+    assert message.startswith(f"{weights}: ") and "5" * 64 in message
+    assert "pretrained.sha256" in message and "\n" not in message
+    assert not (one.directory / "denoiser.json").exists()
+
+
+def test_a_hub_is_fetched_and_listed(weights, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_denoiser, "fetch", lambda *names: asked.append(names) or weights)
+    given = {"hub": "someone/dit", "revision": "c" * 40}
+    settings = {"kind": "dit", "resolution": 8, "labels": {"0": 0}, "weights": given}
+    found = train_denoiser.given(settings, jobs.Context())
+    assert asked == [("someone/dit", "c" * 40)]
+    assert found["weights"] == given and found["files"] == weight_files(weights, "dit")
+
+
+def test_names_of_a_given_denoiser_are_kept(tmp_path, monkeypatch):
+    folder = pipelines.tiny_stable_diffusion(tmp_path / "sd")
+    monkeypatch.setattr(train_denoiser, "fetch", lambda *names: folder)
+    settings = {
+        **{"kind": "stable_diffusion", "resolution": 8, "names": {"0": "zero"}},
+        "weights": {"hub": "someone/sd", "revision": "c" * 40},
+    }
+    found = train_denoiser.given(settings, jobs.Context())
+    assert found["names"] == {"0": "zero"} and "labels" not in found
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_the_scheduler_is_the_one_of_dit():
+    assert SCHEDULER["beta_schedule"] == "linear"
+    assert (SCHEDULER["beta_start"], SCHEDULER["beta_end"]) == (0.0001, 0.02)
+
+
+def test_a_given_pipeline_has_a_label_for_every_number_and_a_fitting_size(
+    planned_denoiser, make, empty, tmp_path_factory
+):
+    folder = pipelines.tiny_dit(tmp_path_factory.mktemp("small") / "dit", classes=3)
+    digest = train_denoiser.folder_digest(weight_files(folder, "dit"))
+    one = given_artifact(planned_denoiser, digest)
+    with pytest.raises(StillhouseError, match=r"class '0' has number 7; .* has 3 classes"):
+        make(one, roots={digest: str(folder)})
+
+
+def test_weights_that_are_not_there_are_not_made_up(
+    planned_denoiser, make, empty, tmp_path_factory
+):
+    folder = pipelines.tiny_dit(tmp_path_factory.mktemp("gap") / "dit", classes=8)
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = store.load_tensors(path)
+    lost = next(name for name in tensors if "to_q" in name)
+    store.save_tensors(path, {k: t for k, t in tensors.items() if k != lost})
+    digest = train_denoiser.folder_digest(weight_files(folder, "dit"))
+    made = make(given_artifact(planned_denoiser, digest), roots={digest: str(folder)})
+    context = Context(roots={digest: str(folder)})
+    with pytest.raises(StillhouseError, match=f"its weights lack '{lost}'"):
+        load_denoiser(made / "denoiser.json", {"precision": "float32"}, context).network  # noqa: B018

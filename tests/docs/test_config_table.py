@@ -1,0 +1,127 @@
+"""The config table in README.md is what docs/config_table.py makes of the schema."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from stillhouse.config import schema
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+
+
+@pytest.fixture(scope="module")
+def made():
+    place = importlib.util.spec_from_file_location("config_table", ROOT / "docs/config_table.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
+
+
+def keys_of(node):
+    """Return the names of all properties in a piece of schema; conditions do not count."""
+    if isinstance(node, list):
+        return set().union(*map(keys_of, node))
+    if not isinstance(node, dict):
+        return set()
+    names = set(node.get("properties", {}))
+    return names.union(*(keys_of(value) for name, value in node.items() if name != "if"))
+
+
+def rows_of(text):
+    return [
+        re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| `")
+    ]
+
+
+def keys(text):
+    return [row[0].strip().strip("`") for row in rows_of(text)]
+
+
+def kinds_of(text, section):
+    """Return what a section's table says of all kinds, and {kind: what it says of that one}."""
+    part = text.split(f"### `{section}`")[1].split("### ")[0]
+    common, *rest = re.split(r"^(`kind: .*`)(?:| has no other keys\.|:)$", part, flags=re.M)
+    about = dict(zip(rest[::2], rest[1::2], strict=True))
+    return common, {kind: text for k, text in about.items() for kind in re.findall(r": (\w+)`", k)}
+
+
+def test_readme_has_the_table_of_the_schema(made):
+    text = README.read_text()
+    assert made.insert(text, made.table(schema.schema())) == text, "run `make format`"
+
+
+def test_every_key_of_the_schema_appears(made):
+    text = made.table(schema.schema())
+    there = {row[0].strip().strip("`").split(".")[-1] for row in rows_of(text)}
+    there |= set(re.findall(r"^### `(\w+)`$", text, re.M))
+    assert keys_of(yaml.safe_load(schema.SCHEMA.read_text())) == there
+
+
+def test_no_unit_is_left_in_the_meaning(made):
+    meanings = [row[3] for row in rows_of(made.table(schema.schema()))]
+    assert not [text for text in meanings if re.search(r"\[[a-z%]+\]", text)]
+
+
+def test_every_row_is_complete(made):
+    for row in rows_of(made.table(schema.schema())):
+        assert len(row) == 4, row
+        assert all(cell.strip() for cell in row), row
+
+
+def test_what_a_row_says(made):
+    text = made.table(schema.schema())
+    rows = {tuple(cell.strip() for cell in row[:3]) for row in rows_of(text)}
+    assert ("`resolution`", "required", "integer, 4 to 1024, px") in rows
+    assert ("`crop`", "`[0.08, 1.0]`", "2 numbers, 0 < … ≤ 1") in rows
+    assert ("`scoring`", "code: pad, paper: pad", "`pad` or `resize`") in rows
+    assert ("`snapshots`", "`inversion_steps` alone", "list of integers, ≥ 1") in rows
+    assert ("`images_per_class`", "`all`", "`all` or integer, ≥ 2, images") in rows
+    assert ("`labels`", "–", "text or keys") in rows
+    assert ("`views.mix`", "`cutmix`", "`none`, `cutmix` or `mixup`") in rows
+    assert ("`weights.sha256`", "–", "`[0-9a-f]{64}`") in rows
+    assert ("`device`", "`auto`", "`auto`, `cpu` or `cuda(:[0-9]+)?`") in rows
+
+
+def test_a_key_that_its_section_must_have_says_so(made):
+    part = {"type": "object", "description": "part", "required": ["b"]}
+    inner = {**part, "properties": {"b": {"type": "string", "description": "letter"}}}
+    section = {**part, "properties": {"a": inner}}
+    text = made.table({"properties": {"s": section}})
+    assert "| `a.b` | required in `a` | text | letter |" in text
+
+
+def test_every_kind_has_its_keys(made):
+    text = made.table(schema.schema())
+    common, methods = kinds_of(text, "methods")
+    assert keys(common) == ["kind", "fidelity"]
+    assert list(methods) == [
+        *("random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc")
+    ]
+    assert keys(methods["random"]) == []
+    assert "teacher" in keys(methods["rded"])
+    assert keys(methods["herding"]) == ["features"]
+    assert methods["herding"] == methods["kmeans"]
+    assert all("denoiser" in keys(methods[kind]) for kind in ("ddps", "d3hr", "d4m"))
+    assert "weights.skewness" in keys(methods["d3hr"])
+    assert keys(methods["sre2l"])[:2] == ["observers", "initial"]
+    assert methods["sre2l"] == methods["gvbsm"] == methods["edc"]
+    common, denoisers = kinds_of(text, "denoisers")
+    assert keys(common)[:2] == ["kind", "resolution"]
+    assert {"labels", "train", "train.network.ema"} <= set(keys(denoisers["dit"]))
+    assert keys(denoisers["stable_diffusion"]) == ["names", "prompt", "null_prompt"]
+
+
+def test_insert_keeps_what_lies_around(made):
+    text = f"above\n{made.BEGIN}\nold\n{made.END}\nbelow\n"
+    once = made.insert(text, "new\n")
+    assert once == f"above\n{made.BEGIN}\n\nnew\n\n{made.END}\nbelow\n"
+    assert made.insert(once, "new\n") == once
+
+
+@pytest.mark.parametrize("text", ["", "{begin}", "{end}", "{end} {begin}"])
+def test_insert_wants_both_markers(made, text):
+    with pytest.raises(ValueError, match="should have the line"):
+        made.insert(text.format(begin=made.BEGIN, end=made.END), "new")

@@ -1,0 +1,304 @@
+import numpy as np
+import pytest
+import torch
+from stillhouse.artifacts import store
+from stillhouse.artifacts.jobs import Context
+from stillhouse.augmentation.views import draw, render
+from stillhouse.evaluation import students
+from stillhouse.networks import registry
+
+VIEWS = {"crop": [1.0, 1.0], "flip": 0.0, "patches_per_side": 1, "mix": "none"}
+MIXED = {**VIEWS, "mix": "cutmix", "mix_alpha": 1.0, "mix_per": "batch"}
+TRAINING = {
+    "loss": "ce",
+    "epochs": 12,
+    "optimizer": "adamw",
+    "learning_rate": 0.02,
+    "weight_decay": 0.01,
+    "schedule": "half_cosine",
+    "batchnorm_updates": 2,
+    "precision": "float32",
+}
+
+
+def outputs_and_targets(n=6, n_classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    outputs, targets = rng.normal(0, 3, (2, n, n_classes))
+    return outputs, targets, rng.integers(0, n_classes, n)
+
+
+def softmax(values):
+    values = np.exp(values - values.max(1, keepdims=True))
+    return values / values.sum(1, keepdims=True)
+
+
+def loss_of(settings, outputs, targets, hard):
+    outputs = torch.tensor(outputs, requires_grad=True)
+    value = students.make_loss(settings)(outputs, torch.tensor(targets), torch.tensor(hard))
+    value.backward()
+    return value.item(), outputs.grad.numpy()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+def test_kl_is_without_the_square_of_the_temperature(temperature):
+    outputs, targets, hard = outputs_and_targets()
+    teacher, student = softmax(targets / temperature), softmax(outputs / temperature)
+    wanted = (teacher * np.log(teacher / student)).sum(1).mean()
+    settings = {"loss": "kl", "temperature": temperature}
+    found, gradient = loss_of(settings, outputs, targets, hard)
+    assert found == pytest.approx(wanted)
+    np.testing.assert_allclose(gradient, (student - teacher) / temperature / 6, atol=1e-12)
+
+
+def test_mse_ce_is_the_error_of_the_logits_and_some_cross_entropy():
+    outputs, targets, hard = outputs_and_targets()
+    cross = -np.log(softmax(outputs)[np.arange(6), hard]).mean()
+    wanted = ((outputs - targets) ** 2).mean() + 0.3 * cross
+    found, _ = loss_of({"loss": "mse_ce", "ce_weight": 0.3}, outputs, targets, hard)
+    assert found == pytest.approx(wanted)
+
+
+def test_ce_of_a_mix_is_the_mix_of_two_ces():
+    # IDC's training: ratio × CE(own class) + (1 - ratio) × CE(partner's class).
+    outputs, _, hard = outputs_and_targets()
+    partner, ratio = hard[::-1], 0.3
+    logs = -np.log(softmax(outputs))
+    wanted = (ratio * logs[np.arange(6), hard] + 0.7 * logs[np.arange(6), partner]).mean()
+    targets = ratio * np.eye(4)[hard] + 0.7 * np.eye(4)[partner]
+    assert loss_of({"loss": "ce"}, outputs, targets, hard)[0] == pytest.approx(wanted)
+
+
+def test_ce_takes_distributions():
+    outputs, _, hard = outputs_and_targets()
+    targets = 0.7 * np.eye(4)[hard] + 0.3 * np.eye(4)[(hard + 1) % 4]
+    wanted = -(targets * np.log(softmax(outputs))).sum(1).mean()
+    found, _ = loss_of({"loss": "ce"}, outputs, targets, hard)
+    assert found == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "wanted"),
+    [
+        (300, {240, 250, 260, 270, 280, 290, 300}),
+        (200, {160, 170, 180, 190, 200}),
+        (25, {25}),
+        (12, {12}),
+        (1, {1}),
+        (105, {85, 95, 105}),
+    ],
+)
+def test_students_are_tested_in_the_last_fifth(epochs, wanted):
+    assert students.evaluation_epochs(epochs) == wanted
+
+
+def colours(n=30, noise=40, seed=0):
+    """Return images of three classes that differ in their colour, and their labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    pixels = np.full((n, 3, 8, 8), 80)
+    pixels[np.arange(n), labels] = 150
+    pixels = pixels + rng.integers(-noise, noise, pixels.shape)
+    return torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels)
+
+
+def hard_labels(views=VIEWS, batch_size=10):
+    return students.HardLabels({"views": views, "batch_size": batch_size}, *colours(), 3)
+
+
+def train(lessons, seed=0, net_seed=None, work=None, **changes):
+    settings = {"arch": "convnet1", "width": 4, "norm": "batch"}
+    net = registry.build(settings, 3, 8, seed if net_seed is None else net_seed, "student")
+    context = Context(work=work) if work else Context()
+    return students.train(net, lessons, colours(90, 60, 1), {**TRAINING, **changes}, seed, context)
+
+
+def test_a_student_learns():
+    cell = train(hard_labels())
+    assert cell["accuracy"] > 90
+    assert cell["accuracy_top5"] is None
+    assert cell["n_parameters"] == 315
+    assert [row["epoch"] for row in cell["curve"]] == list(range(1, 13))
+    assert cell["curve"][-1]["loss"] < cell["curve"][0]["loss"] / 2
+    assert [row["epoch"] for row in cell["curve"] if "accuracy" in row] == [12]
+
+
+def test_a_student_of_wrong_labels_does_not_learn():
+    lessons = hard_labels()
+    lessons.hard = lessons.hard.roll(1)
+    assert train(lessons)["accuracy"] < 10
+
+
+def test_best_is_the_best_of_the_last_fifth():
+    cell = train(hard_labels(), epochs=51, learning_rate=0.5)
+    tested = {row["epoch"]: row["accuracy"] for row in cell["curve"] if "accuracy" in row}
+    assert tested.keys() == {41, 51}
+    assert cell["accuracy"] == tested[51]
+    assert cell["accuracy_best"] == max(tested.values())
+
+
+def test_an_average_that_forgets_nothing_knows_nothing():
+    # Nearly the first weights: chance, where the student itself has learnt.
+    cell = train(hard_labels(), ema=0.999999)
+    assert cell["accuracy"] < 70
+    assert train(hard_labels(), ema=1e-9)["accuracy"] == train(hard_labels())["accuracy"]
+    assert [row["loss"] for row in cell["curve"]] == [
+        row["loss"] for row in train(hard_labels())["curve"]
+    ]
+
+
+def test_seeds_have_no_effect_on_each_other():
+    alone = train(hard_labels(MIXED), seed=1)
+    train(hard_labels(MIXED), seed=0)
+    torch.manual_seed(99)
+    assert train(hard_labels(MIXED), seed=1) == alone
+    assert train(hard_labels(MIXED), seed=2) != alone
+    # A seed is more than the first weights: the views follow it too.
+    assert train(hard_labels(MIXED), seed=2, net_seed=1) != alone
+
+
+@pytest.mark.parametrize("mix", ["cutmix", "mixup"])
+@pytest.mark.parametrize("mix_per", ["batch", "row"])
+def test_hard_labels_are_mixed_as_the_views_are(mix, mix_per):
+    mixed = {**MIXED, "mix": mix, "mix_per": mix_per, "mix_alpha": 0.8}
+    lessons = hard_labels(mixed, batch_size=7)
+    views, targets = lessons.epoch(3, seed=5)
+    wanted = draw(mixed, 5, 3, 30, 8, 7, "student views")
+    assert views.index.tolist() == wanted.index.tolist()
+    hard = colours()[1].tolist()
+    for place, row in enumerate(targets):
+        own, other = hard[views.index[place]], hard[views.index[views.partner[place]]]
+        weight = float(views.mix_weight[place])
+        by_hand = np.zeros(3)
+        by_hand[own] += weight
+        by_hand[other] += 1 - weight
+        assert row.tolist() == pytest.approx(by_hand.tolist(), abs=1e-6)
+    assert lessons.epoch(3, seed=6)[0].index.tolist() != views.index.tolist()
+
+
+def test_hard_labels_of_whole_views_are_the_classes():
+    views, targets = hard_labels().epoch(0, seed=0)
+    assert targets.tolist() == np.eye(3)[colours()[1][views.index]].tolist()
+
+
+def test_steps_show_each_image_with_its_own_label():
+    lessons = hard_labels(MIXED, batch_size=8)
+    seen = []
+
+    def loss(outputs, targets, hard):
+        seen.append((outputs, targets, hard))
+        return outputs
+
+    n_steps, steps = students.batches(lessons, loss, 5, 3)
+    inputs = []
+    for images, of in steps:
+        inputs.append(images)
+        of(len(images))
+    assert n_steps == len(inputs) == 4
+    views, targets = lessons.epoch(3, 5)
+    assert torch.equal(torch.cat(inputs), render(lessons.images, views, 0, 30))
+    assert [count for count, _, _ in seen] == [8, 8, 8, 6]
+    assert torch.equal(torch.cat([t for _, t, _ in seen]), targets)
+    assert torch.equal(torch.cat([h for _, _, h in seen]), lessons.hard[views.index])
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_running_statistics_move_as_often_as_said(updates, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        students.nets, "set_batchnorm_updates", lambda net, updates: given.append(updates)
+    )
+    train(hard_labels(), epochs=1, batchnorm_updates=updates)
+    assert given == [updates]
+
+
+def family_of(wanted, method, kind):
+    (found,) = (
+        f.artifact
+        for f in wanted.families["students"].values()
+        if f.artifact.settings["labels"]["kind"] == kind
+        and f.artifact.upstream["distilled"].settings["kind"] == method
+        and f.artifact.upstream["distilled"].keys["ipc"] == 2
+    )
+    return found
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_a_student_made_alone_is_the_same(made, make, kind):
+    artifact = family_of(made, "rded", kind)
+    paths = [folder / "cell.json" for folder in make(artifact, [0, 1])]
+    together = [path.read_bytes() for path in paths]
+    assert together[0] != together[1]
+    paths[1].unlink()
+    make(artifact, [1])
+    assert paths[1].read_bytes() == together[1]
+
+
+# Nothing, and all that has a state or draws of its own.
+RECIPES = [
+    ({}, {}),
+    (
+        {"ema": 0.9, "schedule": "alrs", "rate_decay": 0.5},
+        {"randaugment": {"n": 2, "m": 9}, "jitter": 0.4, "lighting": 0.1},
+    ),
+    ({"ema": 0.5, "schedule": "ssrs"}, {"mix": "none", "siamese": {}}),
+]
+
+
+@pytest.mark.parametrize(("recipe", "views"), RECIPES)
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_a_student_resumed_is_a_student_undisturbed(
+    made, tiny, planned, make, interrupt, kind, recipe, views
+):
+    tiny["protocols"][kind] |= {"epochs": 5, **recipe}
+    if views:
+        labels = tiny["labels"].setdefault(kind, {"kind": kind})
+        labels["views"] = {"flip": 0.0, **views}
+        if kind == "soft":
+            make(family_of(planned(tiny), "rded", kind).upstream["labels"])
+    artifact = family_of(planned(tiny), "rded", kind)
+    path = make(artifact, [3])[0] / "cell.json"
+    whole = path.read_bytes()
+    path.unlink()
+    # Two steps an epoch: in the middle of the fourth.
+    shown = interrupt(students, "render", 8)
+    with pytest.raises(KeyboardInterrupt):
+        make(artifact, [3], checkpoint_seconds=0.0)
+    make(artifact, [3])
+    assert len(shown) == 8 + 2 * 2
+    assert path.read_bytes() == whole
+
+
+def test_a_student_is_tested_on_the_real_test_split(in_kitchen):
+    artifact = family_of(in_kitchen, "random", "hard").at(student_seed=0)
+    cell = store.read_json(artifact.directory / "cell.json")
+    # 179 test images of three classes.
+    assert cell["accuracy"] * 179 / 100 == pytest.approx(round(cell["accuracy"] * 1.79), abs=1e-4)
+
+
+@pytest.mark.parametrize(("view", "whole"), [("rded", False), ("whole", True)])
+def test_students_see_the_test_images_as_the_protocol_says(
+    made, tiny, planned, make, monkeypatch, view, whole
+):
+    seen, load = [], students.load_split
+    monkeypatch.setattr(students, "load_split", lambda *args: seen.append(args) or load(*args))
+    tiny["protocols"]["hard"] |= {"test_view": view, "epochs": 1}
+    make(family_of(planned(tiny), "random", "hard"), [0])
+    assert [arguments[-1] for arguments in seen] == [whole]
+
+
+@pytest.mark.parametrize("mix_per", ["batch", "row"])
+def test_online_students_are_students_of_a_table_as_long(made, tiny, planned, make, mix_per):
+    # The same views and, but for float16, the same targets: nearly the same curve.
+    tiny["labels"]["soft"] |= {"epochs_stored": 6, "views": {"flip": 0.0, "mix_per": mix_per}}
+    tiny["protocols"]["soft"] |= {"epochs": 6, "temperature": 1}
+    stored = family_of(planned(tiny), "rded", "soft")
+    make(stored.upstream["labels"])
+    del tiny["labels"]["soft"]["epochs_stored"]
+    tiny["labels"]["soft"]["kind"] = "online"
+    online = family_of(planned(tiny), "rded", "online")
+    curves = [
+        [row["loss"] for row in store.read_json(make(one, [0])[0] / "cell.json")["curve"]]
+        for one in (stored, online)
+    ]
+    assert curves[0] == pytest.approx(curves[1], rel=0.02, abs=1e-3)
+    assert curves[0] != curves[1]

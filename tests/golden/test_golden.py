@@ -1,0 +1,500 @@
+"""Numbers of every stage as they were recorded, so that none changes without its version.
+
+``python tests/test_golden.py`` records them anew.
+"""
+
+import csv
+import json
+import os
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
+
+from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts.addresses import VERSIONS
+from stillhouse.data.class_images import decode
+from stillhouse.evaluation import soft_labels
+from stillhouse.methods.common.selection import read_features
+from stillhouse.methods.distilled import read_set
+from stillhouse.methods.statistical_matching import statistics, synthesis
+from stillhouse.planning.plan import PER_CLASS
+from stillhouse.reporting import tables
+
+GOLDEN = Path(__file__).with_name("golden.json")
+RECORD = "STILLHOUSE_RECORD_GOLDEN"
+VIEWS = {"patches_per_side": 2, "crop": [0.3, 1.0], "mix": "cutmix"}
+COLOURS = {"randaugment": {"n": 2, "m": 9}, "jitter": 0.4, "lighting": 0.1}
+RDED = {
+    "kind": "rded",
+    "teacher": "t",
+    "crops_per_image": 2,
+    "images_per_class": 12,
+    "patches_per_side": 2,
+    "encoding": "png",
+}
+DENOISER = {
+    "autoencoder": {
+        **{"channels": [4, 8], "norm_groups": 4, "latent_channels": 2},
+        **{"steps": 20, "batch_size": 8, "flip": 0.5},
+    },
+    "network": {
+        **{"width": 8, "heads": 2, "layers": 2, "steps": 20, "batch_size": 8, "flip": True},
+    },
+}
+D3HR = {
+    **{"kind": "d3hr", "denoiser": "n", "steps": 8, "inversion_steps": 5, "guidance": 2},
+    "candidates": 200,
+}
+CONFIG = {
+    "sources": {"digits": {"kind": "digits", "holdout": 0.2}},
+    "datasets": {"d": {"source": "digits", "classes": ["0", "1", "2"], "resolution": 8}},
+    "teachers": {"t": {"arch": "convnet1", "width": 4, "epochs": 2, "min_accuracy": 0}},
+    "methods": {
+        "random": {"kind": "random"},
+        "rded": RDED,
+        "chosen": {**RDED, "selection": "herding"},
+        "herding": {"kind": "herding", "features": "t"},
+        "kmeans": {"kind": "kmeans", "features": "t"},
+        "d3hr": {**D3HR, "fidelity": "code"},
+        "paper": {**D3HR, "fidelity": "paper", "sampler": "exact"},
+        "ddps": {"kind": "ddps", "denoiser": "n", "draws": 2, "clusters": 4},
+        "d4m": {"kind": "d4m", "denoiser": "n", "steps": 6, "guidance": 2},
+    },
+    "denoisers": {"n": {"kind": "dit", "resolution": 8, "train": DENOISER}},
+    "labels": {
+        "soft": {"kind": "soft", "teachers": ["t"], "epochs_stored": 2, "views": VIEWS},
+        "hard": {"kind": "hard", "views": {**VIEWS, "mix": "mixup", "mix_per": "row"}},
+        "bytes": {
+            "kind": "soft",
+            "teachers": ["t"],
+            "epochs_stored": 2,
+            "encoding": "int8",
+            "views": {**VIEWS, **COLOURS},
+        },
+        "top": {
+            "kind": "soft",
+            "teachers": ["t"],
+            "epochs_stored": 2,
+            "encoding": "top1",
+            "views": VIEWS,
+        },
+        "siamese": {"kind": "hard", "views": {**VIEWS, "mix": "none", "siamese": {}}},
+    },
+    "protocols": {
+        "soft": {"labels": "soft", "epochs": 2, "batch_size": 4, "temperature": 1},
+        "hard": {"labels": "hard", "epochs": 2, "batch_size": 4, "optimizer": "sgd"},
+        "bytes": {
+            "labels": "bytes",
+            "epochs": 13,
+            "batch_size": 4,
+            "loss": "mse_ce",
+            "learning_rate": 0.02,
+            "schedule": "ssrs",
+            "ema": 0.9,
+        },
+        "top": {
+            "labels": "top",
+            "epochs": 3,
+            "batch_size": 4,
+            "temperature": 1,
+            "schedule": "multistep",
+            "milestones": [2, 0.3],
+        },
+        "siamese": {
+            "labels": "siamese",
+            "epochs": 4,
+            "batch_size": 4,
+            "learning_rate": 0.01,
+            "schedule": "alrs",
+            "rate_decay": 0.1,
+        },
+    },
+    "students": {"s": {"arch": "convnet1", "width": 4, "norm": "instance"}},
+    "experiments": {
+        "x": {
+            "dataset": "d",
+            "methods": ["random", "rded"],
+            "ipc": [2],
+            "students": ["s"],
+            "protocols": ["soft", "hard"],
+            "seeds": [0, 1],
+        },
+        "y": {
+            "dataset": "d",
+            "methods": ["herding", "kmeans"],
+            "ipc": [2],
+            "students": ["s"],
+            "protocols": ["hard"],
+            "seeds": [0],
+        },
+        "z": {
+            "dataset": "d",
+            "methods": ["chosen"],
+            "ipc": [2],
+            "students": ["s"],
+            "protocols": ["bytes", "top", "siamese"],
+            "seeds": [0],
+        },
+        "zz": {
+            "dataset": "d",
+            "methods": ["d3hr", "paper", "ddps", "d4m"],
+            "ipc": [4],
+            "students": ["s"],
+            "protocols": ["hard"],
+            "seeds": [0],
+        },
+    },
+}
+
+SHORT = {"observers": ["t"], "iterations": 4, "learning_rate": 0.02}
+WATCHED = {**SHORT, "observers": ["t", "u"], "tile": 3, "statistics": {"pad": 1}}
+FLAT = {"weight": 100, "beta": 0.5}
+SYNTHESIS = {
+    **CONFIG,
+    "teachers": {**CONFIG["teachers"], "u": {**CONFIG["teachers"]["t"], "arch": "convnet2"}},
+    "methods": {
+        "sre2l": {"kind": "sre2l", **SHORT, "jitter": 1},
+        "gvbsm": {"kind": "gvbsm", **WATCHED, "convolution_dropout": 0.4, "initial": "real"},
+        "paper": {"kind": "edc", "fidelity": "paper", **WATCHED, "flatness": FLAT},
+        "code": {"kind": "edc", "fidelity": "code", **WATCHED, "flatness": {"on": "sam"}},
+    },
+    "experiments": {
+        "x": {
+            "dataset": "d",
+            "methods": ["sre2l", "gvbsm", "paper", "code"],
+            "ipc": [2],
+            "students": ["s"],
+            "protocols": ["hard"],
+            "seeds": [0],
+        },
+    },
+}
+
+
+def gist(array):
+    """Return a few numbers of an array that hardly stay when it changes."""
+    flat = np.asarray(array, np.float64).ravel()
+    places = np.cos(np.arange(len(flat)))
+    return [len(flat), float(flat.mean()), float(flat.std()), float(flat @ places)]
+
+
+def text_gist(rows):
+    return [len(rows), zlib.crc32("\n".join(map(str, rows)).encode())]
+
+
+def paths(plan, stage, name):
+    """Return the files of a stage, in the order of the plan."""
+    single = [a.directory for a in plan.single.get(stage, {}).values()]
+    families = [
+        f.artifact.at(**{"class_id" if f.source else "student_seed": member}).directory
+        for f in plan.families.get(stage, {}).values()
+        for member in f.members
+    ]
+    return [folder / name for folder in single + families]
+
+
+def of_index(plan):
+    (path,) = paths(plan, "index", "index.parquet")
+    rows = store.read_table(path, ["class_id", "image_id", "split"]).to_pylist()
+    return {"rows": text_gist([tuple(row.values()) for row in rows])}
+
+
+def of_images(plan):
+    rows = [
+        row
+        for path in paths(plan, "images", "images.parquet")
+        for row in store.read_table(path).to_pylist()
+    ]
+    pixels = [decode(row["image"]["bytes"]) for row in rows]
+    return {"ids": text_gist([(r["image_id"], r["split"]) for r in rows]), "pixels": gist(pixels)}
+
+
+def of_teacher(plan):
+    (path,) = paths(plan, "teacher", "model.safetensors")
+    curve = store.read_json(path.with_name("metrics.json"))["curve"]
+    weights = store.read_tensors(path)
+    return {
+        "loss": [row["loss"] for row in curve],
+        **{name: gist(tensor) for name, tensor in weights.items() if name.endswith("weight")},
+    }
+
+
+def of_patch_scores(plan):
+    rows = [
+        row
+        for path in paths(plan, "patch_scores", "scores.parquet")
+        for row in store.read_table(path).to_pylist()
+    ]
+    boxes = [(r["image_id"], r["top"], r["left"], r["height"], r["width"]) for r in rows]
+    return {"boxes": text_gist(boxes), "scores": gist([row["score"] for row in rows])}
+
+
+def of_denoiser(plan):
+    (path,) = paths(plan, "denoiser", "denoiser.json")
+    metrics = store.read_json(path)["metrics"]
+    parts = {p: f"{p}/diffusion_pytorch_model.safetensors" for p in ("vae", "transformer")}
+    return {
+        "psnr": metrics["psnr_test"],
+        "std": metrics["latent_std"],
+        **{
+            part: [gist(t) for _, t in sorted(store.read_tensors(path.parent / name).items())]
+            for part, name in parts.items()
+        },
+    }
+
+
+def of_tensors(stage):
+    def of(plan):
+        return {
+            f"{i} {name}": gist(tensor)
+            for i, path in enumerate(paths(plan, stage, PER_CLASS[stage]))
+            for name, tensor in store.read_tensors(path).items()
+        }
+
+    return of
+
+
+def of_statistics(plan):
+    # Of names that end alike, together: there are many.
+    numbers = {}
+    for i, path in enumerate(paths(plan, "statistics", "statistics.safetensors")):
+        kept = sorted(store.read_tensors(path).items())
+        for of in ("count", "mean", "within", "between"):
+            values = [np.ravel(tensor) for name, tensor in kept if name.split(".")[-1] == of]
+            numbers[f"{i} {of}"] = gist(np.concatenate(values))
+    return numbers
+
+
+def of_synthesis(plan):
+    numbers = {}
+    for family in plan.families["synthesis"].values():
+        settings = family.artifact.settings
+        words = settings["order"], settings["initial"], f"flatness {settings['flatness']['on']}"
+        name = ", ".join(words)
+        for number in family.members:
+            folder = family.artifact.at(batch=number).directory
+            rows = store.read_table(folder / "images.parquet").to_pylist()
+            pixels = [decode(row["image"]["bytes"]) for row in rows]
+            numbers[f"{name}, batch {number} pixels"] = gist(pixels)
+            numbers[f"{name}, batch {number} curve"] = store.read_json(folder / "curve.json")
+    return numbers
+
+
+def of_decode(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "decode", "images.parquet")):
+        rows = store.read_table(path).to_pylist()
+        numbers[str(i)] = gist([decode(row["image"]["bytes"]) for row in rows])
+    return numbers
+
+
+def of_class_scores(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "class_scores", "scores.parquet")):
+        rows = store.read_table(path).to_pylist()
+        boxes = [(r["image_id"], r["top"], r["left"], r["height"], r["width"]) for r in rows]
+        numbers[f"{i} boxes"] = text_gist(boxes)
+        numbers[f"{i} scores"] = gist([row["score"] for row in rows])
+    return numbers
+
+
+def of_clusters(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "clusters", "clusters.parquet")):
+        rows = store.read_table(path).to_pylist()
+        placed = [(r["image_id"], r["cluster_rank"], r["rank"]) for r in rows]
+        numbers[f"{i} places"] = text_gist(sorted(placed))
+        numbers[f"{i} distances"] = gist(sorted(row["distance"] for row in rows))
+    return numbers
+
+
+def of_features(plan):
+    numbers = {}
+    for path in paths(plan, "features", "features.parquet"):
+        spec, points = store.read_spec(path.parent), list(read_features(path).values())
+        of = "patches of " * ("scores" in spec["upstream"])
+        of += spec["settings"].get("features", "")
+        numbers[of + path.parent.name] = gist(np.stack(points))
+    return numbers
+
+
+def of_distilled(plan):
+    numbers = {}
+    for path in paths(plan, "distilled", "images.parquet"):
+        table = store.read_table(path)
+        pixels, hard = read_set(table)
+        settings = store.read_spec(path.parent)["settings"]
+        kind = " ".join(settings[k] for k in ("kind", "selection") if k in settings)
+        kind += " 2" * (f"{kind} pixels" in numbers)
+        numbers[f"{kind} pixels"] = gist(pixels)
+        numbers[f"{kind} labels"] = hard.tolist()
+        numbers[f"{kind} origins"] = text_gist(table["origin"].to_pylist())
+    return numbers
+
+
+def of_labels(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "labels", "labels.parquet")):
+        table = soft_labels.Table(path, 3)
+        for epoch in range(2):
+            views, logits = table.epoch(epoch)
+            drawn = [views.index, views.box, views.flip, views.patch_order, views.partner]
+            drawn = [int(n) for array in [*drawn, views.mix_box] for n in array.ravel()]
+            numbers[f"{i} views of epoch {epoch}"] = text_gist(drawn)
+            numbers[f"{i} logits of epoch {epoch}"] = gist(logits)
+            if views.op.size:
+                numbers[f"{i} operations of epoch {epoch}"] = text_gist(views.op.ravel())
+                numbers[f"{i} magnitudes of epoch {epoch}"] = gist(views.magnitude)
+    return numbers
+
+
+def of_students(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "students", "cell.json")):
+        cell = store.read_json(path)
+        numbers[f"losses {i}"] = [row["loss"] for row in cell["curve"]]
+        if "ema" in store.read_spec(path.parent)["settings"]["training"]:
+            numbers[f"accuracy {i}"] = cell["accuracy"]
+    return numbers
+
+
+def of_tables(plan):
+    """Put given cells with given timings into tables."""
+    for path in Path("results").glob("**/timing.json"):
+        path.write_text(json.dumps({"seconds": len(path.parts[1]), "device": "abacus"}))
+    cells = plan.experiments["x"]
+    for i, cell in enumerate(cells):
+        said = {"accuracy": 50 + i * i, "accuracy_best": 60 + i, "accuracy_top5": None}
+        store.write(cell["artifact"].directory, cell["artifact"].spec(), {"cell.json": said})
+    files = [cell["artifact"].directory / "cell.json" for cell in cells]
+    outputs = {"csv": Path("x.csv"), "markdown": Path("x.md"), "latex": Path("x.tex")}
+    given = [{**cell, "artifact": ""} for cell in cells]
+    tables.tables({"cells": files, "published": [], "indexes": []}, {"cells": given}, outputs)
+    with open("x.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    # Encoded bytes depend on the release of the encoder, digests on the version of all stages.
+    left_out = {"image_bytes", "label_bytes", "digest"}
+    table = [row for row in Path("x.md").read_text().splitlines() if row.startswith("| r")]
+    return {
+        "rows": [",".join(v for k, v in row.items() if k not in left_out) for row in rows],
+        "hard label bytes": [int(r["label_bytes"]) for r in rows if r["protocol"] == "hard"],
+        "markdown": [" ".join(row.split()[:10]) for row in table],
+    }
+
+
+STAGES = {
+    "index": of_index,
+    "images": of_images,
+    "teacher": of_teacher,
+    "denoiser": of_denoiser,
+    **{stage: of_tensors(stage) for stage in ("latents", "inversion", "samples", "prototypes")},
+    "decode": of_decode,
+    "patch_scores": of_patch_scores,
+    "class_scores": of_class_scores,
+    "features": of_features,
+    "clusters": of_clusters,
+    "statistics": of_statistics,
+    "synthesis": of_synthesis,
+    "distilled": of_distilled,
+    "labels": of_labels,
+    "students": of_students,
+    "tables": of_tables,
+}
+
+
+def synthesise(plan, make):
+    """Make the statistics and the syntheses of a plan."""
+    (images,) = (family.artifact for family in plan.families["images"].values())
+    images = [images.at(class_id=c).directory / "images.parquet" for c in "012"]
+    for teacher in plan.single["teacher"].values():
+        make(teacher)
+    for one in plan.single["statistics"].values():
+        inputs = {"images": images, "teacher": weights_of(one)}
+        job = [(one.spec(), None, ["statistics.safetensors"])]
+        jobs.produce(statistics.statistics, inputs, job, {})
+    for family in plan.families["synthesis"].values():
+        upstream = family.artifact.upstream
+        collected = [one for name, one in upstream.items() if name.startswith("statistics")]
+        inputs = {"teachers": weights_of(family.artifact), "images": images}
+        inputs["statistics"] = [one.directory / "statistics.safetensors" for one in collected]
+        members = [family.artifact.at(batch=number) for number in family.members]
+        names = ["curve.json", "pictures.parquet", "images.parquet"]
+        job = [(one.spec(), one.keys["batch"], names) for one in members]
+        jobs.produce(synthesis.synthesis, inputs, job, {})
+
+
+def weights_of(artifact):
+    teachers = [one for name, one in artifact.upstream.items() if name.startswith("teacher")]
+    return [one.directory / "model.safetensors" for one in teachers]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, planned, make, make_all):
+    """Run every stage and return its numbers; record them if that is asked for."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("golden"))
+    try:
+        plan = planned(CONFIG)
+        make_all(plan)
+        synthesised = planned(SYNTHESIS)
+        synthesise(synthesised, make)
+        numbers = {
+            stage: {
+                "version": VERSIONS[stage],
+                "numbers": of(synthesised if stage in ("statistics", "synthesis") else plan),
+            }
+            for stage, of in STAGES.items()
+        }
+    finally:
+        os.chdir(before)
+    if RECORD in os.environ:
+        GOLDEN.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    return numbers
+
+
+def agree(found, wanted):
+    """Tell whether floats agree to a thousandth and all else is the same."""
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(agree(found[k], wanted[k]) for k in wanted)
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(agree, found, wanted))
+    if isinstance(wanted, float):
+        return found == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    return found == wanted
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_numbers_are_those_of_the_version(found, stage):
+    wanted = json.loads(GOLDEN.read_text())[stage]
+    assert found[stage]["version"] == wanted["version"], (
+        f"stage {stage!r} has another version than its recorded numbers: record them with "
+        "`python tests/test_golden.py`"
+    )
+    assert agree(found[stage]["numbers"], wanted["numbers"]), (
+        f"the numbers of stage {stage!r} are not those of version {wanted['version']}; if that is "
+        "meant, raise its version in spec.VERSIONS (unless a stage before it has a new one) and "
+        f"record them with `python tests/test_golden.py`\n found {found[stage]['numbers']}\n"
+        f"wanted {wanted['numbers']}"
+    )
+
+
+def test_every_stage_that_computes_has_numbers():
+    # Figures are drawn from cells, with whatever matplotlib there is.
+    assert set(STAGES) == set(VERSIONS) - {"figures"}
+
+
+@pytest.mark.parametrize(
+    ("found", "same"), [([1, 2.0, "a"], True), ([1, 2.01, "a"], False), ([2, 2.0, "a"], False)]
+)
+def test_a_changed_number_is_noticed(found, same):
+    assert agree({"x": found}, {"x": [1, 2.0, "a"]}) is same
+
+
+if __name__ == "__main__":
+    os.environ[RECORD] = "1"
+    sys.exit(pytest.main([__file__]))

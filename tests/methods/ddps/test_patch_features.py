@@ -1,0 +1,274 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from pipelines import denoiser, tiny_dit, tiny_stable_diffusion
+from stillhouse.artifacts import store
+from stillhouse.artifacts.jobs import Context
+from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.transforms import cut
+from stillhouse.diffusion.pretrained import folder_digest
+from stillhouse.errors import StillhouseError
+from stillhouse.methods.common.selection import WHOLE, read_features
+from stillhouse.methods.ddps import class_scores, patch_features
+from stillhouse.networks.registry import global_generator
+from stillhouse.rng import generator
+
+from tests.methods.ddps.test_class_scores import SIZES, Dummy, files, stacks_of
+
+functional = torch.nn.functional
+SETTINGS = {"features": "dift", "timestep": 16, "layer": 1, "ensemble": 3, "latents": "mode"}
+BOX = ("top", "left", "height", "width")
+
+
+class Deep(Dummy):
+    """A denoiser with layers, whose grids are the latent's and half as fine."""
+
+    def features(self, latents, timestep, condition, layer):
+        found = self.predict(latents, timestep, condition)
+        return torch.cat([found, found**2], 1) if layer else functional.avg_pool2d(found, 2)
+
+
+def naive_features(stack, shares, denoiser, class_id, seed, settings):
+    """Describe one image and one draw at a time: cut to the box, then average, as diff-mining."""
+    vectors, size = [], tuple(stack.shape[1:])
+    for latent, share in zip(stack, shares, strict=True):
+        draws = []
+        for draw in range(settings["ensemble"]):
+            rng = generator(seed, "dift", class_id, f"{draw} {'x'.join(map(str, size))}")
+            noise = torch.from_numpy(rng.standard_normal(size, np.float32))
+            alpha = float(denoiser.schedule.alphas[settings["timestep"]])
+            noisy = (alpha**0.5 * latent + (1 - alpha) ** 0.5 * noise)[None]
+            given = torch.tensor([settings["timestep"]]), denoiser.condition(class_id)
+            draws.append(denoiser.features(noisy, *given, settings["layer"])[0])
+        mean = torch.stack(draws).mean(0)
+        (top, bottom), (left, right) = (
+            (round(a * extent), round(b * extent))
+            for (a, b), extent in zip(share, mean.shape[1:], strict=True)
+        )
+        inside = mean[:, top : max(bottom, top + 1), left : max(right, left + 1)]
+        vectors.append(inside.mean((1, 2)) / inside.mean((1, 2)).norm())
+    return torch.stack(vectors)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_features_are_those_of_single_images_and_draws(layer, batch_size):
+    stacks, rng = stacks_of((9, 3, 4, 4), (2, 3, 4, 6)), np.random.default_rng(0)
+    shares = [
+        np.array([[[0, 0.5], [0.25, 1]], *np.sort(rng.random((len(stack) - 1, 2, 2)) * 0.7)])
+        for stack in stacks
+    ]
+    settings = SETTINGS | {"layer": layer}
+    found = patch_features.dift_features(stacks, shares, Deep(), "cat", settings, 1, batch_size)
+    for stack, share, vectors in zip(stacks, shares, found, strict=True):
+        assert vectors.dtype == np.float32
+        wanted = naive_features(stack, share, Deep(), "cat", 1, settings)
+        np.testing.assert_allclose(vectors, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_only_the_condition_of_the_class_is_asked(batch_size):
+    seen = Deep()
+    (stack,) = stacks_of((3, 3, 4, 4))
+    shares = [np.array([[[0, 1], [0, 1]]] * 3)]
+    patch_features.dift_features([stack], shares, seen, "cat", SETTINGS, 0, batch_size)
+    assert [one for some in seen.seen for one in some] == [3] * 9
+
+
+@pytest.mark.parametrize(
+    "share, rows, columns",
+    [
+        ([[0, 1], [0, 1]], range(4), range(6)),
+        ([[0.25, 0.5], [0.5, 1]], range(1, 2), range(3, 6)),
+        ([[0.3, 0.32], [0.99, 1]], range(1, 2), range(5, 6)),
+        ([[1, 1], [0, 0]], range(3, 4), range(1)),
+    ],
+)
+def test_a_box_covers_whole_places_and_at_least_one(share, rows, columns):
+    wanted = torch.zeros(4, 6)
+    wanted[rows.start : rows.stop, columns.start : columns.stop] = 1
+    found = patch_features.box_weights(np.array(share), 4, 6)
+    torch.testing.assert_close(found, wanted / wanted.sum())
+
+
+def scored(folder, class_id, boxes):
+    """Write the scores of a class, a box an image."""
+    table = {name: [box[i] for box in boxes.values()] for i, name in enumerate(BOX)}
+    nothing = dict.fromkeys(("map_height", "map"), [None] * len(boxes))
+    table |= {"image_id": list(boxes), "score": [0.5] * len(boxes), **nothing}
+    directory = folder / "scores" / class_id
+    content = {"scores.parquet": pa.table(table, schema=class_scores.SCHEMA)}
+    store.write(directory, {"address": str(directory)}, content)
+    return {"scores": [directory / "scores.parquet"]}
+
+
+def described(folder, make, class_id, batch_size=4):
+    table = make(class_id, Context(batch_size=batch_size))["features.parquet"]
+    directory = folder / f"features {batch_size}"
+    store.write(directory, {"address": str(directory)}, {"f.parquet": table})
+    return read_features(directory / "f.parquet")
+
+
+BOXES = {"03": (0, 1, 9, 9), "00": (6, 0, 6, 8), "04": (4, 4, 4, 4), "02": (0, 0, 12, 8)}
+
+
+@pytest.mark.parametrize("shape", ["aspect", "square"])
+def test_boxes_are_found_again_in_the_latents(tmp_path, monkeypatch, shape):
+    monkeypatch.setattr(patch_features, "load_denoiser", lambda *given: Deep())
+    inputs = files(tmp_path, "cat", SIZES, shape) | scored(tmp_path, "cat", BOXES)
+    inputs["denoiser"] = [tmp_path / "denoiser.json"]
+    spec = {"settings": SETTINGS, "keys": {"seed": 2}}
+    found = described(tmp_path, patch_features.describe(inputs, spec, Context()), "cat")
+    assert list(found) == [(name, WHOLE) for name in BOXES]
+    for name, (top, left, height, width) in BOXES.items():
+        full = SIZES[int(name)]
+        ends = np.array([[top, top + height], [left, left + width]], float)
+        if shape == "square":
+            side = min(full)
+            ends = np.clip((ends.T - [(extent - side) // 2 for extent in full]).T / side, 0, 1)
+        else:
+            ends = ends / np.array(full)[:, None]
+        ((_, stack),) = class_scores.stacks_of(inputs["latents"][0], [name], "mode", "cat")
+        (wanted,) = naive_features(stack, [ends], Deep(), "cat", 2, SETTINGS)
+        np.testing.assert_allclose(found[name, WHOLE], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind, shape", [("dit", "square"), ("stable_diffusion", "aspect")])
+def test_real_denoisers_score_and_describe(tmp_path, kind, shape):
+    """Both stages in a row with networks of diffusers; results do not depend on the batch."""
+    folder = {"dit": tiny_dit, "stable_diffusion": tiny_stable_diffusion}[kind](tmp_path / "net")
+    path, roots = denoiser(folder, kind, tmp_path / "denoiser")
+    inputs = {"denoiser": [path], **files(tmp_path, "1", SIZES, shape, channels=4)}
+    common = {"latents": "sample", "precision": "float32", "prompts": ["an image of {}", ""]}
+    settings = {"draws": 4, "timesteps": [0.1, 0.7], "images_per_class": 9}
+    settings |= {"patch": 6 if kind == "stable_diffusion" else 0, **common}
+    spec = {"settings": settings, "keys": {"seed": 0}}
+    context = Context(roots=roots)
+    tables = [
+        class_scores.class_scores(inputs, spec, context)("1", Context(batch_size=size))
+        for size in (3, 64)
+    ]
+    few, many = (table["scores.parquet"].to_pydict() for table in tables)
+    np.testing.assert_allclose(few["score"], many["score"], atol=1e-5)
+    assert {k: few[k] for k in BOX} == {k: many[k] for k in BOX}
+    boxes = dict(zip(few["image_id"], zip(*(few[k] for k in BOX), strict=True), strict=True))
+    inputs |= scored(tmp_path, "1", boxes)
+    spec["settings"] = {**SETTINGS, "timestep": 161, **common}
+    made = [
+        described(tmp_path, patch_features.describe(inputs, spec, context), "1", b) for b in (3, 64)
+    ]
+    for key, vector in made[0].items():
+        np.testing.assert_allclose(vector, made[1][key], atol=1e-5)
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Save a tiny CLIP image tower; return its folder and the network."""
+    from transformers.models.clip.configuration_clip import CLIPVisionConfig
+    from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
+
+    folder = tmp_path_factory.mktemp("clip")
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "projection_dim": 6}
+    heads = {"num_attention_heads": 2, "num_hidden_layers": 2}
+    with global_generator(0, "tiny clip"):
+        config = CLIPVisionConfig(image_size=10, patch_size=5, **sizes, **heads)
+        net = CLIPVisionModelWithProjection(config).eval().requires_grad_(False)
+    net.save_pretrained(folder)
+    wanted = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.25, 0.5, 0.2]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(wanted))
+    return folder, net
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_clip_sees_the_patches(tmp_path, clip, batch_size):
+    folder, net = clip
+    key = folder_digest(patch_features.clip_files(folder))
+    inputs = files(tmp_path, "cat", SIZES, "aspect") | scored(tmp_path, "cat", BOXES)
+    spec = {"settings": {"features": "clip", "clip": {"sha256": key}}, "keys": {"seed": 0}}
+    make = patch_features.describe(inputs, spec, Context(roots={key: str(folder)}))
+    found = described(tmp_path, make, "cat", batch_size)
+    assert list(found) == [(name, WHOLE) for name in BOXES]
+    rows = read_class(inputs["images"][0], "train")
+    for name, box in BOXES.items():
+        pixels = torch.from_numpy(decode(rows.read(name)).copy())[None]
+        patch = cut(pixels, torch.tensor([box]), 10) / 255
+        mean = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)
+        std = torch.tensor([0.25, 0.5, 0.2]).view(3, 1, 1)
+        (wanted,) = net(pixel_values=(patch - mean) / std).image_embeds
+        np.testing.assert_allclose(found[name, WHOLE], wanted / wanted.norm(), atol=1e-6)
+
+
+def test_a_whole_clip_model_gives_its_image_tower(tmp_path, clip):
+    from transformers.models.clip.configuration_clip import CLIPConfig, CLIPTextConfig
+    from transformers.models.clip.modeling_clip import CLIPModel
+
+    folder, net = clip
+    text = CLIPTextConfig(
+        vocab_size=9,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    both = CLIPConfig(
+        text_config=text.to_dict(), vision_config=net.config.to_dict(), projection_dim=6
+    )
+    whole = CLIPModel(both).eval()
+    whole.vision_model.load_state_dict(net.vision_model.state_dict())
+    whole.visual_projection.load_state_dict(net.visual_projection.state_dict())
+    whole.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_bytes(
+        (folder / "preprocessor_config.json").read_bytes()
+    )
+    key = folder_digest(patch_features.clip_files(tmp_path))
+    found, side, _, _ = patch_features.load_clip(
+        {"sha256": key}, {key: tmp_path}, torch.device("cpu")
+    )
+    image = torch.ones(1, 3, 10, 10)
+    assert side == 10
+    torch.testing.assert_close(found(image).image_embeds, net(image).image_embeds)
+
+
+@pytest.fixture
+def wrong(tmp_path, clip):
+    """Return a copy of the tiny CLIP's folder, and a function that says how loading it fails."""
+    folder, _ = clip
+    for name in patch_features.CLIP_FILES:
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+
+    def failure(key=None):
+        with pytest.raises(StillhouseError) as caught:
+            given = key or folder_digest(patch_features.clip_files(tmp_path))
+            patch_features.load_clip({"sha256": given}, {given: str(tmp_path)}, torch.device("cpu"))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return tmp_path, failure
+
+
+def test_clip_is_read_from_safetensors_alone(wrong):
+    folder, failure = wrong
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "model.safetensors: is not there; should be" in failure()
+
+
+def test_another_model_is_refused(wrong):
+    folder, failure = wrong
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
+    assert "model_type is 'vit'; should be clip" in failure()
+
+
+def test_a_changed_clip_is_refused(wrong):
+    folder, failure = wrong
+    key = folder_digest(patch_features.clip_files(folder))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert f"should have {key}" in failure(key)

@@ -1,0 +1,338 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from stillhouse.config import protocols
+from stillhouse.config.schema import definition, fill
+from stillhouse.data.boxes import N_DRAWS, random_boxes
+from stillhouse.methods.statistical_matching import losses as terms
+from stillhouse.methods.statistical_matching.feature_statistics import Watch
+from stillhouse.methods.statistical_matching.matching import Matching, Targets
+from stillhouse.methods.statistical_matching.observers import Observer
+from stillhouse.methods.statistical_matching.synthesis import Batch
+from stillhouse.networks import registry
+from stillhouse.rng import generator
+from stillhouse.training import loop
+from torch.nn.functional import cross_entropy, interpolate
+
+LABELS = [0, 0, 1, 2, 2, 2]
+
+
+def settings_of(kind="gvbsm", **given):
+    """Return the decided settings of a method."""
+    settings = {"kind": kind, "fidelity": "paper", "observers": ["a", "b"], **given}
+    return protocols.method(fill(settings, definition("method")))
+
+
+def images_of(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batch_of(settings, labels=LABELS, side=8, **keys):
+    """Return a batch of normal noise."""
+    keys = {"ipc": 3, "seed": 0, "batch": 0, **keys}
+    images = images_of(len(labels), 3, side, side)
+    return Batch(images, torch.tensor(labels), settings, keys)
+
+
+def observer_of(settings, images, labels=LABELS):
+    """Return an observer with targets of noise, and its network."""
+    recipe = {"arch": "convnet2", "width": 4, "norm": "batch"}
+    net = loop.freeze(registry.build(recipe, 3, 8, 0, "teacher"))
+    watch, matching = Watch(net, settings["kinds"], settings["tile"]), None
+    with torch.no_grad():
+        _, moments = watch(images[:1])
+    if moments:
+        sizes = [mean.shape[1] for mean, _ in moments.values()]
+        part = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        mean, variance = images_of(2, sum(sizes), seed=1).abs()
+        by_class = images_of(2, 3, sum(sizes), seed=2).abs()
+        wanted = Targets(list(moments), part, mean, variance, *by_class)
+        matching = Matching(wanted, torch.tensor(labels), settings, settings["weights"])
+    return Observer(watch, matching, torch.arange(3)), net
+
+
+VIEW = {"crop": [0.4, 0.9], "flip": 0.5, "jitter": 2}
+
+
+def view_by_hand(images, settings, keys, iteration):
+    """Return what an iteration shows, from the draws that it is addressed by."""
+    size, jitter = images.shape[-1], settings["jitter"]
+    item = f"{keys['batch']} {iteration}"
+    draws = generator(keys["seed"], "synthesis view", item=item).random(N_DRAWS + 3)
+    down, across = (math.floor(d * (jitter + 1)) for d in draws[1:3])
+    top, left, height, width = random_boxes(draws[None, 3:], size, size, settings["crop"])[0]
+    part = images[:, :, top : top + height, left : left + width]
+    seen = interpolate(part, (size, size), mode="bilinear", antialias=True)
+    seen = seen.flip(3) if draws[0] < settings["flip"] else seen
+    rows, columns = ((np.arange(size) - by) % size for by in (down, across))
+    return seen[:, :, rows][:, :, :, columns]
+
+
+@pytest.mark.parametrize("jitter", [0, 2])
+def test_an_iteration_shows_all_images_alike(jitter):
+    settings = settings_of(**{**VIEW, "jitter": jitter})
+    batch = batch_of(settings, side=12, seed=5, batch=3)
+    for iteration in range(8):
+        show = terms.view(batch, iteration)
+        found = show(batch.images)
+        wanted = view_by_hand(batch.images, settings, batch.keys, iteration)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        # The same for others that it is asked to show.
+        torch.testing.assert_close(show(batch.images[2:3]), wanted[2:3], rtol=1e-4, atol=1e-5)
+
+
+def test_views_differ_by_iteration_batch_and_seed_alone():
+    settings = settings_of(**VIEW)
+    images = batch_of(settings).images
+    show = lambda iteration, **keys: terms.view(batch_of(settings, **keys), iteration)(images)  # noqa: E731
+    usual = show(7)
+    assert torch.equal(show(7, ipc=1), usual)
+    for other in (show(8), show(7, batch=1), show(7, seed=1)):
+        assert not torch.allclose(other, usual, atol=0.1)
+
+
+def test_views_flip_and_shift_as_often_as_they_should():
+    settings = settings_of(crop=[1.0, 1.0], flip=0.3, jitter=1)
+    ramp = torch.arange(9.0).reshape(3, 3).repeat(1, 3, 1, 1)
+    batch, places, flips = batch_of(settings, side=3), [], 0
+    for iteration in range(400):
+        seen = terms.view(batch, iteration)(ramp)[0, 0].round().int().tolist()
+        mirrored = [row[::-1] for row in seen]
+        unflipped = [down for down in (seen, mirrored) if (down[0][1] - down[0][0]) % 3 == 1]
+        flips += unflipped[0] is mirrored
+        if unflipped[0] is seen:
+            places.append(seen[1][1])
+    assert 90 < flips < 150
+    # In the middle is what was there, above, left of it, or above on the left.
+    assert set(places) == {0, 1, 3, 4}
+    counts = np.bincount(places)[[0, 1, 3, 4]]
+    assert counts.min() > 45 and counts.max() < 100
+
+
+@pytest.mark.parametrize(("flip", "wanted"), [(0, [1.0, 2.0]), (1, [2.0, 1.0])])
+def test_flips_may_be_never_or_always(flip, wanted):
+    batch = batch_of(settings_of(crop=[1.0, 1.0], flip=flip), side=2)
+    pair = torch.tensor([1.0, 2.0]).repeat(1, 3, 2, 1)
+    for iteration in range(20):
+        assert terms.view(batch, iteration)(pair)[0, 0, 0].tolist() == wanted
+
+
+def pooled(images):
+    """Return images of 8, 32 or 64 px as vectors, reduced to 32 px."""
+    images = images.detach().double().numpy()
+    factor = max(images.shape[-1] // 32, 1)
+    n, channels, side, _ = images.shape
+    blocks = images.reshape(n, channels, side // factor, factor, side // factor, factor)
+    return blocks.mean((3, 5)).reshape(n, -1), factor
+
+
+def softmax(values):
+    shifted = np.exp(values - values.max())
+    return shifted / shifted.sum()
+
+
+def density_by_hand(images, labels):
+    """Return (densification, gradient with respect to the images), a class at a time.
+
+    The softened side p is taken as given: the slope to an eigenvalue is softmax(l) - p.
+    """
+    flat, factor = pooled(images)
+    total, slopes = 0.0, np.zeros_like(flat)
+    for label in set(labels):
+        rows = [i for i, other in enumerate(labels) if other == label]
+        if len(rows) == 1:
+            continue
+        values, vectors = np.linalg.eigh(flat[rows] @ flat[rows].T)
+        soft, hard = softmax(values / 4), softmax(values)
+        log_soft, log_hard = (
+            v - v.max() - np.log(np.exp(v - v.max()).sum()) for v in (values / 4, values)
+        )
+        total += (soft * (log_soft - log_hard)).sum()
+        slopes[rows] = 2 * (vectors * (hard - soft)) @ vectors.T @ flat[rows]
+    n, channels, side, _ = images.shape
+    slopes = slopes.reshape(n, channels, side // factor, side // factor) / factor**2
+    return total, slopes.repeat(factor, 2).repeat(factor, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "side", "scale"),
+    [
+        ([0, 0, 1, 1, 1, 3], 8, 0.05),
+        ([0, 0, 1, 1, 1, 3], 8, 0.3),
+        ([2, 0, 2, 0], 32, 0.03),
+        ([2, 0, 2, 0], 64, 0.05),
+        ([1, 1, 1, 1, 1], 8, 0.1),
+    ],
+)
+def test_densification_is_that_of_a_loop_over_classes(labels, side, scale):
+    images = (images_of(len(labels), 3, side, side) * scale).requires_grad_(True)
+    found = terms.density(images, terms.alike(torch.tensor(labels)))
+    wanted, slopes = density_by_hand(images, labels)
+    assert found.item() == pytest.approx(wanted, rel=1e-3) and wanted > 1e-3
+    found.backward()
+    difference = images.grad.double() - torch.from_numpy(slopes)
+    assert difference.norm() < 1e-3 * np.linalg.norm(slopes)
+
+
+@pytest.mark.parametrize("scale", [0, 1e-3, 1, 100])
+def test_densification_of_images_that_are_alike_is_finite(scale):
+    images = (images_of(1, 3, 8, 8) * scale).repeat(4, 1, 1, 1).requires_grad_(True)
+    found = terms.density(images, terms.alike(torch.zeros(4, dtype=torch.int64)))
+    found.backward()
+    assert found.isfinite() and images.grad.isfinite().all()
+
+
+def test_images_that_are_alone_in_their_class_are_dense():
+    assert terms.density(images_of(3, 3, 8, 8), terms.alike(torch.tensor([0, 2, 5]))) == 0
+
+
+def test_divergence_is_over_images_and_classes():
+    mine, theirs = images_of(4, 5).requires_grad_(True), images_of(4, 5, seed=1)
+    found = terms.divergence(mine, theirs, 3)
+    total = 0.0
+    for a, b in zip(mine.detach().double().numpy(), theirs.double().numpy(), strict=True):
+        p, q = softmax(b / 3), softmax(a / 3)
+        total += (p * np.log(p / q)).sum()
+    assert found.item() == pytest.approx(total / 20, rel=1e-4)
+    found.backward()
+    slopes = [
+        softmax(a / 3) - softmax(b / 3)
+        for a, b in zip(mine.detach().numpy(), theirs.numpy(), strict=True)
+    ]
+    np.testing.assert_allclose(mine.grad.numpy(), np.stack(slopes) / 60, atol=1e-6)
+    assert terms.divergence(mine, mine.detach(), 3).abs() < 1e-7
+
+
+def terms_by_hand(batch, observer, net, iteration, images):
+    """Return the terms of the loss at some images, each from its own pass."""
+    settings, show = batch.settings, terms.view(batch, iteration)
+    seen, weights = show(images), settings["weights"]
+    found = {"cross_entropy": weights["cross_entropy"] * cross_entropy(net(seen), batch.labels)}
+    if observer.matching:
+        found |= observer.matching(observer.watch(seen)[1])
+    if weights["densification"]:
+        found["densification"] = weights["densification"] * terms.density(
+            seen, terms.alike(batch.labels)
+        )
+    flatness = settings["flatness"]
+    if flatness["on"] == "logits":
+        others = net(show(batch.average))
+        found["flatness"] = terms.divergence(net(seen), others, flatness["temperature"])
+    if flatness["on"] == "statistics":
+        both = (observer.watch(show(x))[1] for x in (images, batch.average))
+        found["flatness"] = observer.matching.between(*both)
+    if "flatness" in found:
+        found["flatness"] = flatness["weight"] * found["flatness"]
+    return found
+
+
+DESCENTS = {
+    "SRe2L": {"kind": "sre2l"},
+    "G-VBSM": {"kind": "gvbsm", "weights": {"cross_entropy": 0.5, "densification": 2}},
+    "EDC": {"kind": "edc"},
+    "flat statistics": {"kind": "edc", "flatness": {"on": "statistics", "weight": 0.4}},
+    "no statistics": {"kind": "sre2l", "weights": {"batchnorm": 0}},
+}
+
+
+@pytest.mark.parametrize("given", DESCENTS.values(), ids=DESCENTS)
+def test_a_descent_is_of_the_sum_of_its_terms(given):
+    settings = settings_of(**given, crop=[0.5, 1.0], jitter=1)
+    batch = batch_of(settings)
+    if batch.average is not None:
+        batch.average += 0.3 * images_of(*batch.images.shape, seed=9)
+    observer, net = observer_of(settings, batch.images)
+    other, _ = observer_of(settings, batch.images)
+    images = batch.images.detach().clone().requires_grad_(True)
+    wanted = terms_by_hand(batch, other, net, 4, images)
+    found = terms.descend(batch, observer, 4)
+    names = {"cross_entropy", *settings["kinds"]}
+    names |= {"gvbsm": {"densification"}, "edc": {"flatness"}}.get(settings["kind"], set())
+    assert found.keys() == names
+    for name, value in found.items():
+        assert value > 0
+        torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-7)
+    sum(wanted.values()).backward()
+    torch.testing.assert_close(batch.images.grad, images.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+def test_sam_descends_from_the_worst_place_near_by(momentum):
+    given = {"momentum": momentum, "flatness": {"on": "sam", "weight": 0.7}}
+    settings = settings_of("edc", crop=[0.5, 1.0], **given)
+    batch = batch_of(settings)
+    observer, net = observer_of(settings, batch.images)
+    other, _ = observer_of(settings, batch.images)
+    memory = {}
+    for iteration in range(3):
+        before = batch.images.detach().clone()
+        here = before.clone().requires_grad_(True)
+        other.matching.memory = dict(memory)
+        wanted = terms_by_hand(batch, other, net, iteration, here)
+        (slope,) = torch.autograd.grad(sum(wanted.values()), here)
+        there = (before + 0.7 * slope / slope.square().sum().sqrt()).requires_grad_(True)
+        other.matching.memory = dict(memory)
+        worst = terms_by_hand(batch, other, net, iteration, there)
+        memory = dict(other.matching.memory)
+        (slope,) = torch.autograd.grad(sum(worst.values()), there)
+        found = terms.descend(batch, observer, iteration)
+        assert torch.equal(batch.images, before)
+        torch.testing.assert_close(batch.images.grad, slope, rtol=1e-3, atol=1e-6)
+        assert sum(worst.values()) > sum(wanted.values())
+        for name, value in found.items():
+            torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-7)
+        assert observer.matching.memory.keys() == memory.keys()
+        for name, kept in memory.items():
+            torch.testing.assert_close(observer.matching.memory[name], kept)
+        batch.step(0.05)
+
+
+def test_a_convolution_is_left_out_by_chance():
+    settings = settings_of(convolution_dropout=0.4)
+    batch = batch_of(settings)
+    observer, _ = observer_of(settings, batch.images)
+    parts = observer.matching.targets.parts
+    flags = np.stack([terms._kept(batch, observer, i).numpy() for i in range(500)])
+    share = {}
+    for part, column in zip(parts, flags.T, strict=True):
+        if part.kind == "batchnorm":
+            assert column.all()
+        elif part.layer in share:
+            # Its tiles with its channels.
+            assert (column == share[part.layer]).all()
+        else:
+            share[part.layer] = column
+    assert len(share) == 2
+    assert all(0.52 < column.mean() < 0.68 for column in share.values())
+    assert 0.4 < np.mean(share["features.0"] == share["features.4"]) < 0.65
+    # Addressed as views are.
+    others = [batch_of(settings, batch=1), batch_of(settings, seed=1)]
+    for other in others:
+        drawn = np.stack([terms._kept(other, observer, i).numpy() for i in range(500)])
+        assert (drawn != flags).any(1).mean() > 0.3
+
+
+def test_all_convolutions_are_left_in_without_dropout():
+    settings = settings_of()
+    batch = batch_of(settings)
+    observer, _ = observer_of(settings, batch.images)
+    assert terms._kept(batch, observer, 0) is None
+
+
+def test_a_convolution_that_is_left_out_is_no_part_of_the_loss():
+    settings = settings_of(convolution_dropout=0.5, alpha=0.5)
+    batch = batch_of(settings)
+    observer, _ = observer_of(settings, batch.images)
+    losses = {}
+    for iteration in range(40):
+        kept = terms._kept(batch, observer, iteration)
+        observer.matching.memory = {}
+        found = terms.descend(batch, observer, iteration)
+        losses.setdefault(tuple(kept.tolist()), []).append(found["convolution"].item())
+    # Two convolutions: both, either, none.
+    assert len(losses) == 4
+    none = tuple(float(part.kind == "batchnorm") for part in observer.matching.targets.parts)
+    assert set(losses[none]) == {0.0}
+    assert all(min(values) > 0 for flags, values in losses.items() if flags != none)

@@ -1,0 +1,228 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stillhouse.artifacts import store
+from stillhouse.artifacts.addresses import class_of
+from stillhouse.artifacts.jobs import produce
+from stillhouse.data.class_images import load_split
+from stillhouse.data.transforms import normalise
+from stillhouse.methods.statistical_matching import statistics
+from stillhouse.methods.statistical_matching.feature_statistics import KINDS, Watch
+from stillhouse.methods.statistical_matching.statistics import collect, overall, read, seen, summary
+from stillhouse.networks import registry
+from stillhouse.rng import generator
+from stillhouse.training.teachers import load_teacher
+from torch.nn.functional import interpolate, unfold
+
+CPU = torch.device("cpu")
+CLASSES = ["0", "1", "2"]
+VIEWS = {"pad": 1, "crop": [1.0, 1.0], "flip": 0.5, "seed": 0}
+# A tile that divides the first map, 8 px, and not the second one, 4 px.
+TILE = 3
+TEACHER = {"arch": "convnet2", "width": 4, "norm": "batch", "classes": CLASSES, "resolution": 8}
+FILE = "statistics.safetensors"
+
+
+@pytest.fixture
+def teacher(empty):
+    """Write a teacher whose weights are its first ones; return its file."""
+    net = registry.build(TEACHER, len(CLASSES), 8, 0, "teacher")
+    spec = {"stage": "teacher", "settings": TEACHER, "address": "results/teacher/t"}
+    store.write(spec["address"], spec, {"model.safetensors": net.state_dict()})
+    return Path(spec["address"]) / "model.safetensors"
+
+
+@pytest.fixture
+def images(kitchen):
+    """Return the files of the images of three classes, whose numbers differ."""
+    (family,) = kitchen.plan.families["images"].values()
+    return [
+        kitchen.folder / family.artifact.at(class_id=c).directory / "images.parquet"
+        for c in CLASSES
+    ]
+
+
+@pytest.fixture
+def make(teacher, images):
+    """Return a function that collects statistics at an address and returns their file."""
+
+    def make(label="x", classes=CLASSES, views=VIEWS, tile=TILE, **resources):
+        settings = {"classes": list(classes), "views": views, "tile": tile}
+        spec = {"stage": "statistics", "settings": settings, "keys": {}}
+        spec["address"] = f"results/statistics/{label}"
+        inputs = {"images": images, "teacher": [teacher]}
+        produce(statistics.statistics, inputs, [(spec, None, [FILE])], resources)
+        return Path(spec["address"]) / FILE
+
+    return make
+
+
+def inputs_of_layers(net, pixels):
+    """Return {part's name: (n, channels or tiles, numbers)} of all images at once, in float64."""
+    found, handles = {}, []
+
+    def keep(kind, name):
+        def hook(module, given):
+            maps = given[0].double()
+            found[f"{kind}.{name}.channel"] = maps.flatten(2)
+            if kind == "convolution":
+                sides = [-(-side // TILE) * TILE for side in maps.shape[2:]]
+                enlarged = interpolate(maps, sides, mode="bilinear", align_corners=False)
+                tiles = unfold(enlarged, TILE, stride=TILE).transpose(1, 2)
+                found[f"{kind}.{name}.tile"] = tiles
+
+        return hook
+
+    for name, module in net.named_modules():
+        if type(module) in KINDS:
+            handles.append(module.register_forward_pre_hook(keep(KINDS[type(module)], name)))
+    with torch.no_grad():
+        net(normalise(pixels))
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def viewed(images, settings, class_id, batch_size=4):
+    """Return all views at once."""
+    return torch.cat(list(seen(images, settings, class_id, batch_size, CPU)))
+
+
+def views_of(images, class_id):
+    pixels, _ = load_split([images[CLASSES.index(class_id)]], [class_id], 8, "train")
+    return viewed(pixels, VIEWS, class_id)
+
+
+def test_sums_are_those_of_two_passes_over_all_images_at_once(make, teacher, images):
+    net, _, _ = load_teacher(teacher, CPU)
+    found = store.read_tensors(make())
+    by_class = [inputs_of_layers(net, views_of(images, c)) for c in CLASSES]
+    # As many images as the source has; they differ from class to class.
+    counts = [len(load_split([path], [class_of(path)], 8, "train")[0]) for path in images]
+    assert found["count"].tolist() == counts and len(set(counts)) > 1
+    parts = set(by_class[0])
+    names = {f"{part}.{of}" for part in parts for of in ("mean", "within", "between")}
+    assert found.keys() == {"count", *names}
+    assert {part.split(".")[0] for part in parts} == {"convolution", "batchnorm"}
+    count = found["count"].double()
+    for part in parts:
+        for row, seen_by in enumerate(by_class):
+            values = seen_by[part]
+            of_image = values.mean(2)
+            for name, wanted in (
+                ("mean", values.mean((0, 2))),
+                ("within", values.var(2, correction=0).mean(0)),
+                ("between", of_image.var(0, correction=0)),
+            ):
+                mine = found[f"{part}.{name}"]
+                assert mine.dtype == torch.float32 and mine.shape == (3, values.shape[1])
+                torch.testing.assert_close(mine[row].double(), wanted, rtol=1e-4, atol=1e-6)
+        together = torch.cat([seen_by[part] for seen_by in by_class])
+        mean, within, between = (
+            found[f"{part}.{of}"].double() for of in ("mean", "within", "between")
+        )
+        centre, variance = overall(mean, within + between, count)
+        torch.testing.assert_close(centre, together.mean((0, 2)), rtol=1e-4, atol=1e-6)
+        wanted = together.var((0, 2), correction=0)
+        torch.testing.assert_close(variance, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_batches_do_not_show(make):
+    wanted = store.read_tensors(make(batch_size=64))
+    for size in (7, 1000):
+        found = store.read_tensors(make(f"b{size}", batch_size=size))
+        assert found.keys() == wanted.keys()
+        for name, tensor in wanted.items():
+            torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-7)
+
+
+def test_other_classes_and_their_order_do_not_show(make):
+    wanted = read(make(), CLASSES)
+    for order in (["2", "0", "1"], ["2", "0"]):
+        path = make("".join(order), order)
+        found = store.read_tensors(path)
+        for name, tensor in wanted.items():
+            rows = [CLASSES.index(class_id) for class_id in order]
+            assert torch.equal(found[name].double(), tensor[rows])
+        # By class id, whatever the order in the file.
+        some = read(path, ["0", "2"])
+        assert all(torch.equal(some[name], wanted[name][[0, 2]]) for name in wanted)
+        assert {tensor.dtype for tensor in some.values()} == {torch.float64}
+
+
+def test_an_interrupted_pass_goes_on_after_a_class(make, interrupt):
+    wanted = make("whole").read_bytes()
+    calls = interrupt(statistics, "collect", 3)
+    with pytest.raises(KeyboardInterrupt):
+        make("killed", checkpoint_seconds=0)
+    assert len(calls) == 3 and not Path("results/statistics/killed", FILE).exists()
+    found = make("killed", checkpoint_seconds=0)
+    assert len(calls) == 4
+    assert found.read_bytes() == wanted
+
+
+def test_images_that_are_alike_have_nothing_between_them(teacher):
+    net, _, _ = load_teacher(teacher, CPU)
+    one = torch.from_numpy(generator(0, "test").random((1, 3, 8, 8)) * 255)
+    views = one.float().repeat(50, 1, 1, 1).split(20)
+    sums = collect(Watch(net, set(KINDS.values()), TILE), views)
+    found = summary({name: value[None] for name, value in sums.items()})
+    for name, tensor in found.items():
+        if name.endswith(".between"):
+            mean = found[name.replace("between", "mean")]
+            assert (tensor >= 0).all() and (tensor <= 1e-9 * (1 + mean.square())).all()
+
+
+def pixels_of(n, size=6, seed=0):
+    return torch.from_numpy(generator(seed, "test").integers(0, 256, (n, 3, size, size), np.uint8))
+
+
+def test_a_padded_view_is_a_square_of_a_black_border_and_the_image():
+    images, settings = pixels_of(300), {"pad": 2, "crop": [0.5, 1.0], "flip": 0.5, "seed": 3}
+    found = viewed(images, settings, "cat")
+    assert found.shape == (300, 3, 6, 6) and found.dtype == torch.float32
+    corners, mirrored = set(), []
+    for image, view in zip(images.numpy(), found.round().to(torch.uint8).numpy(), strict=True):
+        bordered = np.zeros((3, 10, 10), np.uint8)
+        bordered[:, 2:8, 2:8] = image
+        places = {
+            (top, left, flip): bordered[:, top : top + 6, left : left + 6][:, :, :: 1 - 2 * flip]
+            for top in range(5)
+            for left in range(5)
+            for flip in (0, 1)
+        }
+        ((top, left, flip),) = [k for k, square in places.items() if np.array_equal(square, view)]
+        corners.add((top, left))
+        mirrored.append(flip)
+    assert len(corners) == 25
+    assert 110 < sum(mirrored) < 190
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+def test_without_border_and_crop_an_image_is_seen_whole(flip):
+    images = pixels_of(5)
+    found = viewed(images, {"pad": 0, "crop": [1.0, 1.0], "flip": flip, "seed": 0}, "cat")
+    wanted = images.flip(3) if flip else images
+    torch.testing.assert_close(found, wanted.float(), rtol=0, atol=1e-4)
+
+
+def test_a_crop_shows_a_part_of_the_image_enlarged():
+    ramp = torch.arange(24, dtype=torch.uint8).expand(200, 3, 24, 24) * 10
+    found = viewed(ramp, {"pad": 0, "crop": [0.25, 0.25], "flip": 0.0, "seed": 0}, "cat")
+    # 10 grey levels a pixel and half of the side, but for the aspect: from √(3/4) to √(4/3).
+    slopes = (found[:, 0, 12, 16] - found[:, 0, 12, 8]) / 8
+    assert 4 < slopes.min() < 4.8 and 5.2 < slopes.max() < 6
+    assert found[:, 0, :, 0].min() < 20 and found[:, 0, :, -1].max() > 210
+
+
+@pytest.mark.parametrize("pad", [0, 2])
+def test_a_view_belongs_to_seed_class_and_item(pad):
+    images = pixels_of(600)
+    settings = {"pad": pad, "crop": [0.3, 1.0], "flip": 0.5, "seed": 0}
+    wanted = viewed(images, settings, "cat")
+    assert torch.equal(viewed(images[:9], settings, "cat"), wanted[:9])
+    for other in (viewed(images, settings, "dog"), viewed(images, {**settings, "seed": 1}, "cat")):
+        same = (other == wanted).flatten(1).all(1)
+        assert same.float().mean() < 0.1

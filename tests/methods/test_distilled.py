@@ -1,0 +1,230 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image as Pillow
+from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts.store import Damaged, WrongType
+from stillhouse.data.class_images import decode, encode
+from stillhouse.data.distilled_set import DistilledSet
+from stillhouse.errors import StillhouseError
+from stillhouse.methods import distilled
+from stillhouse.methods.statistical_matching import synthesis
+from stillhouse.methods.statistical_matching.batches import batches
+from stillhouse.planning.plan import PER_CLASS, batch_files
+
+
+def sets_of(plan, method):
+    """Return {IPC: path} of a method's sets."""
+    return {
+        artifact.keys["ipc"]: artifact.directory / "images.parquet"
+        for artifact in plan.single["distilled"].values()
+        if artifact.settings["kind"] == method
+    }
+
+
+@pytest.mark.parametrize("method", ["random", "rded"])
+def test_columns_are_as_promised(in_kitchen, method):
+    schema = pq.read_schema(sets_of(in_kitchen, method)[2])
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    box = [(name, pa.int32()) for name in ("top", "left", "height", "width")]
+    origin = pa.list_(pa.struct([("image_id", pa.string()), *box]))
+    assert {field.name: field.type for field in schema} == {
+        "image": image,
+        "label": pa.int64(),
+        "class_id": pa.string(),
+        "index": pa.int32(),
+        "origin": origin,
+    }
+
+
+@pytest.mark.parametrize("method", ["random", "rded"])
+def test_metadata_say_what_it_is(in_kitchen, method):
+    path = sets_of(in_kitchen, method)[2]
+    kept = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
+    assert kept["dataset"] == "three"
+    assert json.loads(kept["class_names"]) == ["0", "1", "2"]
+    assert (kept["method"], kept["ipc"], kept["seed"]) == (method, "2", "0")
+    spec = json.loads(kept["spec"])
+    assert spec["address"] == str(path.parent)
+    assert spec["upstream"]["images"]["stage"] == "images"
+
+
+def test_a_row_group_holds_a_class(in_kitchen):
+    kept = pq.ParquetFile(sets_of(in_kitchen, "random")[2])
+    groups = [kept.read_row_group(i).to_pylist() for i in range(kept.num_row_groups)]
+    assert [[row["class_id"] for row in rows] for rows in groups] == [[c] * 2 for c in "012"]
+    assert [[row["label"] for row in rows] for rows in groups] == [[i] * 2 for i in range(3)]
+    assert all([row["index"] for row in rows] == [0, 1] for rows in groups)
+
+
+def test_labels_are_positions_in_the_dataset(made, tiny, planned, make_all):
+    tiny["datasets"]["three"]["classes"] = ["2", "0", "1"]
+    tiny["experiments"]["x"] |= {"methods": ["random"], "protocols": ["hard"]}
+    wanted = planned(tiny)
+    wanted.families["students"].clear()
+    make_all(wanted)
+    rows = store.read_table(sets_of(wanted, "random")[1]).to_pylist()
+    assert [(row["class_id"], row["label"]) for row in rows] == [("2", 0), ("0", 1), ("1", 2)]
+
+
+def test_hugging_face_opens_it_as_images_and_labels(in_kitchen, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    path = sets_of(in_kitchen, "rded")[2]
+    loaded = datasets.load_dataset(
+        "parquet", data_files=str(path), split="train", cache_dir=str(tmp_path)
+    )
+    assert isinstance(loaded.features["image"], datasets.Image)
+    assert loaded.features["label"].names == ["0", "1", "2"]
+    assert loaded["label"] == [0, 0, 1, 1, 2, 2]
+    first = loaded[3]
+    assert isinstance(first["image"], Pillow.Image)
+    assert first["image"].size == (8, 8)
+    table = store.read_table(path)
+    found = np.asarray(first["image"].convert("RGB")).transpose(2, 0, 1)
+    np.testing.assert_array_equal(found, decode(table["image"][3].as_py()["bytes"]))
+    assert first["origin"][0].keys() == {"image_id", "top", "left", "height", "width"}
+
+
+def test_torch_opens_it(in_kitchen):
+    path = sets_of(in_kitchen, "rded")[2]
+    opened = DistilledSet(path)
+    assert len(opened) == 6
+    assert opened.class_ids == ["0", "0", "1", "1", "2", "2"]
+    image, label = opened[4]
+    assert (image.shape, image.dtype, label) == ((3, 8, 8), torch.uint8, 2)
+    table = store.read_table(path)
+    np.testing.assert_array_equal(image, decode(table["image"][4].as_py()["bytes"]))
+    doubled = DistilledSet(str(path), transform=lambda image: image.float() * 2)
+    assert torch.equal(doubled[4][0], image.float() * 2)
+    batches = list(torch.utils.data.DataLoader(opened, batch_size=4))
+    assert [labels.tolist() for _, labels in batches] == [[0, 0, 1, 1], [2, 2]]
+
+
+def test_torch_does_not_open_what_is_damaged_or_something_else(made, aged):
+    path = sets_of(made, "random")[1]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(Damaged, match=r"images\.parquet"):
+        DistilledSet(path)
+    with pytest.raises(WrongType, match="column 'label' should be int64"):
+        DistilledSet(
+            next(iter(made.families["images"].values()))
+            .artifact.at(class_id="0")
+            .file("images.parquet")
+        )
+
+
+def origins(path):
+    return [row["origin"][0]["image_id"] for row in store.read_table(path).to_pylist()]
+
+
+def test_random_images_are_real_training_images(in_kitchen):
+    (images,) = [f.artifact for f in in_kitchen.families["images"].values()]
+    for row in store.read_table(sets_of(in_kitchen, "random")[2]).to_pylist():
+        kept = images.at(class_id=row["class_id"]).directory / "images.parquet"
+        known = {r["image_id"]: r for r in store.read_table(kept).to_pylist()}
+        (origin,) = row["origin"]
+        source = known[origin["image_id"]]
+        assert source["split"] == "train"
+        assert [origin[k] for k in ("top", "left", "height", "width")] == [0, 0, 8, 8]
+        np.testing.assert_array_equal(
+            decode(row["image"]["bytes"]), decode(source["image"]["bytes"])
+        )
+
+
+def test_random_sets_are_nested_and_differ_by_seed(made, tiny, planned, make_all):
+    tiny["experiments"]["x"] |= {
+        "methods": ["random"],
+        "protocols": ["hard"],
+        "ipc": [1, 2, 7],
+        "distill_seeds": [0, 1],
+    }
+    wanted = planned(tiny)
+    wanted.families["students"].clear()
+    make_all(wanted)
+    by = {
+        (a.keys["ipc"], a.keys["seed"]): origins(a.directory / "images.parquet")
+        for a in wanted.single["distilled"].values()
+    }
+    for seed in (0, 1):
+        largest = [by[7, seed][i : i + 7] for i in (0, 7, 14)]
+        assert all(len(set(ids)) == 7 for ids in largest)
+        for ipc in (1, 2):
+            assert by[ipc, seed] == [name for ids in largest for name in ids[:ipc]]
+    assert set(by[7, 0]) != set(by[7, 1])
+
+
+@pytest.mark.parametrize(
+    ("size", "box"), [((12, 8), (0, 2, 8, 8)), ((8, 13), (2, 0, 8, 8)), ((4, 4), (0, 0, 4, 4))]
+)
+def test_whole_images_are_centred_squares(size, box):
+    functional = pytest.importorskip("torchvision.transforms.v2.functional")
+    rng = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    Pillow.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8)).save(buffer, "PNG")
+    pixels, origin = distilled.whole_image("a", buffer.getvalue(), 6)
+    assert [tuple(row.values()) for row in origin] == [("a", *box)]
+    image = torch.from_numpy(decode(buffer.getvalue()).copy()).float()
+    wanted = functional.resized_crop(image, *box, [6, 6], antialias=True)
+    assert np.abs(pixels - wanted.numpy()).max() < 0.51
+
+
+@pytest.mark.parametrize(("method", "count"), [("random", 119), ("rded", 20)])
+def test_too_few_images_are_an_error(in_kitchen, method, count):
+    artifact = next(
+        a for a in in_kitchen.single["distilled"].values() if a.settings["kind"] == method
+    )
+    spec = {**artifact.spec(), "keys": {"ipc": 500, "seed": 0}}
+    inputs = {
+        name: [part.at(class_id=c).directory / PER_CLASS[part.stage] for c in "012"]
+        for name, part in artifact.upstream.items()
+    }
+    files = distilled.distilled(inputs, spec, jobs.Context())(None, None)
+    with pytest.raises(StillhouseError, match=f"class '0' gives {count} images only"):
+        list(files["images.parquet"].groups)
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+@pytest.mark.parametrize(("order", "batch_size"), [("by_class", 4), ("by_copy", 2)])
+def test_a_synthesised_set_is_put_together_from_all_batches(
+    tiny, planned, empty, order, batch_size, encoding
+):
+    tiny["methods"]["edc"] = {
+        **{"kind": "edc", "observers": ["t"], "encoding": encoding},
+        **{"order": order, "batch_size": batch_size},
+    }
+    tiny["experiments"]["x"] |= {"methods": ["edc"], "protocols": ["hard"], "ipc": [3]}
+    (artifact,) = planned(tiny).single["distilled"].values()
+    made = artifact.upstream["synthesis"]
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 3, 8, 8), np.uint8)
+    paths = batch_files(made)
+    for number, slots in enumerate(batches(made.settings, made.keys)):
+        rows = [
+            {
+                "image": {"bytes": encode(pixels[label, index], "png"), "path": None},
+                "class_id": str(label),
+                "index": index,
+            }
+            for label, index in slots
+        ]
+        groups = [pa.Table.from_pylist([row], synthesis.SCHEMA) for row in rows]
+        batch, stored = made.at(batch=number), store.RowGroups(synthesis.SCHEMA, groups)
+        store.write(batch.directory, batch.spec(), {"images.parquet": stored})
+    job = [(artifact.spec(), None, ["images.parquet"])]
+    # In whatever order the batches are given.
+    jobs.produce(distilled.distilled, {"synthesis": [Path(p) for p in paths[::-1]]}, job, {})
+    rows = store.read_table(artifact.file("images.parquet")).to_pylist()
+    places = [(row["label"], row["class_id"], row["index"]) for row in rows]
+    assert places == [(label, str(label), index) for label in range(3) for index in range(3)]
+    assert {row["image"]["path"].split(".")[1] for row in rows} == {encoding}
+    assert all(row["origin"] == [] for row in rows)
+    for row in rows:
+        data = encode(pixels[row["label"], row["index"]], encoding)
+        assert row["image"]["bytes"] == data

@@ -1,0 +1,377 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from stillhouse.errors import StillhouseError
+from stillhouse.networks import architectures, libraries, registry
+from stillhouse.networks.architectures import imagenet
+from stillhouse.training import teachers
+from torch import nn
+
+
+def build(arch, n_classes=10, resolution=32, seed=0, **settings):
+    return registry.build({"arch": arch, **settings}, n_classes, resolution, seed, "student")
+
+
+def n_parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+# Published numbers of parameters with 1000 classes: torchvision's documentation, timm's tables.
+COUNTS = {
+    ("torchvision/resnet18", 224): 11_689_512,
+    ("torchvision/mobilenet_v2", 224): 3_504_872,
+    ("torchvision/efficientnet_b0", 224): 5_288_548,
+    ("torchvision/shufflenet_v2_x0_5", 224): 1_366_792,
+    ("torchvision/googlenet", 224): 6_624_904,
+    ("torchvision/swin_v2_t", 256): 28_351_570,
+    ("timm/vit_tiny_patch16_224", 224): 5_717_416,
+    ("timm/deit_tiny_patch16_224", 224): 5_717_416,
+    ("timm/resnet10t", 224): 5_435_000,
+}
+
+
+@pytest.mark.parametrize(("task", "count"), COUNTS.items(), ids=lambda x: str(x))
+def test_parameters_are_the_published_number(task, count):
+    arch, resolution = task
+    # timm's tables give ResNet-10-T in millions with two decimals.
+    assert n_parameters(build(arch, 1000, resolution)) == pytest.approx(
+        count, abs=5000 if arch == "timm/resnet10t" else 0
+    )
+
+
+SMALL = [
+    ("torchvision/squeezenet1_1", 32),
+    ("torchvision/mobilenet_v2", 32),
+    ("timm/test_vit", 48),
+    ("timm/mobilenetv3_small_050", 32),
+]
+
+
+@pytest.mark.parametrize(("arch", "resolution"), SMALL)
+def test_weights_depend_on_the_seed_alone(arch, resolution):
+    first = build(arch, 3, resolution).state_dict()
+    torch.manual_seed(123)
+    np.random.seed(5)  # noqa: NPY002
+    random.seed(7)
+    again = build(arch, 3, resolution).state_dict()
+    other = build(arch, 3, resolution, seed=1).state_dict()
+    assert all(torch.equal(again[name], first[name]) for name in first)
+    assert any(not torch.equal(other[name], first[name]) for name in first)
+
+
+def test_trying_a_network_leaves_no_trace():
+    from torchvision import models
+
+    net = build("torchvision/mobilenet_v2")
+    assert all(module.training for module in net.modules())
+    with registry.global_generator(0, "student", "weights"):
+        wanted = models.mobilenet_v2(num_classes=10).state_dict()
+    found = net.state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("arch", "resolution"),
+    [("torchvision/vit_b_16", 48), ("timm/vit_tiny_patch16_224", 48), ("timm/resnet10t", 40)],
+)
+def test_networks_are_built_for_the_images(arch, resolution):
+    net = build(arch, 3, resolution)
+    assert net(torch.zeros(2, 3, resolution, resolution)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
+def test_a_step_of_training_returns_one_output(arch):
+    net = build(f"torchvision/{arch}", 3, 96)
+    assert net.training
+    assert net(torch.zeros(2, 3, 96, 96)).shape == (2, 3)
+    assert not net.transform_input
+    assert build(f"torchvision/{arch}", 3, 96, pretrained="IMAGENET1K_V1").transform_input
+
+
+@pytest.mark.parametrize(
+    ("arch", "resolution", "reason"),
+    [
+        ("torchvision/alexnet", 32, "Output size is too small"),
+        ("torchvision/maxvit_t", 64, "not divisible by partition size"),
+        ("timm/convnext_atto", 8, "Kernel size can't be greater"),
+    ],
+)
+def test_images_that_a_network_cannot_take_get_one_line(arch, resolution, reason):
+    with pytest.raises(StillhouseError, match=reason) as caught:
+        build(arch, 10, resolution)
+    assert f"{arch}: cannot be a classifier of 10 classes at {resolution} px" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_network_with_other_outputs_is_no_classifier(monkeypatch):
+    monkeypatch.setattr(libraries, "_timm", lambda *task: nn.Flatten())
+    with pytest.raises(StillhouseError, match=r"two images give \(2, 192\)"):
+        build("timm/headless", 10, 8)
+
+
+def test_checkpoints_of_torchvision_load(tmp_path):
+    from torchvision import models
+
+    theirs = models.mobilenet_v2(num_classes=4)
+    torch.save(theirs.state_dict(), tmp_path / "x.pth")
+    net = build("torchvision/mobilenet_v2", 4)
+    registry.load_foreign(net, tmp_path / "x.pth")
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(net.eval()(x), theirs.eval()(x))
+
+
+def test_batchnorms_of_libraries_are_updated_too():
+    net = build("timm/mobilenetv3_small_050")
+    registry.set_batchnorm_updates(net, 2)
+    momenta = [m.momentum for m in net.modules() if hasattr(m, "running_mean")]
+    assert len(momenta) == 34
+    assert momenta == pytest.approx([0.19] * 34)
+
+
+class Tiny(nn.Module):
+    """A network with two final layers, as a distilled transformer has, and one like them."""
+
+    def __init__(self, n_classes):
+        super().__init__()
+        self.body = nn.Linear(12, 1000)
+        self.head = nn.Linear(1000, n_classes)
+        self.other = nn.Linear(1000, n_classes, bias=False)
+
+    def forward(self, x):
+        x = self.body(x[:, :, :2, :2].flatten(1))
+        return self.head(x) + self.other(x)
+
+
+WANTED = ["n03445777", "n01440764", "n02102040"]
+
+
+class TestPretrained:
+    settings = {"arch": "timm/tiny", "pretrained": "in1k"}  # noqa: RUF012
+
+    @pytest.fixture
+    def whole(self, monkeypatch):
+        """Have one library with one network with weights; return these."""
+        whole = Tiny(1000).requires_grad_(False)
+        monkeypatch.setattr(libraries, "_timm", lambda name, n, resolution, pretrained: Tiny(n))
+        monkeypatch.setattr(libraries, "_fetch_timm", lambda *task: dict(whole.state_dict()))
+        return whole
+
+    @pytest.mark.parametrize("n_classes", [3, 1000])
+    def test_the_outputs_are_those_of_the_classes_in_order(self, whole, n_classes):
+        classes = WANTED if n_classes == 3 else list(reversed(imagenet()))
+        net = Tiny(len(classes)).requires_grad_(False)
+        registry.load(net, libraries.pretrained(self.settings, classes, 8), "here")
+        x = torch.randn(5, 3, 8, 8)
+        rows = [sorted(imagenet()).index(class_id) for class_id in classes]
+        assert torch.allclose(net(x), whole(x)[:, rows])
+        assert torch.equal(net.body.weight, whole.body.weight)
+
+    def test_random_numbers_are_left_alone(self, whole):
+        before = torch.get_rng_state()
+        libraries.pretrained(self.settings, WANTED, 8)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_weights_of_other_classes_get_one_line(self, whole, monkeypatch):
+        monkeypatch.setattr(libraries, "_fetch_timm", lambda *task: Tiny(21841).state_dict())
+        with pytest.raises(StillhouseError, match=r"'head\.weight' has not the 1000 outputs"):
+            libraries.pretrained(self.settings, WANTED, 8)
+
+    def test_no_network_gets_one_line(self, whole, monkeypatch):
+        def offline(*task):
+            raise OSError("<urlopen error [Errno -2] Name or service not known>\nand more")
+
+        monkeypatch.setattr(libraries, "_fetch_timm", offline)
+        with pytest.raises(StillhouseError, match="Name or service not known") as caught:
+            libraries.pretrained(self.settings, WANTED, 8)
+        assert str(caught.value).startswith("in1k of timm/tiny: the weights cannot be had")
+        assert "\n" not in str(caught.value)
+
+
+def test_weights_of_torchvision_are_cut_to_the_classes(monkeypatch):
+    from torchvision import models
+
+    theirs = models.shufflenet_v2_x0_5().requires_grad_(False).eval()
+    state = lambda weights, **options: dict(theirs.state_dict())  # noqa: E731
+    monkeypatch.setattr(models.ShuffleNet_V2_X0_5_Weights, "get_state_dict", state)
+    settings = {"arch": "torchvision/shufflenet_v2_x0_5", "pretrained": "IMAGENET1K_V1"}
+    net = registry.build(settings, 3, 32, 0, "teacher").eval()
+    registry.load(net, libraries.pretrained(settings, WANTED, 32), "here")
+    x = torch.randn(2, 3, 32, 32)
+    rows = [sorted(imagenet()).index(class_id) for class_id in WANTED]
+    assert torch.allclose(net(x), theirs(x)[:, rows], atol=1e-6)
+
+
+def test_a_pretrained_teacher_is_loaded_tested_and_read_back(
+    empty, tiny, planned, make_all, monkeypatch
+):
+    """The whole stage, with digits in the place of ImageNet's classes."""
+    import timm
+
+    order = (*"9876543210", *(f"n{i}" for i in range(990)))
+    for module in (architectures, libraries):
+        monkeypatch.setattr(module, "imagenet", lambda: order)
+    theirs = timm.create_model("test_resnet").eval().requires_grad_(False)
+    monkeypatch.setattr(libraries, "_fetch_timm", lambda *task: dict(theirs.state_dict()))
+    tiny["teachers"]["t"] = {
+        "arch": "timm/test_resnet", "weights": {"pretrained": "r160_in1k"}, "min_accuracy": 0,
+    }  # fmt: skip
+    tiny["datasets"]["three"]["resolution"] = 16
+    tiny["experiments"]["x"] |= {"methods": ["random"], "ipc": [1], "protocols": ["soft"]}
+    wanted = planned(tiny)
+    make_all(wanted)
+    (artifact,) = wanted.single["teacher"].values()
+    assert artifact.settings["pretrained"] == "r160_in1k"
+    path = artifact.directory / "model.safetensors"
+    net, classes, resolution = teachers.load_teacher(path, torch.device("cpu"))
+    assert (classes, resolution) == (["0", "1", "2"], 16)
+    pixels = torch.rand(4, 3, 16, 16)
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    # What these weights were made with, by timm.
+    made_for = timm.get_pretrained_cfg("test_resnet.r160_in1k")
+    assert (made_for.mean, made_for.std) == ((0.5,) * 3, (0.5,) * 3)
+    wanted = theirs((pixels - 0.5) / 0.5)[:, [9, 8, 7]]
+    assert torch.allclose(net((pixels - mean) / std), wanted, atol=1e-5)
+
+
+SEEN = {
+    "torchvision/squeezenet1_1": (64, lambda net, x: net.features(x).mean((2, 3))),
+    "torchvision/mobilenet_v3_small": (
+        32,
+        lambda net, x: net.classifier[:3](net.features(x).mean((2, 3))),
+    ),
+    "timm/resnetv2_18": (32, lambda net, x: net.forward_features(x).mean((2, 3))),
+    "timm/test_convnext": (32, lambda net, x: net.forward_head(net.forward_features(x), True)),
+    "timm/deit_tiny_distilled_patch16_224": (32, lambda net, x: net.forward_features(x)[:, 0]),
+}
+
+
+@pytest.mark.parametrize(("arch", "resolution", "by_hand"), [(k, *v) for k, v in SEEN.items()])
+def test_features_are_what_the_layer_of_the_logits_is_given(arch, resolution, by_hand):
+    net = build(arch, 3, resolution).eval()
+    pixels = torch.rand(2, 3, resolution, resolution)
+    found = registry.penultimate(net, pixels)
+    wanted = by_hand(net, pixels)
+    assert found.shape == (2, wanted.shape[1])
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, wanted, atol=1e-4 * wanted.abs().max().item())
+    assert wanted.std() > 0
+
+
+def test_features_that_come_at_several_places_are_averaged():
+    net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Flatten(2), Transpose(), nn.Linear(5, 2), Mean())
+    pixels = torch.rand(2, 3, 4, 4)
+    found = registry.penultimate(net, pixels)
+    assert torch.allclose(found, net[0](pixels).mean((2, 3)), atol=1e-6)
+
+
+class Transpose(nn.Module):
+    def forward(self, x):
+        return x.mT
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean(1)
+
+
+def test_a_network_without_a_layer_of_logits_gets_one_line():
+    with pytest.raises(StillhouseError, match=r"^Sequential: has no linear or con") as caught:
+        registry.classifier(nn.Sequential(nn.Flatten(), nn.ReLU()))
+    assert "\n" not in str(caught.value)
+
+
+def test_names_with_dots_and_auxiliary_layers_are_torchvisions(monkeypatch):
+    from torchvision import models
+
+    old = {
+        "features.denseblock1.denselayer2.norm.1.weight": torch.zeros(2),
+        "features.denseblock1.denselayer2.conv.2.weight": torch.zeros(3),
+        "aux1.fc.weight": torch.zeros(4),
+        "AuxLogits.fc.weight": torch.zeros(4),
+    }
+    asked = {}
+
+    def state(weights, **options):
+        asked.update(options)
+        return old
+
+    monkeypatch.setattr(models.DenseNet121_Weights, "get_state_dict", state)
+    found = libraries._fetch_torchvision("densenet121", "IMAGENET1K_V1", 224)
+    own = models.densenet121().state_dict()
+    assert len(found) == 2
+    assert found.keys() <= own.keys()
+    assert asked == {"progress": False, "check_hash": True, "weights_only": True}
+
+
+def test_weights_made_with_other_statistics_see_what_they_know():
+    """The tag says mean and standard deviation of 0.5; our inputs have ImageNet's."""
+    ours = build("timm/vit_tiny_patch16_224", 3, 32, pretrained="augreg_in21k_ft_in1k").eval()
+    plain = build("timm/vit_tiny_patch16_224", 3, 32).eval()
+    plain.load_state_dict(ours.state_dict())
+    pixels = torch.rand(2, 3, 32, 32)
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    found, wanted = ours((pixels - mean) / std), plain((pixels - 0.5) / 0.5)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert not torch.allclose(plain((pixels - mean) / std), wanted, atol=1e-2)
+
+
+def test_weights_made_with_our_statistics_see_our_inputs():
+    net = build("timm/resnet10t", 3, 32, pretrained="c3_in1k")
+    assert not net._forward_pre_hooks
+
+
+def students_of(tiny, planned, arch, resolution=32):
+    tiny["datasets"]["three"]["resolution"] = resolution
+    tiny["students"] = {"s": {"arch": arch}}
+    tiny["protocols"]["hard"] |= {"learning_rate": 0.001}
+    tiny["experiments"]["x"] |= {
+        "methods": ["random"], "ipc": [2], "protocols": ["hard"], "seeds": [0],
+    }  # fmt: skip
+    wanted = planned(tiny)
+    (family,) = wanted.families["students"].values()
+    return wanted, family
+
+
+@pytest.mark.parametrize(
+    ("arch", "resolution"),
+    [("torchvision/mobilenet_v2", 32), ("timm/test_vit", 48), ("vit_patch16_512x10", 32)],
+)
+def test_a_student_resumed_is_a_student_undisturbed(
+    empty, tiny, planned, make, make_all, interrupt, arch, resolution
+):
+    """Real trainings of networks with dropout, one of each library and one of ours."""
+    from stillhouse.artifacts import store
+    from stillhouse.evaluation import students
+
+    wanted, family = students_of(tiny, planned, arch, resolution)
+    make_all(wanted)
+    path = family.artifact.at(student_seed=0).directory / "cell.json"
+    whole = store.read_json(path)
+    path.unlink()
+    # Two steps an epoch: in the middle of the second.
+    calls = interrupt(students, "render", 4)
+    with pytest.raises(KeyboardInterrupt):
+        make(family.artifact, [0], checkpoint_seconds=0.0)
+    make(family.artifact, [0])
+    assert len(calls) == 4 + 2
+    assert store.read_json(path) == whole
+    assert len(whole["curve"]) == 2
+
+
+def test_a_teacher_of_a_library_is_trained_and_loaded(empty, tiny, planned, make_all):
+    tiny["teachers"]["t"] = {"arch": "timm/test_resnet", "epochs": 1, "min_accuracy": 0}
+    tiny["datasets"]["three"]["resolution"] = 16
+    tiny["experiments"]["x"] |= {"methods": ["random"], "ipc": [1], "protocols": ["soft"]}
+    wanted = planned(tiny)
+    make_all(wanted)
+    (artifact,) = wanted.single["teacher"].values()
+    assert artifact.label == "digits-16px-timm-test_resnet"
+    path = artifact.directory / "model.safetensors"
+    net, classes, resolution = teachers.load_teacher(path, torch.device("cpu"))
+    assert net(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
+    assert (classes, resolution) == (["0", "1", "2"], 16)

@@ -1,0 +1,300 @@
+import contextlib
+import itertools
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from stillhouse.reporting import charts, plotting
+
+from tests.reporting.test_table_layout import frame
+
+
+def identities(plan):
+    return [{**c, "artifact": str(c["artifact"].directory)} for c in plan.experiments["x"]]
+
+
+def curves(plan, path):
+    cells = [c["artifact"].directory / "cell.json" for c in plan.experiments["x"]]
+    charts.curves({"cells": cells}, {"cells": identities(plan)}, {"svg": path})
+    return path.read_bytes()
+
+
+def words_of(svg):
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+def numbers(methods=("random", "rded"), **changes):
+    """Return the rows of methods at two IPCs under two protocols, with curves of two epochs."""
+    soft = [
+        frame(method=method, ipc=ipc, image_bytes=1000 * ipc, label_bytes=9000 * ipc, **changes)
+        for method in methods
+        for ipc in (1, 10)
+    ]
+    rows = pd.concat(soft, ignore_index=True).assign(seconds_denoiser=0.0)
+    rows["curve"] = [[{"loss": 2.0}, {"epoch": 2, "loss": 1.0, "accuracy": 60.0}]] * len(rows)
+    hard = rows.assign(protocol="hard", label_bytes=80, seconds_label=0.0)
+    hard["accuracy"] -= 20
+    return pd.concat([rows, hard], ignore_index=True)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Return a function that draws a chart and returns its figure as it was when drawn."""
+    kept, drawing = [], plotting.drawing
+
+    @contextlib.contextmanager
+    def keep(*arguments, **options):
+        with drawing(*arguments, **options) as (figure, axes, out):
+            yield figure, axes, out
+            figure.draw_without_rendering()
+            figure.panels = [axis.get_tightbbox() for axis in figure.axes]
+            figure.below = figure.legends[0].get_window_extent()
+            figure.whole = figure.bbox.frozen()
+            kept.append(figure)
+
+    def draw(function, rows):
+        monkeypatch.setattr(plotting, "drawing", keep)
+        function(rows)
+        return kept[-1]
+
+    return draw
+
+
+def points(axis):
+    """Return {name: (places, means, deviations)} of the lines with error bars."""
+    found = {}
+    for bars in axis.containers:
+        (segments,) = (c.get_segments() for c in bars.lines[2])
+        x, y = (values.tolist() for values in bars.lines[0].get_data())
+        found[bars.get_label()] = (x, y, [(s[1, 1] - s[0, 1]) / 2 for s in segments])
+    return found
+
+
+def test_curves_have_a_line_a_set_and_a_column_a_protocol(in_kitchen, tmp_path):
+    text = curves(in_kitchen, tmp_path / "x.svg").decode()
+    assert text.lstrip().startswith("<?xml")
+    words = words_of(text)
+    titles = ("soft, student s", "hard, student s")
+    for word in (*titles, "training loss", "epoch", "test accuracy [%]"):
+        assert word in words
+    for name in ("random, IPC 1", "random, IPC 2", "rded, IPC 1", "rded, IPC 2"):
+        assert words.count(name) == 1
+
+
+def test_curves_are_the_same_bytes_again(in_kitchen, tmp_path):
+    assert curves(in_kitchen, tmp_path / "a.svg") == curves(in_kitchen, tmp_path / "b.svg")
+
+
+def test_curves_are_means_over_seeds():
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(2)
+    cells = frame()[:2]
+    cells["curve"] = [
+        [{"epoch": 1, "loss": 4.0}, {"epoch": 2, "loss": 2.0, "accuracy": 30.0}],
+        [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "accuracy": 50.0}],
+    ]
+    charts._draw_curves(*axes, cells, cells)
+    loss, accuracy = (axis.lines[0].get_xydata().tolist() for axis in axes)
+    assert loss == [[1, 3.0], [2, 1.5]]
+    assert accuracy == [[2, 40.0]]
+    pyplot.close("all")
+
+
+def test_curves_have_two_rows_a_student(drawn):
+    other = numbers().assign(student="other")
+    other["curve"] = [[{**row, "loss": 4 * row["loss"]} for row in one] for one in other["curve"]]
+    figure = drawn(charts.learning, pd.concat([numbers(), other], ignore_index=True))
+    wanted = [f"{protocol}, student {student}" for student in "so" for protocol in ("soft", "hard")]
+    found = [axis.get_title().replace("other", "o") for axis in figure.axes if axis.get_title()]
+    assert found == wanted
+    losses = [[line.get_ydata().tolist() for line in axis.lines] for axis in figure.axes]
+    # Two methods at two IPCs: a line each.
+    assert losses[:2] == [[[2.0, 1.0]] * 4] * 2
+    assert losses[2:4] == losses[6:] == [[[60.0]] * 4] * 2
+    assert losses[4:6] == [[[8.0, 4.0]] * 4] * 2
+
+
+CHARTS = [charts.learning, charts.accuracy, charts.size, charts.cost]
+
+
+@pytest.mark.parametrize("draw", CHARTS)
+def test_charts_are_the_same_bytes_again(draw):
+    assert draw(numbers()) == draw(numbers())
+
+
+def test_accuracy_has_a_panel_a_protocol_and_a_line_a_method(drawn):
+    figure = drawn(charts.accuracy, numbers())
+    assert [axis.get_title() for axis in figure.axes] == ["soft, student s", "hard, student s"]
+    # By hand: mean 62, deviations -2, -1, 3, √(14 / 2).
+    for axis, mean in zip(figure.axes, (62.0, 42.0), strict=True):
+        assert axis.get_xscale() == "log"
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1", "10"]
+        assert list(points(axis)) == ["random", "rded"]
+        for x, y, deviations in points(axis).values():
+            assert x == [1, 10]
+            assert y == [mean, mean]
+            assert deviations == pytest.approx([7**0.5] * 2)
+
+
+def test_accuracy_is_the_one_that_the_tables_show(drawn):
+    figure = drawn(charts.accuracy, numbers(report="best"))
+    assert points(figure.axes[0])["rded"][1] == [63.0, 63.0]
+
+
+def test_published_numbers_are_hollow_marks(drawn):
+    rows = numbers()
+    rows.loc[(rows["method"] == "rded") & (rows["protocol"] == "soft"), "published"] = 70.0
+    soft, hard = drawn(charts.accuracy, rows).axes
+    (marks,) = (line for line in soft.lines if line.get_xydata().tolist() == [[1, 70], [10, 70]])
+    assert marks.get_markerfacecolor() == "white"
+    assert marks.get_marker() == plotting.looks(rows, "protocol")["rded", 0, "soft"]["marker"]
+    assert [70.0, 70.0] not in [line.get_ydata().tolist() for line in hard.lines]
+    (legend,) = soft.figure.legends
+    assert [text.get_text() for text in legend.texts] == ["random", "rded", "published"]
+
+
+def test_one_student_seed_has_no_bar():
+    assert b"random" in charts.accuracy(numbers()[lambda rows: rows["seed"] == 0])
+
+
+def test_distilled_sets_of_two_seeds_are_two_lines(drawn):
+    rows = pd.concat([numbers(), numbers(distill_seed=1)], ignore_index=True)
+    figure = drawn(charts.accuracy, rows)
+    assert sorted(points(figure.axes[0])) == [
+        f"{method} (seed {seed})" for method in ("random", "rded") for seed in (0, 1)
+    ]
+
+
+def test_bytes_are_of_the_images_alone_and_with_their_labels(drawn):
+    alone, together = drawn(charts.size, numbers()).axes
+    assert alone.get_xscale() == together.get_xscale() == "log"
+    assert list(points(alone)) == ["random, soft", "rded, soft", "random, hard", "rded, hard"]
+    assert points(alone)["rded, soft"][0] == points(alone)["rded, hard"][0] == [1.0, 10.0]
+    assert points(together)["rded, soft"][0] == [10.0, 100.0]
+    assert points(together)["rded, hard"][0] == pytest.approx([1.08, 10.08])
+
+
+def test_cost_is_stacked_and_says_its_sum(drawn):
+    (axis,) = drawn(charts.cost, numbers()).axes
+    parts = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axis.containers}
+    assert list(parts) == ["teacher", "distil", "label", "train"]
+    order = [label.get_text() for label in axis.get_yticklabels()]
+    assert order[:3] == ["random, IPC 1, soft", "random, IPC 10, soft", "rded, IPC 1, soft"]
+    assert [sum(bar) for bar in zip(*parts.values(), strict=True)] == [18.0] * 4 + [13.0] * 4
+    assert [text.get_text().strip() for text in axis.texts] == ["18.0"] * 4 + ["13.0"] * 4
+    starts = [bars[0].get_x() for bars in axis.containers]
+    assert starts == [0.0, 3.0, 7.0, 12.0]
+
+
+def test_a_missing_timing_is_said(drawn):
+    rows = numbers()
+    rows.loc[rows["protocol"] == "hard", "seconds_teacher"] = float("nan")
+    (axis,) = drawn(charts.cost, rows).axes
+    assert [text.get_text().strip() for text in axis.texts][4:] == ["10.0 and more"] * 4
+
+
+@pytest.mark.parametrize("draw", CHARTS)
+@pytest.mark.parametrize("protocols", [1, 2])
+@pytest.mark.parametrize("name, letters", [("-name", 5), ("-method-of-a-name", 60), ("W", 60)])
+def test_nothing_lies_over_anything_or_is_cut_off(drawn, draw, protocols, name, letters):
+    rows = numbers([f"{i}{name * 60}"[:letters] for i in range(9)])
+    rows = rows[rows["protocol"].isin(["soft", "hard"][:protocols])]
+    other = rows.assign(student=("another-student" * 4)[:letters], published=50.0)
+    figure = drawn(draw, pd.concat([rows, other], ignore_index=True))
+    assert len(figure.legends) == 1
+    for one, other in itertools.combinations([figure.below, *figure.panels], 2):
+        assert not one.overlaps(other)
+    for box in (figure.below, *figure.panels):
+        assert 0 <= box.x0 < box.x1 <= figure.whole.x1
+        assert 0 <= box.y0 < box.y1 <= figure.whole.y1
+
+
+def looks_of(figure):
+    """Return {name: looks} of all lines with a name, in all panels."""
+    found = {}
+    for axis in figure.axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            line = handle.lines[0] if hasattr(handle, "lines") else handle
+            parts = ("color", "marker", "fillstyle", "linestyle")
+            look = tuple(getattr(line, f"get_{part}")() for part in parts)
+            found.setdefault(name, set()).add(look)
+    return found
+
+
+@pytest.mark.parametrize(
+    "draw, others", [(charts.learning, 2), (charts.accuracy, 1), (charts.size, 2)]
+)
+def test_every_line_has_a_look_of_its_own_in_all_panels(drawn, draw, others):
+    # Three methods, two distill seeds, two IPCs, two protocols, two students.
+    one = numbers(["a", "b", "c"])
+    rows = pd.concat([one, one.assign(distill_seed=1)], ignore_index=True)
+    figure = drawn(draw, pd.concat([rows, rows.assign(student="other")], ignore_index=True))
+    found = looks_of(figure)
+    assert set(found) == {text.get_text() for text in figure.legends[0].texts}
+    assert len(found) == 3 * 2 * others
+    assert all(len(looks) == 1 for looks in found.values())
+    assert len(set.union(*found.values())) == len(found)
+
+
+def test_a_curve_shows_its_mark_and_its_stroke(drawn):
+    rows = numbers()
+    curve = [{"epoch": e, "loss": 1.0, "accuracy": 60.0} for e in range(1, 41)]
+    for row in curve[:20]:
+        del row["accuracy"]
+    rows["curve"] = [curve] * len(rows)
+    loss, _, accuracy, _ = drawn(charts.learning, rows).axes
+    for axis, marks in ((loss, 8), (accuracy, 2)):
+        line = axis.lines[0]
+        assert line.get_marker() == "o"
+        assert len(line.get_xdata()[:: line.get_markevery()]) == marks
+
+
+@pytest.mark.filterwarnings("error")
+def test_points_without_bytes_of_labels_are_left_out_where_these_count(drawn):
+    rows = numbers()
+    rows.loc[rows["protocol"] == "soft", "label_bytes"] = float("nan")
+    figure = drawn(charts.size, rows)
+    alone, together = figure.axes
+    names = ["random, soft", "rded, soft", "random, hard", "rded, hard"]
+    assert list(points(alone)) == names
+    assert list(points(together)) == names[2:]
+    assert points(together)["rded, hard"][0] == pytest.approx([1.08, 10.08])
+    assert [text.get_text() for text in figure.legends[0].texts] == names
+    assert not together.texts
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_panel_without_points_says_why(drawn):
+    rows = numbers().assign(label_bytes=float("nan"))
+    whole = numbers(methods=["random"]).assign(student="other")
+    for part in (rows, pd.concat([rows, whole], ignore_index=True)):
+        figure = drawn(charts.size, part)
+        alone, together, *rest = figure.axes
+        assert len(points(alone)) == 4
+        assert not points(together)
+        (text,) = together.texts
+        assert " ".join(text.get_text().split()) == charts.UNSTORED
+        inside, panel = text.get_window_extent(), together.get_window_extent()
+        assert panel.x0 < inside.x0 < inside.x1 < panel.x1
+        assert len(figure.legends[0].texts) == 4
+        assert not any(axis.texts for axis in rest)
+    assert alone.get_xlim() == together.get_xlim()
+
+
+def test_charts_are_drawn_from_a_table(in_kitchen, tmp_path):
+    from stillhouse.reporting import tables
+
+    cells = [c["artifact"].directory / "cell.json" for c in in_kitchen.experiments["x"]]
+    params = {"cells": identities(in_kitchen)}
+    made = {name: tmp_path / name for name in ("csv", "markdown", "latex")}
+    tables.tables({"cells": cells, "published": [], "indexes": []}, params, made)
+    outputs = {name: tmp_path / f"{name}.svg" for name in ("accuracy", "bytes", "cost")}
+    charts.charts({"csv": [made["csv"]]}, params, outputs)
+    for path in outputs.values():
+        words = words_of(Path(path).read_text())
+        assert any("random" in word for word in words)

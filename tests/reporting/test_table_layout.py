@@ -1,0 +1,264 @@
+import math
+import re
+
+import pandas as pd
+import pytest
+from stillhouse.reporting import latex, table_layout
+
+
+def frame(**changes):
+    """Return rows of three student seeds, with round numbers."""
+    row = {
+        "experiment": "e",
+        "dataset": "d",
+        "student": "s",
+        "method": "rded",
+        "ipc": 10,
+        "distill_seed": 0,
+        "protocol": "soft",
+        "labels": "soft",
+        "label_encoding": "float16",
+        "label_teachers": "t",
+        "report": "last",
+        "image_bytes": 12_345,
+        "label_bytes": 678_900,
+        "statistics_bytes": math.nan,
+        "recognised": math.nan,
+        "seconds_teacher": 3.0,
+        "seconds_denoiser": 0.0,
+        "seconds_distill": 4.0,
+        "seconds_label": 5.0,
+        "seconds_train": 6.0,
+        "device": "abacus",
+        "published": None,
+        **changes,
+    }
+    scores = [(60.0, 62.0), (61.0, 61.0), (65.0, 66.0)]
+    return pd.DataFrame(
+        [
+            {**row, "seed": seed, "accuracy": last, "accuracy_best": best}
+            for seed, (last, best) in enumerate(scores)
+        ]
+    )
+
+
+def test_markdown_shows_the_last_or_the_best():
+    # By hand: mean 62, deviations -2, -1, 3, √(14 / 2); mean 63, deviations -1, -2, 3, √(14 / 2).
+    assert "| 62.0 ± 2.6 " in table_layout.markdown(frame())
+    assert "after the last epoch" in table_layout.markdown(frame())
+    best = table_layout.markdown(frame(report="best"))
+    assert "| 63.0 ± 2.6 " in best
+    assert "best of the evaluations on the test split" in best
+
+
+def test_markdown_of_one_seed_has_no_deviation():
+    text = table_layout.markdown(frame()[:1])
+    assert "| 60.0 " in text
+    assert "± " not in text.split("\n- ")[0]
+    assert "one student seed" in text
+
+
+def test_markdown_tells_distilled_sets_apart():
+    both = pd.concat([frame(), frame(distill_seed=1)])
+    lines = [line for line in table_layout.markdown(both).splitlines() if "± 2.6" in line]
+    assert [line.split("|")[1].strip() for line in lines] == ["rded (seed 0)", "rded (seed 1)"]
+
+
+def test_markdown_counts_bytes_and_seconds():
+    (line,) = (line for line in table_layout.markdown(frame()).splitlines() if "± 2.6" in line)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[3:] == ["12.3", "678.9", "3.0", "4.0", "5.0", "6.0"]
+
+
+def two_sections():
+    """Return rows of two students: two sets under two protocols, and one number alone."""
+    hard = {
+        "protocol": "hard",
+        "labels": "hard",
+        "label_encoding": "",
+        "label_teachers": "",
+        "label_bytes": 800,
+        "seconds_teacher": 0.0,
+        "seconds_label": 0.0,
+        "published": 55.25,
+        "report": "best",
+    }
+    return pd.concat(
+        [
+            frame(method="random", ipc=1, seconds_distill=None),
+            frame(method="random", ipc=1, **hard),
+            frame(published=99.5),
+            frame(**hard),
+            frame(student="t_1", published=70.0)[:1],
+        ],
+        ignore_index=True,
+    )
+
+
+# Written by the version that knew Markdown alone.
+GOLDEN = """\
+# e
+
+## d, student s
+
+| method | IPC | soft [%]                    | hard [%]                    | images [kB] | labels, soft [kB] | labels, hard [kB] | teacher [s] | distil [s] | label, soft [s] | train, soft [s] | train, hard [s] |
+| ------ | --- | --------------------------- | --------------------------- | ----------- | ----------------- | ----------------- | ----------- | ---------- | --------------- | --------------- | --------------- |
+| random | 1   | 62.0 ± 2.6                  | 63.0 ± 2.6 (published 55.2) | 12.3        | 678.9             | 0.8               | 3.0         | –          | 5.0             | 6.0             | 6.0             |
+| rded   | 10  | 62.0 ± 2.6 (published 99.5) | 63.0 ± 2.6 (published 55.2) | 12.3        | 678.9             | 0.8               | 3.0         | 4.0        | 5.0             | 6.0             | 6.0             |
+
+## d, student t_1
+
+| method | IPC | soft [%]              | images [kB] | labels, soft [kB] | teacher [s] | distil [s] | label, soft [s] | train, soft [s] |
+| ------ | --- | --------------------- | ----------- | ----------------- | ----------- | ---------- | --------------- | --------------- |
+| rded   | 10  | 60.0 (published 70.0) | 12.3        | 678.9             | 3.0         | 4.0        | 5.0             | 6.0             |
+
+- soft: soft labels (float16) of t; after the last epoch.
+- hard: hard labels; best of the evaluations on the test split in the last fifth of the epochs.
+- Test accuracy, mean ± standard deviation (n - 1) over 3 student seeds of one distilled set.
+- Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label; none where teachers label in the loop.
+- Seconds on abacus: of everything that a set and its labels are made from, as if made alone; `train` is one student."""  # noqa: E501
+
+
+def test_bytes_that_nobody_stores_are_a_dash():
+    (line,) = [
+        line
+        for line in table_layout.markdown(frame(label_bytes=math.nan)[:1]).splitlines()
+        if line.startswith("| random") or line.startswith("| rded")
+    ]
+    assert "–" in [cell.strip() for cell in line.split("|")]
+
+
+def row_of(text, method):
+    """Return {heading: cell} of a method's row."""
+    header, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    split = lambda line: [cell.strip() for cell in line.strip("|").split("|")]  # noqa: E731
+    return next(
+        dict(zip(split(header), split(row), strict=True))
+        for row in rows
+        if row.startswith(f"| {method} ")
+    )
+
+
+def test_what_a_denoiser_costs_and_leaves_has_columns_where_there_is_one():
+    made = frame(method="d3hr", seconds_denoiser=70.0, statistics_bytes=1_234_500)
+    both = pd.concat([frame(), made], ignore_index=True)
+    text = table_layout.markdown(both)
+    found, other = row_of(text, "d3hr"), row_of(text, "rded")
+    assert (found["denoiser [s]"], other["denoiser [s]"]) == ("70.0", "0.0")
+    assert (found["statistics [kB]"], other["statistics [kB]"]) == ("1234.5", "–")
+    assert "- Statistics: mean and variance of every class" in text
+    headings = list(found)
+    assert headings[headings.index("teacher [s]") + 1] == "denoiser [s]"
+    plain = table_layout.markdown(frame())
+    assert not {"denoiser [s]", "statistics [kB]"} & row_of(plain, "rded").keys()
+    assert "Statistics" not in plain
+
+
+def test_a_denoiser_whose_timing_is_missing_is_a_dash():
+    made = frame(seconds_denoiser=math.nan)
+    assert row_of(table_layout.markdown(made), "rded")["denoiser [s]"] == "–"
+
+
+def test_what_teachers_recognise_is_told_where_there_are_soft_labels():
+    soft = frame(recognised=87.5)
+    hard = frame(protocol="hard", labels="hard", label_encoding="", label_teachers="")
+    text = table_layout.markdown(pd.concat([soft, hard], ignore_index=True))
+    row = row_of(text, "rded")
+    assert row["recognised [%]"] == "88"
+    assert list(row).index("recognised [%]") > list(row).index("hard [%]")
+    assert "- Recognised: share of a set's whole images" in text
+    assert "recognised [%]" not in row_of(table_layout.markdown(hard), "rded")
+    assert "Recognised" not in table_layout.markdown(hard)
+    (table,) = latex_tables(latex.latex(soft))
+    assert table["rows"][0] == ["method", "IPC", r"soft [\%]"]
+
+
+def test_markdown_is_what_it_was():
+    assert table_layout.markdown(two_sections()) == GOLDEN
+
+
+def latex_tables(text):
+    """Return (caption, label, rows) of every table; fail where LaTeX would.
+
+    A small reader of what `latex.latex` may write: one command a line, balanced braces and
+    environments, rows that end in ``\\\\`` with as many cells as the tabular has columns, no
+    character that LaTeX takes for a command.
+    """
+    found, opened, n_columns = [], [], None
+    for line in text.splitlines():
+        line = line.strip()
+        assert line.isascii()
+        if not line or line.startswith("% "):
+            continue
+        bare = re.sub(r"\\[&%$#_{}]", "", line)
+        assert bare.count("{") == bare.count("}")
+        assert not re.search(r"[%#^~<>|]", bare)
+        if environment := re.fullmatch(r"\\begin\{(\w+)\}(?:\{([lrc]+)\})?", line):
+            opened.append(environment[1])
+            n_columns = environment[2] and len(environment[2])
+            found += [{"rows": []}] if environment[1] == "table" else []
+        elif environment := re.fullmatch(r"\\end\{(\w+)\}", line):
+            assert opened.pop() == environment[1]
+        elif command := re.fullmatch(r"\\(caption|label)\{(.+)\}", line):
+            assert opened == ["table"]
+            found[-1][command[1]] = command[2]
+        elif line in (r"\toprule", r"\midrule", r"\bottomrule"):
+            assert opened == ["table", "tabular"]
+        elif line != r"\centering":
+            assert opened == ["table", "tabular"]
+            assert line.endswith(r" \\")
+            cells = re.split(r"(?<!\\)&", line.removesuffix(r" \\"))
+            assert len(cells) == n_columns
+            for cell in cells:
+                assert not re.search(r"(?<!\\)[$_]", cell.replace(r"$\pm$", ""))
+            found[-1]["rows"].append([cell.strip() for cell in cells])
+    assert not opened
+    return found
+
+
+def test_latex_holds_the_accuracies_of_the_markdown():
+    first, second = latex_tables(latex.latex(two_sections()))
+    assert first["rows"] == [
+        ["method", "IPC", r"soft [\%]", r"hard [\%]"],
+        ["random", "1", r"62.0 $\pm$ 2.6", r"63.0 $\pm$ 2.6 (published 55.2)"],
+        ["rded", "10", r"62.0 $\pm$ 2.6 (published 99.5)", r"63.0 $\pm$ 2.6 (published 55.2)"],
+    ]
+    assert second["rows"][1:] == [["rded", "10", "60.0 (published 70.0)"]]
+    assert first["caption"].startswith("e: d, student s. soft: soft labels (float16) of t; ")
+    assert second["caption"].startswith(r"e: d, student t\_1. ")
+    assert [first["label"], second["label"]] == ["tab:e-d-s", "tab:e-d-t_1"]
+
+
+@pytest.mark.parametrize("name", ["a_b", "50%", "a&b", "x^2~y", "$1", "{a}", "a\\b", "#1|<2>"])
+def test_latex_escapes_names(name):
+    (table,) = latex_tables(latex.latex(frame(method=name, protocol=name, student=name)))
+    assert table["rows"][1][0] == latex.escaped(name) == table["rows"][0][2].split(" [")[0]
+    assert latex.escaped(name) != name
+
+
+def test_groups_are_runs_of_columns():
+    (section,) = table_layout.sections(frame())
+    groups = table_layout.groups(section.columns)
+    assert [(heading, [column.name for column in columns]) for heading, columns in groups] == [
+        ("", ["method", "IPC"]),
+        ("accuracy [%]", ["soft"]),
+        ("bytes [kB]", ["images", "labels, soft"]),
+        ("seconds [s]", ["teacher", "distil", "label, soft", "train, soft"]),
+    ]
+
+
+def test_costs_are_means_over_students_without_what_costs_nothing():
+    rows = two_sections()
+    rows.loc[(rows["protocol"] == "hard") & (rows["seed"] == 0), "seconds_train"] = 9.0
+    columns = table_layout.cost_columns(rows)
+    assert [column.heading for column in columns] == [
+        *("method", "IPC", "protocol", "student"),
+        *("teacher [s]", "distil [s]", "label [s]", "train [s]", "total [s]"),
+    ]
+    assert list(zip(*(column.texts for column in columns), strict=True)) == [
+        ("random", "1", "soft", "s", "3.0", "–", "5.0", "6.0", "–"),
+        ("random", "1", "hard", "s", "0.0", "4.0", "0.0", "7.0", "11.0"),
+        ("rded", "10", "soft", "s", "3.0", "4.0", "5.0", "6.0", "18.0"),
+        ("rded", "10", "hard", "s", "0.0", "4.0", "0.0", "7.0", "11.0"),
+        ("rded", "10", "soft", "t_1", "3.0", "4.0", "5.0", "6.0", "18.0"),
+    ]

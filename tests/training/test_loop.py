@@ -1,0 +1,378 @@
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from stillhouse.artifacts.jobs import Context
+from stillhouse.networks import registry
+from stillhouse.training import loop
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+SETTINGS = {
+    "epochs": 6,
+    "optimizer": "adamw",
+    "learning_rate": 0.02,
+    "weight_decay": 0.1,
+    "schedule": "half_cosine",
+    "precision": "float32",
+}
+
+
+def problem(seed=0, n=60):
+    """Return images of two classes that differ in their mean."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 2
+    return torch.randn(n, 3, 4, 4, generator=rng) + labels[:, None, None, None] * 1.5, labels
+
+
+def batches_of(images, labels, size=20, fails_at=None):
+    def batches(epoch):
+        if epoch == fails_at:
+            raise KeyboardInterrupt
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(epoch))
+        parts = order.split(size)
+
+        def one(rows):
+            wanted = labels[rows]
+            return images[rows], lambda outputs: cross_entropy(outputs, wanted)
+
+        return len(parts), (one(rows) for rows in parts)
+
+    return batches
+
+
+def build(dropout=False):
+    settings = {"arch": "convnet1", "width": 4, "norm": "batch"}
+    net = registry.build(settings, 2, 4, 0, "student")
+    if dropout:
+        net.features.append(nn.Dropout(0.5))
+    return net
+
+
+def fit(net, tmp_path, settings=SETTINGS, checkpoint_seconds=1e9, fails_at=None, **options):
+    images, labels = problem()
+    context = Context(work=tmp_path / "work", checkpoint_seconds=checkpoint_seconds)
+    return loop.fit(
+        net,
+        settings,
+        batches_of(images, labels, fails_at=fails_at),
+        lambda net, epoch: {"tested": epoch} if epoch % 2 == 0 else {},
+        context,
+        "test epoch",
+        0,
+        **options,
+    )
+
+
+def test_a_problem_is_learnt(tmp_path):
+    net = build()
+    curve = fit(net, tmp_path)
+    images, labels = problem(seed=1, n=200)
+    outputs = loop.logits(net, images, 64, lambda part: part)
+    assert loop.accuracies(outputs, labels)[0] > 95
+    assert curve[-1]["loss"] < curve[0]["loss"] / 2
+    assert [row["epoch"] for row in curve] == [1, 2, 3, 4, 5, 6]
+    assert [row.get("tested") for row in curve] == [None, 2, None, 4, None, 6]
+
+
+@pytest.mark.parametrize("schedule", ["half_cosine", "cosine", "one_cycle"])
+def test_the_learning_rate_is_that_of_the_epoch_or_of_the_step(tmp_path, schedule):
+    curve = fit(build(), tmp_path, {**SETTINGS, "schedule": schedule})
+    # Three steps an epoch; one_cycle moves every step.
+    last = [e + (2 / 3 if schedule == "one_cycle" else 0) for e in range(6)]
+    settings = {"schedule": schedule, "epochs": 6}
+    wanted = [0.02 * loop.learning_rate_factor(settings, step) for step in last]
+    assert [row["learning_rate"] for row in curve] == pytest.approx(wanted)
+
+
+def naive(settings, nesterov):
+    """Train as `fit` should, written out by hand for SGD and AdamW."""
+    net = build()
+    images, labels = problem()
+    memory = {}
+    losses, step = [], 0
+    for epoch in range(settings["epochs"]):
+        net.train()
+        rate = settings["learning_rate"] * 0.5 * (1 + math.cos(math.pi * epoch / 12))
+        n_steps, steps = batches_of(images, labels)(epoch)
+        total = 0.0
+        for inputs, loss in steps:
+            step += 1
+            net.zero_grad()
+            value = loss(net(inputs))
+            value.backward()
+            total += value.item()
+            for name, parameter in net.named_parameters():
+                decay = settings["weight_decay"] if parameter.ndim > 1 else 0.0
+                with torch.no_grad():
+                    _update(settings, parameter, memory, name, rate, decay, step, nesterov)
+        losses.append(total / n_steps)
+    return net, losses
+
+
+def _update(settings, parameter, memory, name, rate, decay, step, nesterov):
+    gradient = parameter.grad
+    if settings["optimizer"] == "sgd":
+        gradient = gradient + decay * parameter
+        velocity = memory[name] = 0.9 * memory.get(name, 0) + gradient
+        parameter -= rate * (gradient + 0.9 * velocity if nesterov else velocity)
+    else:
+        parameter *= 1 - rate * decay
+        first, second = memory.get(name, (0, 0))
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        memory[name] = first, second
+        corrected = (second / (1 - 0.999**step)).sqrt() + 1e-8
+        parameter -= rate * first / (1 - 0.9**step) / corrected
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "nesterov"), [("sgd", False), ("sgd", True), ("adamw", False)]
+)
+def test_training_is_what_it_says(tmp_path, optimizer, nesterov):
+    settings = {**SETTINGS, "optimizer": optimizer}
+    net = build()
+    curve = fit(net, tmp_path, settings, nesterov=nesterov)
+    wanted, losses = naive(settings, nesterov)
+    assert [row["loss"] for row in curve] == pytest.approx(losses, rel=1e-4)
+    found, by_hand = dict(net.named_parameters()), dict(wanted.named_parameters())
+    # The norm takes the first bias out again: its gradient is rounding, which AdamW blows up.
+    for name in found.keys() - {"features.0.bias"}:
+        assert torch.allclose(found[name], by_hand[name], atol=1e-4), name
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_steps_are_those_of_torchs_classes(optimizer, nesterov):
+    ours, theirs = build(), build()
+    made = loop.Optimizer(ours, {**SETTINGS, "optimizer": optimizer}, nesterov)
+    several = [p for p in theirs.parameters() if p.ndim > 1]
+    others = [p for p in theirs.parameters() if p.ndim <= 1]
+    groups = [{"params": several, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}]
+    if optimizer == "adamw":
+        peer = torch.optim.AdamW(groups)
+    else:
+        peer = torch.optim.SGD(groups, momentum=0.9, nesterov=nesterov)
+    images, labels = problem()
+    for rate in (0.1, 0.01, 0.02):
+        for net in (ours, theirs):
+            cross_entropy(net(images), labels).backward()
+        made.step(rate)
+        for group in peer.param_groups:
+            group["lr"] = rate
+        peer.step()
+        peer.zero_grad()
+        assert same(ours, theirs)
+
+
+def test_a_training_job_does_not_load_the_compiler():
+    code = (
+        "import sys, torch; from stillhouse.training import loop\n"
+        "net = torch.nn.Linear(2, 2); net(torch.ones(1, 2)).sum().backward()\n"
+        "loop.Optimizer(net, {'optimizer': 'adamw', 'weight_decay': 0.1}).step(0.1)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_only_what_has_more_than_one_dimension_decays(optimizer):
+    net = build()
+    made = loop.Optimizer(net, {**SETTINGS, "optimizer": optimizer})
+    found = {name: decay for decay, names in made.groups for name in names}
+    assert found == {
+        "features.0.weight": 0.1,
+        "features.0.bias": 0.0,
+        "features.1.weight": 0.0,
+        "features.1.bias": 0.0,
+        "classifier.weight": 0.1,
+        "classifier.bias": 0.0,
+    }
+
+
+def same(one, other):
+    return all(
+        torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("schedule", ["half_cosine", "one_cycle"])
+def test_resumed_training_is_undisturbed_training(tmp_path, optimizer, schedule):
+    settings = {**SETTINGS, "optimizer": optimizer, "schedule": schedule}
+    whole = build(dropout=True)
+    curve = fit(whole, tmp_path / "whole", settings)
+    for epoch in (0, 2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            fit(build(dropout=True), tmp_path / "cut", settings, 0, fails_at=epoch)
+    resumed = build(dropout=True)
+    seen = []
+    images, labels = problem()
+    steps = batches_of(images, labels)
+    context = Context(work=tmp_path / "cut/work", checkpoint_seconds=0)
+    found = loop.fit(
+        resumed,
+        settings,
+        lambda epoch: (seen.append(epoch), steps(epoch))[1],
+        lambda net, epoch: {"tested": epoch} if epoch % 2 == 0 else {},
+        context,
+        "test epoch",
+        0,
+    )
+    assert seen == [3, 4, 5]
+    assert found == curve
+    assert same(resumed, whole)
+
+
+def naive_average(nets, decay):
+    """Average the parameters of a net after every step, the first ones included."""
+    average = {name: p.clone() for name, p in nets[0].items()}
+    for parameters in nets[1:]:
+        for name in average:
+            average[name] = decay * average[name] + (1 - decay) * parameters[name]
+    return average
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_average_is_over_all_steps(optimizer):
+    net, (images, labels) = build(), problem()
+    settings = {**SETTINGS, "optimizer": optimizer, "ema": 0.7}
+    made, seen = loop.Optimizer(net, settings), []
+    seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
+    for _ in range(5):
+        cross_entropy(net(images), labels).backward()
+        made.step(0.05)
+        seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
+    wanted = naive_average(seen, 0.7)
+    buffers = {name: b.clone() for name, b in net.named_buffers()}
+    with made.averaged():
+        for name, parameter in net.named_parameters():
+            assert torch.allclose(parameter, wanted[name], atol=1e-6)
+        assert not torch.equal(net.classifier.weight, seen[-1]["classifier.weight"])
+        # The running statistics are those of the net itself.
+        assert all(torch.equal(b, buffers[name]) for name, b in net.named_buffers())
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, seen[-1][name])
+
+
+def test_the_average_is_tested_and_changes_no_step(tmp_path):
+    def run(folder, **changes):
+        weights = []
+
+        def test(net, epoch):
+            weights.append({name: p.detach().clone() for name, p in net.named_parameters()})
+            return {}
+
+        net, context = build(), Context(work=tmp_path / folder)
+        steps = batches_of(*problem())
+        curve = loop.fit(net, {**SETTINGS, **changes}, steps, test, context, "test", 0)
+        return net, curve, weights
+
+    plain, averaged = run("plain"), run("averaged", ema=0.9)
+    assert same(plain[0], averaged[0])
+    assert plain[1] == averaged[1]
+    name = "classifier.weight"
+    assert torch.equal(plain[2][-1][name], plain[0].state_dict()[name])
+    assert not torch.equal(averaged[2][-1][name], plain[2][-1][name])
+
+
+def test_a_resumed_average_is_an_undisturbed_one(tmp_path):
+    settings = {**SETTINGS, "ema": 0.9}
+
+    def run(folder, fails_at=None, checkpoint_seconds=1e9):
+        test = lambda net, epoch: {"sum": sum(p.double().sum().item() for p in net.parameters())}  # noqa: E731
+        context = Context(work=tmp_path / folder, checkpoint_seconds=checkpoint_seconds)
+        steps = batches_of(*problem(), fails_at=fails_at)
+        return loop.fit(build(), settings, steps, test, context, "test", 0)
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", fails_at=3, checkpoint_seconds=0)
+    assert run("cut") == whole
+
+
+def test_alrs_goes_on_from_the_losses_before(tmp_path):
+    # Hardly a step: the loss stays, and the rate falls after every epoch but the first.
+    settings = {**SETTINGS, "schedule": "alrs", "rate_decay": 0.5, "learning_rate": 1e-7}
+    curve = fit(build(), tmp_path / "whole", settings)
+    rates = [row["learning_rate"] / 1e-7 for row in curve]
+    assert rates == pytest.approx([1, 1, 0.5, 0.25, 0.125, 0.0625])
+    with pytest.raises(KeyboardInterrupt):
+        fit(build(), tmp_path / "cut", settings, 0, fails_at=4)
+    assert fit(build(), tmp_path / "cut", settings) == curve
+
+
+def flip_last_bit(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def test_side_files_are_not_written_before_their_time(tmp_path):
+    fit(build(), tmp_path)
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-5], flip_last_bit, lambda data: data.replace(b"epoch", b"epocj", 1)],
+)
+def test_a_damaged_side_file_starts_over(tmp_path, damage):
+    whole = build()
+    curve = fit(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(build(), tmp_path, checkpoint_seconds=0, fails_at=3)
+    side = tmp_path / "work/state.safetensors"
+    side.write_bytes(damage(side.read_bytes()))
+    again = build()
+    assert fit(again, tmp_path) == curve
+    assert same(again, whole)
+
+
+def test_logits_do_not_depend_on_the_batch():
+    net, (images, _) = build(), problem()
+    net.train()(images)
+    whole = loop.logits(net, images, 60, lambda part: part)
+    assert not net.training
+    parts = loop.logits(net, images, 7, lambda part: part)
+    assert torch.allclose(whole, parts, atol=1e-5)
+    with torch.no_grad():
+        alone = torch.cat([net.eval()(image[None] * 2) for image in images])
+    assert torch.allclose(loop.logits(net, images, 7, lambda part: part * 2), alone, atol=1e-5)
+
+
+def test_outputs_do_not_depend_on_the_threads():
+    settings = {"arch": "convnet3", "width": 32, "norm": "batch"}
+    net, images = registry.build(settings, 10, 32, 0, "teacher"), torch.randn(16, 3, 32, 32)
+    one = loop.logits(net, images, 16, lambda part: part)
+    try:
+        torch.set_num_threads(2)
+        two = loop.logits(net, images, 16, lambda part: part)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.allclose(one, two, atol=1e-5)
+
+
+def test_accuracies_count_by_hand():
+    outputs = torch.eye(8)[[0, 1, 2, 3]] + torch.linspace(0, 0.1, 8)
+    # 3 is right at once; 7 to 4 come next, 1 is among the last.
+    top1, top5 = loop.accuracies(outputs, torch.tensor([0, 7, 1, 3]))
+    assert (top1, top5) == (50.0, 75.0)
+    assert loop.accuracies(outputs[:, :5], torch.tensor([0, 1, 2, 4])) == (75.0, None)
+
+
+def test_bfloat16_is_near_float32(tmp_path):
+    exact, near = build(), build()
+    curve = fit(exact, tmp_path / "a")
+    rough = fit(near, tmp_path / "b", {**SETTINGS, "precision": "bfloat16"})
+    assert rough[-1]["loss"] == pytest.approx(curve[-1]["loss"], abs=0.05)
+    assert rough != curve
+    assert all(p.dtype == torch.float32 for p in near.parameters())
+
+
+def test_freeze_stops_gradients():
+    net = loop.freeze(build())
+    assert not net.training
+    assert not any(p.requires_grad for p in net.parameters())

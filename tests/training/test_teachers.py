@@ -1,0 +1,203 @@
+import numpy as np
+import pytest
+import torch
+from stillhouse.artifacts import store
+from stillhouse.data.class_images import load_split
+from stillhouse.errors import StillhouseError
+from stillhouse.networks import registry
+from stillhouse.training import loop, teacher_accuracy, teachers
+
+CPU = torch.device("cpu")
+
+
+def teacher_of(plan):
+    (artifact,) = plan.single["teacher"].values()
+    return artifact
+
+
+def metrics(folder):
+    return store.read_json(folder / "metrics.json")
+
+
+def model(folder):
+    return folder / "model.safetensors"
+
+
+@pytest.fixture
+def learnt(made, tiny, planned, make):
+    """Return the artifact of a teacher that has learnt its classes, and make it."""
+    tiny["teachers"]["t"] |= {"epochs": 12, "learning_rate": 0.05, "flip": 0, "crop": [0.8, 1]}
+    artifact = teacher_of(planned(tiny))
+    make(artifact)
+    return artifact
+
+
+def test_a_teacher_learns_and_is_tested_on_the_test_split(learnt):
+    said = metrics(learnt.directory)
+    assert said["accuracy"] > 80
+    assert said["accuracy_top5"] is None
+    assert said["n_test"] == 59 + 61 + 59
+    assert said["n_parameters"] == 315
+    assert [row["epoch"] for row in said["curve"]] == list(range(1, 13))
+
+    net, classes, resolution = teachers.load_teacher(model(learnt.directory), CPU)
+    assert (classes, resolution) == (["0", "1", "2"], 8)
+    assert not net.training
+    assert not any(p.requires_grad for p in net.parameters())
+    images = learnt.upstream["images"]
+    paths = [images.at(class_id=c).directory / "images.parquet" for c in classes]
+    pixels, labels = load_split(paths, classes, 8, "test")
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    inputs = (pixels.numpy() / 255 - mean[:, None, None]) / std[:, None, None]
+    right = net(torch.from_numpy(inputs).float()).argmax(1) == labels
+    assert said["accuracy"] == pytest.approx(100 * right.float().mean().item())
+
+
+def test_the_order_of_classes_is_the_order_of_outputs(made, tiny, planned, make):
+    tiny["datasets"]["three"]["classes"] = ["2", "0", "1"]
+    tiny["teachers"]["t"] |= {"epochs": 12, "learning_rate": 0.05, "flip": 0, "crop": [0.8, 1]}
+    artifact = teacher_of(planned(tiny))
+    net, classes, _ = teachers.load_teacher(model(make(artifact)), CPU)
+    assert classes == ["2", "0", "1"]
+    images = artifact.upstream["images"].at(class_id="2").directory / "images.parquet"
+    pixels, _ = load_split([images], ["2"], 8, "test")
+    outputs = loop.logits(net, pixels, 64, teachers.normalise)
+    assert (outputs.argmax(1) == 0).float().mean() > 0.8
+
+
+def test_a_teacher_resumed_is_a_teacher_undisturbed(made, tiny, planned, make, interrupt):
+    tiny["teachers"]["t"]["epochs"] = 4
+    artifact = teacher_of(planned(tiny))
+    path = model(make(artifact))
+    whole, curve = path.read_bytes(), metrics(path.parent)["curve"]
+    path.unlink()
+    # Six steps an epoch: in the middle of the third.
+    calls = interrupt(teachers, "cut", 15)
+    with pytest.raises(KeyboardInterrupt):
+        make(artifact, checkpoint_seconds=0.0)
+    assert not path.exists()
+    make(artifact)
+    assert len(calls) == 15 + 2 * 6
+    assert path.read_bytes() == whole
+    assert metrics(path.parent)["curve"] == curve
+
+
+def test_inputs_are_crops_flips_and_an_order_of_the_epoch(made, monkeypatch):
+    settings = {**teacher_of(made).settings, "flip": 1.0, "crop": [1.0, 1.0], "batch_size": 7}
+    images = torch.arange(10, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 4, 4)
+    images[..., -1] += 100
+    seen = []
+
+    def fit(net, settings, batches, *rest, **options):
+        for epoch in (0, 0, 1):
+            n_steps, steps = batches(epoch)
+            seen.append([inputs for inputs, _ in steps])
+            assert len(seen[-1]) == n_steps == 2
+        return []
+
+    monkeypatch.setattr(loop, "fit", fit)
+    teachers.train(None, images, torch.zeros(10, dtype=torch.int64), settings, None)
+    again, first, second = (torch.cat(inputs) for inputs in seen)
+    assert torch.equal(again, first)
+    pixels = first[:, 0] * 0.229 * 255 + 0.485 * 255
+    # Every image once, in an order of the epoch, mirrored: the bright column is on the left.
+    assert sorted(pixels[:, 0, -1].round().tolist()) == list(range(10))
+    assert torch.allclose(pixels[:, 0, 0] - pixels[:, 0, -1], torch.tensor(100.0), atol=0.1)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("bar", "accuracy", "passes"),
+    [(None, 50.1, True), (None, 49.9, False), (95, 94.9, False), (95, 95, True), (0, 0, True)],
+)
+def test_a_teacher_under_the_bar_stops_the_run(tiny, planned, bar, accuracy, passes):
+    tiny["teachers"]["t"].pop("min_accuracy")
+    if bar is not None:
+        tiny["teachers"]["t"]["min_accuracy"] = bar
+    wanted = planned(tiny)
+    artifact = teacher_of(wanted)
+    lowest = wanted.min_accuracy(artifact)
+    if passes:
+        teacher_accuracy.check_accuracy(accuracy, artifact.directory, 3, lowest)
+        return
+    with pytest.raises(StillhouseError, match=f"teacher {artifact.name}: test accuracy") as caught:
+        teacher_accuracy.check_accuracy(accuracy, artifact.directory, 3, lowest)
+    assert f"under min_accuracy {bar or 50}% (chance is 33.3%)" in str(caught.value)
+    assert ("class order" in str(caught.value)) == (accuracy < 66)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kept_teacher_is_held_to_the_bar_of_today(made):
+    artifact = teacher_of(made)
+    accuracy = metrics(artifact.directory)["accuracy"]
+    teacher_accuracy.check_kept(artifact, accuracy)
+    with pytest.raises(StillhouseError, match="is under min_accuracy"):
+        teacher_accuracy.check_kept(artifact, accuracy + 0.1)
+
+
+def test_a_damaged_accuracy_is_left_to_its_readers(made):
+    artifact = teacher_of(made)
+    (artifact.directory / "metrics.json").write_text("{}")
+    teacher_accuracy.check_kept(artifact, 100)
+
+
+def test_a_teacher_that_is_not_made_yet_has_no_accuracy(empty, tiny, planned):
+    teacher_accuracy.check_kept(teacher_of(planned(tiny)), 100)
+
+
+def test_nothing_is_kept_of_a_teacher_under_the_bar(made, tiny, planned, make):
+    tiny["teachers"]["t"]["seed"] = 5
+    artifact = teacher_of(planned(tiny))
+    with pytest.raises(StillhouseError, match=r"is under min_accuracy 99\.9%"):
+        make(artifact, min_accuracy="99.9")
+    assert not model(artifact.directory).exists()
+
+
+class TestLoadedWeights:
+    @pytest.fixture
+    def weights(self, learnt, tmp_path):
+        """Write the weights of a teacher as another program would; return the file."""
+        state = store.read_tensors(model(learnt.directory))
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, "x.pth")
+        return tmp_path / "x.pth"
+
+    def loaded(self, planned, tiny, path, sha256):
+        network = {k: tiny["teachers"]["t"][k] for k in ("arch", "width", "norm")}
+        tiny["teachers"]["t"] = {**network, "weights": {"file": str(path), "sha256": sha256}}
+        return teacher_of(planned(tiny))
+
+    def test_weights_are_loaded_and_tested(self, weights, learnt, tiny, planned, make):
+        artifact = self.loaded(planned, tiny, weights, store.checksum(weights))
+        folder = make(artifact, files={"weights": [weights]}, min_accuracy="50")
+        found = store.read_tensors(model(folder))
+        wanted = store.read_tensors(model(learnt.directory))
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+        assert metrics(folder)["accuracy"] == metrics(learnt.directory)["accuracy"]
+        assert metrics(folder)["curve"] == []
+
+    def test_another_checksum_stops_the_run(self, weights, tiny, planned, make):
+        artifact = self.loaded(planned, tiny, weights, "0" * 64)
+        with pytest.raises(StillhouseError, match=r"x\.pth: has SHA-256 [0-9a-f]{64}") as caught:
+            make(artifact, files={"weights": [weights]}, min_accuracy="50")
+        assert "\n" not in str(caught.value)
+
+    def test_weights_in_another_class_order_stop_the_run(self, weights, tiny, planned, make):
+        tiny["datasets"]["three"]["classes"] = ["1", "2", "0"]
+        artifact = self.loaded(planned, tiny, weights, store.checksum(weights))
+        with pytest.raises(StillhouseError, match="near chance, the class order is the usual"):
+            make(artifact, files={"weights": [weights]}, min_accuracy="50")
+
+    def test_weights_of_another_network_stop_the_run(self, weights, tiny, planned, make):
+        tiny["teachers"]["t"]["width"] = 5
+        artifact = self.loaded(planned, tiny, weights, store.checksum(weights))
+        with pytest.raises(StillhouseError, match="do architecture, width, resolution and classes"):
+            make(artifact, files={"weights": [weights]}, min_accuracy="50")
+
+
+def test_seeds_make_other_teachers(made, tiny, planned, make):
+    before = store.read_tensors(model(teacher_of(made).directory))
+    tiny["teachers"]["t"]["seed"] = 1
+    other = store.read_tensors(model(make(teacher_of(planned(tiny)))))
+    assert not torch.equal(before["features.0.weight"], other["features.0.weight"])
+    fresh = registry.build(teacher_of(made).settings, 3, 8, 1, "teacher")
+    assert not torch.equal(fresh.features[0].weight, other["features.0.weight"])

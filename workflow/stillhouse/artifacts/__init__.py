@@ -1,0 +1,1 @@
+"""Artifacts: stages, addresses, files, and the jobs that write them."""

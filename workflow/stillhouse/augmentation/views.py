@@ -1,0 +1,197 @@
+"""Views: what a network sees of a distilled set in one epoch, as numbers that can be stored.
+
+A view of a row is a crop, a flip, perhaps a permutation of its patches, perhaps operations of an
+augmentation, and perhaps a mix with the view of a partner row (FKD, Shen & Xing 2022). The view of
+epoch e depends on (seed, e, row).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from stillhouse.augmentation import ops, policies
+from stillhouse.data.boxes import N_DRAWS, random_boxes
+from stillhouse.data.transforms import cut, normalise
+from stillhouse.rng import generator
+
+MAX_SIDE = 8
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of one epoch, one a row, in the order in which they are trained on.
+
+    Arrays or tensors; n rows.
+
+    Parameters
+    ----------
+    mix : str
+        ``none``, ``cutmix`` or ``mixup``.
+    index : (n,) int64
+        Row of the distilled set.
+    box : (n, 4) int64
+        Crop: top, left, height, width [px of the distilled image].
+    flip : (n,) bool
+        Mirrored after the crop.
+    patch_order : (n, 2f) int64
+        Permutation of the columns, then of the rows of patches; (n, 0) where there is none.
+    partner : (n,) int64
+        Position in this epoch of the row that is mixed in; -1 for none.
+    mix_box : (n, 4) int64
+        CutMix: the box that shows the partner [px of the view]; zeros for none.
+    mix_weight : (n,) float32
+        Share of the row's own view.
+    op : (n, k) int64
+        Operations of an augmentation, positions in `ops.NAMES`; (n, 0) for none.
+    magnitude : (n, k) float32
+        How strong they are, in the units of each.
+    """
+
+    mix: str
+    index: np.ndarray
+    box: np.ndarray
+    flip: np.ndarray
+    patch_order: np.ndarray
+    partner: np.ndarray
+    mix_box: np.ndarray
+    mix_weight: np.ndarray
+    op: np.ndarray
+    magnitude: np.ndarray
+
+    def to(self, device):
+        """Return the views as tensors on a device."""
+        arrays = (getattr(self, field.name) for field in fields(self)[1:])
+        return Views(self.mix, *(torch.tensor(array).to(device) for array in arrays))
+
+
+def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
+    """Draw the views of one epoch.
+
+    Parameters
+    ----------
+    settings : dict
+        ``crop`` (smallest and largest area), ``flip`` (probability), ``patches_per_side`` (1 for
+        no shuffling), ``mix`` (none, cutmix, mixup) and with it ``mix_alpha``, ``mix_per``;
+        ``randaugment``, ``jitter``, ``lighting``, ``siamese`` if any.
+    seed, epoch : int
+    n_rows : int
+        Rows of the distilled set.
+    resolution : int
+        Side of the distilled images [px].
+    batch_size : int
+        Rows that are trained on together; partners of ``mix_per: batch`` share a batch.
+    stage : str
+        What the random numbers are for.
+
+    Returns
+    -------
+    Views
+
+    Notes
+    -----
+    Crops as torchvision's RandomResizedCrop. CutMix (Yun et al. 2019) as in RDED's code: the
+    partner's box has its centre anywhere, sides √(1-λ) of the image, and is clipped; λ ~
+    Beta(α, α).
+    """
+    rng = generator(seed, stage, item=epoch)
+    draws = rng.random((n_rows, N_DRAWS + 6 + 2 * MAX_SIDE))
+    order = np.argsort(draws[:, 0], kind="stable")
+    draws = draws[order]
+    side = settings["patches_per_side"]
+    first = N_DRAWS + 6
+    parts = draws[:, first : first + 2 * side].reshape(n_rows, 2, side)
+    mixing = generator(seed, f"{stage}, mixes", item=epoch)
+    op, magnitude = policies.draw(settings, seed, epoch, order, resolution, batch_size, stage)
+    partner, box, weight = _mixes(settings, draws[:, 2:6], mixing, resolution, batch_size)
+    return Views(
+        mix=settings["mix"],
+        index=order,
+        box=random_boxes(draws[:, 6 : 6 + N_DRAWS], resolution, resolution, settings["crop"]),
+        flip=draws[:, 1] < settings["flip"],
+        patch_order=parts.argsort(2, kind="stable").reshape(n_rows, -1)[:, : 2 * side * (side > 1)],
+        partner=partner,
+        mix_box=box,
+        mix_weight=weight,
+        op=op,
+        magnitude=magnitude,
+    )
+
+
+def _mixes(settings, draws, rng, resolution, batch_size):
+    """Return (partner, mix box, mix weight) from four draws a row: partner, λ, centre y and x."""
+    n_rows = len(draws)
+    if settings["mix"] == "none":
+        none = np.full(n_rows, -1), np.zeros((n_rows, 4), np.int64)
+        return *none, np.ones(n_rows, np.float32)
+    if settings["mix_per"] == "row":
+        partner, numbers = np.floor(draws[:, 0] * n_rows).astype(np.int64), draws[:, 1:]
+    else:
+        batch = np.arange(n_rows) // batch_size
+        partner = np.lexsort((draws[:, 0], batch))
+        numbers = rng.random((batch[-1] + 1, 3))[batch]
+    weight = _beta(numbers[:, 0], settings["mix_alpha"])
+    if settings["mix"] == "mixup":
+        return partner, np.zeros((n_rows, 4), np.int64), weight.astype(np.float32)
+    half = np.floor(resolution * np.sqrt(1 - weight)).astype(np.int64)[:, None] // 2
+    centre = np.floor(numbers[:, 1:] * resolution).astype(np.int64)
+    low, high = (centre - half).clip(0), (centre + half).clip(max=resolution)
+    box = np.concatenate([low, high - low], axis=1)
+    weight = 1 - box[:, 2] * box[:, 3] / resolution**2
+    return partner, box, weight.astype(np.float32)
+
+
+def _beta(uniform, alpha):
+    """Turn uniform numbers into Beta(α, α) ones."""
+    if alpha == 1:
+        return uniform
+    from scipy.special import betaincinv
+
+    return betaincinv(alpha, alpha, uniform)
+
+
+def render(images, views, start, stop):
+    """Return the views of rows start … stop of an epoch, normalised.
+
+    Parameters
+    ----------
+    images : (n, 3, side, side) uint8 tensor
+        The distilled set.
+    views : Views
+        Of tensors, on the same device.
+
+    Returns
+    -------
+    (stop - start, 3, side, side) float32
+    """
+    rows = slice(start, stop)
+    own = _cut(images, views, rows)
+    if views.mix == "none":
+        augments = views.op[rows], views.magnitude[rows]
+        return ops.apply(normalise(own), *augments, "normalised")
+    partner = views.partner[rows]
+    if start <= partner.min() and partner.max() < stop:
+        other = own[partner - start]
+    else:
+        other = _cut(images, views, partner)
+    if views.mix == "mixup":
+        return normalise(torch.lerp(other, own, views.mix_weight[rows, None, None, None]))
+    inside = _inside(views.mix_box[rows], own.shape[-1])
+    return normalise(torch.where(inside[:, None], other, own))
+
+
+def _cut(images, views, rows):
+    order = views.patch_order[rows] if views.patch_order.shape[1] else None
+    side, shown = images.shape[-1], images[views.index[rows]]
+    augments = views.op[rows], views.magnitude[rows]
+    if views.op.shape[1]:
+        shown = ops.apply(shown.float(), *augments, "bytes")
+    seen = cut(shown, views.box[rows], side, views.flip[rows], order)
+    return ops.apply(seen, *augments, "view")
+
+
+def _inside(box, side):
+    """Return where pixels lie in boxes, (n, side, side) bool."""
+    place = torch.arange(side, device=box.device)
+    inside = (place >= box[:, :2, None]) & (place < (box[:, :2] + box[:, 2:])[..., None])
+    return inside[:, 0, :, None] & inside[:, 1, None, :]

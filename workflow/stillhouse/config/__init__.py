@@ -1,0 +1,1 @@
+"""The user's YAML: schema, validation, resolved settings."""

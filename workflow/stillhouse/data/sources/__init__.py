@@ -1,0 +1,1 @@
+"""Sources: labelled image collections with stable class ids."""

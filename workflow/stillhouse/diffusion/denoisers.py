@@ -1,0 +1,311 @@
+"""Denoisers: an autoencoder and a noise-predicting network in the diffusers layout, one interface.
+
+``dit``: AutoencoderKL and DiTTransformer2DModel, conditioned on a class (Peebles and Xie, ICCV
+2023). ``stable_diffusion``: AutoencoderKL, UNet2DConditionModel, CLIP text encoder and tokenizer
+(Rombach et al., CVPR 2022). Networks are imported and loaded when they are first asked: latents
+need the autoencoder alone.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from stillhouse.artifacts import store
+from stillhouse.diffusion.noise_schedule import NoiseSchedule
+from stillhouse.diffusion.pretrained import checked_folder
+from stillhouse.errors import StillhouseError
+from stillhouse.training.loop import freeze
+
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Denoiser:
+    """What latents, inversion, sampling, scores and features ask of a diffusion model.
+
+    Made by `load_denoiser`, which says what the arguments are.
+
+    Attributes
+    ----------
+    schedule : stillhouse.diffusion.noise_schedule.NoiseSchedule
+    resolution : int
+        Side of the images it was trained on [px].
+    factor : int
+        Pixels a place of the latent grid, along one side.
+    channels : int
+        Of a latent.
+    null : (1, ...) tensor
+        The condition that says nothing.
+    """
+
+    def __init__(self, folder, described, settings, device):
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        self.folder, self.settings = folder, settings
+        self.device, self.half = device, PRECISIONS.get(settings["precision"])
+        self.vae = self._prepare(_load(AutoencoderKL, folder / "vae"))
+        self.schedule = NoiseSchedule.read(folder / "scheduler" / "scheduler_config.json")
+        self.resolution, self.known = described["resolution"], described[self.classes]
+        self._embeddings = {}
+        self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.channels = self.vae.config.latent_channels
+        self._scale = self.vae.config.scaling_factor
+        self._shift = self.vae.config.shift_factor or 0.0
+
+    def _prepare(self, module):
+        """Bring a network to the device, ready for forward passes alone."""
+        module = freeze(module).to(self.device)
+        if self.half is not None:
+            # Autocast would cast these at every call: it keeps no copies of frozen weights.
+            for part in module.modules():
+                if isinstance(part, (torch.nn.Linear, torch.nn.Conv2d)):
+                    part.to(self.half)
+        # Convolutions gain by the layout, and a transformer has but one of them.
+        images = any(isinstance(part, torch.nn.GroupNorm) for part in module.modules())
+        last = images and self.device.type == "cuda"
+        return module.to(memory_format=torch.channels_last) if last else module
+
+    def _autocast(self):
+        return torch.autocast(self.device.type, self.half, enabled=self.half is not None)
+
+    @torch.no_grad()
+    def encode(self, images):
+        """Return mean and standard deviation of the latents of images.
+
+        Parameters
+        ----------
+        images : (n, 3, height, width) float32 in [-1, 1]
+            Sides are multiples of `factor`.
+
+        Returns
+        -------
+        mean, std : (n, channels, height / factor, width / factor) float32
+            In the units that the network sees: scaled.
+        """
+        with self._autocast():
+            moments = self.vae.encode(images.to(self.device)).latent_dist.parameters
+        mean, log_variance = moments.float().chunk(2, dim=1)
+        std = torch.exp(0.5 * log_variance.clamp(-30, 20))
+        return (mean - self._shift) * self._scale, std * self._scale
+
+    @torch.no_grad()
+    def decode(self, latents):
+        """Return the images of latents, (n, 3, height, width) float32 in [-1, 1]."""
+        latents = latents.to(self.device) / self._scale + self._shift
+        with self._autocast():
+            images = self.vae.decode(latents).sample
+        return images.float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def predict(self, latents, timestep, condition):
+        """Return the noise that the network sees in latents.
+
+        Parameters
+        ----------
+        latents : (n, channels, h, w) float32
+        timestep : int or (n,) int64
+            Their noise level, 0 to T - 1.
+        condition : (n, ...) tensor
+            From `condition` or `null`.
+
+        Returns
+        -------
+        (n, channels, h, w) float32
+        """
+        latents = latents.to(self.device)
+        output = self._run(latents, timestep, condition)
+        # Where the network puts out a variance too, that is the second half of the channels.
+        output = output[:, : latents.shape[1]].float()
+        return self.schedule.to_noise(output, latents, timestep)
+
+    @torch.no_grad()
+    def features(self, latents, timestep, condition, layer):
+        """Return what a layer within the network makes of noisy latents; later ones do not run.
+
+        Parameters
+        ----------
+        latents, timestep, condition
+            As for `predict`.
+        layer : int
+            ``dit``: a transformer block; ``stable_diffusion``: an upward block of the U-Net.
+
+        Returns
+        -------
+        (n, width, h', w') float32
+        """
+        blocks = self._layers()
+        if not 0 <= layer < len(blocks):
+            raise StillhouseError(
+                f"features.layer: is {layer}; should be 0 to {len(blocks) - 1} for this denoiser"
+            )
+        hook = blocks[layer].register_forward_hook(_stop)
+        try:
+            self._run(latents.to(self.device), timestep, condition)
+        except _Reached as reached:
+            return self._fold(reached.args[0].float(), latents)
+        finally:
+            hook.remove()
+
+    def _fold(self, output, latents):
+        return output
+
+    def _known(self, class_id):
+        """Return what the network is told about a class."""
+        if class_id not in self.known:
+            some = ", ".join(repr(name) for name in sorted(self.known)[:5])
+            raise StillhouseError(
+                f"class {class_id!r}: is not known to the denoiser; should be one of its "
+                f"{len(self.known)} classes: {some}"
+            )
+        return self.known[class_id]
+
+    def _run(self, latents, timestep, condition):
+        times = torch.as_tensor(timestep, device=self.device).expand(len(latents))
+        with self._autocast():
+            return self._forward(latents, times, condition)
+
+
+class Dit(Denoiser):
+    """A diffusion transformer whose condition is a class number.
+
+    The last row of its label table is the null class; the dropout of labels that diffusers has in
+    every block rests in evaluation mode.
+    """
+
+    classes = "labels"
+
+    @cached_property
+    def network(self):
+        """The noise predictor."""
+        from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+
+        return self._prepare(_load(DiTTransformer2DModel, self.folder / "transformer"))
+
+    @cached_property
+    def null(self):
+        """The number of no class, (1,) int64."""
+        return torch.tensor([self.network.config.num_embeds_ada_norm], device=self.device)
+
+    def condition(self, class_id):
+        """Return the number of a class, (1,) int64."""
+        return torch.tensor([self._known(class_id)], device=self.device)
+
+    def _forward(self, latents, times, condition):
+        if latents.shape[2] != latents.shape[3]:
+            raise StillhouseError(
+                f"latents of {latents.shape[2]} × {latents.shape[3]}: a dit takes squares only; "
+                "latents.shape should be square"
+            )
+        return self.network(latents, timestep=times, class_labels=condition).sample
+
+    def _layers(self):
+        return self.network.transformer_blocks
+
+    def _fold(self, output, latents):
+        height, width = (side // self.network.config.patch_size for side in latents.shape[2:])
+        return output.transpose(1, 2).unflatten(2, (height, width))
+
+
+class StableDiffusion(Denoiser):
+    """A U-Net whose condition is a text.
+
+    The text encoder stays on the CPU in float32 and sees one text at a time, each text once: its
+    embeddings are the same on every machine that the rest may run on.
+    """
+
+    classes = "names"
+
+    @cached_property
+    def network(self):
+        """The noise predictor."""
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        return self._prepare(_load(UNet2DConditionModel, self.folder / "unet"))
+
+    @cached_property
+    def null(self):
+        """The embedding of the prompt about nothing, (1, tokens, width) float32."""
+        return self._embed(self.settings["prompts"][1])
+
+    def condition(self, class_id):
+        """Return the embedding of the prompt about a class, (1, tokens, width) float32."""
+        return self._embed(self.settings["prompts"][0].replace("{}", self._known(class_id)))
+
+    @torch.no_grad()
+    def _embed(self, text):
+        if text not in self._embeddings:
+            tokenizer, encoder = self._text
+            size = encoder.config.max_position_embeddings
+            how = {"padding": "max_length", "max_length": size, "truncation": True}
+            tokens = tokenizer(text, return_tensors="pt", **how).input_ids
+            self._embeddings[text] = encoder(tokens).last_hidden_state.to(self.device)
+        return self._embeddings[text]
+
+    @cached_property
+    def _text(self):
+        from transformers.models.clip.modeling_clip import CLIPTextModel
+        from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+        place, local = self.folder / "text_encoder", {"local_files_only": True}
+        encoder = complete(CLIPTextModel, place)
+        tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", **local)
+        return tokenizer, freeze(encoder.float())
+
+    def _forward(self, latents, times, condition):
+        return self.network(latents, times, encoder_hidden_states=condition).sample
+
+    def _layers(self):
+        return self.network.up_blocks
+
+
+KINDS = {"dit": Dit, "stable_diffusion": StableDiffusion}
+
+
+def complete(model, folder):
+    """Return one of transformers' models, all of whose weights are in the folder's safetensors."""
+    how = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    network, seen = model.from_pretrained(folder, **how)
+    for name in sorted(seen["missing_keys"]):
+        raise StillhouseError(f"{folder}: its weights lack {name!r}; do they fit its config.json?")
+    return network
+
+
+class _Reached(Exception):
+    """Carries the output of a layer out of a forward pass."""
+
+
+def _stop(module, inputs, output):
+    raise _Reached(output)
+
+
+def _load(model, folder):
+    # Without accelerate, which diffusers would otherwise like to load with.
+    how = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False}
+    network, seen = model.from_pretrained(folder, output_loading_info=True, **how)
+    # What a file lacks, diffusers makes up at random, with no more than a warning.
+    for name in [*seen["missing_keys"], *seen["mismatched_keys"]]:
+        raise StillhouseError(f"{folder}: its weights lack {name!r}; do they fit its config.json?")
+    return network
+
+
+def load_denoiser(path, settings, context):
+    """Return the denoiser that an artifact describes, its files checked.
+
+    Parameters
+    ----------
+    path : Path
+        ``denoiser.json``: ``kind``, ``resolution``, ``labels`` or ``names``, and its files.
+    settings : dict
+        ``precision``: float32, or bfloat16 or float16 of the networks' inner arithmetic;
+        ``prompts`` of stable_diffusion: about a class, whose name is {}, and about nothing.
+    context : stillhouse.artifacts.jobs.Context
+        Its ``roots`` say where the folder of a ``{"sha256": ...}`` lies.
+
+    Raises
+    ------
+    StillhouseError
+        If a file is missing or is not the one described.
+    """
+    described = store.read_json(path)
+    folder = checked_folder(Path(path), described, context.roots)
+    return KINDS[described["kind"]](folder, described, settings, context.torch_device())

@@ -1,0 +1,202 @@
+"""Latents: what a denoiser's autoencoder makes of the training images, kept as a distribution.
+
+Mean and standard deviation of the posterior are kept, so that methods may take its middle or one
+draw from it; the draw of an image is the same for all of them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stillhouse.artifacts import store
+from stillhouse.artifacts.addresses import class_of
+from stillhouse.artifacts.progress import track
+from stillhouse.data.boxes import centre_box
+from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.transforms import resampling
+from stillhouse.diffusion.denoisers import load_denoiser
+from stillhouse.errors import StillhouseError
+from stillhouse.methods.rded.images import cut_many
+from stillhouse.rng import generator
+
+NAMES = "images.json"
+
+
+def latents(inputs, spec, context):
+    """Stage: encode the training images of each class."""
+    settings = spec["settings"]
+    (path,) = inputs["denoiser"]
+    denoiser = load_denoiser(path, settings, context)
+    image_files = {class_of(path): path for path in inputs["images"]}
+
+    def make(class_id, context):
+        rows = read_class(image_files[class_id], "train", context.roots)
+        means, stds = encode_rows(rows, denoiser, settings["shape"], context.batch_size, class_id)
+        sizes = torch.tensor([mean.shape for mean in means], dtype=torch.int32).view(-1, 3)
+        content = {"mean": _flat(means), "std": _flat(stds), "sizes": sizes}
+        return {NAMES: rows.names, "latents.safetensors": content}
+
+    return make
+
+
+def encode_rows(rows, denoiser, shape, batch_size, class_id=""):
+    """Encode images, a batch in memory at a time.
+
+    Parameters
+    ----------
+    rows : stillhouse.data.class_images.Rows
+    denoiser : stillhouse.diffusion.denoisers.Denoiser
+    shape : str
+        As `views` takes it.
+    batch_size : int
+        Images decoded together; those of one size are encoded together.
+    class_id : str
+        Shown with the progress.
+
+    Returns
+    -------
+    means, stds : lists of (channels, h, w) float32 tensors, in the order of `rows`
+    """
+    means, stds = [], []
+    starts = range(0, len(rows), batch_size)
+    for first in track(starts, len(starts), f"{class_id}: batches encoded"):
+        pixels = [decode(data, name) for name, data in rows[first : first + batch_size]]
+        found = {}
+        for places, images in views(pixels, denoiser, shape):
+            pairs = zip(*(part.cpu() for part in denoiser.encode(images)), strict=True)
+            found |= dict(zip(places, pairs, strict=True))
+        for i in range(len(pixels)):
+            means.append(found[i][0])
+            stds.append(found[i][1])
+    return means, stds
+
+
+def views(pixels, denoiser, shape):
+    """Yield images as the autoencoder is shown them: (places in `pixels`, batch of one size).
+
+    Parameters
+    ----------
+    pixels : list of (3, height, width) uint8 arrays
+    denoiser : stillhouse.diffusion.denoisers.Denoiser
+        Its ``resolution`` and ``factor`` [px].
+    shape : str
+        ``square``: the largest centred square, brought to the resolution. ``aspect``: the whole
+        image, its shorter side brought to the resolution, sides being multiples of the factor.
+
+    Yields
+    ------
+    list of int, and (n, 3, h, w) float32 in [-1, 1] on the denoiser's device
+    """
+    if shape == "square":
+        boxes = [centre_box(*image.shape[1:])[None] for image in pixels]
+        cuts = cut_many(pixels, boxes, denoiser.resolution, denoiser.device)
+        yield list(range(len(pixels))), to_unit(cuts)
+        return
+    groups = {}
+    for i, image in enumerate(pixels):
+        size = aspect_size(*image.shape[1:], denoiser.resolution, denoiser.factor)
+        groups.setdefault(size, []).append(i)
+    for size, places in groups.items():
+        some = [resize(pixels[i], *size, denoiser.device) for i in places]
+        yield places, to_unit(torch.stack(some))
+
+
+def aspect_size(height, width, resolution, factor):
+    """Return (height, width) [px] with the shorter side brought to `resolution`.
+
+    Both are multiples of `factor`, so the aspect ratio changes by half a factor at most.
+    """
+    scale = resolution / min(height, width)
+    sides = (max(round(side * scale / factor), 1) * factor for side in (height, width))
+    return tuple(sides)
+
+
+def resize(image, height, width, device):
+    """Bring a (3, h, w) uint8 array to (3, height, width) float32 in [0, 255] on a device."""
+    image = torch.tensor(image, device=device)
+    down, across = (
+        resampling(torch.zeros(1, device=device), torch.tensor([old], device=device), old, new)[0]
+        for old, new in zip(image.shape[1:], (height, width), strict=True)
+    )
+    return down @ image.float() @ across.T
+
+
+def to_unit(images):
+    """Return images in [0, 255], of whole numbers or not, as an autoencoder has them: [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def _flat(parts):
+    return torch.cat([part.reshape(-1) for part in parts]) if parts else torch.empty(0)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The latents of one class.
+
+    Parameters
+    ----------
+    names : list of str
+        Image ids.
+    sizes : (n, 3) int32 array
+        Channels, height, width.
+    mean, std : (sum of sizes,) float32 tensors
+        Of the posteriors, image after image, channel after channel, scaled.
+    """
+
+    names: list
+    sizes: np.ndarray
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __len__(self):
+        return len(self.names)
+
+    def one(self, i, how, class_id):
+        """Return the latent of image `i`, (channels, h, w) float32.
+
+        Parameters
+        ----------
+        i : int
+        how : str
+            ``mode``: the posterior's mean; ``sample``: one draw from it, the same at every call.
+        class_id : str
+            With the image id, the address of the draw.
+        """
+        size = tuple(int(side) for side in self.sizes[i])
+        start, length = int(self._starts[i]), int(np.prod(size))
+        mean = self.mean[start : start + length].view(size)
+        if how == "mode":
+            return mean
+        rng = generator(0, "posterior", class_id, self.names[i])
+        draw = torch.from_numpy(rng.standard_normal(size, np.float32))
+        return mean + self.std[start : start + length].view(size) * draw
+
+    def stacked(self, how, class_id):
+        """Return all latents, (n, channels, h, w) float32; all must be of one size."""
+        if len(self.by_size()) > 1:
+            raise StillhouseError(
+                f"class {class_id!r}: has latents of {len(self.by_size())} sizes; latents.shape "
+                "should be square"
+            )
+        return torch.stack([self.one(i, how, class_id) for i in range(len(self))])
+
+    def by_size(self):
+        """Return {(channels, h, w): places of the images of that size}."""
+        groups = {}
+        for i, size in enumerate(self.sizes.tolist()):
+            groups.setdefault(tuple(size), []).append(i)
+        return groups
+
+    @property
+    def _starts(self):
+        lengths = self.sizes.astype(np.int64).prod(1)
+        return np.cumsum(lengths) - lengths
+
+
+def read(path):
+    """Return the `Latents` of a class from its ``latents.safetensors``."""
+    tensors = store.read_tensors(path)
+    names = store.read_json(path.parent / NAMES)
+    return Latents(names, tensors["sizes"].numpy(), tensors["mean"], tensors["std"])

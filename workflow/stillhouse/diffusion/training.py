@@ -1,0 +1,286 @@
+"""Training a small denoiser on a source: an autoencoder, then a diffusion transformer.
+
+Autoencoder: Rombach et al., "High-resolution image synthesis with latent diffusion models" (CVPR
+2022), without its perceptual and adversarial terms. Transformer: Peebles & Xie, "Scalable diffusion
+models with transformers" (ICCV 2023); classifier-free guidance by dropped labels: Ho & Salimans
+(2021). Both are diffusers' networks.
+"""
+
+import contextlib
+import functools
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from stillhouse.artifacts.progress import track
+from stillhouse.diffusion.latents import to_unit
+from stillhouse.diffusion.noise_schedule import NoiseSchedule
+from stillhouse.networks.registry import global_generator
+from stillhouse.rng import generator, permutation
+from stillhouse.training import loop as training
+from stillhouse.training.lr_schedules import learning_rate_factor
+
+# DiT's schedule. Samples are not clipped: latents have no bounds.
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "timestep_spacing": "leading",
+}
+# Steps between two entries of a loss curve.
+CURVE = 50
+
+
+def build_autoencoder(settings, resolution, seed):
+    """Return an untrained diffusers AutoencoderKL.
+
+    Parameters
+    ----------
+    settings : dict
+        ``channels`` (one entry a level, each level but the last halving the side), ``layers`` a
+        level, ``latent_channels``, ``norm_groups``.
+    resolution : int
+        Side of the images [px].
+    seed : int
+    """
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    levels = len(settings["channels"])
+    with global_generator(seed, "autoencoder", "weights"):
+        return AutoencoderKL(
+            down_block_types=["DownEncoderBlock2D"] * levels,
+            up_block_types=["UpDecoderBlock2D"] * levels,
+            block_out_channels=settings["channels"],
+            layers_per_block=settings["layers"],
+            latent_channels=settings["latent_channels"],
+            norm_num_groups=settings["norm_groups"],
+            sample_size=resolution,
+        )
+
+
+def build_network(settings, channels, side, n_classes, seed):
+    """Return an untrained diffusers DiT that predicts noise.
+
+    The table of labels has one row more than there are classes, for no class. Modulations and the
+    last layer begin with zero (DiT, section 3.2: adaLN-Zero).
+
+    Parameters
+    ----------
+    settings : dict
+        ``width``, ``heads``, ``layers``, ``patch_size``.
+    channels, side : int
+        Of the latents.
+    n_classes : int
+    seed : int
+    """
+    from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+
+    with global_generator(seed, "denoiser", "weights"):
+        net = DiTTransformer2DModel(
+            num_attention_heads=settings["heads"],
+            attention_head_dim=settings["width"] // settings["heads"],
+            in_channels=channels,
+            out_channels=channels,
+            num_layers=settings["layers"],
+            sample_size=side,
+            patch_size=settings["patch_size"],
+            num_embeds_ada_norm=n_classes,
+        )
+    for block in net.transformer_blocks:
+        torch.nn.init.zeros_(block.norm1.linear.weight)
+        torch.nn.init.zeros_(block.norm1.linear.bias)
+        # diffusers drops labels in every block on its own, so that no class at all is hardly ever
+        # seen: `train_network` drops them before.
+        block.norm1.emb.class_embedder.dropout_prob = 0.0
+    for layer in (net.proj_out_1, net.proj_out_2):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    return net
+
+
+def train_autoencoder(net, images, settings, seed, loop):
+    """Train an autoencoder in place; return its loss curve.
+
+    The loss is the mean squared error of pixels in [-1, 1] plus ``kl_weight`` times the divergence
+    of the posterior from the standard Gaussian, in nats a latent value.
+
+    Parameters
+    ----------
+    net : diffusers.AutoencoderKL
+        On its device.
+    images : (n, 3, side, side) uint8 tensor
+        On the same device.
+    settings : dict
+        ``steps``, ``batch_size``, ``learning_rate``, ``kl_weight``, ``flip``, ``precision``.
+    seed : int
+    loop : callable
+        A `Loop`.
+    """
+    batches = Batches(seed, "autoencoder", len(images), settings["batch_size"])
+
+    def loss(step):
+        rows, rng = batches(step)
+        pixels = _flipped(to_unit(images[rows]), settings["flip"], rng)
+        pixels = pixels.contiguous(memory_format=training.memory_format(settings))
+        with training.autocast(settings, pixels.device):
+            posterior = net.encode(pixels).latent_dist
+            latents = posterior.mean + posterior.std * _normals(rng, posterior.mean)
+            decoded = net.decode(latents).sample
+        divergence = posterior.mean.square() + posterior.var - 1 - posterior.logvar
+        weight = settings["kl_weight"] * 0.5
+        return (decoded.float() - pixels).square().mean() + weight * divergence.float().mean()
+
+    return loop(net, settings, loss)
+
+
+def train_network(net, mean, std, labels, settings, seed, loop):
+    """Train a DiT in place to predict the noise in posterior samples; return its loss curve.
+
+    Parameters
+    ----------
+    net : diffusers.DiTTransformer2DModel
+    mean, std : (views, n, c, h, w) float32 tensors
+        Posteriors of the images, scaled; where there are two views, the second is mirrored.
+    labels : (n,) int64 tensor
+    settings : dict
+        ``steps``, ``batch_size``, ``learning_rate``, ``label_dropout``, ``precision``, ``ema``.
+    seed : int
+    loop : callable
+        A `Loop`.
+    """
+    schedule = NoiseSchedule.from_config(SCHEDULER)
+    n_views, n = mean.shape[:2]
+    batches = Batches(seed, "denoiser", n, settings["batch_size"])
+    null = net.config.num_embeds_ada_norm
+
+    def loss(step):
+        rows, rng = batches(step)
+        rows = rows.to(labels.device)
+        views = torch.from_numpy(rng.integers(n_views, size=len(rows))).to(rows.device)
+        times = rng.integers(SCHEDULER["num_train_timesteps"], size=len(rows))
+        times = torch.from_numpy(times).to(rows.device)
+        dropped = torch.from_numpy(rng.random(len(rows)) < settings["label_dropout"])
+        given = labels[rows].masked_fill(dropped.to(rows.device), null)
+        centre = mean[views, rows]
+        # Of samples, not of means: else inverted samples leave what it was trained on.
+        latents = centre + std[views, rows] * _normals(rng, centre)
+        noise = _normals(rng, centre)
+        with training.autocast(settings, centre.device):
+            found = net(schedule.add_noise(latents, noise, times), times, given).sample
+        return (found.float() - noise).square().mean()
+
+    return loop(net, settings, loss)
+
+
+class Batches:
+    """Rows of every step of a training and its random numbers, from the step's number alone.
+
+    Parameters
+    ----------
+    seed : int
+    stage : str
+    n : int
+        Images.
+    batch_size : int
+        Images a step; all of fewer.
+    """
+
+    def __init__(self, seed, stage, n, batch_size):
+        self.seed, self.stage, self.n = seed, stage, n
+        self.size = min(batch_size, n)
+        self._order = functools.lru_cache(1)(self._epoch)
+
+    def _epoch(self, number):
+        order = permutation(generator(self.seed, f"{self.stage} epoch", item=number), self.n)
+        return torch.from_numpy(order)
+
+    def __call__(self, step):
+        """Return ((size,) int64 rows, NumPy generator) of a step."""
+        epoch, place = divmod(step, self.n // self.size)
+        rows = self._order(epoch)[place * self.size : (place + 1) * self.size]
+        return rows, generator(self.seed, f"{self.stage} step", item=step)
+
+
+def _normals(rng, like):
+    """Return standard normals of a tensor's shape, drawn on the CPU, on its device."""
+    drawn = rng.standard_normal(tuple(like.shape), dtype="float32")
+    return torch.from_numpy(drawn).to(like.device)
+
+
+def _plain_attention(device):
+    """Have a GPU add up attention's gradients in one order: its other kernels do not."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _flipped(images, share, rng):
+    wanted = torch.from_numpy(rng.random(len(images)) < share).to(images.device)
+    return torch.where(wanted[:, None, None, None], images.flip(3), images)
+
+
+class Loop:
+    """Steps of one network's training, from a side file where an earlier job left one.
+
+    Parameters
+    ----------
+    name : str
+        What is trained, for the log and the side file.
+    side : stillhouse.training.loop.SideFile
+    kept : dict of str to tensor
+        What a side file must hold besides, for a job that goes on.
+    values : dict
+        Plain values likewise.
+    """
+
+    def __init__(self, name, side, kept=None, values=None):
+        self.name, self.side = name, side
+        self.kept, self.values = kept or {}, values or {}
+
+    def __call__(self, net, settings, loss):
+        """Minimise ``loss(step)``; return the means of its values over every 50 steps.
+
+        Where there is an average of the weights (``ema``), the network ends with it.
+        """
+        optimizer = training.Optimizer(net, {"optimizer": "adamw", "weight_decay": 0.0, **settings})
+        first, curve, total = self._restore(net, optimizer)
+        steps, when = settings["steps"], {"schedule": "one_cycle", "epochs": settings["steps"]}
+        detail = lambda: f"loss {curve[-1]:.4f}" if curve else ""  # noqa: E731
+        net.train()
+        for step in track(range(first, steps), steps - first, f"{self.name} step", detail):
+            with _plain_attention(total.device):
+                value = loss(step)
+                value.backward()
+            optimizer.step(settings["learning_rate"] * learning_rate_factor(when, step))
+            total += value.detach()
+            if (step + 1) % CURVE == 0:
+                curve.append(total.item() / CURVE)
+                total = torch.zeros_like(total)
+            if self.side.due(last=step + 1 == steps):
+                self._save(net, optimizer, step + 1, curve, total)
+        for name, average in optimizer.memory.get("average", {}).items():
+            optimizer.parameters[name].data = average
+        training.freeze(net)
+        return curve
+
+    def _save(self, net, optimizer, step, curve, total):
+        parts = {"net": net.state_dict(), "optimizer": optimizer.state(), "kept": self.kept}
+        tensors = {f"{part}.{k}": t for part, state in parts.items() for k, t in state.items()}
+        values = {"name": self.name, "step": step, "curve": curve, "values": self.values}
+        self.side.save({**tensors, "total": total}, values)
+
+    def _restore(self, net, optimizer):
+        """Return the step to go on at, the curve so far, and the sum since its last entry."""
+        stored = self.side.load()
+        zero = torch.zeros((), device=next(net.parameters()).device)
+        if stored is None or stored[1]["name"] != self.name:
+            return 0, [], zero
+        tensors, values = stored
+        net.load_state_dict(training.part(tensors, "net."))
+        optimizer.restore(training.part(tensors, "optimizer."))
+        print(f"{self.name}: continues after step {values['step']}", flush=True)
+        return values["step"], values["curve"], zero + tensors["total"].to(zero.device)

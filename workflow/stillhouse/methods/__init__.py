@@ -1,0 +1,1 @@
+"""Dataset distillation methods, one folder per method."""

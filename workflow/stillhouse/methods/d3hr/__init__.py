@@ -1,0 +1,1 @@
+"""D3HR: DDIM-inverted latents and group sampling."""

@@ -1,0 +1,1 @@
+"""DDPS: patches scored by a diffusion model."""

@@ -1,0 +1,1 @@
+"""RDED: patches scored by a teacher."""

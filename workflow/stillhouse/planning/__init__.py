@@ -1,0 +1,1 @@
+"""From resolved settings to artifacts and the inputs of their jobs."""

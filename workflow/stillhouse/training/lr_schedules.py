@@ -1,0 +1,73 @@
+"""Learning rates over a training, as shares of the highest one."""
+
+import math
+from itertools import pairwise
+
+# Schedules that move every step; the others move every epoch, as in the papers' code.
+PER_STEP = {"one_cycle"}
+
+# EDC, appendix G.3: both thresholds.
+ALRS_THRESHOLD = 0.02
+
+
+def learning_rate_factor(settings, epoch, losses=()):
+    """Return the share of the highest learning rate.
+
+    Parameters
+    ----------
+    settings : dict
+        ``schedule``, ``epochs``, and what `protocols.schedule` leaves for the schedule.
+    epoch : float
+        From 0; between two epochs for a schedule of `PER_STEP`.
+    losses : list of float
+        Mean training losses of the epochs before, for ``alrs``.
+
+    Notes
+    -----
+    With e epochs gone of n:
+
+    - ``constant``: 1.
+    - ``cosine``: ½ (1 + cos(π e / (ζ n))), ζ the smoothing; to 0 for ζ = 1.
+    - ``half_cosine``: the same with ζ = 2, to ½ (RDED validation/main.py).
+    - ``ssrs``: the same up to 5n/6, then ½ (1 + cos(5π / 6ζ)) (1 - e/n) (EDC, equation 33).
+    - ``linear``: 1 - e / (ζ n); to ½ for ζ = 2 (C EDC train_FKD_parallel.py, by mistake).
+    - ``multistep``: times `rate_decay` (1/5) from each milestone (2/3 and 5/6 of n) on.
+    - ``alrs``: times `rate_decay` after each epoch whose loss differs from that of the epoch
+      before by at most 0.02 and at most 0.02 of itself (EDC, appendix G.3).
+    - ``one_cycle``: from 1/25 up to 1 in the first 30%, then down to 0, both by half cosines
+      (Smith & Topin 2018 as in torch's OneCycleLR).
+    """
+    schedule, share = settings["schedule"], epoch / settings["epochs"]
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return _smooth(share, settings.get("smoothing", 1))
+    if schedule == "half_cosine":
+        return _smooth(share, 2)
+    if schedule == "ssrs":
+        if share <= 5 / 6:
+            return _smooth(share, settings["smoothing"])
+        return _smooth(5 / 6, settings["smoothing"]) * (1 - share)
+    if schedule == "linear":
+        return 1 - share / settings["smoothing"]
+    if schedule == "multistep":
+        # paper: IDC's code rounds 2n/3 and 5n/6 down; here: the first epoch that has passed them,
+        # because a share must mean the same for every number of epochs.
+        milestones = settings.get("milestones", (2 / 3, 5 / 6))
+        passed = sum((share if m < 1 else epoch) >= m for m in milestones)
+        return settings.get("rate_decay", 0.2) ** passed
+    if schedule == "alrs":
+        # paper: after every iteration; here: after every epoch, because the code of EDC does so.
+        return settings["rate_decay"] ** sum(_calm(a, b) for a, b in pairwise(losses))
+    if share < 0.3:
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * share / 0.3))
+    return 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
+
+
+def _smooth(share, smoothing):
+    return 0.5 * (1 + math.cos(math.pi * share / smoothing))
+
+
+def _calm(before, loss):
+    """Tell whether a loss has hardly changed."""
+    return abs(loss - before) <= ALRS_THRESHOLD * min(abs(loss), 1)
