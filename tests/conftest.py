@@ -124,13 +124,6 @@ STAGES = {
     "labels": (soft_labels.labels, ["labels.parquet"]),
     "students": (students.students, ["cell.json"]),
 }
-# (stage, stage of its upstream) → the name of the input, where it is not the upstream's.
-INPUTS = {
-    ("labels", "distilled"): "images",
-    ("labels", "teacher"): "teachers",
-    ("students", "distilled"): "set",
-    ("students", "teacher"): "teachers",
-}
 
 
 def _inputs(artifact, classes, files):
@@ -139,14 +132,16 @@ def _inputs(artifact, classes, files):
     for name, part in artifact.upstream.items():
         file = STAGES[part.stage][1][0]
         if part.stage in plan.PER_CLASS:
-            found[name] = [part.at(class_id=c).directory / file for c in classes]
+            found[name] = {c: part.at(class_id=c).directory / file for c in classes}
         else:
-            name = INPUTS.get((artifact.stage, part.stage), name)
-            found.setdefault(name, []).append(part.directory / file)
+            if name[-1:].isdigit():
+                found.setdefault(f"{name[:-1]}s", []).append(part.directory / file)
+            else:
+                found[name] = part.directory / file
     if artifact.stage == "students":
         part, shown = artifact.ancestor("images"), artifact.upstream["distilled"]
         classes = shown.settings["classes"]
-        found["images"] = [part.at(class_id=c).directory / "images.parquet" for c in classes]
+        found["images"] = {c: part.at(class_id=c).directory / "images.parquet" for c in classes}
     return found
 
 

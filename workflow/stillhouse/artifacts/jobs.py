@@ -50,8 +50,10 @@ class Context:
         Seconds that killed tries at this artifact had spent when they last noted it.
     keys : tuple
         The keys that this job will make, in order.
-    roots : dict of str to str
+    source_roots : dict of str to str
         Root folder by source, for sources that have one.
+    weight_folders : dict of str to str
+        Folder by the digest of its files, for pretrained weights in local folders.
     extra : dict
         Resources that only one stage knows (a teacher's lowest accuracy).
     """
@@ -62,7 +64,8 @@ class Context:
     work: Path = RESULTS / ".work"
     earlier: float = 0.0
     keys: tuple = ()
-    roots: dict = field(default_factory=dict)
+    source_roots: dict = field(default_factory=dict)
+    weight_folders: dict = field(default_factory=dict)
     extra: dict = field(default_factory=dict)
 
     def torch_device(self):
@@ -130,8 +133,9 @@ def run(stage, job):
     resources = dict(job.resources.items())
     if "checkpoint_seconds" in resources:
         resources["checkpoint_seconds"] = float(resources["checkpoint_seconds"])
-    if "roots" in resources:
-        resources["roots"] = json.loads(resources["roots"])
+    for name in ("source_roots", "weight_folders"):
+        if name in resources:
+            resources[name] = json.loads(resources[name])
     wanted = _artifacts(job.params, [Path(path) for path in job.output])
     inputs = {name: _paths(value) for name, value in job.input.items()}
     if "torch" in sys.modules:
@@ -149,7 +153,7 @@ def run_for_people(function, job):
     _redirect(job.log[0])
     inputs = {name: _paths(value) for name, value in job.input.items()}
     outputs = {name: Path(path) for name, path in job.output.items()}
-    roots = json.loads(dict(job.resources.items()).get("roots", "{}"))
+    roots = json.loads(dict(job.resources.items()).get("source_roots", "{}"))
     _report_errors(function, inputs, {**dict(job.params.items()), "roots": roots}, outputs)
 
 
@@ -174,7 +178,7 @@ def produce(stage, inputs, wanted, resources):
     resources : dict
         Values for `Context`, by name; unknown ones land in ``extra``.
     """
-    known = {"device", "batch_size", "checkpoint_seconds", "roots"}
+    known = {"device", "batch_size", "checkpoint_seconds", "source_roots", "weight_folders"}
     shared = {k: v for k, v in resources.items() if k in known}
     if shared.get("batch_size") == "auto":
         device = Context(device=shared["device"]).torch_device()

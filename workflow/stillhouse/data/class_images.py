@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from PIL import Image as Pillow
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.data.boxes import centre_box
 from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError
@@ -38,7 +37,7 @@ REFERENCES_SCHEMA = pa.schema([*IMAGES_SCHEMA, ("bytes", pa.int64()), ("sha256",
 
 def open_source(settings, inputs, context):
     """Return a source as a job reads it: `settings` of its index, files or root of today."""
-    root = context.roots.get(settings["name"])
+    root = context.source_roots.get(settings["name"])
     return catalogue.open_source(settings, inputs, root, bool(context.extra.get("download")))
 
 
@@ -48,7 +47,7 @@ def images(inputs, spec, context):
     Of images that stay where they are, their paths and checksums are kept; they are checked when
     they are read.
     """
-    (path,) = inputs["index"]
+    path = inputs["index"]
     table = store.read_table(path, schema=INDEX_SCHEMA)
     skipped = {row["image_id"] for row in skipped_images(table.schema)}
     source_settings = store.read_spec(path.parent)["settings"]
@@ -258,13 +257,13 @@ def test_box(height, width, resolution):
     return centre_box(height, width, min(resolution / (resolution // 7 * 8 or resolution), 1.0))
 
 
-def load_split(paths, class_ids, resolution, split, roots=None, whole=False):
+def load_split(files, class_ids, resolution, split, roots=None, whole=False):
     """Load a split of a dataset into memory, as networks see it.
 
     Parameters
     ----------
-    paths : list of Path
-        Per-class image artifacts, in any order.
+    files : dict of str to Path
+        Image artifacts by class id.
     class_ids : list of str
         In the order of the labels.
     resolution : int
@@ -283,10 +282,9 @@ def load_split(paths, class_ids, resolution, split, roots=None, whole=False):
     """
     import torch
 
-    by_class = {class_of(path): path for path in paths}
     parts, labels = [], []
     for label, class_id in enumerate(class_ids):
-        rows = read_class(by_class[class_id], split, roots)
+        rows = read_class(files[class_id], split, roots)
         pixels = [decode(data, name) for name, data in rows]
         parts.append(_squares(pixels, resolution, whole or split == "train"))
         labels += [label] * len(rows)

@@ -92,7 +92,7 @@ def _row_again(settings, context, image, row):
     """Return a kept row, or a new one if there is none or the image may have changed since."""
     if row and row["problem"] is None:
         with suppress(OSError):  # reading it will say why
-            if _size(image, context.roots.get(settings["name"])) == row["bytes"]:
+            if _size(image, context.source_roots.get(settings["name"])) == row["bytes"]:
                 return row
     return _row(image, settings, context)
 
@@ -104,7 +104,7 @@ def _size(image, root):
 
 def _row(image, settings, context):
     """Return one row of `LISTED`."""
-    root = context.roots.get(settings["name"])
+    root = context.source_roots.get(settings["name"])
     data = image.load(root)
     problem = unreadable(data)
     if problem and settings.get("on_bad_image") != "skip":
@@ -141,10 +141,11 @@ def _check_published(splits, settings, context):
         # With a holdout, the test split may be missing.
         if count != right and (count or split == "train" or not settings["holdout"]):
             name = settings["name"]
+            remedy = torchvision_sets.remedy(settings, context.source_roots[name], split)
             raise StillhouseError(
                 f"sources.{name}: has {count} {split} images, but {settings['set']} has {right} as "
-                f"published; {torchvision_sets.remedy(settings, context.roots[name], split)}, or, "
-                f"if these images are meant, write sources.{name}.smallest_class"
+                f"published; {remedy}, or, if these images are meant, "
+                f"write sources.{name}.smallest_class"
             )
 
 

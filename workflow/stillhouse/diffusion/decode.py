@@ -10,7 +10,6 @@ import pyarrow as pa
 import torch
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.progress import track
 from stillhouse.data.class_images import IMAGE, encode
 from stillhouse.diffusion.ddim import sample
@@ -24,9 +23,9 @@ SCHEMA = pa.schema([("image", IMAGE), ("index", pa.int32())])
 def decode(inputs, spec, context):
     """Stage: images of each class from latents of ``samples`` or ``prototypes``."""
     settings, seed = spec["settings"], spec["keys"]["seed"]
-    (path,) = inputs["denoiser"]
+    path = inputs["denoiser"]
     denoiser = load_denoiser(path, settings, context)
-    files = {class_of(path): path for path in inputs["start"]}
+    files = inputs["start"]
 
     def make(class_id, context):
         start = store.read_tensors(files[class_id])["latents"].float()

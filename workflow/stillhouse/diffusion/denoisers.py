@@ -299,7 +299,7 @@ def load_denoiser(path, settings, context):
         ``precision``: float32, or bfloat16 or float16 of the networks' inner arithmetic;
         ``prompts`` of stable_diffusion: about a class, whose name is {}, and about nothing.
     context : stillhouse.artifacts.jobs.Context
-        Its ``roots`` say where the folder of a ``{"sha256": ...}`` lies.
+        Its ``weight_folders`` say where the folder of a ``{"sha256": ...}`` lies.
 
     Raises
     ------
@@ -307,5 +307,5 @@ def load_denoiser(path, settings, context):
         If a file is missing or is not the one described.
     """
     described = store.read_json(path)
-    folder = checked_folder(Path(path), described, context.roots)
+    folder = checked_folder(Path(path), described, context.weight_folders)
     return KINDS[described["kind"]](folder, described, settings, context.torch_device())

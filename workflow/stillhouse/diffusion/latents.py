@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import centre_box
 from stillhouse.data.class_images import decode, read_class
@@ -26,12 +25,12 @@ NAMES = "images.json"
 def latents(inputs, spec, context):
     """Stage: encode the training images of each class."""
     settings = spec["settings"]
-    (path,) = inputs["denoiser"]
+    path = inputs["denoiser"]
     denoiser = load_denoiser(path, settings, context)
-    image_files = {class_of(path): path for path in inputs["images"]}
+    image_files = inputs["images"]
 
     def make(class_id, context):
-        rows = read_class(image_files[class_id], "train", context.roots)
+        rows = read_class(image_files[class_id], "train", context.source_roots)
         means, stds = encode_rows(rows, denoiser, settings["shape"], context.batch_size, class_id)
         sizes = torch.tensor([mean.shape for mean in means], dtype=torch.int32).view(-1, 3)
         content = {"mean": _flat(means), "std": _flat(stds), "sizes": sizes}

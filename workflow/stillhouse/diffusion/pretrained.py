@@ -177,7 +177,7 @@ def _patterns():
     ]
 
 
-def checked_folder(path, described, roots):
+def checked_folder(path, described, folders):
     """Return the folder that a denoiser is loaded from, its files checked.
 
     Parameters
@@ -187,35 +187,35 @@ def checked_folder(path, described, roots):
     described : dict
         Its content: ``weights`` is None where the files lie beside it and are the artifact's own;
         else as `user_folder` takes it, and ``files`` says what they must be.
-    roots : dict of str to str
+    folders : dict of str to str
         As `user_folder` takes them.
     """
     if described["weights"] is None:
         names = store.read_spec(path.parent)["files"]
         store.check([path.parent / name for name in names])
         return path.parent
-    folder = user_folder(described["weights"], roots)
+    folder = user_folder(described["weights"], folders)
     compare(folder, described["files"], path)
     return folder
 
 
-def user_folder(weights, roots):
+def user_folder(weights, folders):
     """Return the folder of weights that are a user's.
 
     Parameters
     ----------
     weights : dict
         Of ``denoiser.json``: ``sha256``, or ``hub`` and ``revision``.
-    roots : dict of str to str
+    folders : dict of str to str
         Folder by its `folder_digest`.
     """
     if "hub" in weights:
         return fetched(weights["hub"], weights["revision"])
-    if weights["sha256"] not in roots:
+    if weights["sha256"] not in folders:
         raise StillhouseError(
             f"denoiser of digest {weights['sha256']}: it is not known where its folder lies"
         )
-    return Path(roots[weights["sha256"]])
+    return Path(folders[weights["sha256"]])
 
 
 def compare(folder, files, path):

@@ -51,7 +51,7 @@ def given(settings, context):
     if "hub" in weights:
         folder = fetch(weights["hub"], weights["revision"])
     else:
-        folder = context.roots[weights["sha256"]]
+        folder = context.weight_folders[weights["sha256"]]
     files = weight_files(folder, settings["kind"])
     found = folder_digest(files)
     if weights.get("sha256", found) != found:
@@ -89,7 +89,9 @@ def trained(inputs, settings, context):
     """Train autoencoder and network; return the files of a diffusers folder."""
     classes, recipe, seed = settings["classes"], settings["train"], settings["seed"]
     device, resolution = context.torch_device(), settings["resolution"]
-    images, labels = load_split(inputs["images"], classes, resolution, "train", context.roots)
+    images, labels = load_split(
+        inputs["images"], classes, resolution, "train", context.source_roots
+    )
     images, labels = images.to(device), labels.to(device)
     side = SideFile(context)
     autoencoder = build_autoencoder(recipe["autoencoder"], resolution, seed)
@@ -162,7 +164,13 @@ def _scale(posteriors):
 def _psnr(autoencoder, inputs, settings, context):
     """Return the mean PSNR [dB] of decoded posterior means of the test split."""
     images, _ = load_split(
-        *(inputs["images"], settings["classes"], settings["resolution"], "test", context.roots),
+        *(
+            inputs["images"],
+            settings["classes"],
+            settings["resolution"],
+            "test",
+            context.source_roots,
+        ),
         whole=True,
     )
     found = []

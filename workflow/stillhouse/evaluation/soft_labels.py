@@ -50,7 +50,7 @@ class Judges:
 def labels(inputs, spec, context):
     """Stage: show the views of every stored epoch to the teachers and keep what they say."""
     settings, device = spec["settings"], context.torch_device()
-    (path,) = inputs["images"]
+    path = inputs["distilled"]
     classes = store.read_spec(path.parent)["settings"]["classes"]
     pixels, hard = read_set(store.read_table(path, schema=SCHEMA))
     images = torch.from_numpy(pixels).to(device)

@@ -21,13 +21,13 @@ from stillhouse.training import loop
 def students(inputs, spec, context):
     """Stage: train one student a seed and test it."""
     settings, device = spec["settings"], context.torch_device()
-    (path,) = inputs["set"]
+    path = inputs["distilled"]
     of_set = store.read_spec(path.parent)["settings"]
     classes, resolution = of_set["classes"], of_set["resolution"]
     pixels, hard = read_set(store.read_table(path, schema=SCHEMA))
     images, hard = torch.from_numpy(pixels).to(device), torch.from_numpy(np.array(hard)).to(device)
     whole = settings["training"].get("test_view") == "whole"
-    test = load_split(inputs["images"], classes, resolution, "test", context.roots, whole)
+    test = load_split(inputs["images"], classes, resolution, "test", context.source_roots, whole)
     test = tuple(part.to(device) for part in test)
     lessons = open_labels(settings["labels"], images, hard, classes, inputs)
 
@@ -53,7 +53,7 @@ def open_labels(settings, images, hard, classes, inputs):
         ``labels``: the table; ``teachers``: weights; as the kind wants.
     """
     if settings["kind"] == "soft":
-        (path,) = inputs["labels"]
+        path = inputs["labels"]
         return StoredLabels(settings, images, hard, len(classes), Table(path, len(classes)))
     if settings["kind"] == "online":
         judges = Judges(inputs["teachers"], classes, images.device)

@@ -8,7 +8,6 @@ import pyarrow as pa
 import torch
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.store import RowGroups
 from stillhouse.data.boxes import centre_box
 from stillhouse.data.class_images import IMAGE, decode, encode, read_class
@@ -42,21 +41,21 @@ SCHEMA = pa.schema(
 )
 
 
-def random_class(inputs, spec, class_id):
+def random_class(inputs, spec, class_id, context):
     """Return whole real images drawn at random: the baseline every method has to beat.
 
     The centred square of each, brought to the dataset's resolution. A smaller IPC is a prefix.
     """
     ipc, seed = spec["keys"]["ipc"], spec["keys"]["seed"]
-    rows = read_class(inputs["images"][class_id], "train", inputs["roots"])
+    rows = read_class(inputs["images"][class_id], "train", context.source_roots)
     order = permutation(generator(seed, "random", class_id), len(rows))[:ipc]
     return [whole_image(*rows[i], spec["settings"]["resolution"]) for i in order]
 
 
-def coreset_class(inputs, spec, class_id):
+def coreset_class(inputs, spec, class_id, context):
     """Return whole real images chosen by herding or k-means in a teacher's or in pixel space."""
     settings, count = spec["settings"], spec["keys"]["ipc"]
-    rows = read_class(inputs["images"][class_id], "train", inputs["roots"])
+    rows = read_class(inputs["images"][class_id], "train", context.source_roots)
     if "features" in inputs:
         found = read_features(inputs["features"][class_id])
         points = np.stack([found[name, WHOLE] for name in rows.names])
@@ -68,7 +67,7 @@ def coreset_class(inputs, spec, class_id):
     return [whole_image(*rows[i], settings["resolution"]) for i in chosen]
 
 
-def decoded_class(inputs, spec, class_id):
+def decoded_class(inputs, spec, class_id, context):
     """Return the images that a denoiser has made, brought to the dataset's resolution."""
     table = store.read_table(inputs["decoded"][class_id], columns=["image"])
     resolution = spec["settings"]["resolution"]
@@ -78,15 +77,14 @@ def decoded_class(inputs, spec, class_id):
     ]
 
 
-def synthesised_class(inputs, spec, class_id):
+def synthesised_class(inputs, spec, class_id, context):
     """Return the images of a class that were synthesised, from the batches that have some."""
     made = spec["upstream"]["synthesis"]
     label, found = made["settings"]["classes"].index(class_id), {}
-    files = {int(name.rpartition("batch")[2]): p for name, p in inputs["synthesis"].items()}
     for number, slots in enumerate(batches(made["settings"], made["keys"])):
         places = {place: index for place, (own, index) in enumerate(slots) if own == label}
         if places:
-            stored = store.open_row_groups(files[number])
+            stored = store.open_row_groups(inputs["synthesis"][number])
             for place, index in places.items():
                 (image,) = stored.read_row_group(place, columns=["image"])["image"].to_pylist()
                 found[index] = decode(image["bytes"], class_id)
@@ -119,14 +117,11 @@ METHODS = {
 
 def distilled(inputs, spec, context):
     """Stage: put the images of all classes of one method into one set."""
-    # By class; of a synthesis by batch, which is no class.
-    by_class = {name: {class_of(p): p for p in paths} for name, paths in inputs.items()}
-    by_class["roots"] = context.roots  # by source: where images lie that are kept by reference
     settings = spec["settings"]
     schema = SCHEMA.with_metadata(metadata(spec))
 
     def class_table(label, class_id):
-        images = METHODS[settings["kind"]](by_class, spec, class_id)
+        images = METHODS[settings["kind"]](inputs, spec, class_id, context)
         if len(images) < spec["keys"]["ipc"]:
             raise StillhouseError(
                 f"{spec['address']}: class {class_id!r} gives {len(images)} images only; lower the "

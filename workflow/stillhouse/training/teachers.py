@@ -18,7 +18,7 @@ from stillhouse.training.teacher_accuracy import check_accuracy
 def teacher(inputs, spec, context):
     """Stage: train a teacher by its recipe, or load its weights from a file or library; test it."""
     settings, device = spec["settings"], context.torch_device()
-    classes, resolution, roots = settings["classes"], settings["resolution"], context.roots
+    classes, resolution, roots = settings["classes"], settings["resolution"], context.source_roots
 
     def make(key, context):
         net = registry.build(settings, len(classes), resolution, settings.get("seed", 0), "teacher")

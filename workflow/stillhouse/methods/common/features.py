@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import centre_box
 from stillhouse.data.class_images import decode, read_class
@@ -45,10 +44,10 @@ def features(inputs, spec, context):
     if "features" in spec["settings"]:
         return patch_features.describe(inputs, spec, context)
     settings, device = spec["settings"], context.torch_device()
-    (path,) = inputs["teacher"]
+    path = inputs["teacher"]
     net, _, resolution = load_teacher(path, device)
-    image_files = {class_of(path): path for path in inputs["images"]}
-    score_files = {class_of(path): path for path in inputs.get("scores", ())}
+    image_files = inputs["images"]
+    score_files = inputs.get("scores", {})
 
     def rows_of(class_id, names):
         """Return (image id, crop number, box or None) of all that is to be described."""
@@ -59,7 +58,7 @@ def features(inputs, spec, context):
         return [(r["image_id"], r["crop"], boxes_of([r])[0]) for r in ranked]
 
     def make(class_id, context):
-        images = read_class(image_files[class_id], "train", context.roots)
+        images = read_class(image_files[class_id], "train", context.source_roots)
         rows, step = rows_of(class_id, images.names), context.batch_size
         side = resolution // settings.get("patches_per_side", 1)
         parts, starts = [], range(0, len(rows), step)

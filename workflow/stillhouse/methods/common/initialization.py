@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.data.class_images import read_class
 from stillhouse.data.transforms import normalise
 from stillhouse.methods.distilled import read_set, whole_image
@@ -47,12 +46,12 @@ def initial(slots, inputs, settings, keys, roots):
 
 def _from_set(label, inputs, settings, roots):
     """Return how many images of a class there are, and a function from a place to one's pixels."""
-    stored = store.open_row_groups(inputs["initial"][0])
+    stored = store.open_row_groups(inputs["initial"])
     pixels, _ = read_set(stored.read_row_group(label))
     return len(pixels), lambda place: pixels[place]
 
 
 def _real(label, inputs, settings, roots):
-    files = {class_of(path): path for path in inputs["images"]}
+    files = inputs["images"]
     rows = read_class(files[settings["classes"][label]], "train", roots)
     return len(rows), lambda place: whole_image(*rows[place], settings["resolution"])[0]

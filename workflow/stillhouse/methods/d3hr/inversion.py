@@ -8,7 +8,6 @@ Official code lin-zhao-resoLve/D3HR at 8ba351d, generation/dit_inversion_save_st
 import numpy as np
 import torch
 
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.progress import track
 from stillhouse.diffusion import latents as kept_latents
 from stillhouse.diffusion.ddim import invert, sample
@@ -32,9 +31,9 @@ def inversion(inputs, spec, context):
     sums in float64, because third and fourth powers of halves are not worth keeping.
     """
     settings = spec["settings"]
-    (path,) = inputs["denoiser"]
+    path = inputs["denoiser"]
     denoiser = load_denoiser(path, settings, context)
-    files = {class_of(path): path for path in inputs["latents"]}
+    files = inputs["latents"]
 
     def make(class_id, context):
         found = kept_latents.read(files[class_id])

@@ -3,7 +3,6 @@
 import torch
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.d3hr.group_sampling import search
 from stillhouse.training.loop import SideFile
@@ -18,7 +17,7 @@ def samples(inputs, spec, context):
     """
     settings, ipc, seed = spec["settings"], spec["keys"]["ipc"], spec["keys"]["seed"]
     device = _device(settings["draw_on"], context)
-    files = {class_of(path): path for path in inputs["inversion"]}
+    files = inputs["inversion"]
 
     def make(class_id, context):
         mean, variance, shape = read_statistics(files[class_id], settings["snapshot"], class_id)

@@ -7,7 +7,6 @@ suduo94/D4M at da35d10, gen_prototype.py.
 import numpy as np
 import torch
 
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.diffusion import latents
 from stillhouse.errors import StillhouseError
 from stillhouse.rng import generator
@@ -16,7 +15,7 @@ from stillhouse.rng import generator
 def prototypes(inputs, spec, context):
     """Stage: IPC cluster centres of the latents of each class, (ipc, c, h, w) float32."""
     settings, ipc, seed = spec["settings"], spec["keys"]["ipc"], spec["keys"]["seed"]
-    files = {class_of(path): path for path in inputs["latents"]}
+    files = inputs["latents"]
 
     def make(class_id, context):
         stack = latents.read(files[class_id]).stacked(settings["latents"], class_id)

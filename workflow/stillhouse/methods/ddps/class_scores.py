@@ -12,7 +12,6 @@ import torch
 from torch.nn.functional import avg_pool1d, interpolate
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import centre_box, region_of
 from stillhouse.data.class_images import decode, read_class
@@ -46,13 +45,13 @@ def class_scores(inputs, spec, context):
     """
     settings, seed = spec["settings"], spec["keys"]["seed"]
     most = settings["images_per_class"]
-    (path,) = inputs["denoiser"]
+    path = inputs["denoiser"]
     denoiser = load_denoiser(path, settings, context)
-    image_files = {class_of(path): path for path in inputs["images"]}
-    latent_files = {class_of(path): path for path in inputs["latents"]}
+    image_files = inputs["images"]
+    latent_files = inputs["latents"]
 
     def make(class_id, context):
-        rows = read_class(image_files[class_id], "train", context.roots)
+        rows = read_class(image_files[class_id], "train", context.source_roots)
         names = preselect(rows.names, None if most == "all" else most, seed, class_id)
         groups = stacks_of(latent_files[class_id], names, settings["latents"], class_id)
         if settings["patch"]:

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.methods.common.selection import WHOLE, read_features
 from stillhouse.methods.ddps import class_scores
 from stillhouse.rng import generator
@@ -27,8 +26,8 @@ SCHEMA = pa.schema(
 
 def clusters(inputs, spec, context):
     """Stage: cluster the patches of each class and rank clusters and patches."""
-    feature_files = {class_of(path): path for path in inputs["features"]}
-    score_files = {class_of(path): path for path in inputs["scores"]}
+    feature_files = inputs["features"]
+    score_files = inputs["scores"]
     count, seed = spec["settings"]["clusters"], spec["keys"]["seed"]
     columns = [name for name, _ in class_scores.PATCH]
 

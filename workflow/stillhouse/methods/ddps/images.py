@@ -13,7 +13,7 @@ from stillhouse.methods.ddps import class_scores, clusters
 from stillhouse.methods.rded.images import assign, boxes_of, cut_many, stitch, to_bytes
 
 
-def ddps_class(inputs, spec, class_id):
+def ddps_class(inputs, spec, class_id, context):
     """Return the images of one class: [(pixels, origin)], see `stillhouse.methods.distilled`.
 
     Settings: ``resolution``, ``variant``, ``patch``, ``ranking`` and, where that is ``clusters``,
@@ -23,7 +23,7 @@ def ddps_class(inputs, spec, class_id):
     resolution = settings["resolution"]
     factor = patches_per_side(settings["variant"], ipc, settings["patch"])
     chosen = _chosen(inputs, settings, ipc * factor**2, class_id)
-    rows = read_class(inputs["images"][class_id], "train", inputs["roots"])
+    rows = read_class(inputs["images"][class_id], "train", context.source_roots)
     pixels = [decode(rows.read(row["image_id"]), row["image_id"]) for row in chosen]
     crops = cut_many(pixels, boxes_of(chosen), resolution // factor, torch.device("cpu"))
     patches = to_bytes(crops, "nearest")

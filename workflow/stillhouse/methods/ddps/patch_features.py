@@ -13,7 +13,6 @@ import torch
 from torch.nn.functional import normalize
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import region_of
 from stillhouse.data.class_images import decode, read_class
@@ -41,14 +40,14 @@ def describe(inputs, spec, context):
 
 def _describe_dift(inputs, spec, context):
     settings, seed = spec["settings"], spec["keys"]["seed"]
-    (path,) = inputs["denoiser"]
+    path = inputs["denoiser"]
     denoiser = load_denoiser(path, settings, context)
     image_files, score_files, latent_files = (
-        {class_of(path): path for path in inputs[name]} for name in ("images", "scores", "latents")
+        inputs[name] for name in ("images", "scores", "latents")
     )
 
     def make(class_id, context):
-        rows = read_class(image_files[class_id], "train", context.roots)
+        rows = read_class(image_files[class_id], "train", context.source_folders)
         boxes = _boxes(score_files[class_id])
         path = latent_files[class_id]
         shape = store.read_spec(path.parent)["settings"]["shape"]
@@ -156,13 +155,11 @@ def box_weights(share, height, width):
 
 def _describe_clip(inputs, spec, context):
     device = context.torch_device()
-    net, side, mean, std = load_clip(spec["settings"]["clip"], context.roots, device)
-    image_files, score_files = (
-        {class_of(path): path for path in inputs[name]} for name in ("images", "scores")
-    )
+    net, side, mean, std = load_clip(spec["settings"]["clip"], context.weight_folders, device)
+    image_files, score_files = inputs["images"], inputs["scores"]
 
     def make(class_id, context):
-        rows = read_class(image_files[class_id], "train", context.roots)
+        rows = read_class(image_files[class_id], "train", context.source_folders)
         boxes = list(_boxes(score_files[class_id]).items())
         parts, starts = [], range(0, len(boxes), context.batch_size)
         for first in track(starts, len(starts), f"{class_id}: batches of features"):
@@ -190,15 +187,15 @@ def _table(names, matrix):
     return pa.table(columns, schema=features_schema(matrix.shape[1]))
 
 
-def load_clip(given, roots, device):
+def load_clip(given, folders, device):
     """Return CLIP's image tower with its projection, and how it wants its images.
 
     Parameters
     ----------
     given : dict
         ``{"sha256": ...}``: `folder_digest` of `clip_files` of a folder of the user's, which lies
-        at ``roots[sha256]``. ``{"hub": name, "revision": commit}``: of the Hugging Face hub.
-    roots : dict of str to str
+        at ``folders[sha256]``. ``{"hub": name, "revision": commit}``: of the Hugging Face hub.
+    folders : dict of str to str
     device : torch.device
 
     Returns
@@ -217,7 +214,7 @@ def load_clip(given, roots, device):
     """
     from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
-    folder = _clip_folder(given, roots)
+    folder = _clip_folder(given, folders)
     config = read_config(folder / "config.json")
     if config.get("model_type") not in ("clip", "clip_vision_model"):
         raise StillhouseError(
@@ -234,12 +231,12 @@ def load_clip(given, roots, device):
     return net, net.config.image_size, mean, std
 
 
-def _clip_folder(given, roots):
+def _clip_folder(given, folders):
     if "hub" in given:
         folder = fetch(given["hub"], given["revision"], CLIP_FILES)
         clip_files(folder)
         return folder
-    folder = Path(roots[given["sha256"]])
+    folder = Path(folders[given["sha256"]])
     found = folder_digest(clip_files(folder))
     if found != given["sha256"]:
         raise StillhouseError(

@@ -10,7 +10,6 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.class_images import decode, read_class
@@ -38,13 +37,13 @@ def patch_scores(inputs, spec, context):
     """Stage: score K random crops of T' images of each class (paper: key-patch extraction)."""
     settings, seed = spec["settings"], spec["keys"]["seed"]
     device = context.torch_device()
-    (path,) = inputs["teacher"]
+    path = inputs["teacher"]
     net, classes, resolution = load_teacher(path, device)
     net = fold_batchnorm(net)
-    image_files = {class_of(path): path for path in inputs["images"]}
+    image_files = inputs["images"]
 
     def make(class_id, context):
-        rows = read_class(image_files[class_id], "train", context.roots)
+        rows = read_class(image_files[class_id], "train", context.source_roots)
         chosen = preselect(rows, settings["images_per_class"], seed, class_id)
         label = classes.index(class_id)
         table = score_class(
@@ -244,7 +243,7 @@ def select(ranked, count, settings, inputs, seed, class_id):
     return [ranked[i] for i in choose(strategy, points, min(count, len(ranked)), rng)]
 
 
-def distil_class(inputs, spec, class_id):
+def distil_class(inputs, spec, class_id, context):
     """Return the images of one class: [(pixels, origin)], see `stillhouse.methods.distilled`."""
     settings, wanted, seed = spec["settings"], spec["keys"]["ipc"], spec["keys"]["seed"]
     resolution, factor = settings["resolution"], settings["patches_per_side"]
@@ -253,7 +252,7 @@ def distil_class(inputs, spec, class_id):
     ranked = rank_patches(scores, settings["patches_per_image"])
     ranked = select(ranked, ipc * factor**2, settings, inputs, seed, class_id)
     ipc = len(ranked) // factor**2
-    rows = read_class(inputs["images"][class_id], "train", inputs["roots"])
+    rows = read_class(inputs["images"][class_id], "train", context.source_roots)
     boxes = boxes_of(ranked)
     pixels = [decode(rows.read(row["image_id"]), row["image_id"]) for row in ranked]
     crops = cut_many(pixels, boxes, resolution // factor, torch.device("cpu"))

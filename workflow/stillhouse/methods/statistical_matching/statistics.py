@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.class_images import load_split
@@ -25,10 +24,10 @@ SUMS = ("mean", "square", "variance")
 def statistics(inputs, spec, context):
     """Stage: collect the moments of the inputs of a teacher's layers, of every class."""
     settings, device = spec["settings"], context.torch_device()
-    files = {class_of(path): path for path in inputs["images"]}
+    files = inputs["images"]
 
     def make(key, context):
-        net, _, resolution = load_teacher(inputs["teacher"][0], device)
+        net, _, resolution = load_teacher(inputs["teacher"], device)
         watch = Watch(net, set(KINDS.values()), settings["tile"])
         side = SideFile(context)
         stored, done = side.load() or ({}, 0)
@@ -36,9 +35,7 @@ def statistics(inputs, spec, context):
         for class_id in track(
             settings["classes"][done:], len(settings["classes"]) - done, "classes"
         ):
-            images, _ = load_split(
-                [files[class_id]], [class_id], resolution, "train", context.roots
-            )
+            images, _ = load_split(files, [class_id], resolution, "train", context.source_roots)
             views = seen(images, settings["views"], class_id, context.batch_size, device)
             for name, value in collect(watch, views).items():
                 sums.setdefault(name, []).append(value)

@@ -43,7 +43,7 @@ def synthesis(inputs, spec, context):
     def make(number, context):
         slots, own = several[number], {**keys, "batch": number}
         labels = torch.tensor([label for label, _ in slots])
-        start = initial(slots, inputs, settings, own, context.roots)
+        start = initial(slots, inputs, settings, own, context.source_roots)
         batch = Batch(start.to(device), labels.to(device), settings, own)
         observers = [of(batch) for of in loaded]
         curve, pictures = synthesise(batch, observers, SideFile(context))
