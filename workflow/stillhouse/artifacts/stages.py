@@ -1,0 +1,148 @@
+"""Stages: what is computed once and stored, each declared in one place.
+
+A stage of one method is declared in that method's ``method.py``; those that several methods share
+are declared here. `stillhouse.methods.registry.stages` has all of them by name. Functions are named
+as text, since a Snakefile is parsed with this module.
+"""
+
+import importlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A kind of artifact and how it is computed.
+
+    Parameters
+    ----------
+    name : str
+        Its folder below ``results/`` and the name of its rule.
+    version : int
+        Part of every address of the stage; raised when its numbers change for the same settings.
+    files : tuple of str
+        Files of a complete artifact, or of each member; readers are handed the first.
+    function : str
+        ``module:function``; the function takes ``(inputs, spec, context)`` and returns
+        ``make(member, context)``, which returns the files of one artifact or member.
+    description : str
+        For lineages.
+    member : str
+        What the artifact is stored per: ``class_id``, ``batch``, ``seed``, ``expert``, ``slice``,
+        or any other word; empty where it is stored as one.
+    cost : str
+        Column of ``seconds_*`` that its time belongs to: teacher, denoiser, distill, label, train.
+    on_device : bool
+        Whether its jobs compute on the configured device and reserve a GPU.
+    """
+
+    name: str
+    version: int
+    files: tuple
+    function: str
+    description: str
+    member: str = ""
+    cost: str = "distill"
+    on_device: bool = True
+
+    def load(self):
+        """Import and return the stage's function."""
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+INDEX = Stage(
+    "index",
+    version=1,
+    files=("index.parquet",),
+    function="stillhouse.data.index:index",
+    description="index of a source",
+    on_device=False,
+)
+IMAGES = Stage(
+    "images",
+    version=1,
+    files=("images.parquet",),
+    function="stillhouse.data.class_images:images",
+    description="encoded images of a source",
+    member="class_id",
+    on_device=False,
+)
+DATASET = Stage(
+    "dataset",
+    version=1,
+    files=("dataset.json",),
+    function="stillhouse.data.dataset:dataset",
+    description="manifest of a dataset's images",
+    on_device=False,
+)
+TEACHER = Stage(
+    "teacher",
+    version=3,
+    files=("model.safetensors", "metrics.json"),
+    function="stillhouse.training.teachers:teacher",
+    description="teacher",
+    cost="teacher",
+)
+DENOISER = Stage(
+    "denoiser",
+    version=1,
+    files=("denoiser.json",),
+    function="stillhouse.diffusion.train_denoiser:denoiser",
+    description="denoiser",
+    cost="denoiser",
+)
+LATENTS = Stage(
+    "latents",
+    version=1,
+    files=("latents.safetensors", "images.json"),
+    function="stillhouse.diffusion.latents:latents",
+    description="encoded latents of real images",
+    member="class_id",
+)
+DECODED = Stage(
+    "decode",
+    version=1,
+    files=("images.parquet",),
+    function="stillhouse.diffusion.decode:decode",
+    description="images sampled by a denoiser",
+    member="class_id",
+)
+FEATURES = Stage(
+    "features",
+    version=2,
+    files=("features.parquet",),
+    function="stillhouse.methods.common.features:features",
+    description="teacher features of images or patches",
+    member="class_id",
+)
+DISTILLED = Stage(
+    "distilled",
+    version=1,
+    files=("images.parquet",),
+    function="stillhouse.methods.distilled:distilled",
+    description="distilled set",
+    on_device=False,
+)
+LABELS = Stage(
+    "labels",
+    version=3,
+    files=("labels.parquet",),
+    function="stillhouse.evaluation.soft_labels:labels",
+    description="soft label table",
+    cost="label",
+)
+STUDENTS = Stage(
+    "students",
+    version=3,
+    files=("cell.json",),
+    function="stillhouse.evaluation.students:students",
+    description="student",
+    member="seed",
+    cost="train",
+)
+SHARED = (
+    *(INDEX, IMAGES, DATASET, TEACHER, DENOISER, LATENTS, DECODED, FEATURES),
+    *(DISTILLED, LABELS, STUDENTS),
+)
+# Versions of what is drawn from cells, which have no addresses.
+REPORT_VERSIONS = {"tables": 5, "figures": 4}

@@ -1,0 +1,173 @@
+"""What a distillation method is: the one class that a method's folder has to provide.
+
+Light: the Snakefile is parsed with it. What computes is named as text and imported by jobs.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of what a method selected or synthesised, drawn once per method and seed.
+
+    Parameters
+    ----------
+    name : str
+        First part of its file name.
+    title : str
+        Heading on the page.
+    caption : str
+        File of ``workflow/report/`` without its ending.
+    function : str
+        ``module:function``, called as ``function(inputs, params, outputs)``; several figures with
+        the same function are drawn by one job.
+    inputs : callable
+        ``inputs(sets)`` returns {name: (artifact, members or None)} for the distilled sets of one
+        method and seed, by IPC; None stands for the classes of the set.
+    suffix : str
+        ``png`` or ``svg``.
+    classes : int
+        At most so many classes are drawn; 0 for all.
+    extra : tuple of str
+        Endings of further files that the job writes beside the picture.
+    """
+
+    name: str
+    title: str
+    caption: str
+    function: str
+    inputs: object
+    suffix: str = "png"
+    classes: int = 0
+    extra: tuple = ()
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Settings that have no effect with the others.
+
+    Parameters
+    ----------
+    names : set of str
+    reason : str
+        Completes "has no effect with …", as in ``fit: full``.
+    group : str
+        The key of the group of settings that they belong to; empty for the method's own.
+    """
+
+    names: set = field(default_factory=set)
+    reason: str = ""
+    group: str = ""
+
+
+class Method:
+    """A distillation method.
+
+    Attributes
+    ----------
+    kind : str
+        Its name in the config, of its folder's stages and of its schema file.
+    stages : tuple of Stage
+        Those that no other method has.
+    images : str
+        ``module:function``; ``function(inputs, spec, class_id, context)`` returns the images of one
+        class as [(pixels, origin)], pixels (3, resolution, resolution) uint8, origin the boxes in
+        source images, empty for synthetic ones.
+    fidelity : dict of str to dict
+        Settings that differ between the official ``code`` and the ``paper``.
+    unlimited : bool
+        Whether it makes any number of images per class, however small the classes are.
+    figures : tuple of Figure
+    """
+
+    kind = ""
+    stages = ()
+    images = ""
+    fidelity = {"code": {}, "paper": {}}  # noqa: RUF012
+    unlimited = False
+    figures = ()
+
+    def resolve(self, settings):
+        """Return settings with every switch decided, those without effect left out.
+
+        The result keeps ``kind`` and ``fidelity``.
+        """
+        unused = self.unused(settings)
+        names = set().union(*(entry.names for entry in unused if not entry.group))
+        decided = {**self.fidelity[settings["fidelity"]], **settings}
+        decided = {name: value for name, value in decided.items() if name not in names}
+        return self.decide(decided)
+
+    def decide(self, settings):
+        """Return settings with what depends on other settings filled in."""
+        return settings
+
+    def unused(self, settings):
+        """Return the settings that the others leave without effect, a list of `Unused`.
+
+        Parameters
+        ----------
+        settings : dict
+            With the schema's defaults, switches not decided.
+        """
+        return []
+
+    def teachers(self, settings):
+        """Return {key of the settings: names of teachers that it holds}."""
+        return {}
+
+    def starts_from(self, settings):
+        """Return the name of the method whose distilled set it starts from; None without one."""
+        return None
+
+    def check(self, key, settings, config):
+        """Raise a `StillhouseError` if settings are in conflict with each other or the config.
+
+        Parameters
+        ----------
+        key : str
+            Where they are in the config, for messages.
+        settings : dict
+            With the schema's defaults, switches not decided.
+        config : dict
+        """
+
+    def max_ipc(self, key, settings, ipcs, smallest, resolution):
+        """Return (most images per class, why), from the images of the smallest class.
+
+        Parameters
+        ----------
+        key : str
+            For messages about settings that no IPC can have.
+        settings : dict
+            Resolved.
+        ipcs : list of int
+            Those wanted.
+        smallest : int
+            Training images of the smallest class.
+        resolution : int
+            Of the dataset [px].
+        """
+        return smallest, f"the smallest class has {smallest} images"
+
+    def plan(self, task):
+        """Return (upstream, settings) of the distilled set; add what they are made from.
+
+        Parameters
+        ----------
+        task : stillhouse.methods.task.Task
+        """
+        raise NotImplementedError
+
+    def storage_bytes(self, spec):
+        """Return bytes that the method counts itself, by column of the table.
+
+        ``image_bytes`` in place of those of the encoded images (a bitstream), or
+        ``statistics_bytes`` of what the set can be made from again.
+
+        Parameters
+        ----------
+        spec : dict
+            Of the distilled set.
+        """
+        return {}

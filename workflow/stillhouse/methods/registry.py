@@ -1,0 +1,39 @@
+"""All methods, by kind, and all stages, by name: a new method is one line here."""
+
+from functools import cache
+
+from stillhouse.artifacts.stages import SHARED
+from stillhouse.methods.coresets.method import Herding, KMeans, Random
+from stillhouse.methods.d3hr.method import D3HR
+from stillhouse.methods.d4m.method import D4M
+from stillhouse.methods.ddps.method import DDPS
+from stillhouse.methods.rded.method import RDED
+from stillhouse.methods.statistical_matching.method import EDC, GVBSM, SRe2L
+
+METHODS = {
+    method.kind: method
+    for method in (
+        Random(),
+        Herding(),
+        KMeans(),
+        RDED(),
+        DDPS(),
+        D3HR(),
+        D4M(),
+        SRe2L(),
+        GVBSM(),
+        EDC(),
+    )
+}
+
+
+def method(kind):
+    """Return the method of a kind."""
+    return METHODS[kind]
+
+
+@cache
+def stages():
+    """Return {name: Stage}, the shared ones first, in the order of the data flow."""
+    own = [stage for one in METHODS.values() for stage in one.stages]
+    return {stage.name: stage for stage in (*SHARED, *own)}
