@@ -19,7 +19,7 @@ from stillhouse.artifacts import jobs, store
 from stillhouse.artifacts.addresses import VERSIONS
 from stillhouse.data.class_images import decode
 from stillhouse.evaluation import soft_labels
-from stillhouse.methods.common.selection import read_features
+from stillhouse.methods.common.features import read_features
 from stillhouse.methods.distilled import read_set
 from stillhouse.methods.statistical_matching import statistics, synthesis
 from stillhouse.planning.plan import PER_CLASS

@@ -17,7 +17,7 @@ from stillhouse.diffusion.train_denoiser import encode as encode_all
 from stillhouse.evaluation import students
 from stillhouse.methods.d3hr.group_sampling import GroupLoss
 from stillhouse.methods.ddps.class_scores import score_maps
-from stillhouse.methods.rded import images as rded
+from stillhouse.methods.rded.patch_scores import score_class
 from stillhouse.methods.statistical_matching import losses as terms
 from stillhouse.methods.statistical_matching import synthesis
 from stillhouse.methods.statistical_matching.feature_statistics import Watch
@@ -92,7 +92,7 @@ def test_patch_scores_agree():
 
     def table(device):
         net = registry.build(NETWORK, 10, 32, 0, "teacher").eval().to(device)
-        return rded.score_class(rows, net, 0, 32, settings, 0, "a", 32, device)
+        return score_class(rows, net, 0, 32, settings, (0, "a"), 32)
 
     cpu, gpu = on_both(table)
     assert cpu.drop(["score"]) == gpu.drop(["score"])

@@ -16,7 +16,7 @@ from stillhouse.data.class_images import decode, read_class
 from stillhouse.data.transforms import resampling
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.rded.images import cut_many
+from stillhouse.methods.common.crops import cut_many
 from stillhouse.rng import generator
 
 NAMES = "images.json"

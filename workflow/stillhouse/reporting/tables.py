@@ -199,7 +199,7 @@ def lineage(spec):
         if spec["stage"] in PER_CLASS and "class_id" not in spec["keys"]:
             folders = [folder / safe_name(class_id) for class_id in classes]
         elif spec["stage"] == "synthesis":
-            count = len(batches(spec["settings"], spec["keys"]))
+            count = len(batches(spec["settings"], spec["keys"]["ipc"]))
             folders = [folder.with_name(f"{folder.name}-batch{i}") for i in range(count)]
         for one in folders:
             if found.setdefault(one, column) in ("teacher", "denoiser"):

@@ -15,7 +15,7 @@ from stillhouse.artifacts.progress import track
 from stillhouse.artifacts.store import RowGroups
 from stillhouse.data.class_images import IMAGE, encode
 from stillhouse.data.transforms import MEAN, STD, normalise
-from stillhouse.methods.common.initialization import initial
+from stillhouse.methods.common.initialization import initial_images
 from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.methods.statistical_matching.observers import load_observer
@@ -33,7 +33,7 @@ def synthesis(inputs, spec, context):
     """Stage: synthesise batches of a set's images, each alone."""
     settings, keys, device = spec["settings"], spec["keys"], context.torch_device()
     classes = settings["classes"]
-    several = batches(settings, keys)
+    several = batches(settings, keys["ipc"])
     collected = inputs.get("statistics") or [None] * len(inputs["teachers"])
     loaded = [
         load_observer(*files, settings, device)
@@ -43,7 +43,16 @@ def synthesis(inputs, spec, context):
     def make(number, context):
         slots, own = several[number], {**keys, "batch": number}
         labels = torch.tensor([label for label, _ in slots])
-        start = initial(slots, inputs, settings, own, context.source_roots)
+        start = initial_images(
+            settings["initial"],
+            [(classes[label], index) for label, index in slots],
+            inputs.get("initial", inputs.get("images")),
+            settings["resolution"],
+            keys["seed"],
+            draw=settings.get("initial_draw", "distinct"),
+            flip=settings["flip"],
+            roots=context.source_roots,
+        )
         batch = Batch(start.to(device), labels.to(device), settings, own)
         observers = [of(batch) for of in loaded]
         curve, pictures = synthesise(batch, observers, SideFile(context))
