@@ -93,11 +93,11 @@ def interrupt(monkeypatch):
     def at(module, name, number):
         calls, function = [], getattr(module, name)
 
-        def interrupted(*arguments):
+        def interrupted(*arguments, **options):
             calls.append(arguments)
             if len(calls) == number:
                 raise KeyboardInterrupt
-            return function(*arguments)
+            return function(*arguments, **options)
 
         monkeypatch.setattr(module, name, interrupted)
         return calls

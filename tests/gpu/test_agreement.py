@@ -15,7 +15,7 @@ from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.diffusion.train_denoiser import encode as encode_all
 from stillhouse.evaluation import students
-from stillhouse.methods.d3hr.group_sampling import GroupLoss
+from stillhouse.methods.d3hr.group_loss import GroupLoss
 from stillhouse.methods.ddps.class_scores import score_maps
 from stillhouse.methods.rded.patch_scores import score_class
 from stillhouse.methods.statistical_matching import losses as terms
@@ -177,7 +177,7 @@ def test_a_denoiser_is_trained_alike_and_repeats_to_the_bit_on_one_gpu(tmp_path)
 def test_groups_are_scored_alike():
     normals = torch.from_numpy(generator(0, "gpu tests").standard_normal((50, 10, 64), np.float32))
     settings = {"terms": "squared", "std": "target", "skewness": "group"}
-    settings["weights"] = {"mean": 1.0, "std": 1.0, "skewness": 0.5}
+    settings["loss_weights"] = {"mean": 1.0, "std": 1.0, "skewness": 0.5}
 
     def losses(device):
         mean, std = torch.zeros(64, device=device), torch.ones(64, device=device)

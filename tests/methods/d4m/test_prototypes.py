@@ -107,8 +107,6 @@ def test_partial_needs_its_chunk(make):
 
 def test_too_few_images_are_an_error_of_one_line(make):
     assert make(3, n=3).shape[0] == 3
-    with pytest.raises(
-        StillhouseError, match=r"class 'a': has 3 images, .* at most 3"
-    ) as caught:
+    with pytest.raises(StillhouseError, match=r"class 'a': has 3 images, .* at most 3") as caught:
         make(4, n=3)
     assert "\n" not in str(caught.value)
