@@ -26,7 +26,8 @@ import groups  # noqa: E402
 import synthesising  # noqa: E402
 import typicality  # noqa: E402
 from stillhouse.artifacts.jobs import Context, device_name  # noqa: E402
-from stillhouse.data.class_images import encode  # noqa: E402
+from stillhouse.data.codecs import encode  # noqa: E402
+from stillhouse.data.crops import cut_many  # noqa: E402
 from stillhouse.data.transforms import normalise  # noqa: E402
 from stillhouse.evaluation import students  # noqa: E402
 from stillhouse.methods.rded import images as rded  # noqa: E402
@@ -97,7 +98,7 @@ def patch_scoring():
     def bare():
         with torch.no_grad():
             for part, some in zip(pixels.reshape(6, 50, 3, 32, 32), boxes, strict=True):
-                net(normalise(rded.cut_many(list(part), list(some), 32, torch.device("cpu"))))
+                net(normalise(cut_many(list(part), list(some), 32, torch.device("cpu"))))
 
     return paired(ours, bare, 5)
 

@@ -1,4 +1,3 @@
-import io
 import json
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from PIL import Image as Pillow
 from stillhouse.artifacts import jobs, store
 from stillhouse.artifacts.store import Damaged, WrongType
-from stillhouse.data.class_images import decode, encode
+from stillhouse.data.codecs import decode, encode
 from stillhouse.data.distilled_set import DistilledSet
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import distilled
@@ -159,21 +158,6 @@ def test_random_sets_are_nested_and_differ_by_seed(made, tiny, planned, make_all
         for ipc in (1, 2):
             assert by[ipc, seed] == [name for ids in largest for name in ids[:ipc]]
     assert set(by[7, 0]) != set(by[7, 1])
-
-
-@pytest.mark.parametrize(
-    ("size", "box"), [((12, 8), (0, 2, 8, 8)), ((8, 13), (2, 0, 8, 8)), ((4, 4), (0, 0, 4, 4))]
-)
-def test_whole_images_are_centred_squares(size, box):
-    functional = pytest.importorskip("torchvision.transforms.v2.functional")
-    rng = np.random.default_rng(0)
-    buffer = io.BytesIO()
-    Pillow.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8)).save(buffer, "PNG")
-    pixels, origin = distilled.whole_image("a", buffer.getvalue(), 6)
-    assert [tuple(row.values()) for row in origin] == [("a", *box)]
-    image = torch.from_numpy(decode(buffer.getvalue()).copy()).float()
-    wanted = functional.resized_crop(image, *box, [6, 6], antialias=True)
-    assert np.abs(pixels - wanted.numpy()).max() < 0.51
 
 
 @pytest.mark.parametrize(("method", "count"), [("random", 119), ("rded", 20)])

@@ -3,7 +3,8 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.methods.common.selection import WHOLE, herding, kmeans, read_features
 from stillhouse.rng import generator

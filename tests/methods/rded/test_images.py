@@ -7,7 +7,7 @@ import torch
 from PIL import Image as Pillow
 from stillhouse.artifacts import store
 from stillhouse.data.boxes import N_DRAWS, random_boxes
-from stillhouse.data.class_images import decode
+from stillhouse.data.codecs import decode
 from stillhouse.methods.rded import images as rded
 from stillhouse.networks import registry
 from stillhouse.rng import generator
@@ -197,15 +197,6 @@ def test_stitching_is_nearest_sampling_into_a_grid(factor, resolution):
         top, left = sum(sizes[:row]), sum(sizes[:column])
         wanted[:, top : top + sizes[row], left : left + sizes[column]] = part[0]
     np.testing.assert_array_equal(found, wanted.numpy())
-
-
-def test_bytes_are_cut_off_or_rounded():
-    pixels = torch.tensor([-3.0, 0.0, 0.4, 1.5, 1.9, 2.5, 254.6, 254.99999, 255.0, 260.0])
-    truncated = [0, 0, 0, 1, 1, 2, 254, 255, 255, 255]
-    rounded = [0, 0, 0, 2, 2, 2, 255, 255, 255, 255]
-    assert rded.to_bytes(pixels, "truncate").tolist() == truncated
-    assert rded.to_bytes(pixels, "nearest").tolist() == rounded
-    assert rded.to_bytes(pixels, "nearest").dtype == np.uint8
 
 
 class TestDistilled:

@@ -11,9 +11,9 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, on
 from stillhouse.artifacts import store
 from stillhouse.augmentation.views import draw, render
 from stillhouse.data.class_images import load_split
+from stillhouse.data.distilled_set import SCHEMA, read_set
 from stillhouse.data.transforms import normalise
 from stillhouse.evaluation.soft_labels import Judges, Table
-from stillhouse.methods.distilled import SCHEMA, read_set
 from stillhouse.networks import registry
 from stillhouse.training import loop
 

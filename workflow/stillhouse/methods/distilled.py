@@ -1,44 +1,20 @@
 """Distilled sets: what every method ends in. One Parquet file, a row group a class."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-import torch
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.store import RowGroups
-from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import IMAGE, decode, encode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode, encode
+from stillhouse.data.crops import whole_image
+from stillhouse.data.distilled_set import set_metadata, set_schema
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common.selection import WHOLE, choose, read_features
 from stillhouse.methods.ddps import images as ddps
 from stillhouse.methods.rded import images as rded
-from stillhouse.methods.rded.images import cut_many, to_bytes
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.rng import generator, permutation
-
-ORIGIN = pa.list_(
-    pa.struct(
-        [
-            ("image_id", pa.string()),
-            ("top", pa.int32()),
-            ("left", pa.int32()),
-            ("height", pa.int32()),
-            ("width", pa.int32()),
-        ]
-    )
-)
-SCHEMA = pa.schema(
-    [
-        ("image", IMAGE),
-        ("label", pa.int64()),
-        ("class_id", pa.string()),
-        ("index", pa.int32()),
-        ("origin", ORIGIN),
-    ]
-)
 
 
 def random_class(inputs, spec, class_id, context):
@@ -58,7 +34,7 @@ def coreset_class(inputs, spec, class_id, context):
     rows = read_class(inputs["images"][class_id], "train", context.source_roots)
     if "features" in inputs:
         found = read_features(inputs["features"][class_id])
-        points = np.stack([found[name, WHOLE] for name in rows.names])
+        points = np.stack([found[name, WHOLE] for name in rows.image_ids])
     else:
         seen = [whole_image(*row, settings["resolution"])[0] for row in rows]
         points = np.stack(seen).reshape(len(rows), -1) / 255
@@ -91,16 +67,6 @@ def synthesised_class(inputs, spec, class_id, context):
     return [(found[index], []) for index in sorted(found)]
 
 
-def whole_image(image_id, data, resolution):
-    """Return (pixels, origin) of a real image's centred square at a resolution."""
-    image = decode(data, image_id)
-    box = centre_box(*image.shape[1:])
-    pixels = cut_many([image], [box[None]], resolution, torch.device("cpu"))[0]
-    top, left, height, width = box.tolist()
-    origin = {"image_id": image_id, "top": top, "left": left, "height": height, "width": width}
-    return to_bytes(pixels, "nearest"), [origin]
-
-
 # Method kind → function(inputs by class, spec, class id) → [(pixels, origin)], one an image:
 # pixels (3, resolution, resolution) uint8; origin the boxes in source images, empty if synthetic.
 METHODS = {
@@ -118,7 +84,7 @@ METHODS = {
 def distilled(inputs, spec, context):
     """Stage: put the images of all classes of one method into one set."""
     settings = spec["settings"]
-    schema = SCHEMA.with_metadata(metadata(spec))
+    schema = set_schema(set_metadata(spec))
 
     def class_table(label, class_id):
         images = METHODS[settings["kind"]](inputs, spec, class_id, context)
@@ -147,38 +113,3 @@ def distilled(inputs, spec, context):
         return {"images.parquet": RowGroups(schema, tables)}
 
     return make
-
-
-def metadata(spec):
-    """Return the file metadata of a distilled set, Hugging Face's column types among them."""
-    path = Path(spec["address"])
-    value = lambda kind: {"dtype": kind, "_type": "Value"}  # noqa: E731
-    box = {"image_id": value("string")} | {
-        name: value("int32") for name in ("top", "left", "height", "width")
-    }
-    names = spec["settings"]["classes"]
-    features = {
-        "image": {"_type": "Image"},
-        "label": {"names": names, "_type": "ClassLabel"},
-        "class_id": value("string"),
-        "index": value("int32"),
-        "origin": [box],
-    }
-    return {
-        "dataset": path.parts[-3],
-        "class_names": json.dumps(names),
-        "method": path.parts[-2].rsplit("-", 1)[0],
-        "ipc": str(spec["keys"]["ipc"]),
-        "seed": str(spec["keys"]["seed"]),
-        "spec": json.dumps(spec, sort_keys=True),
-        "huggingface": json.dumps({"info": {"features": features}}),
-    }
-
-
-def read_set(table):
-    """Return (images, labels) of a distilled set's table.
-
-    images : (n, 3, side, side) uint8 array; labels : (n,) int64 array; row order is kept.
-    """
-    pixels = [decode(row["bytes"], row["path"]) for row in table["image"].to_pylist()]
-    return np.stack(pixels), table["label"].to_numpy()

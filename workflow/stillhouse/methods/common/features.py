@@ -9,16 +9,12 @@ import pyarrow as pa
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import boxes_of, cut_many
 from stillhouse.methods.common.selection import WHOLE
 from stillhouse.methods.ddps import patch_features
-from stillhouse.methods.rded.images import (
-    SCORES_SCHEMA,
-    boxes_of,
-    cut_many,
-    rank_patches,
-    scoring_view,
-)
+from stillhouse.methods.rded.images import SCORES_SCHEMA, rank_patches, scoring_view
 from stillhouse.networks.registry import penultimate
 from stillhouse.training.teachers import load_teacher
 
@@ -59,7 +55,7 @@ def features(inputs, spec, context):
 
     def make(class_id, context):
         images = read_class(image_files[class_id], "train", context.source_roots)
-        rows, step = rows_of(class_id, images.names), context.batch_size
+        rows, step = rows_of(class_id, images.image_ids), context.batch_size
         side = resolution // settings.get("patches_per_side", 1)
         parts, starts = [], range(0, len(rows), step)
         for first in track(starts, len(starts), f"{class_id}: batches of features"):

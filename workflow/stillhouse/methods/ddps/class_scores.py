@@ -13,8 +13,9 @@ from torch.nn.functional import avg_pool1d, interpolate
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
-from stillhouse.data.boxes import centre_box, region_of
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.boxes import BOX_COLUMNS, centre_box, region_of
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.diffusion import latents
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
@@ -52,7 +53,7 @@ def class_scores(inputs, spec, context):
 
     def make(class_id, context):
         rows = read_class(image_files[class_id], "train", context.source_roots)
-        names = preselect(rows.names, None if most == "all" else most, seed, class_id)
+        names = preselect(rows.image_ids, None if most == "all" else most, seed, class_id)
         groups = stacks_of(latent_files[class_id], names, settings["latents"], class_id)
         if settings["patch"]:
             check_patch(groups, denoiser.factor, settings["patch"])
@@ -281,7 +282,7 @@ def _table(names, found):
     return pa.table(
         {
             "image_id": names,
-            **{name: boxes[:, i] for i, name in enumerate(("top", "left", "height", "width"))},
+            **{name: boxes[:, i] for i, name in enumerate(BOX_COLUMNS)},
             "score": scores,
             "map_height": [len(m) if i in pictured else None for i, m in enumerate(maps)],
             "map": [m.ravel() if i in pictured else None for i, m in enumerate(maps)],

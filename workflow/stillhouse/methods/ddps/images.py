@@ -8,9 +8,13 @@ import torch
 
 from stillhouse.artifacts import store
 from stillhouse.config.limits import patches_per_side
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.boxes import BOX_COLUMNS
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import boxes_of, cut_many
+from stillhouse.data.transforms import pixels_to_bytes
 from stillhouse.methods.ddps import class_scores, clusters
-from stillhouse.methods.rded.images import assign, boxes_of, cut_many, stitch, to_bytes
+from stillhouse.methods.rded.images import assign, stitch
 
 
 def ddps_class(inputs, spec, class_id, context):
@@ -26,11 +30,11 @@ def ddps_class(inputs, spec, class_id, context):
     rows = read_class(inputs["images"][class_id], "train", context.source_roots)
     pixels = [decode(rows.read(row["image_id"]), row["image_id"]) for row in chosen]
     crops = cut_many(pixels, boxes_of(chosen), resolution // factor, torch.device("cpu"))
-    patches = to_bytes(crops, "nearest")
+    patches = pixels_to_bytes(crops, "nearest")
     # paper: does not say which patches share an image; here: patch k of image j is the one chosen
     # as number k · IPC + j, as in RDED's code. At IPC 10 those are the four of one cluster.
     places = assign(len(chosen) // factor**2, factor**2, "rank_blocks", None)
-    fields = ("image_id", "top", "left", "height", "width")
+    fields = ("image_id", *BOX_COLUMNS)
     return [
         (stitch(patches[ranks], resolution), [{k: chosen[i][k] for k in fields} for i in ranks])
         for ranks in places

@@ -15,13 +15,14 @@ from torch.nn.functional import normalize
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import region_of
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import boxes_of, cut_many
 from stillhouse.diffusion.denoisers import complete, load_denoiser
 from stillhouse.diffusion.pretrained import fetch, folder_digest, read_config
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common.selection import WHOLE
 from stillhouse.methods.ddps import class_scores
-from stillhouse.methods.rded.images import boxes_of, cut_many
 from stillhouse.rng import generator
 from stillhouse.training.loop import freeze
 

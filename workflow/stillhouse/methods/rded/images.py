@@ -11,9 +11,11 @@ from torch.nn.functional import cross_entropy
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
-from stillhouse.data.boxes import N_DRAWS, random_boxes
-from stillhouse.data.class_images import decode, read_class
-from stillhouse.data.transforms import cut, normalise, pad
+from stillhouse.data.boxes import BOX_COLUMNS, N_DRAWS, random_boxes
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import boxes_of, cut_many
+from stillhouse.data.transforms import cut, normalise, pad, pixels_to_bytes
 from stillhouse.methods.common.selection import choose, read_features
 from stillhouse.networks.registry import fold_batchnorm
 from stillhouse.rng import generator, permutation
@@ -112,38 +114,11 @@ def score_class(rows, net, label, resolution, settings, seed, class_id, batch_si
         {
             "image_id": [name for name, _ in rows for _ in range(count)],
             "crop": list(range(count)) * len(rows),
-            **{name: table[:, i] for i, name in enumerate(("top", "left", "height", "width"))},
+            **{name: table[:, i] for i, name in enumerate(BOX_COLUMNS)},
             "score": np.concatenate(scores),
         },
         schema=SCORES_SCHEMA,
     )
-
-
-def cut_many(pixels, boxes, side, device):
-    """Cut boxes from images of any sizes.
-
-    Parameters
-    ----------
-    pixels : list of (3, height, width) uint8 arrays
-    boxes : list of (k, 4) int64 arrays
-        One an image.
-    side : int
-        Side of a crop [px].
-
-    Returns
-    -------
-    (sum of k, 3, side, side) float32, in [0, 255]; an image's crops stay together.
-    """
-    if len({image.shape for image in pixels}) == 1:
-        stack = torch.from_numpy(np.stack(pixels)).to(device)
-        repeats = torch.tensor([len(some) for some in boxes], device=device)
-        stack = stack.repeat_interleave(repeats, dim=0)
-        return cut(stack, torch.from_numpy(np.concatenate(boxes)).to(device), side)
-    parts = []
-    for image, some in zip(pixels, boxes, strict=True):
-        one = torch.tensor(image, device=device).expand(len(some), *image.shape)
-        parts.append(cut(one, torch.from_numpy(some).to(device), side))
-    return torch.cat(parts)
 
 
 def scoring_view(crops, resolution, scoring):
@@ -214,19 +189,6 @@ def stitch(patches, resolution):
     return np.concatenate(rows, axis=1)
 
 
-def to_bytes(pixels, rounding):
-    """Turn [0, 255] floats into uint8: ``truncate`` as the official code, or to the ``nearest``."""
-    if rounding == "nearest":
-        pixels = pixels.round()
-    # Interpolation leaves 254.99999 where 255 was meant: a hair before truncation.
-    return (pixels + 1e-3 * (rounding == "truncate")).clamp(0, 255).to(torch.uint8).numpy()
-
-
-def boxes_of(rows):
-    """Return the boxes of rows of a score table as `cut_many` takes them."""
-    return [np.array([[row[k] for k in ("top", "left", "height", "width")]]) for row in rows]
-
-
 def select(ranked, count, settings, inputs, seed, class_id):
     """Return `count` of the ranked patches by the strategy of ``selection`` (RDED, Table 9).
 
@@ -256,10 +218,10 @@ def distil_class(inputs, spec, class_id, context):
     boxes = boxes_of(ranked)
     pixels = [decode(rows.read(row["image_id"]), row["image_id"]) for row in ranked]
     crops = cut_many(pixels, boxes, resolution // factor, torch.device("cpu"))
-    patches = to_bytes(crops, settings["rounding"])
+    patches = pixels_to_bytes(crops, settings["rounding"])
     rng = generator(seed, "assignment", class_id)
     places = assign(ipc, factor**2, settings["assignment"], rng)
-    fields = ("image_id", "top", "left", "height", "width")
+    fields = ("image_id", *BOX_COLUMNS)
     return [
         (stitch(patches[ranks], resolution), [{k: ranked[i][k] for k in fields} for i in ranks])
         for ranks in places[:wanted]
