@@ -4,6 +4,7 @@ from stillhouse.config import protocols
 from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.statistical_matching import fidelity
+from stillhouse.networks.architectures import has_batchnorm
 
 # Images per class up to which DDPS puts four patches into an image, if not told otherwise.
 LAST_CONCATENATED = 10
@@ -150,7 +151,7 @@ def check_synthesis(config, key, method):
         raise StillhouseError(f"{key}.weights: are all 0; one of them should be more")
     if decided["kinds"] == ["batchnorm"]:
         for name in method["observers"]:
-            if not protocols.has_batchnorm(config["teachers"][name]):
+            if not has_batchnorm(config["teachers"][name]):
                 raise StillhouseError(
                     f"{key}.observers: {name!r} has no batch norm to match; should have norm "
                     "batch, or weights.convolution be above 0"

@@ -15,7 +15,7 @@ from stillhouse.data.crops import boxes_of, cut_many
 from stillhouse.methods.common.selection import WHOLE
 from stillhouse.methods.ddps import patch_features
 from stillhouse.methods.rded.images import SCORES_SCHEMA, rank_patches, scoring_view
-from stillhouse.networks.registry import penultimate
+from stillhouse.networks.features import penultimate
 from stillhouse.training.teachers import load_teacher
 
 

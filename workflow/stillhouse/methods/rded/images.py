@@ -17,7 +17,7 @@ from stillhouse.data.codecs import decode
 from stillhouse.data.crops import boxes_of, cut_many
 from stillhouse.data.transforms import cut, normalise, pad, pixels_to_bytes
 from stillhouse.methods.common.selection import choose, read_features
-from stillhouse.networks.registry import fold_batchnorm
+from stillhouse.networks.batchnorm import fold_batchnorm
 from stillhouse.rng import generator, permutation
 from stillhouse.training import loop
 from stillhouse.training.teachers import load_teacher
