@@ -26,10 +26,10 @@ import groups  # noqa: E402
 import synthesising  # noqa: E402
 import typicality  # noqa: E402
 from stillhouse.artifacts.jobs import Context, device_name  # noqa: E402
-from stillhouse.data.class_images import encode  # noqa: E402
+from stillhouse.data.codecs import encode  # noqa: E402
+from stillhouse.data.crops import cut_many  # noqa: E402
 from stillhouse.data.transforms import normalise  # noqa: E402
 from stillhouse.evaluation import students  # noqa: E402
-from stillhouse.methods.common.crops import cut_many  # noqa: E402
 from stillhouse.methods.rded.patch_scores import score_class  # noqa: E402
 from stillhouse.networks import registry  # noqa: E402
 from stillhouse.rng import generator  # noqa: E402

@@ -8,7 +8,7 @@ from stillhouse.artifacts.jobs import Context
 from stillhouse.augmentation.views import draw, render
 from stillhouse.config import protocols
 from stillhouse.config.schema import definition, fill
-from stillhouse.data.class_images import encode
+from stillhouse.data.codecs import encode
 from stillhouse.data.transforms import normalise
 from stillhouse.diffusion import training as denoiser_training
 from stillhouse.diffusion.ddim import invert, sample

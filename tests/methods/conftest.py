@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context
-from stillhouse.data.class_images import IMAGES_SCHEMA, encode
+from stillhouse.data.class_images import IMAGES_SCHEMA
+from stillhouse.data.codecs import encode
 from stillhouse.networks import registry
 from stillhouse.rng import generator
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image as Pillow
 from stillhouse.artifacts import jobs, store
 from stillhouse.artifacts.store import Damaged, WrongType
-from stillhouse.data.class_images import decode, encode
+from stillhouse.data.codecs import decode, encode
 from stillhouse.data.distilled_set import DistilledSet
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import distilled

@@ -3,7 +3,8 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.methods.common.features import WHOLE, features, features_table, read_features
 from stillhouse.methods.rded.patch_scores import patch_scores
@@ -35,7 +36,7 @@ def test_features_of_images_are_the_input_of_the_last_layer(
     paths = compute(features, "features", inputs, {}, batch_size=batch_size)
     for class_id, path in paths.items():
         vectors = read_features(path)
-        names = read_class(class_images[class_id], "train").names
+        names = read_class(class_images[class_id], "train").image_ids
         assert list(vectors) == [(name, WHOLE) for name in names]
         wanted = features_by_hand(teacher, class_images[class_id], dict.fromkeys(vectors))
         for key, vector in vectors.items():

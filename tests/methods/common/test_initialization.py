@@ -3,10 +3,11 @@ import pyarrow as pa
 import pytest
 import torch
 from stillhouse.artifacts import store
-from stillhouse.data.class_images import encode, load_split
+from stillhouse.data.class_images import load_split
+from stillhouse.data.codecs import encode
+from stillhouse.data.distilled_set import SCHEMA, read_set
+from stillhouse.data.transforms import normalised_to_bytes
 from stillhouse.methods.common.initialization import initial_images
-from stillhouse.methods.distilled import SCHEMA, read_set
-from stillhouse.methods.statistical_matching.synthesis import to_bytes
 
 CLASSES = ["0", "1", "2"]
 PLACES = [(class_id, index) for class_id in CLASSES for index in range(4)]
@@ -84,7 +85,7 @@ def by_bytes(pixels):
 
 
 def recognised(images, rows):
-    return [rows[image.tobytes()] for image in to_bytes(images)]
+    return [rows[image.tobytes()] for image in normalised_to_bytes(images)]
 
 
 @pytest.mark.parametrize("class_id", CLASSES)

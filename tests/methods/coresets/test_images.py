@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 from stillhouse.artifacts.jobs import Context
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.methods.common.features import features, read_features
 from stillhouse.methods.common.selection import herding, kmeans
 from stillhouse.methods.coresets.images import coreset_images, random_images
@@ -48,7 +49,7 @@ def test_without_features_images_are_selected_by_their_pixels(class_images):
 @pytest.mark.parametrize("kind", ["herding", "kmeans"])
 def test_a_class_with_fewer_images_gives_all_of_them(class_images, kind):
     selected = coreset({"images": class_images}, kind, "1", 99)
-    assert sorted(ids_of(selected)) == read_class(class_images["1"], "train").names
+    assert sorted(ids_of(selected)) == read_class(class_images["1"], "train").image_ids
 
 
 def test_random_images_are_nested_and_belong_to_seed_and_class(class_images):
@@ -56,7 +57,7 @@ def test_random_images_are_nested_and_belong_to_seed_and_class(class_images):
         spec = {"settings": {"resolution": 8}, "keys": {"ipc": ipc, "seed": seed}}
         return ids_of(random_images({"images": class_images}, spec, "0", Context()))
 
-    names = read_class(class_images["0"], "train").names
+    names = read_class(class_images["0"], "train").image_ids
     assert sorted(ids(99)) == names != ids(99)
     assert ids(3) == ids(99)[:3]
     assert ids(99, seed=1) != ids(99)

@@ -8,7 +8,8 @@ from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context
 from stillhouse.data import boxes
 from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import IMAGES_SCHEMA, encode
+from stillhouse.data.class_images import IMAGES_SCHEMA
+from stillhouse.data.codecs import encode
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.ddps import class_scores

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context
-from stillhouse.data.class_images import IMAGES_SCHEMA, encode
+from stillhouse.data.class_images import IMAGES_SCHEMA
+from stillhouse.data.codecs import encode
 from stillhouse.data.transforms import cut
 from stillhouse.methods.ddps import class_scores, clusters
 from stillhouse.methods.ddps import images as ddps

@@ -7,7 +7,8 @@ import torch
 from pipelines import denoiser, tiny_dit, tiny_stable_diffusion
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import cut
 from stillhouse.diffusion.pretrained import folder_digest
 from stillhouse.errors import StillhouseError

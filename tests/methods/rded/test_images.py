@@ -3,7 +3,8 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.methods.common.features import features, read_features
 from stillhouse.methods.common.selection import herding, kmeans
 from stillhouse.methods.rded.images import images_of_class

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 from stillhouse.data.boxes import N_DRAWS, random_boxes
-from stillhouse.data.class_images import decode
+from stillhouse.data.codecs import decode
 from stillhouse.methods.common.patches import SCORES_SCHEMA
 from stillhouse.methods.rded.patch_scores import score_class
 from stillhouse.networks import registry

@@ -5,6 +5,7 @@ from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.ddps.settings import patches_per_side
 from stillhouse.methods.statistical_matching import fidelity
+from stillhouse.networks.architectures import has_batchnorm
 
 
 def check_denoiser(key, denoiser):
@@ -148,7 +149,7 @@ def check_synthesis(config, key, method):
         raise StillhouseError(f"{key}.weights: are all 0; one of them should be more")
     if decided["kinds"] == ["batchnorm"]:
         for name in method["observers"]:
-            if not protocols.has_batchnorm(config["teachers"][name]):
+            if not has_batchnorm(config["teachers"][name]):
                 raise StillhouseError(
                     f"{key}.observers: {name!r} has no batch norm to match; should have norm "
                     "batch, or weights.convolution be above 0"

@@ -1,41 +1,16 @@
-"""Distilled sets: what every method ends in. One Parquet file, a row group a class."""
+"""Distilled sets, the result of every method: one Parquet file, one row group per class."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pyarrow as pa
 
 from stillhouse.artifacts.store import RowGroups
-from stillhouse.data.class_images import IMAGE, decode, encode
+from stillhouse.data.codecs import encode
+from stillhouse.data.distilled_set import set_metadata, set_schema
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common import decoded_images
 from stillhouse.methods.coresets import images as coresets
 from stillhouse.methods.ddps import images as ddps
 from stillhouse.methods.rded import images as rded
 from stillhouse.methods.statistical_matching import images as statistical_matching
-
-ORIGIN = pa.list_(
-    pa.struct(
-        [
-            ("image_id", pa.string()),
-            ("top", pa.int32()),
-            ("left", pa.int32()),
-            ("height", pa.int32()),
-            ("width", pa.int32()),
-        ]
-    )
-)
-SCHEMA = pa.schema(
-    [
-        ("image", IMAGE),
-        ("label", pa.int64()),
-        ("class_id", pa.string()),
-        ("index", pa.int32()),
-        ("origin", ORIGIN),
-    ]
-)
-
 
 # Method kind → function(inputs, spec, class_id, context) → [(pixels, origin)], one per image:
 # pixels (3, resolution, resolution) uint8; origin the boxes in source images, empty if synthetic.
@@ -52,9 +27,9 @@ METHODS = {
 
 
 def distilled(inputs, spec, context):
-    """Stage: put the images of all classes of one method into one set."""
+    """Stage: collect the images of all classes of one method in one set."""
     settings = spec["settings"]
-    schema = SCHEMA.with_metadata(metadata(spec))
+    schema = set_schema(set_metadata(spec))
 
     def class_table(label, class_id):
         images = METHODS[settings["kind"]](inputs, spec, class_id, context)
@@ -78,43 +53,8 @@ def distilled(inputs, spec, context):
             schema=schema,
         )
 
-    def make(key, context):
+    def make(member, context):
         tables = (class_table(*pair) for pair in enumerate(settings["classes"]))
         return {"images.parquet": RowGroups(schema, tables)}
 
     return make
-
-
-def metadata(spec):
-    """Return the file metadata of a distilled set, Hugging Face's column types among them."""
-    path = Path(spec["address"])
-    value = lambda kind: {"dtype": kind, "_type": "Value"}  # noqa: E731
-    box = {"image_id": value("string")} | {
-        name: value("int32") for name in ("top", "left", "height", "width")
-    }
-    names = spec["settings"]["classes"]
-    features = {
-        "image": {"_type": "Image"},
-        "label": {"names": names, "_type": "ClassLabel"},
-        "class_id": value("string"),
-        "index": value("int32"),
-        "origin": [box],
-    }
-    return {
-        "dataset": path.parts[-3],
-        "class_names": json.dumps(names),
-        "method": path.parts[-2].rsplit("-", 1)[0],
-        "ipc": str(spec["keys"]["ipc"]),
-        "seed": str(spec["keys"]["seed"]),
-        "spec": json.dumps(spec, sort_keys=True),
-        "huggingface": json.dumps({"info": {"features": features}}),
-    }
-
-
-def read_set(table):
-    """Return (images, labels) of a distilled set's table.
-
-    images : (n, 3, side, side) uint8 array; labels : (n,) int64 array; row order is kept.
-    """
-    pixels = [decode(row["bytes"], row["path"]) for row in table["image"].to_pylist()]
-    return np.stack(pixels), table["label"].to_numpy()

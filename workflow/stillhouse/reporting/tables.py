@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import safe_name
-from stillhouse.data.class_images import skipped_images
+from stillhouse.data.index import skipped_images
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.planning.plan import PER_CLASS
 from stillhouse.reporting import latex, published, table_layout

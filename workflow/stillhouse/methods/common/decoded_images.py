@@ -1,7 +1,7 @@
 """Images of the methods whose latents a denoiser decodes: D3HR and D4M."""
 
 from stillhouse.artifacts import store
-from stillhouse.methods.common.crops import whole_image
+from stillhouse.data.crops import whole_image
 
 
 def images_of_class(inputs, spec, class_id, context):

@@ -9,10 +9,11 @@ import pyarrow as pa
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import decode, read_class
-from stillhouse.methods.common.crops import boxes_of, cut_many
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import boxes_of, cut_many
 from stillhouse.methods.common.patches import SCORES_SCHEMA, rank_patches, scoring_view
-from stillhouse.networks.registry import penultimate
+from stillhouse.networks.features import penultimate
 from stillhouse.training.teachers import load_teacher
 
 # Number of the crop of a row that describes a whole image.
@@ -39,7 +40,7 @@ class TeacherFeatures:
     def __call__(self, class_id, context):
         """Return the file of features of one class."""
         images = read_class(self.inputs["images"][class_id], "train", context.source_roots)
-        rows, step = self.rows_of(class_id, images.names), context.batch_size
+        rows, step = self.rows_of(class_id, images.image_ids), context.batch_size
         parts, starts = [], range(0, len(rows), step)
         for first in track(starts, len(starts), f"{class_id}: batches of features"):
             parts.append(self.describe(rows[first : first + step], images))

@@ -5,9 +5,9 @@ import torch
 
 from stillhouse.artifacts import store
 from stillhouse.data.class_images import read_class
+from stillhouse.data.crops import whole_image
+from stillhouse.data.distilled_set import read_set
 from stillhouse.data.transforms import normalise
-from stillhouse.methods.common.crops import whole_image
-from stillhouse.methods.distilled import read_set
 from stillhouse.rng import generator, permutation
 
 

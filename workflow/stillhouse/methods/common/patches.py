@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from stillhouse.data.class_images import decode
-from stillhouse.data.transforms import cut, normalise, pad
-from stillhouse.methods.common.crops import boxes_of, cut_many, to_bytes
+from stillhouse.data.boxes import BOX_COLUMNS
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import boxes_of, cut_many
+from stillhouse.data.transforms import cut, normalise, pad, pixels_to_bytes
 from stillhouse.rng import generator, permutation
 
-BOX = ("top", "left", "height", "width")
-BOX_FIELDS = [(name, pa.int32()) for name in BOX]
+BOX_FIELDS = [(name, pa.int32()) for name in BOX_COLUMNS]
 SCORES_SCHEMA = pa.schema(
     [("image_id", pa.string()), ("crop", pa.int32()), *BOX_FIELDS, ("score", pa.float32())]
 )
@@ -118,6 +118,6 @@ def stitched_images(rows, images, places, resolution, rounding):
     factor = round(places.shape[1] ** 0.5)
     pixels = [decode(images.read(row["image_id"]), row["image_id"]) for row in rows]
     crops = cut_many(pixels, boxes_of(rows), resolution // factor, torch.device("cpu"))
-    patches = to_bytes(crops, rounding)
-    origins = [{name: row[name] for name in ("image_id", *BOX)} for row in rows]
+    patches = pixels_to_bytes(crops, rounding)
+    origins = [{name: row[name] for name in ("image_id", *BOX_COLUMNS)} for row in rows]
     return [(stitch(patches[ranks], resolution), [origins[i] for i in ranks]) for ranks in places]

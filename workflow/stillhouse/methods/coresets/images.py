@@ -3,7 +3,7 @@
 import numpy as np
 
 from stillhouse.data.class_images import read_class
-from stillhouse.methods.common.crops import whole_image
+from stillhouse.data.crops import whole_image
 from stillhouse.methods.common.features import WHOLE, read_features
 from stillhouse.methods.common.selection import select
 from stillhouse.rng import generator, permutation
@@ -29,7 +29,7 @@ def coreset_images(inputs, spec, class_id, context):
     rows = read_class(inputs["images"][class_id], "train", context.source_roots)
     if "features" in inputs:
         features = read_features(inputs["features"][class_id])
-        points = np.stack([features[name, WHOLE] for name in rows.names])
+        points = np.stack([features[name, WHOLE] for name in rows.image_ids])
     else:
         pixels = [whole_image(*row, settings["resolution"])[0] for row in rows]
         points = np.stack(pixels).reshape(len(rows), -1) / 255

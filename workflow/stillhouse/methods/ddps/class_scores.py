@@ -13,12 +13,13 @@ from torch.nn.functional import avg_pool1d, interpolate
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
-from stillhouse.data.boxes import centre_box, region_of
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.boxes import BOX_COLUMNS, centre_box, region_of
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.diffusion import latents
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.common.patches import BOX, BOX_FIELDS, preselect
+from stillhouse.methods.common.patches import BOX_FIELDS, preselect
 from stillhouse.rng import generator
 from stillhouse.training.loop import SideFile
 
@@ -51,7 +52,7 @@ class ClassScores:
         settings = self.settings
         rows = read_class(self.inputs["images"][class_id], "train", context.source_roots)
         count = settings["images_per_class"]
-        names = preselect(rows.names, None if count == "all" else count, self.seed, class_id)
+        names = preselect(rows.image_ids, None if count == "all" else count, self.seed, class_id)
         latents_file = self.inputs["latents"][class_id]
         groups = stacks_of(latents_file, names, settings["latents"], class_id)
         if settings["patch"]:
@@ -276,7 +277,7 @@ def to_source(box, size, region):
 def _table(names, scored):
     scores = np.array([score for _, score, _ in scored], np.float32)
     with_map = set(np.argsort(-scores, kind="stable")[:N_MAPS].tolist())
-    columns = dict(zip(BOX, np.stack([box for box, _, _ in scored]).T, strict=True))
+    columns = dict(zip(BOX_COLUMNS, np.stack([box for box, _, _ in scored]).T, strict=True))
     maps = [score_map.numpy().astype(np.float16) for _, _, score_map in scored]
     columns["map_height"] = [len(m) if i in with_map else None for i, m in enumerate(maps)]
     columns["map"] = [m.ravel() if i in with_map else None for i, m in enumerate(maps)]

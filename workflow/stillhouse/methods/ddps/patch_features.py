@@ -12,9 +12,10 @@ from torch.nn.functional import normalize
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import region_of
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import boxes_of, cut_many
 from stillhouse.diffusion.denoisers import load_denoiser
-from stillhouse.methods.common.crops import boxes_of, cut_many
 from stillhouse.methods.common.features import WHOLE, features_table
 from stillhouse.methods.ddps import class_scores
 from stillhouse.methods.ddps.clip import load_clip

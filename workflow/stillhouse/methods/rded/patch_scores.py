@@ -10,11 +10,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from stillhouse.artifacts.progress import track
-from stillhouse.data.boxes import N_DRAWS, random_boxes
-from stillhouse.data.class_images import decode, read_class
-from stillhouse.methods.common.crops import cut_many
-from stillhouse.methods.common.patches import BOX, SCORES_SCHEMA, preselect, scoring_view
-from stillhouse.networks.registry import fold_batchnorm
+from stillhouse.data.boxes import BOX_COLUMNS, N_DRAWS, random_boxes
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import cut_many
+from stillhouse.methods.common.patches import SCORES_SCHEMA, preselect, scoring_view
+from stillhouse.networks.batchnorm import fold_batchnorm
 from stillhouse.rng import generator
 from stillhouse.training import loop
 from stillhouse.training.teachers import load_teacher
@@ -91,7 +92,7 @@ def score_class(rows, net, label, resolution, settings, address, batch_size):
         labels = torch.full((len(outputs),), label, device=device)
         scores.append(-cross_entropy(outputs, labels, reduction="none").cpu().numpy())
         boxes += batch_boxes
-    columns = dict(zip(BOX, np.concatenate(boxes).T, strict=True))
+    columns = dict(zip(BOX_COLUMNS, np.concatenate(boxes).T, strict=True))
     columns["image_id"] = [name for name, _ in rows for _ in range(count)]
     columns["crop"] = list(range(count)) * len(rows)
     return pa.table({**columns, "score": np.concatenate(scores)}, schema=SCORES_SCHEMA)

@@ -1,7 +1,7 @@
 """Images of SRe2L, G-VBSM and EDC, collected from the batches that they were synthesised in."""
 
 from stillhouse.artifacts import store
-from stillhouse.data.class_images import decode
+from stillhouse.data.codecs import decode
 from stillhouse.methods.statistical_matching.batches import batches
 
 

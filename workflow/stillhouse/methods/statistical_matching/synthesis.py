@@ -13,8 +13,8 @@ from torch.optim.adam import adam
 
 from stillhouse.artifacts.progress import track
 from stillhouse.artifacts.store import RowGroups
-from stillhouse.data.class_images import IMAGE, encode
-from stillhouse.data.transforms import MEAN, STD, normalise
+from stillhouse.data.codecs import IMAGE, encode
+from stillhouse.data.transforms import normalise, normalised_to_bytes
 from stillhouse.methods.common.initialization import initial_images
 from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.batches import batches
@@ -78,7 +78,7 @@ class Synthesis:
                 },
                 schema=SCHEMA,
             )
-            for image, (label, index) in zip(to_bytes(batch.images), pairs, strict=True)
+            for image, (label, index) in zip(normalised_to_bytes(batch.images), pairs, strict=True)
         )
         return {
             "curve.json": curve,
@@ -219,17 +219,10 @@ def learning_rate(settings, iteration):
     return settings["learning_rate"] * factor
 
 
-def to_bytes(images):
-    """Return normalised images as (n, 3, side, side) uint8, rounded to the nearest."""
-    mean, std = (images.new_tensor(side)[:, None, None] for side in (MEAN, STD))
-    pixels = (images.detach() * std + mean) * 255
-    return pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-
-
 def _snapshot(batch):
     rows = {int(label): i for i, label in reversed(list(enumerate(batch.labels.tolist())))}
     first_of_class = [rows[label] for label in sorted(rows)[:10]]
-    return torch.from_numpy(to_bytes(batch.images[first_of_class]))
+    return torch.from_numpy(normalised_to_bytes(batch.images[first_of_class]))
 
 
 def _save(batch, observers, curve, checkpoint, done, snapshots):
