@@ -9,7 +9,7 @@ from stillhouse.data import index
 from stillhouse.data.class_images import read_class, skipped_images
 from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError
-from stillhouse.reporting import tables
+from stillhouse.reporting import notes
 
 from tests.data.test_class_images import CLASSES, Pets, picture
 
@@ -257,8 +257,8 @@ def test_bad_images_are_left_out_and_counted(empty, kind):
     (skipped,) = skipped_images(table.schema)
     assert (skipped["class_id"], skipped["image_id"]) == ("dog", bad)
     assert "cannot identify" in skipped["problem"]
-    note = f"Unreadable images of source {pets.index.settings['name']} that were left out: 1."
-    assert tables.left_out([Path(pets.index.file("index.parquet"))]) == [note]
+    note = f"Unreadable images of source {pets.index.settings['name']} that were skipped: 1."
+    assert notes.unreadable_notes([Path(pets.index.file("index.parquet"))]) == [note]
     # Images and readers do without it.
     (path,) = pets.make_images("dog", **({"roots": pets.roots} if kind is Folder else {}))
     assert len(read_class(path, "train", {"pets": str(empty)})) == 9
