@@ -1,0 +1,1 @@
+"""Whole real images: random, herding, k-means."""
