@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from stillhouse.config import protocols
 from stillhouse.config.schema import definition, fill
 from stillhouse.data.boxes import N_DRAWS, random_boxes
+from stillhouse.methods.registry import METHODS
 from stillhouse.methods.statistical_matching import losses as terms
 from stillhouse.methods.statistical_matching.feature_statistics import Watch
 from stillhouse.methods.statistical_matching.matching import Matching, Targets
@@ -22,7 +22,7 @@ LABELS = [0, 0, 1, 2, 2, 2]
 def settings_of(kind="gvbsm", **given):
     """Return the decided settings of a method."""
     settings = {"kind": kind, "fidelity": "paper", "observers": ["a", "b"], **given}
-    return protocols.method(fill(settings, definition("method")))
+    return METHODS[kind].resolve(fill(settings, definition("method")))
 
 
 def images_of(*shape, seed=0):

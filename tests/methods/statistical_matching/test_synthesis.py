@@ -6,13 +6,13 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context, produce
-from stillhouse.config import protocols
 from stillhouse.config.schema import definition, fill
 from stillhouse.data.class_images import decode, load_split
 from stillhouse.data.transforms import normalise
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common.initialization import initial
 from stillhouse.methods.distilled import read_set
+from stillhouse.methods.registry import METHODS
 from stillhouse.methods.statistical_matching import losses, statistics, synthesis
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.methods.statistical_matching.observers import load_observer
@@ -70,9 +70,9 @@ def place(tmp_path_factory, kitchen):
 def settings_of(kind="edc", fidelity="paper", **given):
     """Return the settings of the stage, and the names of the observers."""
     usual = {"kind": kind, "fidelity": fidelity, "observers": ["a", "b"], "iterations": 6}
-    decided = protocols.method(fill({**usual, **given}, definition("method")))
+    decided = METHODS[kind].resolve(fill({**usual, **given}, definition("method")))
     names = decided["observers"]
-    left_out = ("kind", "observers", "statistics", "encoding")
+    left_out = ("kind", "fidelity", "observers", "statistics", "encoding")
     kept = {name: value for name, value in decided.items() if name not in left_out}
     return {**kept, "classes": CLASSES, "resolution": 8}, names
 

@@ -1,5 +1,6 @@
 """Keys that a YAML file has twice: YAML keeps the last and says nothing."""
 
+from collections import deque
 from pathlib import Path
 
 import yaml
@@ -19,9 +20,9 @@ def check(path):
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=loader)
-    pending, visited = [((), root)], set()
+    pending, visited = deque([((), root)]), set()
     while pending:
-        keys, node = pending.pop()
+        keys, node = pending.popleft()
         # An alias is the node of its anchor.
         if id(node) in visited:
             continue
