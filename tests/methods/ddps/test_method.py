@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.ddps.method import DDPS, patches_per_side
+from stillhouse.methods.ddps.method import DDPS
 
 HUB = {"hub": "someone/clip", "revision": "c" * 40}
 DENOISERS = {
@@ -56,12 +56,6 @@ def test_every_cluster_has_an_image(images, clusters):
         clusters <= images
     )
     assert fits([1], images, ranking="score", **changes)
-
-
-def test_four_patches_share_an_image_up_to_ipc_10():
-    assert [patches_per_side("auto", ipc, 32) for ipc in (1, 10, 11)] == [2, 2, 1]
-    assert patches_per_side("auto", 1, 0) == 1
-    assert patches_per_side("concat", 50, 0) == 2 and patches_per_side("single", 1, 32) == 1
 
 
 @pytest.mark.parametrize(

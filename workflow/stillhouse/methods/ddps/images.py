@@ -7,9 +7,9 @@ Zhong et al., "Efficient Dataset Distillation via Diffusion-Driven Patch Selecti
 import torch
 
 from stillhouse.artifacts import store
+from stillhouse.config.limits import patches_per_side
 from stillhouse.data.class_images import decode, read_class
 from stillhouse.methods.ddps import class_scores, clusters
-from stillhouse.methods.ddps.method import patches_per_side
 from stillhouse.methods.rded.images import assign, boxes_of, cut_many, stitch, to_bytes
 
 

@@ -8,6 +8,7 @@ from stillhouse.artifacts.stages import Stage
 from stillhouse.config.limits import check_pretrained
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.base import Figure, Method, Unused
+from stillhouse.methods.ddps.settings import patches_per_side
 
 CLASS_SCORES = Stage(
     "class_scores",
@@ -34,32 +35,8 @@ CLUSTERS = Stage(
     member="class_id",
     on_device=False,
 )
-# Images per class up to which four patches share an image, where `variant` is ``auto``.
-LAST_CONCATENATED = 10
 DIFT = {"timestep", "layer", "ensemble"}
 CLUSTERING = {"features", "clip", "clusters", "clusters_used"}
-
-
-def patches_per_side(variant, ipc, patch):
-    """Return how many patches lie side by side in an image: 1, or 2 of 2 × 2.
-
-    Parameters
-    ----------
-    variant : str
-        ``single``, ``concat`` or ``auto``.
-    ipc : int
-    patch : int
-        Side of a patch [px]; 0 if whole images were scored, as the paper does where images are
-        small. ``auto`` never tiles these.
-
-    Notes
-    -----
-    paper: concatenated up to IPC 10, single from 20 on (section 4.2); here: single from 11 on,
-    because the "otherwise" of the supplement, section 5, begins there.
-    """
-    if variant == "auto":
-        variant = "concat" if patch and ipc <= LAST_CONCATENATED else "single"
-    return 2 if variant == "concat" else 1
 
 
 def _scored(sets):

@@ -164,7 +164,7 @@ class StatisticalMatching(Method):
             settings["initial"] = "set"
         elif settings["initial"] == "real":
             upstream["images"] = task.dataset
-        n_batches = len(batches(settings, task.keys))
+        n_batches = len(batches(settings, task.keys["ipc"]))
         words = (f"{task.resolution}px",)
         synthesis = task.numbered(SYNTHESIS, words, settings, upstream, n_batches)
         return {"synthesis": synthesis}, task.only("encoding")
