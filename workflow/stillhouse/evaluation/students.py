@@ -174,7 +174,7 @@ def train(net, lessons, test, settings, seed, context):
     test : (images, labels)
         Real images, (n, 3, side, side) uint8, and their labels.
     settings : dict
-        The protocol as `stillhouse.config.protocols.protocol` decides it.
+        The protocol as `stillhouse.config.protocols.for_cell` returns it.
     seed : int
     context : stillhouse.artifacts.jobs.Context
 

@@ -1,4 +1,4 @@
-"""What an edit of a denoiser or of its methods touches, and what methods share."""
+"""Which stages an edit of a method or a denoiser gives new addresses, and what methods share."""
 
 import copy
 import json
@@ -7,13 +7,14 @@ import pytest
 from diffused import FOLDER, HUB, METHODS, with_denoisers
 from stillhouse.config.load import complete
 from stillhouse.config.schema import definition
-from stillhouse.methods import distilled
-from stillhouse.planning import plan, recipes
+from stillhouse.methods.registry import stages
+from stillhouse.planning import plan
+from stillhouse.planning.inputs import weight_folders
 
 # Stages in the order in which a set of each method is made.
 CHAINS = {
     "d3hr": ["denoiser", "latents", "inversion", "samples", "decode", "distilled"],
-    "ddps": ["denoiser", "latents", "class_scores", "features", "clusters", "distilled"],
+    "ddps": ["denoiser", "latents", "class_scores", "patch_features", "clusters", "distilled"],
     "d4m": ["denoiser", "latents", "prototypes", "decode", "distilled"],
 }
 CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
@@ -31,26 +32,44 @@ def put(config, path, value):
     config[last] = value
 
 
+def lineage(artifact):
+    """Yield an artifact and all that it is made from."""
+    yield artifact
+    for _, part in artifact.parts():
+        yield from lineage(part)
+
+
 def made_from(artifact):
-    """Return {stage: digests} of an artifact and of all that it is made from."""
-    found = {artifact.stage: {artifact.digest}}
-    for part in artifact.upstream.values():
-        for stage, digests in made_from(part).items():
-            found.setdefault(stage, set()).update(digests)
-    return found
+    """Return {stage: digests} of an artifact and of all that it is made from.
+
+    The manifest of a dataset has no settings of its own beside the classes.
+    """
+    digests = {}
+    for part in lineage(artifact):
+        if part.stage.name != "dataset":
+            digests.setdefault(part.stage.name, set()).add(part.digest)
+    return digests
+
+
+def build(config):
+    return plan.build(complete(config, "tiny.yaml"))
 
 
 def sets_of(wanted):
     """Return {method: its distilled set of the smallest IPC and seed} of a plan."""
-    found = {}
-    for artifact in wanted.single["distilled"].values():
-        found.setdefault(artifact.label, artifact)
-    return found
+    sets = {}
+    for artifact in wanted.artifacts["distilled"].values():
+        sets.setdefault(artifact.slug, artifact)
+    return sets
+
+
+def ancestor(artifact, stage):
+    return artifact.ancestor(stages()[stage])
 
 
 def lines(config):
     """Return {method: {stage: digests}} of a config, for all that its sets are made from."""
-    wanted = plan.build(complete(config, "tiny.yaml"))
+    wanted = build(config)
     return {method: made_from(one) for method, one in sets_of(wanted).items()}
 
 
@@ -62,7 +81,7 @@ def touched(before, after):
 
 
 def places(config, stage):
-    return set(plan.build(complete(config, "tiny.yaml")).families[stage])
+    return set(build(config).families[stage])
 
 
 @pytest.mark.parametrize("kind", METHODS)
@@ -78,7 +97,7 @@ EDITS = [
     ("d3hr", "snapshots", [20, 31], "inversion"),
     ("d3hr", "images_per_class", 50, "inversion"),
     ("d3hr", "guidance", 2, "inversion"),
-    ("d3hr", "process", "diffusion", "inversion"),
+    ("d3hr", "noising", "forward", "inversion"),
     ("d3hr", "inversion_start", "clean", "inversion"),
     ("d3hr", "variance", 0.9, "samples"),
     ("d3hr", "sampler", "exact", "samples"),
@@ -86,9 +105,9 @@ EDITS = [
     ("d3hr", "terms", "squared", "samples"),
     ("d3hr", "std", "target", "samples"),
     ("d3hr", "skewness", "group", "samples"),
-    ("d3hr", "weights", {"mean": 2}, "samples"),
-    ("d3hr", "weights", {"std": 0}, "samples"),
-    ("d3hr", "weights", {"skewness": 0.5}, "samples"),
+    ("d3hr", "loss_weights", {"mean": 2}, "samples"),
+    ("d3hr", "loss_weights", {"std": 0}, "samples"),
+    ("d3hr", "loss_weights", {"skewness": 0.5}, "samples"),
     ("d3hr", "draw_on", "cuda", "samples"),
     ("d3hr", "sampling_start", "aligned", "decode"),
     ("d3hr", "encoding", "jpeg", "distilled"),
@@ -97,9 +116,9 @@ EDITS = [
     ("ddps", "draws", 10, "class_scores"),
     ("ddps", "timesteps", [0.1, 0.6], "class_scores"),
     ("ddps", "images_per_class", 50, "class_scores"),
-    ("ddps", "timestep", 100, "features"),
-    ("ddps", "layer", 0, "features"),
-    ("ddps", "ensemble", 1, "features"),
+    ("ddps", "timestep", 100, "patch_features"),
+    ("ddps", "layer", 0, "patch_features"),
+    ("ddps", "ensemble", 1, "patch_features"),
     ("ddps", "clusters", 31, "clusters"),
     ("ddps", "clusters_used", 9, "distilled"),
     ("ddps", "variant", "concat", "distilled"),
@@ -167,28 +186,28 @@ def test_prompts_shape_what_tells_a_denoiser_the_class(config, key):
 
 def test_names_of_classes_belong_to_the_denoiser_and_stages_have_its_prompts(config):
     config["methods"]["d3hr"]["denoiser"] = "sd"
-    before = sets_of(plan.build(complete(config, "x")))["d3hr"]
-    denoiser, inversion = before.ancestor("denoiser"), before.ancestor("inversion")
+    before = sets_of(build(config))["d3hr"]
+    denoiser, inversion = ancestor(before, "denoiser"), ancestor(before, "inversion")
     # Of all classes of the source, so that they do not depend on the dataset.
     assert denoiser.settings["names"] == {c: c for c in "0123456789"}
     assert inversion.settings["prompts"] == ["An image of {}", "An image of ."]
-    assert "prompts" not in before.ancestor("latents").settings
+    assert "prompts" not in ancestor(before, "latents").settings
     config["denoisers"]["sd"]["names"] = {"1": "one"}
-    after = sets_of(plan.build(complete(config, "x")))["d3hr"].ancestor("denoiser")
+    after = ancestor(sets_of(build(config))["d3hr"], "denoiser")
     assert after.settings["names"] == {**denoiser.settings["names"], "1": "one"}
     assert after.digest != denoiser.digest
 
 
 def test_a_denoiser_of_its_own_has_no_prompts(config):
-    for method in sets_of(plan.build(complete(config, "x"))).values():
+    for method in sets_of(build(config)).values():
         assert '"prompts"' not in json.dumps(method.spec())
 
 
 def test_methods_share_a_denoiser_and_its_latents(config):
     found = lines(config)
     assert len({str(found[kind]["latents"]) for kind in METHODS}) == 1
-    wanted = plan.build(complete(config, "x"))
-    assert len(wanted.single["denoiser"]) == len(wanted.families["latents"]) == 1
+    wanted = build(config)
+    assert len(wanted.artifacts["denoiser"]) == len(wanted.families["latents"]) == 1
 
 
 def variants(config, *changes):
@@ -204,7 +223,7 @@ def variants(config, *changes):
     "change",
     [
         {"candidates": 7},
-        {"weights": {"skewness": 3}},
+        {"loss_weights": {"skewness": 3}},
         {"variance": 0.5},
         {"sampler": "exact"},
         {"sampling_start": "aligned"},
@@ -215,7 +234,7 @@ def variants(config, *changes):
 def test_variants_of_d3hr_share_an_inversion(config, change):
     variants(config, {}, change)
     assert len(places(config, "inversion")) == 1
-    assert len(plan.build(complete(config, "x")).single["distilled"]) == 4  # two methods, two IPCs
+    assert len(build(config).artifacts["distilled"]) == 4  # two methods, two IPCs
 
 
 def test_methods_that_stop_at_different_steps_share_an_inversion(config):
@@ -241,7 +260,7 @@ def test_snapshots_have_no_order(config):
 
 
 def test_how_an_inversion_starts_shapes_no_diffusion(config):
-    noised = {"process": "diffusion"}
+    noised = {"noising": "forward"}
     variants(config, noised, {**noised, "fidelity": "paper"})
     assert len(places(config, "inversion")) == 1
 
@@ -254,7 +273,7 @@ def test_how_an_inversion_starts_shapes_no_diffusion(config):
             {
                 **{"inversion_start": "zero", "candidates": 100_000_000, "terms": "norm"},
                 **{"std": "own", "skewness": "latent", "sampling_start": "next"},
-                "weights": {"skewness": 0.1},
+                "loss_weights": {"skewness": 0.1},
             },
         ),
         ("d4m", {"fit": "partial"}),
@@ -269,24 +288,18 @@ def test_paper_with_the_switches_of_the_code_is_the_code(config, kind, switches)
 
 def test_ipc_and_seed_are_in_no_address_above_the_samples(config):
     config["experiments"]["x"] |= {"ipc": [1, 2, 5], "distill_seeds": [0, 1]}
-    wanted = plan.build(complete(config, "x"))
+    wanted = build(config)
     count = {stage: len(wanted.families[stage]) for stage in wanted.families}
     assert count["latents"] == count["inversion"] == 1
     # A seed draws images, noise, centres; an IPC does not.
-    assert count["class_scores"] == count["features"] == count["clusters"] == 2
+    assert count["class_scores"] == count["patch_features"] == count["clusters"] == 2
     assert count["samples"] == count["prototypes"] == 3 * 2
     assert count["decode"] == 2 * 3 * 2
     (inversion,) = (family.artifact for family in wanted.families["inversion"].values())
     assert '"ipc"' not in json.dumps(inversion.spec())
     # The denoiser's own seed is a setting, and no key.
     assert not any(part.keys for part in lineage(inversion))
-    assert inversion.ancestor("denoiser").settings["seed"] == 0
-
-
-def lineage(artifact):
-    yield artifact
-    for part in artifact.upstream.values():
-        yield from lineage(part)
+    assert ancestor(inversion, "denoiser").settings["seed"] == 0
 
 
 def test_the_folder_of_weights_is_in_no_address_and_their_digest_is(config):
@@ -295,7 +308,7 @@ def test_the_folder_of_weights_is_in_no_address_and_their_digest_is(config):
     before = lines(config)
     config["denoisers"]["dit"]["pretrained"]["folder"] = "elsewhere"
     assert lines(config) == before
-    wanted = sets_of(plan.build(complete(config, "x")))["d3hr"].ancestor("denoiser")
+    wanted = ancestor(sets_of(build(config))["d3hr"], "denoiser")
     assert wanted.settings["weights"] == {"sha256": "5" * 64}
     assert not wanted.upstream
     config["denoisers"]["dit"]["pretrained"]["sha256"] = "6" * 64
@@ -306,7 +319,7 @@ def test_the_folder_of_weights_is_in_no_address_and_their_digest_is(config):
 def test_a_hub_is_known_by_its_commit(config):
     config["methods"]["d4m"]["denoiser"] = "sd"
     before = lines(config)["d4m"]
-    wanted = sets_of(plan.build(complete(config, "x")))["d4m"].ancestor("denoiser")
+    wanted = ancestor(sets_of(build(config))["d4m"], "denoiser")
     assert wanted.settings["weights"] == HUB
     config["denoisers"]["sd"]["pretrained"]["revision"] = "e" * 40
     assert touched(before, lines(config)["d4m"]) == set(CHAINS["d4m"])
@@ -315,17 +328,17 @@ def test_a_hub_is_known_by_its_commit(config):
 def test_labels_of_a_denoiser_are_in_its_address(config):
     config["methods"]["d4m"]["denoiser"] = "dit"
     before = lines(config)["d4m"]
-    config["denoisers"]["dit"]["labels"]["1"] = 8
+    config["denoisers"]["dit"]["class_labels"]["1"] = 8
     assert touched(before, lines(config)["d4m"]) == set(CHAINS["d4m"])
 
 
 def test_other_classes_of_the_source_share_all_that_is_kept_per_class(config):
     def addresses(config):
-        wanted = plan.build(complete(config, "x"))
-        kept = {s: set(f) for s, f in wanted.families.items() if s in plan.PER_CLASS}
+        wanted = build(config)
+        kept = {s: set(f) for s, f in wanted.families.items() if stages()[s].member == "class_id"}
         return kept, wanted
 
-    config["denoisers"]["dit"]["labels"] = {c: int(c) for c in "0123456789"}
+    config["denoisers"]["dit"]["class_labels"] = {c: int(c) for c in "0123456789"}
     for denoiser in ("own", "dit", "sd"):
         for method in config["methods"].values():
             method["denoiser"] = denoiser
@@ -334,23 +347,23 @@ def test_other_classes_of_the_source_share_all_that_is_kept_per_class(config):
         config["datasets"]["three"]["classes"] = ["7", "2"]
         after, second = addresses(config)
         assert after == before
-        assert first.single["denoiser"].keys() == second.single["denoiser"].keys()
+        assert first.artifacts["denoiser"].keys() == second.artifacts["denoiser"].keys()
         assert set(before) >= {"latents", "inversion", "samples", "class_scores", "prototypes"}
         (family,) = second.families["latents"].values()
         assert list(family.members) == ["7", "2"]
-        assert second.single["distilled"].keys().isdisjoint(first.single["distilled"])
+        assert second.artifacts["distilled"].keys().isdisjoint(first.artifacts["distilled"])
 
 
 def test_a_trained_denoiser_wants_all_classes_of_its_source(config):
     config["experiments"]["x"]["protocols"] = ["hard"]
-    wanted = plan.build(complete(config, "x"))
+    wanted = build(config)
     (images,) = wanted.families["images"].values()
     assert set(images.members) == set("0123456789")
-    (denoiser,) = wanted.single["denoiser"].values()
+    (denoiser,) = wanted.artifacts["denoiser"].values()
     assert denoiser.settings["classes"] == list("0123456789")
     for method in config["methods"].values():
         method["denoiser"] = "dit"
-    (images,) = plan.build(complete(config, "x")).families["images"].values()
+    (images,) = build(config).families["images"].values()
     assert list(images.members) == ["0", "1", "2"]
 
 
@@ -363,19 +376,17 @@ def test_the_name_of_a_denoiser_is_nothing(config):
 
 
 def test_denoisers_that_no_experiment_wants_are_not_made(config):
-    assert [d.label for d in plan.build(complete(config, "x")).single["denoiser"].values()] == [
-        "digits-8px-dit"
-    ]
+    assert [d.slug for d in build(config).artifacts["denoiser"].values()] == ["digits-8px-dit"]
 
 
 def test_methods_without_a_denoiser_stay_as_they_were(tiny):
-    before = plan.build(complete(tiny, "x"))
+    before = build(tiny)
     both = with_denoisers(copy.deepcopy(tiny))
     both["methods"] |= tiny["methods"]
     both["experiments"]["x"]["methods"] += tiny["experiments"]["x"]["methods"]
-    after = plan.build(complete(both, "x"))
-    for stage, there in before.single.items():
-        assert there.keys() <= after.single[stage].keys()
+    after = build(both)
+    for stage, there in before.artifacts.items():
+        assert there.keys() <= after.artifacts[stage].keys()
     for stage, there in before.families.items():
         assert there.keys() <= after.families[stage].keys()
 
@@ -387,8 +398,8 @@ def test_methods_without_a_denoiser_stay_as_they_were(tiny):
         ("ddps", {"features": "clip", "clip": CLIP}),
         ("ddps", {"variant": "single"}),
         ("d4m", {"fit": "full"}),
-        ("d3hr", {"process": "diffusion"}),
-        ("d3hr", {"weights": {"mean": 0.5}}),
+        ("d3hr", {"noising": "forward"}),
+        ("d3hr", {"loss_weights": {"mean": 0.5}}),
     ],
 )
 def test_an_override_is_a_method_with_these_settings(config, kind, change):
@@ -403,13 +414,13 @@ def test_patches_want_latents_of_whole_images(config):
     config["methods"]["ddps"]["denoiser"] = "sd"
     before = lines(config)["ddps"]
     config["methods"]["ddps"]["patch"] = 32
-    after = sets_of(plan.build(complete(config, "x")))["ddps"]
+    after = sets_of(build(config))["ddps"]
     assert touched(before, made_from(after)) == set(CHAINS["ddps"][1:])
-    assert after.ancestor("latents").settings["shape"] == "aspect"
+    assert ancestor(after, "latents").settings["shape"] == "aspect"
     config["methods"]["ddps"]["patch"] = "whole"
-    whole = sets_of(plan.build(complete(config, "x")))["ddps"]
-    assert whole.ancestor("latents").settings["shape"] == "square"
-    assert whole.ancestor("class_scores").settings["patch"] == 0
+    whole = sets_of(build(config))["ddps"]
+    assert ancestor(whole, "latents").settings["shape"] == "square"
+    assert ancestor(whole, "class_scores").settings["patch"] == 0
     assert made_from(whole) == before
 
 
@@ -417,30 +428,30 @@ def test_a_ranking_by_score_is_made_from_scores_alone(config):
     before = lines(config)["ddps"]
     config["methods"]["ddps"]["ranking"] = "score"
     after = lines(config)["ddps"]
-    assert touched(before, after) == {"distilled", "clusters", "features"}
-    assert "clusters" not in after and "features" not in after
+    assert touched(before, after) == {"distilled", "clusters", "patch_features"}
+    assert "clusters" not in after and "patch_features" not in after
 
 
 def test_features_of_clip_want_no_denoiser_and_know_clip_by_its_digest(config):
     before = lines(config)["ddps"]
     config["methods"]["ddps"] |= {"features": "clip", "clip": dict(CLIP)}
-    one = sets_of(plan.build(complete(config, "x")))["ddps"]
-    assert touched(before, made_from(one)) == {"features", "clusters", "distilled"}
-    features = one.ancestor("features")
+    one = sets_of(build(config))["ddps"]
+    assert touched(before, made_from(one)) == {"patch_features", "clusters", "distilled"}
+    features = ancestor(one, "patch_features")
     assert features.upstream.keys() == {"images", "scores"}
     assert features.settings == {"features": "clip", "clip": {"sha256": "7" * 64}}
     found = made_from(one)
     config["methods"]["ddps"]["clip"]["folder"] = "elsewhere"
     assert lines(config)["ddps"] == found
     config["methods"]["ddps"]["clip"]["sha256"] = "8" * 64
-    assert touched(found, lines(config)["ddps"]) == {"features", "clusters", "distilled"}
+    assert touched(found, lines(config)["ddps"]) == {"patch_features", "clusters", "distilled"}
 
 
 def test_jobs_are_told_where_folders_lie_by_their_digest(config):
     config["methods"]["ddps"] |= {"features": "clip", "clip": CLIP}
     other = {"folder": "weights/other", "sha256": "9" * 64}
     config["experiments"]["x"]["methods"] = ["d3hr", {"ddps": {"clip": other}}]
-    assert plan.given_folders(complete(config, "x")) == {
+    assert weight_folders(complete(config, "x")) == {
         FOLDER["sha256"]: FOLDER["folder"],
         CLIP["sha256"]: CLIP["folder"],
         other["sha256"]: other["folder"],
@@ -450,12 +461,7 @@ def test_jobs_are_told_where_folders_lie_by_their_digest(config):
     config["methods"]["ddps"]["clip"] = config["experiments"]["x"]["methods"][1]["ddps"]["clip"] = (
         HUB
     )
-    assert plan.given_folders(complete(config, "x")) == {}
-
-
-def test_every_kind_of_method_has_a_recipe():
-    kinds = set(definition("method")["properties"]["kind"]["enum"])
-    assert kinds == recipes.RECIPES.keys() == distilled.METHODS.keys()
+    assert weight_folders(complete(config, "x")) == {}
 
 
 # Images synthesised for observers.
@@ -474,48 +480,44 @@ def observed(tiny):
     return tiny
 
 
-def planned(config):
-    return plan.build(complete(config, "tiny.yaml"))
-
-
 def test_a_synthesis_is_made_for_its_observers(observed):
     found = lines(observed)
     assert set(found["sre2l"]) == STATISTICS - {"statistics"} | {"synthesis", "distilled"}
     assert set(found["gvbsm"]) == set(found["edc"]) == STATISTICS | {"synthesis", "distilled"}
     assert {kind: len(found[kind]["teacher"]) for kind in SYNTHESES} == dict.fromkeys(SYNTHESES, 2)
-    sets = sets_of(planned(observed))
+    sets = sets_of(build(observed))
     upstream = {kind: list(sets[kind].upstream["synthesis"].upstream) for kind in SYNTHESES}
-    observers = ["teacher0", "teacher1"]
     assert upstream == {
-        "sre2l": observers,
-        "gvbsm": [*observers, "statistics0", "statistics1"],
-        "edc": [*observers, "statistics0", "statistics1", "images"],
+        "sre2l": ["teachers"],
+        "gvbsm": ["teachers", "statistics"],
+        "edc": ["teachers", "statistics", "images"],
     }
     for kind in ("gvbsm", "edc"):
         synthesis = sets[kind].upstream["synthesis"].upstream
-        for i in range(2):
-            assert synthesis[f"statistics{i}"].upstream["teacher"] is synthesis[f"teacher{i}"]
+        assert len(synthesis["teachers"]) == 2
+        for statistics, teacher in zip(synthesis["statistics"], synthesis["teachers"], strict=True):
+            assert statistics.upstream["teacher"] is teacher
 
 
 def test_statistics_are_shared_by_methods_ipcs_and_seeds(observed):
     observed["experiments"]["x"] |= {"ipc": [1, 2, 5], "distill_seeds": [0, 1]}
-    wanted = planned(observed)
-    assert len(wanted.single["statistics"]) == len(wanted.single["teacher"]) == 2
-    assert not any(one.keys for one in wanted.single["statistics"].values())
+    wanted = build(observed)
+    assert len(wanted.artifacts["statistics"]) == len(wanted.artifacts["teacher"]) == 2
+    assert not any(one.keys for one in wanted.artifacts["statistics"].values())
     assert len(wanted.families["synthesis"]) == 3 * 3 * 2
     observed["methods"]["edc"]["observers"] = ["b"]
-    assert planned(observed).single["statistics"].keys() == wanted.single["statistics"].keys()
+    assert build(observed).artifacts["statistics"].keys() == wanted.artifacts["statistics"].keys()
     observed["methods"]["edc"]["tile"] = 2
-    assert len(planned(observed).single["statistics"]) == 3
+    assert len(build(observed).artifacts["statistics"]) == 3
 
 
 def test_an_observer_more_is_a_teacher_and_its_statistics_more(observed):
-    before = planned(observed)
+    before = build(observed)
     observed["methods"]["edc"]["observers"] = ["a", "b", "c"]
-    after = planned(observed)
+    after = build(observed)
     for stage in ("teacher", "statistics"):
-        assert after.single[stage].keys() > before.single[stage].keys()
-        assert len(after.single[stage]) == 3
+        assert after.artifacts[stage].keys() > before.artifacts[stage].keys()
+        assert len(after.artifacts[stage]) == 3
     both = after.families["synthesis"].keys() & before.families["synthesis"].keys()
     # Three methods at two IPCs, of which one method is another.
     assert len(both) == 4 and len(after.families["synthesis"]) == 6
@@ -529,11 +531,11 @@ def test_an_observer_more_is_a_teacher_and_its_statistics_more(observed):
     [
         ("sre2l", {}, False),
         ("sre2l", {"alpha": 0.9}, True),
-        ("sre2l", {"weights": {"convolution": 0.1}}, True),
-        ("gvbsm", {"weights": {"convolution": 0}}, False),
-        ("edc", {"weights": {"convolution": 0}}, True),
-        ("edc", {"weights": {"convolution": 0}, "alpha": 1}, False),
-        ("edc", {"weights": {"convolution": 0, "batchnorm": 0}}, False),
+        ("sre2l", {"loss_weights": {"convolution": 0.1}}, True),
+        ("gvbsm", {"loss_weights": {"convolution": 0}}, False),
+        ("edc", {"loss_weights": {"convolution": 0}}, True),
+        ("edc", {"loss_weights": {"convolution": 0}, "alpha": 1}, False),
+        ("edc", {"loss_weights": {"convolution": 0, "batchnorm": 0}}, False),
         ("edc", {"alpha": 1}, True),
     ],
 )
@@ -547,19 +549,19 @@ def test_statistics_are_collected_for_whom_batch_norms_do_not_suffice(
 def test_a_synthesis_that_starts_from_a_set_has_it_upstream(observed):
     observed["methods"]["edc"]["initial"] = "rded"
     observed["experiments"]["x"] |= {"methods": ["edc", "rded"], "distill_seeds": [0, 3]}
-    wanted = planned(observed)
-    sets = wanted.single["distilled"].values()
-    of_rded = {tuple(one.keys.values()): one for one in sets if one.label == "rded"}
+    wanted = build(observed)
+    sets = wanted.artifacts["distilled"].values()
+    of_rded = {tuple(one.keys.values()): one for one in sets if one.slug == "rded"}
     assert len(of_rded) == 4
     for one in sets:
-        if one.label == "edc":
+        if one.slug == "edc":
             upstream = one.upstream["synthesis"].upstream
             assert upstream["initial"].place == of_rded[tuple(one.keys.values())].place
             assert "images" not in upstream
     # That set is wanted, whether or not the experiment shows it; its method's name is nothing.
     observed["experiments"]["x"]["methods"] = ["edc"]
     before = lines(observed)["edc"]
-    assert len(planned(observed).single["distilled"]) == 8
+    assert len(build(observed).artifacts["distilled"]) == 8
     observed["methods"]["started"] = observed["methods"].pop("rded")
     observed["methods"]["edc"]["initial"] = "started"
     assert lines(observed)["edc"] == before
@@ -571,7 +573,7 @@ def test_a_synthesis_may_start_from_another(observed):
     observed["methods"]["gvbsm"]["initial"] = "edc"
     observed["methods"]["edc"]["initial"] = "random"
     observed["experiments"]["x"]["methods"] = ["gvbsm"]
-    found = sets_of(planned(observed))
+    found = sets_of(build(observed))
     upstream = found["gvbsm"].upstream["synthesis"].upstream
     assert upstream["initial"].settings["kind"] == "edc"
     start = upstream["initial"].upstream["synthesis"].upstream["initial"]
@@ -592,14 +594,10 @@ def test_a_synthesis_may_start_from_another(observed):
 def test_a_set_is_synthesised_in_batches(observed, kind, batch_size, counts):
     observed["methods"][kind]["batch_size"] = batch_size
     observed["experiments"]["x"] |= {"methods": [kind], "ipc": [1, 5]}
-    for family in planned(observed).families["synthesis"].values():
+    for family in build(observed).families["synthesis"].values():
         ipc = family.artifact.keys["ipc"]
         assert list(family.members) == list(range(counts[ipc]))
-        files = plan.batch_files(family.artifact)
-        assert files == [
-            f"results/synthesis/{family.artifact.name}/ipc{ipc}-seed0-batch{n}/images.parquet"
-            for n in range(counts[ipc])
-        ]
+        assert family.artifact.n_members == counts[ipc]
 
 
 # Setting of EDC (its code) → its value, the first stage that is another.
@@ -614,25 +612,25 @@ SYNTHESIS_EDITS = [
     ("schedule", "constant", "synthesis"),
     ("crop", [0.3, 1.0], "synthesis"),
     ("flip", 0.0, "synthesis"),
-    ("jitter", 2, "synthesis"),
-    ("weights", {"cross_entropy": 2}, "synthesis"),
-    ("weights", {"batchnorm": 0.1}, "synthesis"),
-    ("weights", {"convolution": 0.1}, "synthesis"),
-    ("weights", {"first_layer": 1}, "synthesis"),
-    ("weights", {"densification": 1}, "synthesis"),
+    ("shift", 2, "synthesis"),
+    ("loss_weights", {"cross_entropy": 2}, "synthesis"),
+    ("loss_weights", {"batchnorm": 0.1}, "synthesis"),
+    ("loss_weights", {"convolution": 0.1}, "synthesis"),
+    ("loss_weights", {"first_layer": 1}, "synthesis"),
+    ("loss_weights", {"densification": 1}, "synthesis"),
     ("convolution_dropout", 0.4, "synthesis"),
     ("tile", 2, "statistics"),
     ("alpha", 0.25, "synthesis"),
     ("class_terms", "classes", "synthesis"),
     ("class_variance", "total", "synthesis"),
     ("class_layers", "convolution", "synthesis"),
-    ("tiles", "right", "synthesis"),
+    ("tile_statistics", "correct", "synthesis"),
     ("momentum", 0.5, "synthesis"),
     ("momentum_start", "first", "synthesis"),
-    ("flatness", {"on": "logits"}, "synthesis"),
-    ("flatness", {"on": "statistics"}, "synthesis"),
-    ("flatness", {"on": "sam"}, "synthesis"),
-    ("turns", "restart", "synthesis"),
+    ("flatness", {"kind": "logits"}, "synthesis"),
+    ("flatness", {"kind": "statistics"}, "synthesis"),
+    ("flatness", {"kind": "sam"}, "synthesis"),
+    ("observer_order", "restart", "synthesis"),
     ("statistics", {"crop": [0.5, 1.0]}, "statistics"),
     ("statistics", {"pad": 1}, "statistics"),
     ("statistics", {"flip": 0.0}, "statistics"),
@@ -661,8 +659,8 @@ def test_every_setting_of_a_synthesis_is_in_an_edit():
 @pytest.mark.parametrize(
     ("given", "other"),
     [
-        ({"weights": {"batchnorm": 1}}, {"weights": {"batchnorm": 1.0}}),
-        ({"flatness": {"on": "logits"}}, {"flatness": {"on": "logits", "temperature": 4}}),
+        ({"loss_weights": {"batchnorm": 1}}, {"loss_weights": {"batchnorm": 1.0}}),
+        ({"flatness": {"kind": "logits"}}, {"flatness": {"kind": "logits", "temperature": 4}}),
     ],
 )
 def test_what_nothing_uses_is_in_no_address(observed, given, other):
@@ -676,7 +674,7 @@ def test_what_nothing_uses_is_in_no_address(observed, given, other):
 def test_one_synthesis_has_one_digest_whatever_its_kind(observed):
     said = {"initial": "real", "order": "by_class", "iterations": 9, "learning_rate": 0.1}
     said |= {"crop": [0.5, 1.0], "alpha": 0.5, "momentum": 0.5}
-    said |= {"weights": {"convolution": 0.1, "densification": 0}}
+    said |= {"loss_weights": {"convolution": 0.1, "densification": 0}}
     for kind in SYNTHESES:
         observed["methods"][kind] |= said
     found = lines(observed)
