@@ -20,7 +20,7 @@ from stillhouse.methods.common import features
 from stillhouse.methods.d3hr import inversion, samples
 from stillhouse.methods.d4m import prototypes
 from stillhouse.methods.ddps import class_scores, clusters
-from stillhouse.methods.rded import images
+from stillhouse.methods.rded import patch_scores
 from stillhouse.planning import plan
 from stillhouse.training import teachers
 
@@ -93,11 +93,11 @@ def interrupt(monkeypatch):
     def at(module, name, number):
         calls, function = [], getattr(module, name)
 
-        def interrupted(*arguments):
+        def interrupted(*arguments, **options):
             calls.append(arguments)
             if len(calls) == number:
                 raise KeyboardInterrupt
-            return function(*arguments)
+            return function(*arguments, **options)
 
         monkeypatch.setattr(module, name, interrupted)
         return calls
@@ -116,7 +116,7 @@ STAGES = {
     "samples": (samples.samples, ["samples.safetensors"]),
     "prototypes": (prototypes.prototypes, ["prototypes.safetensors"]),
     "decode": (decode.decode, ["images.parquet"]),
-    "patch_scores": (images.patch_scores, ["scores.parquet"]),
+    "patch_scores": (patch_scores.patch_scores, ["scores.parquet"]),
     "class_scores": (class_scores.class_scores, ["scores.parquet"]),
     "features": (features.features, ["features.parquet"]),
     "clusters": (clusters.clusters, ["clusters.parquet"]),

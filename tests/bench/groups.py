@@ -23,14 +23,14 @@ PAPER = {
     "terms": "squared",
     "std": "target",
     "skewness": "group",
-    "weights": {"mean": 1.0, "std": 1.0, "skewness": 0.5},
+    "loss_weights": {"mean": 1.0, "std": 1.0, "skewness": 0.5},
 }
 CODE = {
     **PAPER,
     "terms": "norm",
     "std": "own",
     "skewness": "latent",
-    "weights": {"mean": 1.0, "std": 1.0, "skewness": 0.1},
+    "loss_weights": {"mean": 1.0, "std": 1.0, "skewness": 0.1},
 }
 
 
@@ -60,7 +60,9 @@ def over_drawing(settings=PAPER, count=3000, ipc=10, d=4096, pairs=5):
 
     torch.set_num_threads(1)
     try:
-        return paired(lambda: quiet(mean, variance, ipc, settings, 0, "bench", device), draw, pairs)
+        return paired(
+            lambda: quiet(mean, variance, ipc, settings, (0, "bench"), device), draw, pairs
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -73,7 +75,7 @@ def over_straightforward(device, count, ipc=10, d=4096, pairs=5):
     mean, variance = gaussian(d, device)
     settings = {**PAPER, "candidates": count}
     return paired(
-        lambda: quiet(mean, variance, ipc, settings, 0, "bench", device),
+        lambda: quiet(mean, variance, ipc, settings, (0, "bench"), device),
         lambda: straightforward(mean, variance.sqrt(), ipc, count, device),
         pairs,
     )
@@ -108,7 +110,7 @@ def peak_memory(count=3000, ipc=10, d=4096):
         "cpu = torch.device('cpu'); settings = {**groups.PAPER, 'candidates': count};"
         "state = lambda: dict(x.split(':') for x in open('/proc/self/status'));"
         "kilobytes = lambda name: int(state()[name].split()[0]); before = kilobytes('VmRSS');"
-        "groups.search(*groups.gaussian(d, cpu), ipc, settings, 0, 'bench', cpu);"
+        "groups.search(*groups.gaussian(d, cpu), ipc, settings, (0, 'bench'), cpu);"
         "print(1024 * (kilobytes('VmHWM') - before))"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent), *map(str, (count, ipc, d))]

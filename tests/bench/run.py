@@ -26,10 +26,11 @@ import groups  # noqa: E402
 import synthesising  # noqa: E402
 import typicality  # noqa: E402
 from stillhouse.artifacts.jobs import Context, device_name  # noqa: E402
-from stillhouse.data.class_images import encode  # noqa: E402
+from stillhouse.data.codecs import encode  # noqa: E402
+from stillhouse.data.crops import cut_many  # noqa: E402
 from stillhouse.data.transforms import normalise  # noqa: E402
 from stillhouse.evaluation import students  # noqa: E402
-from stillhouse.methods.rded import images as rded  # noqa: E402
+from stillhouse.methods.rded.patch_scores import score_class  # noqa: E402
 from stillhouse.networks import registry  # noqa: E402
 from stillhouse.rng import generator  # noqa: E402
 from stillhouse.training import loop as training  # noqa: E402
@@ -87,17 +88,17 @@ def patch_scoring():
     rows = [(f"{i}", encode(image, "jpeg")) for i, image in enumerate(pixels)]
     net = registry.build(NETWORK, 10, 32, 0, "teacher").eval().requires_grad_(False)
     settings = {"crops_per_image": 5, "patches_per_side": 1, "crop": [0.08, 1.0], "scoring": "pad"}
-    boxes = rded.score_class(rows, net, 0, 32, settings, 0, "a", 250, torch.device("cpu"))
+    boxes = score_class(rows, net, 0, 32, settings, (0, "a"), 250)
     boxes = np.stack([boxes[k].to_numpy() for k in ("top", "left", "height", "width")], axis=1)
     boxes = boxes.reshape(6, 50, 5, 4)
 
     def ours():
-        rded.score_class(rows, net, 0, 32, settings, 0, "a", 250, torch.device("cpu"))
+        score_class(rows, net, 0, 32, settings, (0, "a"), 250)
 
     def bare():
         with torch.no_grad():
             for part, some in zip(pixels.reshape(6, 50, 3, 32, 32), boxes, strict=True):
-                net(normalise(rded.cut_many(list(part), list(some), 32, torch.device("cpu"))))
+                net(normalise(cut_many(list(part), list(some), 32, torch.device("cpu"))))
 
     return paired(ours, bare, 5)
 

@@ -4,10 +4,10 @@ import torch
 from stillhouse.config.protocols import method
 from stillhouse.config.schema import definition, fill
 from stillhouse.methods.statistical_matching import losses
-from stillhouse.methods.statistical_matching.feature_statistics import Watch
+from stillhouse.methods.statistical_matching.feature_statistics import StatisticsRecorder
 from stillhouse.methods.statistical_matching.matching import Matching, targets
 from stillhouse.methods.statistical_matching.observers import Observer
-from stillhouse.methods.statistical_matching.statistics import collect, summary
+from stillhouse.methods.statistical_matching.statistics import sum_statistics, summary
 from stillhouse.methods.statistical_matching.synthesis import Batch
 from stillhouse.networks import registry
 from stillhouse.rng import generator
@@ -36,20 +36,20 @@ def steps(network, side, given):
     net = loop.freeze(registry.build(network, CLASSES, side, 0, "teacher"))
     images = generator(0, "bench").standard_normal((N, 3, side, side), dtype="float32")
     images, labels = torch.from_numpy(images), torch.arange(N) * CLASSES // N
-    watch = Watch(net, settings["kinds"], settings["tile"])
-    found = collect(watch, [images[:10] * 50 + 100])
-    kept = summary({name: value.expand(CLASSES, -1) for name, value in found.items()})
+    recorder = StatisticsRecorder(net, settings["kinds"], settings["tile"])
+    sums = sum_statistics(recorder, [images[:10] * 50 + 100])
+    stored = summary({name: value.expand(CLASSES, -1) for name, value in sums.items()})
     with torch.no_grad():
-        _, moments = watch(images[:1])
-    wanted = targets(net, moments, kept, settings, torch.device("cpu"))
-    matching = Matching(wanted, labels, settings, settings["weights"])
-    observer = Observer(watch, matching, torch.arange(CLASSES))
+        _, recorded = recorder(images[:1])
+    wanted = targets(net, recorded, stored, settings, torch.device("cpu"))
+    matching = Matching(wanted, labels, settings, settings["loss_weights"])
+    observer = Observer(recorder, matching, torch.arange(CLASSES))
     batch = Batch(images.clone(), labels, settings, {"seed": 0, "batch": 0})
     plain = loop.freeze(registry.build(network, CLASSES, side, 0, "teacher"))
 
     def ours():
         for i in range(STEPS):
-            losses.descend(batch, observer, i)
+            losses.backward(batch, observer, i)
             batch.step(0.01)
 
     def bare():

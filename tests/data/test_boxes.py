@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stillhouse.data import boxes as boxes_module
 from stillhouse.data.boxes import N_DRAWS, centre_box, random_boxes
 
 
@@ -120,3 +121,20 @@ def test_the_last_pixel_can_be_reached():
 )
 def test_centre_box(height, width, share, expected):
     assert centre_box(height, width, share).tolist() == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "size", "box"),
+    [
+        (224, (256, 256), (16, 16, 224, 224)),
+        (224, (512, 512), (32, 32, 448, 448)),
+        (64, (64, 64), (3, 3, 57, 57)),
+        (32, (32, 32), (0, 0, 32, 32)),
+        (8, (8, 8), (0, 0, 8, 8)),
+        (16, (8, 8), (0, 0, 8, 8)),
+        (4, (4, 4), (0, 0, 4, 4)),
+        (224, (256, 300), (16, 38, 224, 224)),
+    ],
+)
+def test_crop_for_testing_is_that_of_rdeds_code(resolution, size, box):
+    assert tuple(boxes_module.test_crop_box(*size, resolution).tolist()) == box

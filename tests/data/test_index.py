@@ -6,8 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 from stillhouse.artifacts import store
 from stillhouse.data import index
-from stillhouse.data.class_images import read_class, skipped_images
-from stillhouse.data.sources import catalogue
+from stillhouse.data.class_images import read_class
+from stillhouse.data.index import skipped_images
+from stillhouse.data.sources import registry
+from stillhouse.data.sources.parquet_files import ParquetFiles
 from stillhouse.errors import StillhouseError
 from stillhouse.reporting import tables
 
@@ -32,16 +34,16 @@ def test_the_index_lists_every_image_with_its_checksum(pets):
     assert [row["split"] for row in rows] == ["train"] * 30 + ["test"] * 6
 
 
-def test_an_image_id_that_is_there_twice_is_an_error(pets, monkeypatch):
-    class Twins(catalogue.ParquetFiles):
+def test_a_duplicate_image_id_is_an_error(pets, monkeypatch):
+    class Duplicates(ParquetFiles):
         def images(self, wanted):
             for image in super().images(wanted):
                 yield image
                 if image.image_id == "test-0000003":
                     yield image
 
-    monkeypatch.setattr(catalogue, "ParquetFiles", Twins)
-    with pytest.raises(StillhouseError, match=r"sources\.pets: image id 'test-0000003' is there"):
+    monkeypatch.setattr(registry, "ParquetFiles", Duplicates)
+    with pytest.raises(StillhouseError, match=r"sources\.pets: duplicate image id 'test-0000003'"):
         pets.make_index()
 
 
@@ -53,12 +55,12 @@ def test_a_class_without_images_is_an_error(empty):
 
 def test_the_size_of_the_smallest_class_is_checked(pets):
     pets.write("train", [(i, i % 3) for i in range(29)])
-    with pytest.raises(StillhouseError, match=r"smallest_class: is 10, but class 'hen' has 9 "):
+    with pytest.raises(StillhouseError, match=r"smallest_class: must be at most 9, .* not 10"):
         pets.make_index(smallest_class=10)
     assert len(pets.make_index(smallest_class=9)) == 35
 
 
-def test_a_holdout_takes_the_place_of_the_test_split(empty):
+def test_a_holdout_replaces_the_test_split(empty):
     plain = Pets(empty).make_index()
     held = Pets(empty, holdout=0.3).make_index()
     for class_id in CLASSES:
@@ -76,7 +78,7 @@ class Folder(Pets):
 
     def __init__(self, folder, **settings):
         super().__init__(folder, kind="image_folder", train="train", test="val", **settings)
-        self.roots = {"pets": str(folder)}
+        self.source_roots = {"pets": str(folder)}
         self.files = {}
 
     def write(self, split, rows):
@@ -86,7 +88,7 @@ class Folder(Pets):
             (folder / f"{value:03d}.png").write_bytes(picture(value))
 
     def make_index(self, **resources):
-        return super().make_index(roots=self.roots, **resources)
+        return super().make_index(source_roots=self.source_roots, **resources)
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def tree(empty):
     return Folder(empty)
 
 
-def test_files_are_indexed_in_place_by_any_number_of_threads(tree):
+def test_the_index_does_not_depend_on_the_number_of_threads(tree):
     rows = tree.make_index()
     assert rows[10] == {
         "class_id": "dog",
@@ -110,24 +112,24 @@ def test_files_are_indexed_in_place_by_any_number_of_threads(tree):
     assert path.read_bytes() == alone
 
 
-def test_parts_make_the_same_index_as_the_whole(tree, monkeypatch):
+def test_the_index_does_not_depend_on_the_chunk_size(tree, monkeypatch):
     rows = tree.make_index()
     path = tree.index.directory / "index.parquet"
     assert pq.ParquetFile(path).num_row_groups == 1
     path.unlink()
-    monkeypatch.setattr(index, "PART", 5)
-    monkeypatch.setattr(index, "GROUP", 8)
+    monkeypatch.setattr(index, "CHUNK", 5)
+    monkeypatch.setattr(index, "ROW_GROUP", 8)
     assert tree.make_index() == rows
     assert pq.ParquetFile(path).num_row_groups == 5
 
 
 class Killed(Exception):
-    """What ends a job in the middle."""
+    """End of a job before it is complete."""
 
 
 @pytest.fixture
-def mended(tree):
-    """The same with a bad image, which is left out."""
+def repairable(tree):
+    """The same with an unreadable image, which is skipped."""
     tree.settings["on_bad_image"] = "skip"
     (tree.folder / "train/cat/006.png").write_bytes(b"no image")
     return tree
@@ -144,7 +146,7 @@ def killed(tree, monkeypatch):
         read.append(image.image_id)
         return whole(image, settings, context)
 
-    monkeypatch.setattr(index, "PART", 5)
+    monkeypatch.setattr(index, "CHUNK", 5)
     monkeypatch.setattr(index, "_row", counted)
     with pytest.raises(Killed):
         tree.make_index(checkpoint_seconds=0.0)
@@ -159,7 +161,7 @@ def resumed(tree, read):
     return rows, read[18:]
 
 
-def test_a_killed_index_goes_on_where_it_was(tree, killed):
+def test_a_killed_index_resumes_from_its_checkpoint(tree, killed):
     rows, read = resumed(tree, killed)
     assert len(rows) == 36
     assert read == [row["image_id"] for row in rows[15:]]
@@ -167,7 +169,7 @@ def test_a_killed_index_goes_on_where_it_was(tree, killed):
     assert not list((tree.folder / "results/.work").glob("index-*"))
 
 
-def test_an_index_does_not_go_on_from_another_list_of_images(tree, killed):
+def test_a_checkpoint_of_another_list_of_images_is_not_used(tree, killed):
     (tree.folder / "train/cat/004.png").write_bytes(picture(77))
     rows, read = resumed(tree, killed)
     assert [row["image_id"] for row in rows[:4]] == [
@@ -176,13 +178,13 @@ def test_an_index_does_not_go_on_from_another_list_of_images(tree, killed):
     assert len(rows) == len(read) == 37
 
 
-def test_a_resumed_index_takes_images_mended_meanwhile(mended, killed):
-    (mended.folder / "train/cat/006.png").write_bytes(picture(6))
-    rows, read = resumed(mended, killed)
+def test_a_resumed_index_reads_unreadable_images_again(repairable, killed):
+    (repairable.folder / "train/cat/006.png").write_bytes(picture(6))
+    rows, read = resumed(repairable, killed)
     assert read == ["train/cat/006.png", *(row["image_id"] for row in rows[15:])]
     assert len(rows) == 36
     assert rows[2]["sha256"] == hashlib.sha256(picture(6)).hexdigest()
-    table = store.read_table(mended.index.file("index.parquet"))
+    table = store.read_table(repairable.index.file("index.parquet"))
     assert skipped_images(table.schema) == []
 
 
@@ -198,7 +200,7 @@ def test_a_resumed_index_reads_files_of_another_size_again(tree, killed):
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:-9], lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:]]
 )
-def test_a_damaged_side_file_is_made_again_with_what_follows(tree, killed, capsys, damage):
+def test_a_damaged_checkpoint_and_later_ones_are_recomputed(tree, killed, capsys, damage):
     parts = sorted((tree.folder / "results/.work").glob("index-*/part-*.parquet"))
     assert len(parts) == 3
     parts[1].write_bytes(damage(parts[1].read_bytes()))
@@ -208,25 +210,25 @@ def test_a_damaged_side_file_is_made_again_with_what_follows(tree, killed, capsy
     assert f"{parts[1].name}: damaged" in capsys.readouterr().out
 
 
-def test_a_bad_image_is_named(tree):
+def test_an_unreadable_image_is_an_error_with_its_path(tree):
     bad = tree.folder / "train/dog/013.png"
     bad.write_bytes(picture(13)[:40])
     with pytest.raises(StillhouseError) as caught:
         tree.make_index()
-    assert str(caught.value).startswith(f"{bad}: is not a readable image (")
+    assert str(caught.value).startswith(f"{bad}: not a readable image (")
     assert str(caught.value).endswith("sources.pets.on_bad_image: skip")
     assert "\n" not in str(caught.value)
 
 
-def test_a_bad_image_in_a_parquet_file_is_named_by_its_id(pets):
+def test_an_unreadable_image_of_a_parquet_file_is_an_error_with_its_id(pets):
     data = [picture(i) if i != 4 else b"no image" for i in range(30)]
     labels = [i % 3 for i in range(30)]
     pq.write_table(pa.table({"image": data, "label": labels}), pets.files["train"][0])
-    with pytest.raises(StillhouseError, match=r"^image 'train-0000004': is not a readable image"):
+    with pytest.raises(StillhouseError, match=r"^image 'train-0000004': not a readable image"):
         pets.make_index()
 
 
-def test_rows_without_bytes_are_left_out_and_counted(empty):
+def test_rows_without_bytes_are_skipped_and_counted(empty):
     pets = Pets(empty, on_bad_image="skip")
     data = [None if i == 4 else b"" if i == 6 else picture(i) for i in range(30)]
     table = pa.table({"image": data, "label": [i % 3 for i in range(30)]})
@@ -240,7 +242,7 @@ def test_rows_without_bytes_are_left_out_and_counted(empty):
 
 
 @pytest.mark.parametrize("kind", [Pets, Folder])
-def test_bad_images_are_left_out_and_counted(empty, kind):
+def test_unreadable_images_are_skipped_and_counted(empty, kind):
     pets = kind(empty, on_bad_image="skip")
     if kind is Pets:
         data = [picture(i) if i != 4 else b"no image" for i in range(30)]
@@ -259,12 +261,14 @@ def test_bad_images_are_left_out_and_counted(empty, kind):
     assert "cannot identify" in skipped["problem"]
     note = f"Unreadable images of source {pets.index.settings['name']} that were left out: 1."
     assert tables.left_out([Path(pets.index.file("index.parquet"))]) == [note]
-    # Images and readers do without it.
-    (path,) = pets.make_images("dog", **({"roots": pets.roots} if kind is Folder else {}))
+    # It is in no image artifact either.
+    (path,) = pets.make_images(
+        "dog", **({"source_roots": pets.source_roots} if kind is Folder else {})
+    )
     assert len(read_class(path, "train", {"pets": str(empty)})) == 9
 
 
-def test_a_class_of_bad_images_alone_is_an_error(empty):
+def test_a_class_without_readable_images_is_an_error(empty):
     tree = Folder(empty, on_bad_image="skip")
     for path in (empty / "train/hen").iterdir():
         path.write_bytes(b"no image")
@@ -282,13 +286,13 @@ def test_a_test_split_without_a_class_is_an_error(tree):
 def test_one_folder_for_both_splits_is_an_error(empty):
     tree = Folder(empty)
     tree.settings["test"] = "train"
-    with pytest.raises(StillhouseError, match=r"image id 'train/cat/000\.png' is there twice"):
+    with pytest.raises(StillhouseError, match=r"duplicate image id 'train/cat/000\.png'"):
         tree.make_index()
 
 
-def test_files_are_checked_when_they_are_read(tree):
+def test_files_by_reference_are_checked_on_reading(tree):
     tree.make_index()
-    (path,) = tree.make_images("dog", roots=tree.roots)
+    (path,) = tree.make_images("dog", source_roots=tree.source_roots)
     rows = store.read_table(path).to_pylist()
     assert rows[0] == {
         "image": {"bytes": None, "path": "train/dog/001.png"},
@@ -298,29 +302,29 @@ def test_files_are_checked_when_they_are_read(tree):
         "bytes": len(picture(1)),
         "sha256": hashlib.sha256(picture(1)).hexdigest(),
     }
-    assert list(read_class(path, "test", tree.roots)) == [
+    assert list(read_class(path, "test", tree.source_roots)) == [
         ("val/dog/101.png", picture(101)),
         ("val/dog/104.png", picture(104)),
     ]
     changed = tree.folder / "train/dog/004.png"
     changed.write_bytes(picture(5))
-    found = read_class(path, "train", tree.roots)
+    found = read_class(path, "train", tree.source_roots)
     assert found[0] == ("train/dog/001.png", picture(1))
     with pytest.raises(
-        StillhouseError, match=r"'train/dog/004\.png' of class 'dog' has changed"
+        StillhouseError, match=r"'train/dog/004\.png' of class 'dog' was changed"
     ) as e:
         found[1]
-    assert str(e.value).endswith("raise sources.pets.revision above 4")
+    assert "raise sources.pets.revision above 4" in str(e.value)
     changed.unlink()
     with pytest.raises(StillhouseError, match=r"^.*train/dog/004\.png: cannot be read \(No such"):
         list(found)
 
 
-@pytest.mark.parametrize(("change", "what"), [("add", "added"), ("remove", "gone")])
-def test_files_that_come_and_go_are_noticed(tree, change, what):
+@pytest.mark.parametrize(("change", "what"), [("add", "added"), ("remove", "removed")])
+def test_added_and_removed_files_are_an_error(tree, change, what):
     tree.make_index()
     path = tree.folder / "train/dog/004.png"
     path.with_name("005.png").write_bytes(picture(5)) if change == "add" else path.unlink()
-    with pytest.raises(StillhouseError, match=rf"of class 'dog' (has been|is) {what} since"):
-        tree.make_images("dog", roots=tree.roots)
-    tree.make_images("cat", roots=tree.roots)
+    with pytest.raises(StillhouseError, match=rf"of class 'dog' was {what} after"):
+        tree.make_images("dog", source_roots=tree.source_roots)
+    tree.make_images("cat", source_roots=tree.source_roots)

@@ -5,7 +5,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stillhouse.data.transforms import cut, normalise, pad
+from stillhouse.data.transforms import (
+    cut,
+    normalise,
+    normalised_to_bytes,
+    pad,
+    pixels_to_bytes,
+    to_unit,
+    unit_to_bytes,
+)
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
 
@@ -93,3 +101,32 @@ def test_pad_puts_zeros_around(side, size, before):
     inner = torch.rand(2, 3, side, side) + 1
     wanted[:, :, before : before + side, before : before + side] = inner
     assert torch.equal(pad(inner, size), wanted)
+
+
+def test_unit_range_is_minus_one_to_one():
+    found = to_unit(torch.tensor([0, 255, 51], dtype=torch.uint8))
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx([-1, 1, -0.6])
+
+
+def test_unit_range_covers_all_bytes():
+    images = torch.tensor([-1.0, 1.0, 0.0, 0.5 / 127.5 - 1.001]).view(1, 1, 2, 2)
+    assert unit_to_bytes(images).ravel().tolist() == [0, 255, 128, 0]
+
+
+def test_pixels_are_truncated_or_rounded():
+    pixels = torch.tensor([-3.0, 0.0, 0.4, 1.5, 1.9, 2.5, 254.6, 254.99999, 255.0, 260.0])
+    truncated = [0, 0, 0, 1, 1, 2, 254, 255, 255, 255]
+    rounded = [0, 0, 0, 2, 2, 2, 255, 255, 255, 255]
+    assert pixels_to_bytes(pixels, "truncate").tolist() == truncated
+    assert pixels_to_bytes(pixels, "nearest").tolist() == rounded
+    assert pixels_to_bytes(pixels, "nearest").dtype == np.uint8
+
+
+def test_normalised_bytes_are_restored():
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).reshape(1, 3, 16, 16)
+    assert np.array_equal(normalised_to_bytes(normalise(pixels)), pixels.numpy())
+    nearly = normalise(pixels.float() + 0.4), normalise(pixels.float() - 0.4)
+    assert all(np.array_equal(normalised_to_bytes(images), pixels.numpy()) for images in nearly)
+    extremes = torch.tensor([-9.0, 9.0]).reshape(1, 1, 1, 2).repeat(1, 3, 1, 1)
+    assert normalised_to_bytes(extremes).ravel()[:2].tolist() == [0, 255]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context, produce
-from stillhouse.data.class_images import IMAGES_SCHEMA, Rows
+from stillhouse.data.class_images import IMAGES_SCHEMA, ClassImages
 from stillhouse.data.transforms import cut
 from stillhouse.diffusion import latents
 from stillhouse.diffusion.denoisers import load_denoiser
@@ -130,7 +130,7 @@ def test_never_more_than_a_batch_of_images_is_decoded(made, monkeypatch):
     seen, decode = [], latents.decode
     monkeypatch.setattr(latents, "decode", lambda *a: seen.append("decoded") or decode(*a))
     monkeypatch.setattr(denoiser, "encode", lambda x: seen.append(len(x)) or (x, x))
-    rows = Rows({f"{i}": png(picture(0, 8, 8)) for i in range(5)}, lambda data: data)
+    rows = ClassImages({f"{i}": png(picture(0, 8, 8)) for i in range(5)}, lambda data: data)
     means, stds = latents.encode_rows(rows, denoiser, "square", 2)
     assert len(means) == len(stds) == 5
     assert seen == ["decoded", "decoded", 2, "decoded", "decoded", 2, "decoded", 1]

@@ -10,10 +10,11 @@ from diffused import with_denoisers
 from stillhouse.artifacts import jobs, store
 from stillhouse.artifacts.jobs import Context
 from stillhouse.data.class_images import load_split
+from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion import train_denoiser
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.diffusion.pretrained import weight_files
-from stillhouse.diffusion.training import SCHEDULER, to_unit
+from stillhouse.diffusion.training import SCHEDULER
 from stillhouse.errors import StillhouseError
 from stillhouse.training import loop
 

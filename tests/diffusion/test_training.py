@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts.jobs import Context
+from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.training import (
     Batches,
     Loop,
     build_autoencoder,
     build_network,
-    to_unit,
     train_autoencoder,
     train_network,
 )
@@ -74,12 +74,6 @@ def test_a_batch_depends_on_its_step_alone():
         assert not torch.equal(
             torch.cat([other(i)[0] for i in (0, 1)]), torch.cat([forth(i)[0] for i in (0, 1)])
         )
-
-
-def test_pixels_are_between_minus_one_and_one():
-    found = to_unit(torch.tensor([0, 255, 51], dtype=torch.uint8))
-    assert found.dtype == torch.float32
-    assert found.tolist() == pytest.approx([-1, 1, -0.6])
 
 
 def test_the_loss_of_an_autoencoder_is_squared_error_and_divergence():

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stillhouse.artifacts import jobs, store
 from stillhouse.augmentation.views import draw, render
+from stillhouse.data.distilled_set import read_set
 from stillhouse.evaluation import soft_labels, students
 from stillhouse.evaluation.soft_labels import Judges, Table, decode_logits, encode_logits
-from stillhouse.methods.distilled import read_set
 from stillhouse.training import teachers
 
 CPU = torch.device("cpu")

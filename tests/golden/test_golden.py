@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
 
 from stillhouse.artifacts import jobs, store
 from stillhouse.artifacts.addresses import VERSIONS
-from stillhouse.data.class_images import decode
+from stillhouse.data.codecs import decode
+from stillhouse.data.distilled_set import read_set
 from stillhouse.evaluation import soft_labels
-from stillhouse.methods.common.selection import read_features
-from stillhouse.methods.distilled import read_set
+from stillhouse.methods.common.features import read_features
 from stillhouse.methods.statistical_matching import statistics, synthesis
 from stillhouse.planning.plan import PER_CLASS
 from stillhouse.reporting import tables

@@ -8,22 +8,21 @@ from stillhouse.artifacts.jobs import Context
 from stillhouse.augmentation.views import draw, render
 from stillhouse.config import protocols
 from stillhouse.config.schema import definition, fill
-from stillhouse.data.class_images import encode
+from stillhouse.data.codecs import encode
 from stillhouse.data.transforms import normalise
 from stillhouse.diffusion import training as denoiser_training
 from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.diffusion.train_denoiser import encode as encode_all
 from stillhouse.evaluation import students
-from stillhouse.methods.d3hr.group_sampling import GroupLoss
+from stillhouse.methods.d3hr.group_loss import GroupLoss
 from stillhouse.methods.ddps.class_scores import score_maps
-from stillhouse.methods.rded import images as rded
-from stillhouse.methods.statistical_matching import losses as terms
-from stillhouse.methods.statistical_matching import synthesis
-from stillhouse.methods.statistical_matching.feature_statistics import Watch
+from stillhouse.methods.rded.patch_scores import score_class
+from stillhouse.methods.statistical_matching import losses, synthesis
+from stillhouse.methods.statistical_matching.feature_statistics import StatisticsRecorder
 from stillhouse.methods.statistical_matching.matching import Matching, targets
 from stillhouse.methods.statistical_matching.observers import Observer
-from stillhouse.methods.statistical_matching.statistics import collect, summary
+from stillhouse.methods.statistical_matching.statistics import sum_statistics, summary
 from stillhouse.methods.statistical_matching.synthesis import Batch
 from stillhouse.networks import registry
 from stillhouse.rng import generator
@@ -92,7 +91,7 @@ def test_patch_scores_agree():
 
     def table(device):
         net = registry.build(NETWORK, 10, 32, 0, "teacher").eval().to(device)
-        return rded.score_class(rows, net, 0, 32, settings, 0, "a", 32, device)
+        return score_class(rows, net, 0, 32, settings, (0, "a"), 32)
 
     cpu, gpu = on_both(table)
     assert cpu.drop(["score"]) == gpu.drop(["score"])
@@ -177,13 +176,13 @@ def test_a_denoiser_is_trained_alike_and_repeats_to_the_bit_on_one_gpu(tmp_path)
 def test_groups_are_scored_alike():
     normals = torch.from_numpy(generator(0, "gpu tests").standard_normal((50, 10, 64), np.float32))
     settings = {"terms": "squared", "std": "target", "skewness": "group"}
-    settings["weights"] = {"mean": 1.0, "std": 1.0, "skewness": 0.5}
+    settings["loss_weights"] = {"mean": 1.0, "std": 1.0, "skewness": 0.5}
 
-    def losses(device):
+    def scores(device):
         mean, std = torch.zeros(64, device=device), torch.ones(64, device=device)
         return GroupLoss(mean, std, 10, settings)(normals.to(device))
 
-    cpu, gpu = on_both(losses)
+    cpu, gpu = on_both(scores)
     np.testing.assert_allclose(cpu, gpu, rtol=1e-4, atol=1e-5)
 
 
@@ -202,14 +201,14 @@ def batch(settings, device):
 
 def observer(settings, device, seed=0):
     net = training.freeze(registry.build(NETWORK, 8, 32, seed, "teacher").to(device))
-    watch = Watch(net, settings["kinds"], settings["tile"])
-    found = collect(watch, images(32).to(device).split(8))
-    kept = summary({name: value.expand(8, -1) for name, value in found.items()})
+    recorder = StatisticsRecorder(net, settings["kinds"], settings["tile"])
+    sums = sum_statistics(recorder, images(32).to(device).split(8))
+    stored = summary({name: value.expand(8, -1) for name, value in sums.items()})
     with torch.no_grad():
-        _, moments = watch(normalise(images(1)).to(device))
-    wanted = targets(net, moments, kept, settings, device)
-    matching = Matching(wanted, LABELS.to(device), settings, settings["weights"])
-    return Observer(watch, matching, torch.arange(8, device=device))
+        _, recorded = recorder(normalise(images(1)).to(device))
+    wanted = targets(net, recorded, stored, settings, device)
+    matching = Matching(wanted, LABELS.to(device), settings, settings["loss_weights"])
+    return Observer(recorder, matching, torch.arange(8, device=device))
 
 
 @pytest.mark.parametrize("kind", ["sre2l", "gvbsm", "edc"])
@@ -218,7 +217,7 @@ def test_gradients_of_synthesis_agree(kind):
 
     def gradient(device):
         shown = batch(settings, device)
-        terms.descend(shown, observer(settings, device), 0)
+        losses.backward(shown, observer(settings, device), 0)
         return shown.images.grad.cpu()
 
     cpu, gpu = on_both(gradient)
@@ -242,16 +241,16 @@ def test_a_synthesis_that_was_cut_off_ends_the_same_to_the_bit_on_one_gpu(
     def cut_off(batch, observer, iteration):
         if iteration == 5:
             raise KeyboardInterrupt
-        return descend(batch, observer, iteration)
+        return backward(batch, observer, iteration)
 
     def noted(batch, observer, iteration):
         iterations.append(iteration)
-        return descend(batch, observer, iteration)
+        return backward(batch, observer, iteration)
 
-    descend, iterations, whole = terms.descend, [], run("whole")
-    monkeypatch.setattr(terms, "descend", cut_off)
+    backward, iterations, whole = losses.backward, [], run("whole")
+    monkeypatch.setattr(losses, "backward", cut_off)
     with pytest.raises(KeyboardInterrupt):
         run("cut off")
-    monkeypatch.setattr(terms, "descend", noted)
+    monkeypatch.setattr(losses, "backward", noted)
     assert torch.equal(run("cut off"), whole)
     assert iterations == [5, 6, 7]

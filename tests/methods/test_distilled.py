@@ -1,4 +1,3 @@
-import io
 import json
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from PIL import Image as Pillow
 from stillhouse.artifacts import jobs, store
 from stillhouse.artifacts.store import Damaged, WrongType
-from stillhouse.data.class_images import decode, encode
+from stillhouse.data.codecs import decode, encode
 from stillhouse.data.distilled_set import DistilledSet
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import distilled
@@ -161,21 +160,6 @@ def test_random_sets_are_nested_and_differ_by_seed(made, tiny, planned, make_all
     assert set(by[7, 0]) != set(by[7, 1])
 
 
-@pytest.mark.parametrize(
-    ("size", "box"), [((12, 8), (0, 2, 8, 8)), ((8, 13), (2, 0, 8, 8)), ((4, 4), (0, 0, 4, 4))]
-)
-def test_whole_images_are_centred_squares(size, box):
-    functional = pytest.importorskip("torchvision.transforms.v2.functional")
-    rng = np.random.default_rng(0)
-    buffer = io.BytesIO()
-    Pillow.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8)).save(buffer, "PNG")
-    pixels, origin = distilled.whole_image("a", buffer.getvalue(), 6)
-    assert [tuple(row.values()) for row in origin] == [("a", *box)]
-    image = torch.from_numpy(decode(buffer.getvalue()).copy()).float()
-    wanted = functional.resized_crop(image, *box, [6, 6], antialias=True)
-    assert np.abs(pixels - wanted.numpy()).max() < 0.51
-
-
 @pytest.mark.parametrize(("method", "count"), [("random", 119), ("rded", 20)])
 def test_too_few_images_are_an_error(in_kitchen, method, count):
     artifact = next(
@@ -183,17 +167,17 @@ def test_too_few_images_are_an_error(in_kitchen, method, count):
     )
     spec = {**artifact.spec(), "keys": {"ipc": 500, "seed": 0}}
     inputs = {
-        name: [part.at(class_id=c).directory / PER_CLASS[part.stage] for c in "012"]
+        name: {c: part.at(class_id=c).directory / PER_CLASS[part.stage] for c in "012"}
         for name, part in artifact.upstream.items()
     }
     files = distilled.distilled(inputs, spec, jobs.Context())(None, None)
-    with pytest.raises(StillhouseError, match=f"class '0' gives {count} images only"):
+    with pytest.raises(StillhouseError, match=f"class '0' has only {count} images; lower"):
         list(files["images.parquet"].groups)
 
 
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
 @pytest.mark.parametrize(("order", "batch_size"), [("by_class", 4), ("by_copy", 2)])
-def test_a_synthesised_set_is_put_together_from_all_batches(
+def test_a_synthesised_set_is_collected_from_all_batches(
     tiny, planned, empty, order, batch_size, encoding
 ):
     tiny["methods"]["edc"] = {
@@ -205,21 +189,22 @@ def test_a_synthesised_set_is_put_together_from_all_batches(
     made = artifact.upstream["synthesis"]
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 3, 8, 8), np.uint8)
     paths = batch_files(made)
-    for number, slots in enumerate(batches(made.settings, made.keys)):
+    for number, batch in enumerate(batches(made.settings, made.keys["ipc"])):
         rows = [
             {
                 "image": {"bytes": encode(pixels[label, index], "png"), "path": None},
                 "class_id": str(label),
                 "index": index,
             }
-            for label, index in slots
+            for label, index in batch
         ]
         groups = [pa.Table.from_pylist([row], synthesis.SCHEMA) for row in rows]
-        batch, stored = made.at(batch=number), store.RowGroups(synthesis.SCHEMA, groups)
-        store.write(batch.directory, batch.spec(), {"images.parquet": stored})
+        member, stored = made.at(batch=number), store.RowGroups(synthesis.SCHEMA, groups)
+        store.write(member.directory, member.spec(), {"images.parquet": stored})
     job = [(artifact.spec(), None, ["images.parquet"])]
-    # In whatever order the batches are given.
-    jobs.produce(distilled.distilled, {"synthesis": [Path(p) for p in paths[::-1]]}, job, {})
+    # In any order of the batches.
+    inputs = {"synthesis": dict([*enumerate(map(Path, paths))][::-1])}
+    jobs.produce(distilled.distilled, inputs, job, {})
     rows = store.read_table(artifact.file("images.parquet")).to_pylist()
     places = [(row["label"], row["class_id"], row["index"]) for row in rows]
     assert places == [(label, str(label), index) for label in range(3) for index in range(3)]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.config import schema
-from stillhouse.networks import registry
+from stillhouse.networks import batchnorm, registry, state_dicts
+from stillhouse.networks.features import classifier, penultimate
 from torch import nn
 
 SMALL = ["wrn16_2", "mobilenetv2_small", "shufflenetv2_small"]
@@ -62,7 +63,7 @@ def test_parameters_are_counted_by_hand(count, n_classes):
     assert n_parameters(build(count.__name__, n_classes)) == count(n_classes)
 
 
-def test_parameters_are_those_that_others_publish():
+def test_parameters_are_the_published_number():
     # CRD's zoo; torchvision's 1,366,792 with 1000 classes, other stem and head.
     assert (wrn16_2(100), mobilenetv2_small(100)) == (703_284, 812_836)
     assert shufflenetv2_small(10) == 1_366_792 - 3 * 24 * 8 - 1025 * 990
@@ -98,7 +99,7 @@ def maps_of(net, resolution):
         ("shufflenetv2_small", 56, (24, 1), 1024, (2, 4, 8)),
     ],
 )
-def test_maps_are_as_large_as_the_page_says(arch, n_convolutions, first, width, sides):
+def test_feature_maps_have_the_documented_sizes(arch, n_convolutions, first, width, sides):
     for resolution, side in zip((16, 32, 64), sides, strict=True):
         maps = maps_of(build(arch), resolution)
         assert len(maps) == n_convolutions
@@ -117,7 +118,7 @@ def test_weights_depend_on_the_seed_alone(arch):
 
 
 @pytest.mark.parametrize("arch", ["wrn16_2", "mobilenetv2_small"])
-def test_first_weights_are_he_over_the_outputs(arch):
+def test_initial_weights_are_he_over_the_outputs(arch):
     for module in build(arch).modules():
         # Enough numbers for their deviation to be near that of the law.
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 200:
@@ -154,30 +155,30 @@ def used(request):
     return net.eval(), images
 
 
-def test_weights_come_back_from_a_file(used, tmp_path):
+def test_weights_are_restored_from_a_file(used, tmp_path):
     net, images = used
     wanted = net(images)
     store.save_tensors(tmp_path / "x.safetensors", net.state_dict())
     for tensor in net.state_dict().values():
         tensor.zero_()
-    registry.load(net, store.load_tensors(tmp_path / "x.safetensors"), "x")
+    state_dicts.load(net, store.load_tensors(tmp_path / "x.safetensors"), "x")
     assert torch.equal(net(images), wanted)
 
 
-def test_folded_batch_norms_say_the_same(used):
+def test_folded_batch_norms_give_the_same_outputs(used):
     net, images = used
     wanted = net(images)
-    folded = registry.fold_batchnorm(net)
+    folded = batchnorm.fold_batchnorm(net)
     assert any(isinstance(module, nn.Identity) for module in folded.modules())
     torch.testing.assert_close(folded(images), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_features_are_the_averages_of_the_last_maps(used):
     net, images = used
-    features = registry.penultimate(net, images)
+    features = penultimate(net, images)
     # After ReLU, and what the linear layer makes the logits of.
     assert features.min() >= 0
-    torch.testing.assert_close(registry.classifier(net)(features), net(images))
+    torch.testing.assert_close(classifier(net)(features), net(images))
 
 
 @pytest.mark.parametrize(("number", "stride"), [(0, 1), (1, 1), (2, 2)])
@@ -227,7 +228,7 @@ def changed_inputs(net, resolution):
 
 
 @pytest.mark.parametrize("arch", sorted(registry.ARCHITECTURES))
-def test_nothing_changes_the_input_of_a_convolution_or_a_batch_norm(arch):
+def test_inputs_of_convolutions_and_batch_norms_are_not_overwritten(arch):
     # Whoever keeps these inputs for a backward pass needs them as they were.
     chosen = arch.startswith(("convnet", "resnetap10", "vgg11"))
     for norm in ("batch", "instance") if chosen else ("batch",):
@@ -235,7 +236,7 @@ def test_nothing_changes_the_input_of_a_convolution_or_a_batch_norm(arch):
         assert changed_inputs(registry.build(settings, 3, 64, 0, "teacher"), 64) == []
 
 
-def test_a_network_that_changes_an_input_is_seen():
+def test_an_overwritten_input_is_detected():
     class Careless(nn.Module):
         def __init__(self):
             super().__init__()

@@ -7,8 +7,8 @@ from PIL import Image
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import Artifact
 from stillhouse.artifacts.store import RowGroups
-from stillhouse.data.class_images import encode
-from stillhouse.methods.distilled import SCHEMA
+from stillhouse.data.codecs import encode
+from stillhouse.data.distilled_set import SCHEMA
 from stillhouse.reporting import contact_sheets
 
 

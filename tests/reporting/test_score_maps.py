@@ -8,7 +8,9 @@ import pytest
 from PIL import Image, ImageFont
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import Artifact
-from stillhouse.data.class_images import IMAGES_SCHEMA, REFERENCES_SCHEMA, checksum, encode
+from stillhouse.data.class_images import IMAGES_SCHEMA, REFERENCES_SCHEMA
+from stillhouse.data.codecs import encode
+from stillhouse.data.sources.base import sha256
 from stillhouse.reporting import score_maps
 
 CELL, STEP = 96, 100  # px: of a heat map; from one to the next
@@ -284,7 +286,7 @@ def test_images_that_are_kept_by_reference_are_found(empty):
         "image_id": "a",
         "split": "train",
         "bytes": len(data),
-        "sha256": checksum(data),
+        "sha256": sha256(data),
     }
     images = put(IMAGES, "c", "images.parquet", [row], REFERENCES_SCHEMA)
     clusters = put(CLUSTERS, "c", "clusters.parquet", [cluster_row("a", 0, 0, 1.0)])

@@ -22,10 +22,10 @@ def test_a_sheet_has_a_row_a_time_and_the_chart_its_terms(empty):
     pictures = torch.zeros((5, 2, 3, 4, 4), dtype=torch.uint8)
     for time in range(5):
         pictures[time] = 50 * time
-    files = {"curve.json": CURVE, "pictures.parquet": synthesis.picture_table(pictures, 8)}
+    files = {"curve.json": CURVE, "snapshots.parquet": synthesis.snapshot_table(pictures, 8)}
     store.write(SPEC["address"], SPEC, files)
     folder = Path(SPEC["address"])
-    inputs = {"pictures": [folder / "pictures.parquet"], "curve": [folder / "curve.json"]}
+    inputs = {"pictures": [folder / "snapshots.parquet"], "curve": [folder / "curve.json"]}
     outputs = {"png": Path("x.png"), "svg": Path("x.svg")}
     synthesis_progress.descents(inputs, {"title": "how"}, outputs)
     sheet = np.asarray(Image.open(io.BytesIO(outputs["png"].read_bytes())).convert("L"))

@@ -190,7 +190,7 @@ class TestLoadedWeights:
     def test_weights_of_another_network_stop_the_run(self, weights, tiny, planned, make):
         tiny["teachers"]["t"]["width"] = 5
         artifact = self.loaded(planned, tiny, weights, store.checksum(weights))
-        with pytest.raises(StillhouseError, match="do architecture, width, resolution and classes"):
+        with pytest.raises(StillhouseError, match="check architecture, width, resolution"):
             make(artifact, files={"weights": [weights]}, min_accuracy="50")
 
 

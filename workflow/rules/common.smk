@@ -144,7 +144,7 @@ def synthesis_inputs(artifact, members):
     if "initial" in upstream:
         found["initial"] = kept([upstream["initial"].file("images.parquet")])
     if "images" in upstream:
-        several = batches(chosen, artifact.keys)
+        several = batches(chosen, artifact.keys["ipc"])
         labels = sorted({label for number in members for label, _ in several[number]})
         found["images"] = kept(
             member_files(upstream["images"], [chosen["classes"][label] for label in labels])

@@ -14,7 +14,7 @@ for family, members in plan.parts("synthesis", COMPUTE["batches_per_job"]):
             images=[update(path) for path in batch_files(family.artifact, members)],
             curves=[update(path) for path in batch_files(family.artifact, members, "curve.json")],
             pictures=[
-                update(path) for path in batch_files(family.artifact, members, "pictures.parquet")
+                update(path) for path in batch_files(family.artifact, members, "snapshots.parquet")
             ],
         log:
             f"results/logs/synthesis/{family.artifact.place}-batch{members[0]}.log",

@@ -177,7 +177,7 @@ rule cluster_sheet:
 rule descents:
     """Draw how the first images of one method were synthesised."""
     input:
-        pictures=lambda w: first_batch(w, "pictures.parquet"),
+        pictures=lambda w: first_batch(w, "snapshots.parquet"),
         curve=lambda w: first_batch(w, "curve.json"),
     output:
         png=pictured(

@@ -1,18 +1,25 @@
-"""Stillhouse: dataset distillation, reproduced and compared.
+"""Stillhouse: dataset distillation methods, reproduced and compared under common protocols.
 
-The package names artifacts and computes them. It knows no Snakemake; what runs when is decided in
-the rules. Modules are listed in the order in which data flows through them.
+The package computes artifacts; the Snakemake rules decide which. A package imports only from those
+above it in this list:
 
-- what is wanted: `schema`, `references`, `limits`, `unused`, `config`, `switches`,
-  `synthesis_switches`, `architectures`, `spec`, `slots`, `recipes`, `plan`, `bars`
-- what is kept: `artifacts`, `jobs`, `parts`, `progress`, `seeds`
-- what is computed: `sources`, `folders`, `torchvision_sets`, `images`, `indexing`, `boxes`,
-  `transforms`, `fieldnets`, `smallnets`, `libraries`, `nets`, `schedules`, `training`, `teachers`,
-  `weights`, `noise`, `denoisers`, `sampling`, `denoiser_training`, `denoiser_stage`, `latents`,
-  `moments`, `inversion`, `groups`, `samples`, `prototypes`, `decode`, `coresets`, `rded`,
-  `typicality`, `dift`, `features`, `clusters`, `ddps`, `watching`, `statistics`, `matching`,
-  `terms`, `observers`, `starts`, `synthesis`, `distilled`, `operations`, `augment`, `views`,
-  `labels`, `students`, `layout`, `latex`, `saturation`, `published`, `tables`, `panels`, `charts`,
-  `figures`, `maps`, `domains`, `descents`, `page`
-- for users of the results: `data` (a torch dataset), `explain` (the lineage of an artifact)
+- `artifacts`: addresses, files and jobs; what is stored under ``results/``
+- `data`: images from a source to arrays; distilled sets
+- `networks`, `augmentation`: classifiers; augmentation operations and recorded views
+- `training`, `diffusion`: training loop and teachers; denoisers, latents and sampling
+- `methods`: the distillation methods, a folder per method
+- `config`, `planning`: checked settings; the artifacts that an experiment needs
+- `evaluation`, `reporting`: soft labels and students; tables, figures and the report
 """
+
+
+def __getattr__(name):
+    # On demand: torch takes seconds to import, and the Snakefile is parsed without it.
+    if name == "DistilledSet":
+        from stillhouse.data.distilled_set import DistilledSet
+
+        return DistilledSet
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["DistilledSet"]

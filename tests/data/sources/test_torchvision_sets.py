@@ -17,6 +17,7 @@ from stillhouse.artifacts import jobs
 from stillhouse.artifacts.addresses import Artifact
 from stillhouse.data import index
 from stillhouse.data.sources import catalogue
+from stillhouse.data.sources.registry import open_source
 from stillhouse.errors import StillhouseError
 
 datasets = pytest.importorskip("torchvision.datasets")
@@ -27,7 +28,7 @@ def settings(name, holdout=0.0):
 
 
 def images(name, root, wanted=None, download=False, holdout=0.0):
-    source = catalogue.open_source(settings(name, holdout), {}, root, download)
+    source = open_source(settings(name, holdout), {}, root, download)
     return list(source.images(set(wanted or catalogue.classes(settings(name)))))
 
 
@@ -87,7 +88,7 @@ def test_a_file_that_is_not_the_published_one_is_not_unpickled(cifar10, monkeypa
     path = root / datasets.CIFAR10.base_folder / "data_batch_2"
     path.write_bytes(path.read_bytes() + b"x")
     monkeypatch.setattr(pickle, "load", None)
-    with pytest.raises(StillhouseError, match="torchvision cannot load CIFAR10 from there") as e:
+    with pytest.raises(StillhouseError, match="torchvision cannot load CIFAR10 ") as e:
         images("CIFAR10", root)
     assert "sources.small.download: true" in str(e.value)
     assert "\n" not in str(e.value)
@@ -99,7 +100,7 @@ def test_classes_in_another_order_are_an_error(cifar10, monkeypatch):
     names = list(catalogue.classes(settings("CIFAR10")))[::-1]
     meta = dump(root / datasets.CIFAR10.base_folder / "batches.meta", {"label_names": names})
     monkeypatch.setattr(datasets.CIFAR10, "meta", {**datasets.CIFAR10.meta, "md5": meta[1]})
-    with pytest.raises(StillhouseError, match="its files name the classes truck, ship"):
+    with pytest.raises(StillhouseError, match="invalid class names truck, ship"):
         images("CIFAR10", root)
 
 
@@ -131,7 +132,7 @@ def write_idx(path, array):
 
 @pytest.fixture
 def mnist(tmp_path):
-    """MNIST of one image a class and split."""
+    """MNIST of one image per class and split."""
     for split in ("train", "t10k"):
         raw = tmp_path / "MNIST" / "raw"
         write_idx(raw / f"{split}-images-idx3-ubyte", np.zeros((10, 28, 28), np.uint8))
@@ -179,37 +180,37 @@ def test_a_label_out_of_range_is_an_error(tmp_path):
     for split in ("train", "t10k"):
         write_idx(raw / f"{split}-images-idx3-ubyte", np.zeros((1, 28, 28), np.uint8))
         write_idx(raw / f"{split}-labels-idx1-ubyte", np.array([10], np.uint8))
-    with pytest.raises(StillhouseError, match="has label 10 in its train split; MNIST has 10"):
+    with pytest.raises(StillhouseError, match="train split: invalid label 10; MNIST has 10"):
         images("MNIST", tmp_path)
 
 
 def test_more_images_than_labels_are_an_error(mnist):
     write_idx(mnist / "MNIST/raw/train-labels-idx1-ubyte", np.arange(9, dtype=np.uint8))
-    with pytest.raises(StillhouseError, match="has 10 images and 9 labels in its train split") as e:
+    with pytest.raises(StillhouseError, match="train split: 10 images conflict with 9 labels") as e:
         images("MNIST", mnist)
-    assert str(e.value).endswith(f"delete {mnist}/MNIST/raw and fetch again")
+    assert str(e.value).endswith(f"delete {mnist}/MNIST/raw and download again")
 
 
-def test_a_file_that_makes_torchvision_stumble_gets_one_line(mnist):
+def test_an_error_of_torchvision_becomes_one_line(mnist):
     (mnist / "MNIST/raw/train-labels-idx1-ubyte").write_bytes(bytes(20))
-    with pytest.raises(StillhouseError, match=r"cannot load MNIST from there \(AssertionError\)"):
+    with pytest.raises(StillhouseError, match=r"cannot load MNIST \(AssertionError\)"):
         images("MNIST", mnist)
 
 
-def test_a_loader_that_may_fetch_is_not_to_be_told_so(mnist):
+def test_the_remedy_does_not_name_download_where_it_is_set(mnist):
     (mnist / "MNIST/raw/train-labels-idx1-ubyte").write_bytes(bytes(20))
     with pytest.raises(StillhouseError) as caught:
         images("MNIST", mnist, download=True)
     assert "download: true" not in str(caught.value)
-    assert "delete what is damaged of MNIST/raw there" in str(caught.value)
+    assert "delete damaged files among MNIST/raw" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_is_fetched_unless_asked_for(tmp_path, monkeypatch):
+def test_nothing_is_downloaded_by_default(tmp_path, monkeypatch):
     asked = []
     for name in ("CIFAR10", "MNIST", "SVHN"):
         monkeypatch.setattr(getattr(datasets, name), "download", lambda self: asked.append(self))
-        with pytest.raises(StillhouseError, match=f"torchvision cannot load {name} from there"):
+        with pytest.raises(StillhouseError, match=f"torchvision cannot load {name} "):
             images(name, tmp_path)
         assert not asked
         with pytest.raises(StillhouseError):
@@ -238,7 +239,7 @@ def tar(path, files, mode="w"):
 
 @pytest.fixture
 def imagenette(tmp_path, monkeypatch):
-    """An archive of Imagenette where torchvision puts what it fetches: two classes."""
+    """An archive of Imagenette with two classes, where torchvision downloads it to."""
     files = {
         f"imagenette2/{split}/{class_id}/{class_id}_{i}.JPEG": jpeg(i)
         for split, count in (("train", 2), ("val", 1))
@@ -250,10 +251,10 @@ def imagenette(tmp_path, monkeypatch):
     return tmp_path, files
 
 
-def test_imagenette_is_unpacked_and_stays_where_it_is(imagenette):
+def test_imagenette_is_unpacked_and_read_in_place(imagenette):
     root, files = imagenette
     wanted = ["n01440764", "n03888257"]
-    with pytest.raises(StillhouseError, match="has no folder train of Imagenette") as caught:
+    with pytest.raises(StillhouseError, match="missing folder train of Imagenette") as caught:
         images("Imagenette", root, wanted)
     assert "sources.small.download: true" in str(caught.value)
     assert [path.name for path in root.iterdir()] == ["imagenette2.tgz"]
@@ -265,7 +266,7 @@ def test_imagenette_is_unpacked_and_stays_where_it_is(imagenette):
     ]
     assert {image.data for image in found} == {None}
     assert {image.path: image.load(root) for image in found} == files
-    # Unpacked, it is read without leave to fetch.
+    # An unpacked data set needs no download.
     assert images("Imagenette", root, wanted) == found
 
 
@@ -275,14 +276,14 @@ def test_an_archive_that_is_not_the_published_one_is_not_unpacked(imagenette, mo
     monkeypatch.setattr(datasets.Imagenette, "_ARCHIVES", {"full": (address, "0" * 32)})
     with pytest.raises(StillhouseError, match="torchvision cannot load Imagenette") as caught:
         images("Imagenette", root, download=True)
-    assert "delete what is damaged of imagenette2.tgz there" in str(caught.value)
+    assert "delete damaged files among imagenette2.tgz" in str(caught.value)
     assert "download: true" not in str(caught.value)
-    # What torchvision tried to fetch in its place was no more to be had.
+    # torchvision's own download failed too.
     assert {path.name for path in root.iterdir()} <= {"imagenette2.tgz"}
 
 
 def killed(function, *arguments):
-    """Call a function in a process that ends there and then where the function says so."""
+    """Call a function that ends its process."""
     process = os.fork()
     if process == 0:
         function(*arguments)
@@ -290,7 +291,7 @@ def killed(function, *arguments):
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
 
 
-def test_imagenette_of_a_killed_job_is_not_taken_for_whole(imagenette, monkeypatch):
+def test_imagenette_of_a_killed_job_is_incomplete(imagenette, monkeypatch):
     root, files = imagenette
     wanted = ["n01440764", "n03888257"]
 
@@ -314,7 +315,7 @@ def write(path, data):
         stream.write(data)
 
 
-def test_what_was_fetched_stays_in_the_root(imagenette, monkeypatch):
+def test_downloaded_files_stay_in_the_root(imagenette, monkeypatch):
     root, _ = imagenette
     archive = (root / "imagenette2.tgz").read_bytes()
     (root / "imagenette2.tgz").unlink()
@@ -333,14 +334,14 @@ def test_with_a_holdout_the_test_split_may_be_missing(tmp_path, name):
     (tmp_path / train / "n01440764/1.JPEG").write_bytes(jpeg(1))
     found = images(name, tmp_path, ["n01440764"], holdout=0.2)
     assert [image.image_id for image in found] == [f"{train}/n01440764/1.JPEG"]
-    with pytest.raises(StillhouseError, match="has no folder val of"):
+    with pytest.raises(StillhouseError, match="missing folder val of"):
         images(name, tmp_path, ["n01440764"])
 
 
 def make_index(name, root, holdout=0.0, as_published=1):
     """Index a set as a job does."""
     artifact = Artifact("index", "small", settings(name, holdout))
-    resources = {"roots": {"small": str(root)}, "as_published": as_published}
+    resources = {"source_roots": {"small": str(root)}, "as_published": as_published}
     jobs.produce(index.index, {}, [(artifact.spec(), None, ["index.parquet"])], resources)
 
 
@@ -354,25 +355,27 @@ def folders(tmp_path, monkeypatch):
             for i in range(count):
                 path = tmp_path / "imagenette2" / split / class_id / f"{class_id}_{i}.JPEG"
                 path.write_bytes(jpeg(i))
-    monkeypatch.setitem(catalogue.TORCHVISION, "Imagenette", (classes, 3, (6, 2)))
+    monkeypatch.setitem(
+        catalogue.TORCHVISION, "Imagenette", catalogue.TorchvisionFacts(classes, 3, (6, 2))
+    )
     return tmp_path
 
 
 def test_a_folder_with_other_numbers_of_images_than_published_is_an_error(folders, empty):
     (folders / "imagenette2/train/n03888257/n03888257_2.JPEG").unlink()
-    message = "sources.small: has 5 train images, but Imagenette has 6 as published; delete "
+    message = "sources.small: 5 train images conflict with the 6 published of Imagenette; delete "
     with pytest.raises(StillhouseError) as caught:
         make_index("Imagenette", folders)
     assert str(caught.value) == (
-        f"{message}{folders}/imagenette2/train and unpack it again, or, if these images are meant, "
-        "write sources.small.smallest_class"
+        f"{message}{folders}/imagenette2/train and unpack it again, or, to use these images, set "
+        "sources.small.smallest_class"
     )
     make_index("Imagenette", folders, as_published=0)
 
 
 def test_a_missing_test_image_is_an_error(folders, empty):
     (folders / "imagenette2/val/n03888257/n03888257_0.JPEG").rename(folders / "elsewhere.JPEG")
-    with pytest.raises(StillhouseError, match=r"has 1 test images, .* delete .*imagenette2/val "):
+    with pytest.raises(StillhouseError, match=r": 1 test images .* delete .*imagenette2/val "):
         make_index("Imagenette", folders, holdout=0.34)
 
 
@@ -383,9 +386,11 @@ def test_a_whole_set_is_indexed_and_one_held_out_from_needs_no_test_split(folder
 
 
 def test_arrays_with_other_numbers_of_images_than_published_are_an_error(mnist, empty):
-    with pytest.raises(StillhouseError, match="has 10 train images, but MNIST has 60000 as") as e:
+    with pytest.raises(
+        StillhouseError, match=": 10 train images conflict with the 60000 published of MNIST"
+    ) as e:
         make_index("MNIST", mnist)
-    assert f"delete {mnist}/MNIST/raw and fetch again" in str(e.value)
+    assert f"delete {mnist}/MNIST/raw and download again" in str(e.value)
 
 
 @pytest.fixture
@@ -422,7 +427,7 @@ def test_imagenet_is_unpacked_from_its_archives(imagenet):
     assert [image.class_id for image in found[4:]] == list(names)
 
 
-def test_imagenet_of_a_killed_job_is_not_taken_for_whole(imagenet, monkeypatch):
+def test_imagenet_of_a_killed_job_is_incomplete(imagenet, monkeypatch):
     root, names = imagenet
     with monkeypatch.context() as patch:
         patch.setattr(datasets.imagenet.shutil, "move", lambda *_: os._exit(9))

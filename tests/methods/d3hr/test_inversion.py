@@ -17,7 +17,7 @@ SETTINGS = {
     "guidance": 1.5,
     "latents": "sample",
     "start": "clean",
-    "process": "inversion",
+    "noising": "ddim_inversion",
     "images_per_class": "all",
     "precision": "float32",
 }
@@ -52,12 +52,12 @@ def made(folder, empty):
         at = f"results/inversion/{label}/1"
         spec = {"stage": "inversion", "settings": SETTINGS | changes, "keys": {"class_id": "1"}}
         spec["address"] = at
-        inputs = {"latents": [source / "latents.safetensors"], "denoiser": [path]}
-        shared = {"device": "cpu", "batch_size": 32, "roots": roots, **dict(resources)}
+        inputs = {"latents": {"1": source / "latents.safetensors"}, "denoiser": path}
+        shared = {"device": "cpu", "batch_size": 32, "weight_folders": roots, **dict(resources)}
         produce(inversion.inversion, inputs, [(spec, "1", FILES)], shared)
         return store.read_tensors(f"{at}/{FILES[0]}"), store.read_json(f"{at}/{FILES[1]}")
 
-    return make, load_denoiser(path, {"precision": "float32"}, Context(roots=roots))
+    return make, load_denoiser(path, {"precision": "float32"}, Context(weight_folders=roots))
 
 
 def latents_of(count=COUNT):
@@ -98,7 +98,7 @@ def test_moments_are_those_of_all_latents_at_each_snapshot(made):
     assert 2 < quality["before"]["kurtosis"] < 4
 
 
-def test_round_trips_compare_what_comes_back(made):
+def test_round_trips_compare_latents_and_decoded_images(made):
     make, denoiser = made
     _, quality = make()
     before, condition = latents_of()[:16], denoiser.condition("1")
@@ -117,7 +117,7 @@ def test_round_trips_compare_what_comes_back(made):
 
 
 @pytest.mark.parametrize(
-    "change", [{"start": "zero"}, {"guidance": 1}, {"latents": "mode"}, {"process": "diffusion"}]
+    "change", [{"start": "zero"}, {"guidance": 1}, {"latents": "mode"}, {"noising": "forward"}]
 )
 def test_settings_change_the_result(made, change):
     make, _ = made
@@ -126,9 +126,9 @@ def test_settings_change_the_result(made, change):
     assert not torch.allclose(found["mean"], usual["mean"], atol=1e-4)
 
 
-def test_diffusion_adds_noise_of_the_images_own(made):
+def test_forward_noising_adds_noise_of_the_image(made):
     make, denoiser = made
-    found, quality = make(count=8, resources={"batch_size": 6}, process="diffusion")
+    found, quality = make(count=8, resources={"batch_size": 6}, noising="forward")
     before = latents_of(8)
     draws = [
         generator(0, "diffusion", "1", f"im{i}").standard_normal((4, 4, 4), np.float32)
@@ -141,7 +141,7 @@ def test_diffusion_adds_noise_of_the_images_own(made):
     assert quality["after"]["2"]["normal_share"] is None
 
 
-def test_batches_do_not_show(made):
+def test_results_do_not_depend_on_the_batch_size(made):
     make, _ = made
     one, quality = make("a", 5)
     for size in (1, 4):
@@ -161,7 +161,7 @@ def test_a_single_image_has_no_variance(made):
 
 
 @pytest.mark.parametrize("seconds", [0, 1000])
-def test_a_killed_job_goes_on_where_it_was(made, empty, interrupt, seconds):
+def test_a_killed_job_resumes_where_it_was(made, empty, interrupt, seconds):
     make, _ = made
     make("whole")
     calls = interrupt(inversion, "invert", 3)
@@ -170,7 +170,7 @@ def test_a_killed_job_goes_on_where_it_was(made, empty, interrupt, seconds):
         make("cut", resources=always)
     assert len(calls) == 3
     make("cut", resources=always)
-    # Of five batches two were kept; or none, where it had been too early to keep them.
+    # Of five batches two were in the checkpoint, or none where none was due.
     assert len(calls) == 3 + (3 if seconds == 0 else 5)
     for name in FILES:
         pair = [empty / f"results/inversion/{label}/1/{name}" for label in ("whole", "cut")]
@@ -178,20 +178,20 @@ def test_a_killed_job_goes_on_where_it_was(made, empty, interrupt, seconds):
 
 
 def test_fewer_images_are_a_part_of_more_and_keep_their_order():
-    assert inversion.looked_at(9, "all", "a") == list(range(9))
-    some, more = (inversion.looked_at(50, count, "a") for count in (5, 20))
+    assert inversion.sampled_rows(9, "all", "a") == list(range(9))
+    some, more = (inversion.sampled_rows(50, count, "a") for count in (5, 20))
     assert set(some) < set(more) < set(range(50))
     assert more == sorted(more) and len(more) == 20
-    assert more != inversion.looked_at(50, 20, "b")
-    assert inversion.looked_at(3, 20, "a") == [0, 1, 2]
+    assert more != inversion.sampled_rows(50, 20, "b")
+    assert inversion.sampled_rows(3, 20, "a") == [0, 1, 2]
 
 
-def test_statistics_are_of_the_images_that_are_looked_at(made):
+def test_statistics_are_of_the_sampled_images(made):
     make, _ = made
     whole, _ = make("all")
     some, _ = make("some", images_per_class=12)
     assert some["count"].item() == 12 and whole["count"].item() == COUNT
-    rows = inversion.looked_at(COUNT, 12, "1")
+    rows = inversion.sampled_rows(COUNT, 12, "1")
     kept = [i for i in rows if i < len(whole["before"])]
     wanted = whole["before"][kept]
     assert torch.equal(some["before"][: len(kept)], wanted)

@@ -64,7 +64,7 @@ def test_float32_tensors_are_added_up_in_float64():
     agree(moments, naive(values.double().numpy()))
 
 
-def test_the_batch_is_left_alone_and_state_goes_on():
+def test_batches_are_not_changed_and_the_state_continues():
     values = skewed()
     before = values.copy()
     moments = gathered(values[:200])
@@ -75,7 +75,7 @@ def test_the_batch_is_left_alone_and_state_goes_on():
     assert (values == before).all()
 
 
-def test_what_is_undefined_is_nan():
+def test_undefined_moments_are_nan():
     moments = gathered(np.ones((1, 3)))
     assert np.isnan(moments.variance).all() and np.isnan(moments.skewness).all()
     values = skewed()
@@ -109,7 +109,7 @@ def test_normal_dimensions_pass_at_the_level():
     assert normality(gathered(values))["normal_share"] == pytest.approx(0.95, abs=0.015)
 
 
-def test_normality_of_few_and_of_dimensions_without_spread():
+def test_normality_of_few_vectors_and_of_dimensions_without_spread():
     nothing = {"skewness": None, "kurtosis": None, "normal_share": None}
     assert normality(Moments()) == nothing
     assert normality(gathered(np.ones((1, 3)))) == nothing

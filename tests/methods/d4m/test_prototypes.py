@@ -14,8 +14,8 @@ def points_of(n=40, d=6, seed=0):
     return np.random.default_rng(seed).normal(size=(n, d))
 
 
-def centres(points, count, how="full", expand=1, seed=0):
-    return prototypes.centres(points, count, how, expand, generator(seed, "prototypes", "a"))
+def centres(points, count, fit="full", expand=1, seed=0):
+    return prototypes.centres(points, count, fit, expand, generator(seed, "prototypes", "a"))
 
 
 def test_one_centre_of_all_is_their_mean():
@@ -34,7 +34,7 @@ def test_clumps_far_apart_give_their_means():
 
 
 @pytest.mark.parametrize("expand, steps", [(1, 10), (3, 3), (10, 1), (99, 1)])
-def test_partial_takes_one_step_a_chunk_in_order_and_leaves_the_rest(expand, steps):
+def test_partial_takes_one_step_per_chunk_in_order_and_skips_the_rest(expand, steps):
     points, count = points_of(43), 4
     chunk = min(expand * count, 43)
     seed = int(generator(0, "prototypes", "a").integers(2**31))
@@ -60,7 +60,7 @@ def test_as_many_centres_as_points_are_the_points():
 
 
 @pytest.mark.parametrize("how", ["full", "partial"])
-def test_the_seed_decides(how):
+def test_centres_belong_to_the_seed(how):
     points = points_of()
     first = centres(points, 4, how, 2)
     np.testing.assert_array_equal(centres(points, 4, how, 2), first)
@@ -84,7 +84,7 @@ def make(monkeypatch, tmp_path):
         monkeypatch.setattr(latents, "read", lambda path: Stack(n))
         settings = {"latents": "mode", "fit": "full", **changes}
         spec = {"settings": settings, "keys": {"ipc": ipc, "seed": 0}}
-        inputs = {"latents": [tmp_path / "a" / "latents.safetensors"]}
+        inputs = {"latents": {"a": tmp_path / "a" / "latents.safetensors"}}
         stage = prototypes.prototypes(inputs, spec, Context())
         return stage("a", Context())["prototypes.safetensors"]["latents"]
 

@@ -8,7 +8,8 @@ from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context
 from stillhouse.data import boxes
 from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import IMAGES_SCHEMA, encode
+from stillhouse.data.class_images import IMAGES_SCHEMA
+from stillhouse.data.codecs import encode
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.ddps import class_scores
@@ -20,7 +21,7 @@ SETTINGS = {"draws": 5, "timesteps": [0.1, 0.7]}
 
 
 class Dummy:
-    """A denoiser that looks around and depends on everything it is given."""
+    """A denoiser whose output depends on neighbours, timestep and condition."""
 
     schedule = NoiseSchedule.from_config({"num_train_timesteps": 100})
     factor, device = 2, torch.device("cpu")
@@ -77,7 +78,7 @@ def test_maps_are_those_of_single_images_and_draws(batch_size):
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0, 3), (1000, 0)])
-def test_a_killed_job_goes_on_after_a_pass(tmp_path, seconds, kept):
+def test_a_killed_job_resumes_after_a_pass(tmp_path, seconds, kept):
     class Killed(Dummy):
         def predict(self, *arguments):
             if len(self.seen) == 3:
@@ -129,9 +130,9 @@ def test_passes_cover_every_image_with_every_draw_once(n_images, n_draws, batch_
     assert sorted(pairs) == [(i, d) for i in range(n_images) for d in range(n_draws)]
 
 
-def test_an_image_that_its_class_explains_scores_above_zero():
-    class Knowing(Dummy):
-        """Sees the noise in a latent of ones, but only if it is told the class."""
+def test_an_image_that_the_class_condition_helps_scores_above_zero():
+    class Conditional(Dummy):
+        """Predicts the noise in a latent of ones, but only with the class as condition."""
 
         def predict(self, latents, timestep, condition):
             alpha = torch.from_numpy(self.schedule.alphas[timestep]).view(-1, 1, 1, 1)
@@ -140,12 +141,14 @@ def test_an_image_that_its_class_explains_scores_above_zero():
 
     stack = torch.ones(2, 3, 4, 4)
     stack[1, :, :, 2:] = 40  # the right half is something else
-    (maps,) = class_scores.score_maps([stack], Knowing(), "cat", SETTINGS, 0, Context(batch_size=8))
+    (maps,) = class_scores.score_maps(
+        [stack], Conditional(), "cat", SETTINGS, 0, Context(batch_size=8)
+    )
     assert maps[0].min() > 0
     assert maps[1, :, :2].min() > 0 > maps[1, :, 2:].max()
 
 
-def test_pairs_are_shared_by_images_and_prefixes_of_more():
+def test_timesteps_and_noise_are_shared_by_images_and_prefixes_of_more():
     times, noise = class_scores.pairs((3, 4, 6), 9, (0.1, 0.7), 1000, 5, "cat")
     fewer = class_scores.pairs((3, 4, 6), 4, (0.1, 0.7), 1000, 5, "cat")
     assert torch.equal(fewer[0], times[:4]) and torch.equal(fewer[1], noise[:4])
@@ -180,7 +183,7 @@ def test_the_best_patch_is_that_of_pooled_pixels(size, factor, patch):
         assert scores[i] == pytest.approx(window.mean().item(), rel=1e-6)
 
 
-def test_of_patches_that_tie_the_first_wins():
+def test_the_first_of_tied_patches_wins():
     tops, lefts, _ = class_scores.best_patches(torch.full((1, 4, 6), 1 / 3).double(), 8, 20)
     assert (tops[0], lefts[0]) == (0, 0)
     twice = torch.zeros(1, 4, 9, dtype=torch.float64)
@@ -224,7 +227,7 @@ def stage(tmp_path, monkeypatch):
     def score(sizes=SIZES, shape="aspect", batch_size=4, class_id="cat", seed=0, **changes):
         folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         settings = {"latents": "mode", "images_per_class": 99, "patch": 6, **SETTINGS, **changes}
-        inputs = {"denoiser": [folder / "denoiser.json"], **files(folder, class_id, sizes, shape)}
+        inputs = {"denoiser": folder / "denoiser.json", **files(folder, class_id, sizes, shape)}
         spec = {"settings": settings, "keys": {"seed": seed}}
         make = class_scores.class_scores(inputs, spec, Context())
         table = make(class_id, Context(batch_size=batch_size))["scores.parquet"]
@@ -271,7 +274,10 @@ def files(folder, class_id, sizes, shape, channels=2, side=4, seed=3):
     for name, some in content.items():
         spec = {"address": str(folder / name / class_id), "settings": {"shape": shape}}
         store.write(folder / name / class_id, spec, some)
-    return {name: [folder / name / class_id / next(iter(some))] for name, some in content.items()}
+    return {
+        name: {class_id: folder / name / class_id / next(iter(some))}
+        for name, some in content.items()
+    }
 
 
 def test_the_table_has_the_best_patch_of_every_image(stage):
@@ -323,7 +329,7 @@ def test_patches_of_square_latents_lie_in_the_square(stage):
         assert left <= row["left"] and row["left"] + row["width"] <= left + width
 
 
-def test_maps_are_kept_of_the_ten_best(stage):
+def test_maps_are_stored_of_the_ten_best(stage):
     rows = stage([(8, 8)] * 13, patch=0)
     best = sorted(rows, key=lambda row: -row["score"])
     assert all(row["map"] is not None and row["map_height"] == 4 for row in best[:10])
@@ -343,7 +349,9 @@ def test_fewer_images_are_a_prefix_and_score_the_same(stage):
 
 
 def test_seed_class_and_posterior_matter(stage):
-    scores = lambda **given: [row["score"] for row in stage(**given)]  # noqa: E731
+    def scores(**given):
+        return [row["score"] for row in stage(**given)]
+
     plain = scores(images_per_class=5)
     assert plain == scores()
     for change in ({"seed": 1}, {"class_id": "mouse"}, {"latents": "sample"}, {"draws": 6}):
@@ -352,6 +360,6 @@ def test_seed_class_and_posterior_matter(stage):
 
 def test_a_patch_larger_than_an_image_is_an_error_of_one_line(stage):
     assert stage(patch=8)
-    with pytest.raises(StillhouseError, match=r"8 x 12 px .* at most 8, or 0") as caught:
+    with pytest.raises(StillhouseError, match=r"8 x 12 px .* must be at most 8, or 0") as caught:
         stage([(12, 8)], patch=9)
     assert "\n" not in str(caught.value)

@@ -5,8 +5,7 @@ import pyarrow as pa
 import pytest
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context
-from stillhouse.methods.common.features import features_schema
-from stillhouse.methods.common.selection import WHOLE
+from stillhouse.methods.common.features import WHOLE, features_table
 from stillhouse.methods.ddps import class_scores, clusters
 from stillhouse.rng import generator
 
@@ -30,16 +29,13 @@ def tables(names, scores, points):
         },
         schema=class_scores.SCHEMA,
     )
-    flat = pa.array(np.asarray(points, np.float32).ravel())
-    vectors = pa.FixedSizeListArray.from_arrays(flat, len(points[0]))
-    columns = {"image_id": names, "crop": [WHOLE] * len(names), "features": vectors}
-    return scored, pa.table(columns, schema=features_schema(len(points[0])))
+    return scored, features_table(names, [WHOLE] * len(names), np.asarray(points, np.float32))
 
 
 def cluster(folder, scored, described, count=3, seed=0, class_id="cat"):
     inputs = {
-        "scores": [put(folder / "scores" / class_id, "scores.parquet", scored)],
-        "features": [put(folder / "features" / class_id, "features.parquet", described)],
+        "scores": {class_id: put(folder / "scores" / class_id, "scores.parquet", scored)},
+        "features": {class_id: put(folder / "features" / class_id, "features.parquet", described)},
     }
     spec = {"settings": {"clusters": count}, "keys": {"seed": seed}}
     make = clusters.clusters(inputs, spec, Context())
@@ -108,7 +104,7 @@ def test_two_patches_of_a_cluster_are_equally_near_and_go_by_their_ids(tmp_path)
         assert rows[0]["distance"] == rows[1]["distance"]
 
 
-def test_a_distance_counts_no_more_exactly_than_it_is_kept():
+def test_ties_are_decided_in_the_precision_that_is_stored():
     rng = np.random.default_rng(0)
     for points in rng.normal(size=(50, 2, 300)):
         cluster, distance = clusters.fit(points, 1, np.random.default_rng(0))
@@ -130,21 +126,24 @@ def test_fewer_points_than_clusters_and_points_that_coincide(tmp_path, n, distin
         assert [row["image_id"] for row in some] == sorted(row["image_id"] for row in some)
 
 
-def test_the_draw_is_the_seeds_and_the_classs():
+def test_clusters_belong_to_the_seed():
     points = np.random.default_rng(0).normal(size=(60, 2))
-    label = lambda *address: clusters.fit(points, 12, generator(*address))[0].tolist()  # noqa: E731
+
+    def label(*address):
+        return clusters.fit(points, 12, generator(*address))[0].tolist()
+
     assert label(0, "clusters", "a") == label(0, "clusters", "a")
     assert label(0, "clusters", "a") != label(1, "clusters", "a")
+    assert label(0, "clusters", "a") != label(0, "clusters", "b")
 
 
 def test_each_class_is_read_from_its_own_files(tmp_path):
-    inputs = {"scores": [], "features": []}
+    inputs = {"scores": {}, "features": {}}
     for class_id, shift in (("a", 0), ("b", 1)):
         names, scores, points, _ = clumps(shift)
         scored, described = tables([class_id + name for name in names], scores, points)
-        inputs["scores"].append(put(tmp_path / "s" / class_id, "scores.parquet", scored))
-        inputs["features"].append(put(tmp_path / "f" / class_id, "features.parquet", described))
-    inputs["features"].reverse()
+        inputs["scores"][class_id] = put(tmp_path / "s" / class_id, "scores.parquet", scored)
+        inputs["features"][class_id] = put(tmp_path / "f" / class_id, "features.parquet", described)
     spec = {"settings": {"clusters": 3}, "keys": {"seed": 0}}
     make = clusters.clusters(inputs, spec, Context())
     for class_id in "ab":

@@ -5,7 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from stillhouse.artifacts import store
-from stillhouse.data.class_images import IMAGES_SCHEMA, encode
+from stillhouse.artifacts.jobs import Context
+from stillhouse.data.class_images import IMAGES_SCHEMA
+from stillhouse.data.codecs import encode
 from stillhouse.data.transforms import cut
 from stillhouse.methods.ddps import class_scores, clusters
 from stillhouse.methods.ddps import images as ddps
@@ -60,31 +62,31 @@ def ids(rows):
 def test_patches_are_those_that_the_paper_says(variant, ipc, size):
     rows = rows_of([size] * 32)
     count = ipc * 4 if variant == "concat" else ipc
-    found = ids(ddps.choose(rows, count, 10))
+    found = ids(ddps.select_patches(rows, count, 10))
     assert len(found) == len(set(found)) == min(count, len(rows))
     assert set(found) == naive(rows, ipc, variant)
 
 
 def test_ten_images_of_four_patches_are_four_of_each_of_ten_clusters():
-    found = ids(ddps.choose(rows_of([9] * 32), 40, 10))
+    found = ids(ddps.select_patches(rows_of([9] * 32), 40, 10))
     assert found == [f"{place}.{rank}" for rank in range(4) for place in range(10)]
 
 
 def test_a_hundred_single_patches_are_ten_of_each_of_ten_clusters():
-    found = ids(ddps.choose(rows_of([12] * 32), 100, 10))
+    found = ids(ddps.select_patches(rows_of([12] * 32), 100, 10))
     assert sorted(found) == sorted(f"{p}.{r}" for r in range(10) for p in range(10))
 
 
 def test_below_one_patch_a_cluster_the_score_decides():
     rows = rows_of([5] * 32)
     best = sorted(rows, key=lambda row: -row["score"])
-    assert ids(ddps.choose(rows, 4, 10)) == ids(best[:4])  # IPC 1, concatenated
-    assert ids(ddps.choose(rows, 9, 10)) == ids(best[:9])  # IPC 9, single
+    assert ids(ddps.select_patches(rows, 4, 10)) == ids(best[:4])  # IPC 1, concatenated
+    assert ids(ddps.select_patches(rows, 9, 10)) == ids(best[:9])  # IPC 9, single
 
 
 def test_eleven_to_nineteen_take_one_of_each_cluster_and_the_rest_by_score():
     rows = rows_of([5] * 32)
-    found = ids(ddps.choose(rows, 15, 10))
+    found = ids(ddps.select_patches(rows, 15, 10))
     assert found[:10] == [f"{place}.0" for place in range(10)]
     rest = [row for row in rows if row["image_id"] not in found[:10]]
     assert found[10:] == ids(sorted(rest, key=lambda row: -row["score"])[:5])
@@ -93,7 +95,7 @@ def test_eleven_to_nineteen_take_one_of_each_cluster_and_the_rest_by_score():
 def test_a_small_cluster_is_made_up_for_by_score_from_any_cluster():
     rows = rows_of([2, 9, 9])
     rows[-1]["score"], rows[5]["score"] = 99.0, 98.0
-    found = ids(ddps.choose(rows, 8, 2))
+    found = ids(ddps.select_patches(rows, 8, 2))
     assert found == ["0.0", "1.0", "0.1", "1.1", "2.8", "1.2", found[6], "1.3"]
 
 
@@ -102,26 +104,9 @@ def test_the_order_of_rows_and_ties_changes_nothing(sizes, count, n_clusters):
     rows = rows_of(sizes)
     for row in rows:
         row["score"] = round(row["score"])
-    found = ids(ddps.choose(rows, count, n_clusters))
-    assert found == ids(ddps.choose(rows[::-1], count, n_clusters))
+    found = ids(ddps.select_patches(rows, count, n_clusters))
+    assert found == ids(ddps.select_patches(rows[::-1], count, n_clusters))
     assert len(set(found)) == len(found) == min(count, len(rows))
-
-
-@pytest.mark.parametrize(
-    "variant, ipc, patch, side",
-    [
-        ("auto", 1, 224, 2),
-        ("auto", 10, 224, 2),
-        ("auto", 11, 224, 1),
-        ("auto", 50, 224, 1),
-        ("auto", 10, 0, 1),
-        ("concat", 50, 224, 2),
-        ("concat", 1, 0, 2),
-        ("single", 1, 224, 1),
-    ],
-)
-def test_when_patches_are_concatenated(variant, ipc, patch, side):
-    assert ddps.patches_per_side(variant, ipc, patch) == side
 
 
 @pytest.fixture
@@ -151,7 +136,6 @@ def files(tmp_path):
         "images": put("images", "images.parquet", images),
         "clusters": put("clusters", "clusters.parquet", clustered),
         "scores": put("scores", "scores.parquet", pa.table(scored, schema=class_scores.SCHEMA)),
-        "roots": {},
     }
     return inputs, pixels, rows
 
@@ -160,7 +144,7 @@ def distil(inputs, ipc, **changes):
     settings = {"resolution": 6, "variant": "auto", "patch": 8, "ranking": "clusters"}
     settings |= {"clusters_used": 3, **changes}
     spec = {"settings": settings, "keys": {"ipc": ipc, "seed": 0}}
-    return ddps.ddps_class(inputs, spec, "cat")
+    return ddps.images_of_class(inputs, spec, "cat", Context())
 
 
 def by_hand(pixels, row, side):
@@ -172,7 +156,7 @@ def by_hand(pixels, row, side):
 def test_single_patches_fill_an_image(files):
     inputs, pixels, rows = files
     found = distil(inputs, 3, variant="single")
-    for (image, origin), row in zip(found, ddps.choose(rows, 3, 3), strict=True):
+    for (image, origin), row in zip(found, ddps.select_patches(rows, 3, 3), strict=True):
         np.testing.assert_array_equal(image, by_hand(pixels, row, 6))
         assert origin == [{key: row[key] for key in ("image_id", *BOX)}]
 

@@ -7,12 +7,14 @@ import torch
 from pipelines import denoiser, tiny_dit, tiny_stable_diffusion
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import cut
 from stillhouse.diffusion.pretrained import folder_digest
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.common.selection import WHOLE, read_features
+from stillhouse.methods.common.features import WHOLE, read_features
 from stillhouse.methods.ddps import class_scores, patch_features
+from stillhouse.methods.ddps.clip import CLIP_FILES, clip_files, load_clip
 from stillhouse.networks.registry import global_generator
 from stillhouse.rng import generator
 
@@ -70,7 +72,7 @@ def test_features_are_those_of_single_images_and_draws(layer, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_only_the_condition_of_the_class_is_asked(batch_size):
+def test_only_the_condition_of_the_class_is_used(batch_size):
     seen = Deep()
     (stack,) = stacks_of((3, 3, 4, 4))
     shares = [np.array([[[0, 1], [0, 1]]] * 3)]
@@ -95,14 +97,14 @@ def test_a_box_covers_whole_places_and_at_least_one(share, rows, columns):
 
 
 def scored(folder, class_id, boxes):
-    """Write the scores of a class, a box an image."""
+    """Write the scores of a class, one box per image."""
     table = {name: [box[i] for box in boxes.values()] for i, name in enumerate(BOX)}
     nothing = dict.fromkeys(("map_height", "map"), [None] * len(boxes))
     table |= {"image_id": list(boxes), "score": [0.5] * len(boxes), **nothing}
     directory = folder / "scores" / class_id
     content = {"scores.parquet": pa.table(table, schema=class_scores.SCHEMA)}
     store.write(directory, {"address": str(directory)}, content)
-    return {"scores": [directory / "scores.parquet"]}
+    return {"scores": {class_id: directory / "scores.parquet"}}
 
 
 def described(folder, make, class_id, batch_size=4):
@@ -116,12 +118,12 @@ BOXES = {"03": (0, 1, 9, 9), "00": (6, 0, 6, 8), "04": (4, 4, 4, 4), "02": (0, 0
 
 
 @pytest.mark.parametrize("shape", ["aspect", "square"])
-def test_boxes_are_found_again_in_the_latents(tmp_path, monkeypatch, shape):
+def test_features_are_of_the_boxes_in_the_latents(tmp_path, monkeypatch, shape):
     monkeypatch.setattr(patch_features, "load_denoiser", lambda *given: Deep())
     inputs = files(tmp_path, "cat", SIZES, shape) | scored(tmp_path, "cat", BOXES)
-    inputs["denoiser"] = [tmp_path / "denoiser.json"]
+    inputs["denoiser"] = tmp_path / "denoiser.json"
     spec = {"settings": SETTINGS, "keys": {"seed": 2}}
-    found = described(tmp_path, patch_features.describe(inputs, spec, Context()), "cat")
+    found = described(tmp_path, patch_features.patch_features(inputs, spec, Context()), "cat")
     assert list(found) == [(name, WHOLE) for name in BOXES]
     for name, (top, left, height, width) in BOXES.items():
         full = SIZES[int(name)]
@@ -131,7 +133,7 @@ def test_boxes_are_found_again_in_the_latents(tmp_path, monkeypatch, shape):
             ends = np.clip((ends.T - [(extent - side) // 2 for extent in full]).T / side, 0, 1)
         else:
             ends = ends / np.array(full)[:, None]
-        ((_, stack),) = class_scores.stacks_of(inputs["latents"][0], [name], "mode", "cat")
+        ((_, stack),) = class_scores.stacks_of(inputs["latents"]["cat"], [name], "mode", "cat")
         (wanted,) = naive_features(stack, [ends], Deep(), "cat", 2, SETTINGS)
         np.testing.assert_allclose(found[name, WHOLE], wanted, atol=1e-6)
 
@@ -141,12 +143,12 @@ def test_real_denoisers_score_and_describe(tmp_path, kind, shape):
     """Both stages in a row with networks of diffusers; results do not depend on the batch."""
     folder = {"dit": tiny_dit, "stable_diffusion": tiny_stable_diffusion}[kind](tmp_path / "net")
     path, roots = denoiser(folder, kind, tmp_path / "denoiser")
-    inputs = {"denoiser": [path], **files(tmp_path, "1", SIZES, shape, channels=4)}
+    inputs = {"denoiser": path, **files(tmp_path, "1", SIZES, shape, channels=4)}
     common = {"latents": "sample", "precision": "float32", "prompts": ["an image of {}", ""]}
     settings = {"draws": 4, "timesteps": [0.1, 0.7], "images_per_class": 9}
     settings |= {"patch": 6 if kind == "stable_diffusion" else 0, **common}
     spec = {"settings": settings, "keys": {"seed": 0}}
-    context = Context(roots=roots)
+    context = Context(weight_folders=roots)
     tables = [
         class_scores.class_scores(inputs, spec, context)("1", Context(batch_size=size))
         for size in (3, 64)
@@ -158,7 +160,8 @@ def test_real_denoisers_score_and_describe(tmp_path, kind, shape):
     inputs |= scored(tmp_path, "1", boxes)
     spec["settings"] = {**SETTINGS, "timestep": 161, **common}
     made = [
-        described(tmp_path, patch_features.describe(inputs, spec, context), "1", b) for b in (3, 64)
+        described(tmp_path, patch_features.patch_features(inputs, spec, context), "1", b)
+        for b in (3, 64)
     ]
     for key, vector in made[0].items():
         np.testing.assert_allclose(vector, made[1][key], atol=1e-5)
@@ -184,15 +187,15 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_clip_sees_the_patches(tmp_path, clip, batch_size):
+def test_clip_embeds_the_patches(tmp_path, clip, batch_size):
     folder, net = clip
-    key = folder_digest(patch_features.clip_files(folder))
+    key = folder_digest(clip_files(folder))
     inputs = files(tmp_path, "cat", SIZES, "aspect") | scored(tmp_path, "cat", BOXES)
     spec = {"settings": {"features": "clip", "clip": {"sha256": key}}, "keys": {"seed": 0}}
-    make = patch_features.describe(inputs, spec, Context(roots={key: str(folder)}))
+    make = patch_features.patch_features(inputs, spec, Context(weight_folders={key: str(folder)}))
     found = described(tmp_path, make, "cat", batch_size)
     assert list(found) == [(name, WHOLE) for name in BOXES]
-    rows = read_class(inputs["images"][0], "train")
+    rows = read_class(inputs["images"]["cat"], "train")
     for name, box in BOXES.items():
         pixels = torch.from_numpy(decode(rows.read(name)).copy())[None]
         patch = cut(pixels, torch.tensor([box]), 10) / 255
@@ -227,10 +230,8 @@ def test_a_whole_clip_model_gives_its_image_tower(tmp_path, clip):
     (tmp_path / "preprocessor_config.json").write_bytes(
         (folder / "preprocessor_config.json").read_bytes()
     )
-    key = folder_digest(patch_features.clip_files(tmp_path))
-    found, side, _, _ = patch_features.load_clip(
-        {"sha256": key}, {key: tmp_path}, torch.device("cpu")
-    )
+    key = folder_digest(clip_files(tmp_path))
+    found, side, _, _ = load_clip({"sha256": key}, {key: tmp_path}, torch.device("cpu"))
     image = torch.ones(1, 3, 10, 10)
     assert side == 10
     torch.testing.assert_close(found(image).image_embeds, net(image).image_embeds)
@@ -240,13 +241,13 @@ def test_a_whole_clip_model_gives_its_image_tower(tmp_path, clip):
 def wrong(tmp_path, clip):
     """Return a copy of the tiny CLIP's folder, and a function that says how loading it fails."""
     folder, _ = clip
-    for name in patch_features.CLIP_FILES:
+    for name in CLIP_FILES:
         (tmp_path / name).write_bytes((folder / name).read_bytes())
 
     def failure(key=None):
         with pytest.raises(StillhouseError) as caught:
-            given = key or folder_digest(patch_features.clip_files(tmp_path))
-            patch_features.load_clip({"sha256": given}, {given: str(tmp_path)}, torch.device("cpu"))
+            given = key or folder_digest(clip_files(tmp_path))
+            load_clip({"sha256": given}, {given: str(tmp_path)}, torch.device("cpu"))
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -256,19 +257,19 @@ def wrong(tmp_path, clip):
 def test_clip_is_read_from_safetensors_alone(wrong):
     folder, failure = wrong
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "model.safetensors: is not there; should be" in failure()
+    assert "model.safetensors: missing; must be" in failure()
 
 
 def test_another_model_is_refused(wrong):
     folder, failure = wrong
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
-    assert "model_type is 'vit'; should be clip" in failure()
+    assert "model_type: is 'vit'; must be clip" in failure()
 
 
 def test_a_changed_clip_is_refused(wrong):
     folder, failure = wrong
-    key = folder_digest(patch_features.clip_files(folder))
+    key = folder_digest(clip_files(folder))
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
-    assert f"should have {key}" in failure(key)
+    assert f"must have {key}" in failure(key)

@@ -12,12 +12,12 @@ orders = st.sampled_from(["by_class", "by_copy"])
 
 def cut(order, n_classes, ipc, batch_size):
     settings = {"order": order, "classes": [""] * n_classes, "batch_size": batch_size}
-    return batches(settings, {"ipc": ipc})
+    return batches(settings, ipc)
 
 
 @given(orders, counts, counts, sizes)
 def test_every_image_is_in_one_batch(order, n_classes, ipc, batch_size):
-    found = [slot for batch in cut(order, n_classes, ipc, batch_size) for slot in batch]
+    found = [pair for batch in cut(order, n_classes, ipc, batch_size) for pair in batch]
     assert sorted(found) == list(itertools.product(range(n_classes), range(ipc)))
 
 
@@ -28,7 +28,7 @@ def test_batches_by_class_are_full_but_the_last(n_classes, ipc, batch_size):
     assert {len(batch) for batch in found[:-1]} <= {size}
     assert 1 <= len(found[-1]) <= size
     # Class after class, so that few classes share a batch.
-    flat = [slot for batch in found for slot in batch]
+    flat = [pair for batch in found for pair in batch]
     assert flat == sorted(flat)
 
 

@@ -3,11 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from stillhouse.config import protocols
-from stillhouse.config.schema import definition, fill
 from stillhouse.data.boxes import N_DRAWS, random_boxes
-from stillhouse.methods.statistical_matching import losses as terms
-from stillhouse.methods.statistical_matching.feature_statistics import Watch
+from stillhouse.methods.statistical_matching import losses
+from stillhouse.methods.statistical_matching.feature_statistics import StatisticsRecorder
 from stillhouse.methods.statistical_matching.matching import Matching, Targets
 from stillhouse.methods.statistical_matching.observers import Observer
 from stillhouse.methods.statistical_matching.synthesis import Batch
@@ -16,13 +14,9 @@ from stillhouse.rng import generator
 from stillhouse.training import loop
 from torch.nn.functional import cross_entropy, interpolate
 
+from tests.methods.statistical_matching.stage_settings import loss_names, stage_settings
+
 LABELS = [0, 0, 1, 2, 2, 2]
-
-
-def settings_of(kind="gvbsm", **given):
-    """Return the decided settings of a method."""
-    settings = {"kind": kind, "fidelity": "paper", "observers": ["a", "b"], **given}
-    return protocols.method(fill(settings, definition("method")))
 
 
 def images_of(*shape, seed=0):
@@ -40,28 +34,28 @@ def observer_of(settings, images, labels=LABELS):
     """Return an observer with targets of noise, and its network."""
     recipe = {"arch": "convnet2", "width": 4, "norm": "batch"}
     net = loop.freeze(registry.build(recipe, 3, 8, 0, "teacher"))
-    watch, matching = Watch(net, settings["kinds"], settings["tile"]), None
+    recorder, matching = StatisticsRecorder(net, settings["kinds"], settings["tile"]), None
     with torch.no_grad():
-        _, moments = watch(images[:1])
-    if moments:
-        sizes = [mean.shape[1] for mean, _ in moments.values()]
-        part = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        _, recorded = recorder(images[:1])
+    if recorded:
+        sizes = [mean.shape[1] for mean, _ in recorded.values()]
+        index = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         mean, variance = images_of(2, sum(sizes), seed=1).abs()
         by_class = images_of(2, 3, sum(sizes), seed=2).abs()
-        wanted = Targets(list(moments), part, mean, variance, *by_class)
-        matching = Matching(wanted, torch.tensor(labels), settings, settings["weights"])
-    return Observer(watch, matching, torch.arange(3)), net
+        wanted = Targets(list(recorded), index, mean, variance, *by_class)
+        matching = Matching(wanted, torch.tensor(labels), settings, settings["loss_weights"])
+    return Observer(recorder, matching, torch.arange(3)), net
 
 
-VIEW = {"crop": [0.4, 0.9], "flip": 0.5, "jitter": 2}
+VIEW = {"crop": [0.4, 0.9], "flip": 0.5, "shift": 2}
 
 
 def view_by_hand(images, settings, keys, iteration):
     """Return what an iteration shows, from the draws that it is addressed by."""
-    size, jitter = images.shape[-1], settings["jitter"]
+    size, shift = images.shape[-1], settings["shift"]
     item = f"{keys['batch']} {iteration}"
     draws = generator(keys["seed"], "synthesis view", item=item).random(N_DRAWS + 3)
-    down, across = (math.floor(d * (jitter + 1)) for d in draws[1:3])
+    down, across = (math.floor(d * (shift + 1)) for d in draws[1:3])
     top, left, height, width = random_boxes(draws[None, 3:], size, size, settings["crop"])[0]
     part = images[:, :, top : top + height, left : left + width]
     seen = interpolate(part, (size, size), mode="bilinear", antialias=True)
@@ -70,12 +64,12 @@ def view_by_hand(images, settings, keys, iteration):
     return seen[:, :, rows][:, :, :, columns]
 
 
-@pytest.mark.parametrize("jitter", [0, 2])
-def test_an_iteration_shows_all_images_alike(jitter):
-    settings = settings_of(**{**VIEW, "jitter": jitter})
+@pytest.mark.parametrize("shift", [0, 2])
+def test_all_images_have_the_same_view(shift):
+    settings = stage_settings("gvbsm", **{**VIEW, "shift": shift})
     batch = batch_of(settings, side=12, seed=5, batch=3)
     for iteration in range(8):
-        show = terms.view(batch, iteration)
+        show = losses.view(batch, iteration)
         found = show(batch.images)
         wanted = view_by_hand(batch.images, settings, batch.keys, iteration)
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
@@ -84,9 +78,12 @@ def test_an_iteration_shows_all_images_alike(jitter):
 
 
 def test_views_differ_by_iteration_batch_and_seed_alone():
-    settings = settings_of(**VIEW)
+    settings = stage_settings("gvbsm", **VIEW)
     images = batch_of(settings).images
-    show = lambda iteration, **keys: terms.view(batch_of(settings, **keys), iteration)(images)  # noqa: E731
+
+    def show(iteration, **keys):
+        return losses.view(batch_of(settings, **keys), iteration)(images)
+
     usual = show(7)
     assert torch.equal(show(7, ipc=1), usual)
     for other in (show(8), show(7, batch=1), show(7, seed=1)):
@@ -94,11 +91,11 @@ def test_views_differ_by_iteration_batch_and_seed_alone():
 
 
 def test_views_flip_and_shift_as_often_as_they_should():
-    settings = settings_of(crop=[1.0, 1.0], flip=0.3, jitter=1)
+    settings = stage_settings("gvbsm", crop=[1.0, 1.0], flip=0.3, shift=1)
     ramp = torch.arange(9.0).reshape(3, 3).repeat(1, 3, 1, 1)
     batch, places, flips = batch_of(settings, side=3), [], 0
     for iteration in range(400):
-        seen = terms.view(batch, iteration)(ramp)[0, 0].round().int().tolist()
+        seen = losses.view(batch, iteration)(ramp)[0, 0].round().int().tolist()
         mirrored = [row[::-1] for row in seen]
         unflipped = [down for down in (seen, mirrored) if (down[0][1] - down[0][0]) % 3 == 1]
         flips += unflipped[0] is mirrored
@@ -113,10 +110,10 @@ def test_views_flip_and_shift_as_often_as_they_should():
 
 @pytest.mark.parametrize(("flip", "wanted"), [(0, [1.0, 2.0]), (1, [2.0, 1.0])])
 def test_flips_may_be_never_or_always(flip, wanted):
-    batch = batch_of(settings_of(crop=[1.0, 1.0], flip=flip), side=2)
+    batch = batch_of(stage_settings("gvbsm", crop=[1.0, 1.0], flip=flip), side=2)
     pair = torch.tensor([1.0, 2.0]).repeat(1, 3, 2, 1)
     for iteration in range(20):
-        assert terms.view(batch, iteration)(pair)[0, 0, 0].tolist() == wanted
+        assert losses.view(batch, iteration)(pair)[0, 0, 0].tolist() == wanted
 
 
 def pooled(images):
@@ -168,7 +165,7 @@ def density_by_hand(images, labels):
 )
 def test_densification_is_that_of_a_loop_over_classes(labels, side, scale):
     images = (images_of(len(labels), 3, side, side) * scale).requires_grad_(True)
-    found = terms.density(images, terms.alike(torch.tensor(labels)))
+    found = losses.densification(images, losses.same_class_groups(torch.tensor(labels)))
     wanted, slopes = density_by_hand(images, labels)
     assert found.item() == pytest.approx(wanted, rel=1e-3) and wanted > 1e-3
     found.backward()
@@ -177,20 +174,27 @@ def test_densification_is_that_of_a_loop_over_classes(labels, side, scale):
 
 
 @pytest.mark.parametrize("scale", [0, 1e-3, 1, 100])
-def test_densification_of_images_that_are_alike_is_finite(scale):
+def test_densification_of_equal_images_is_finite(scale):
     images = (images_of(1, 3, 8, 8) * scale).repeat(4, 1, 1, 1).requires_grad_(True)
-    found = terms.density(images, terms.alike(torch.zeros(4, dtype=torch.int64)))
+    found = losses.densification(
+        images, losses.same_class_groups(torch.zeros(4, dtype=torch.int64))
+    )
     found.backward()
     assert found.isfinite() and images.grad.isfinite().all()
 
 
-def test_images_that_are_alone_in_their_class_are_dense():
-    assert terms.density(images_of(3, 3, 8, 8), terms.alike(torch.tensor([0, 2, 5]))) == 0
+def test_densification_of_single_images_is_zero():
+    assert (
+        losses.densification(
+            images_of(3, 3, 8, 8), losses.same_class_groups(torch.tensor([0, 2, 5]))
+        )
+        == 0
+    )
 
 
-def test_divergence_is_over_images_and_classes():
+def test_logit_flatness_is_divided_by_images_and_classes():
     mine, theirs = images_of(4, 5).requires_grad_(True), images_of(4, 5, seed=1)
-    found = terms.divergence(mine, theirs, 3)
+    found = losses.logit_flatness(mine, theirs, 3)
     total = 0.0
     for a, b in zip(mine.detach().double().numpy(), theirs.double().numpy(), strict=True):
         p, q = softmax(b / 3), softmax(a / 3)
@@ -202,55 +206,53 @@ def test_divergence_is_over_images_and_classes():
         for a, b in zip(mine.detach().numpy(), theirs.numpy(), strict=True)
     ]
     np.testing.assert_allclose(mine.grad.numpy(), np.stack(slopes) / 60, atol=1e-6)
-    assert terms.divergence(mine, mine.detach(), 3).abs() < 1e-7
+    assert losses.logit_flatness(mine, mine.detach(), 3).abs() < 1e-7
 
 
-def terms_by_hand(batch, observer, net, iteration, images):
-    """Return the terms of the loss at some images, each from its own pass."""
-    settings, show = batch.settings, terms.view(batch, iteration)
-    seen, weights = show(images), settings["weights"]
+def losses_by_hand(batch, observer, net, iteration, images):
+    """Return the losses at given images, each from its own pass."""
+    settings, show = batch.settings, losses.view(batch, iteration)
+    seen, weights = show(images), settings["loss_weights"]
     found = {"cross_entropy": weights["cross_entropy"] * cross_entropy(net(seen), batch.labels)}
     if observer.matching:
-        found |= observer.matching(observer.watch(seen)[1])
+        found |= observer.matching(observer.recorder(seen)[1])
     if weights["densification"]:
-        found["densification"] = weights["densification"] * terms.density(
-            seen, terms.alike(batch.labels)
+        found["densification"] = weights["densification"] * losses.densification(
+            seen, losses.same_class_groups(batch.labels)
         )
     flatness = settings["flatness"]
-    if flatness["on"] == "logits":
+    if flatness["kind"] == "logits":
         others = net(show(batch.average))
-        found["flatness"] = terms.divergence(net(seen), others, flatness["temperature"])
-    if flatness["on"] == "statistics":
-        both = (observer.watch(show(x))[1] for x in (images, batch.average))
+        found["flatness"] = losses.logit_flatness(net(seen), others, flatness["temperature"])
+    if flatness["kind"] == "statistics":
+        both = (observer.recorder(show(x))[1] for x in (images, batch.average))
         found["flatness"] = observer.matching.between(*both)
     if "flatness" in found:
         found["flatness"] = flatness["weight"] * found["flatness"]
     return found
 
 
-DESCENTS = {
+LOSSES = {
     "SRe2L": {"kind": "sre2l"},
-    "G-VBSM": {"kind": "gvbsm", "weights": {"cross_entropy": 0.5, "densification": 2}},
+    "G-VBSM": {"kind": "gvbsm", "loss_weights": {"cross_entropy": 0.5, "densification": 2}},
     "EDC": {"kind": "edc"},
-    "flat statistics": {"kind": "edc", "flatness": {"on": "statistics", "weight": 0.4}},
-    "no statistics": {"kind": "sre2l", "weights": {"batchnorm": 0}},
+    "flat statistics": {"kind": "edc", "flatness": {"kind": "statistics", "weight": 0.4}},
+    "no statistics": {"kind": "sre2l", "loss_weights": {"batchnorm": 0}},
 }
 
 
-@pytest.mark.parametrize("given", DESCENTS.values(), ids=DESCENTS)
-def test_a_descent_is_of_the_sum_of_its_terms(given):
-    settings = settings_of(**given, crop=[0.5, 1.0], jitter=1)
+@pytest.mark.parametrize("given", LOSSES.values(), ids=LOSSES)
+def test_the_gradient_is_that_of_the_sum_of_losses(given):
+    settings = stage_settings(**given, crop=[0.5, 1.0], shift=1)
     batch = batch_of(settings)
     if batch.average is not None:
         batch.average += 0.3 * images_of(*batch.images.shape, seed=9)
     observer, net = observer_of(settings, batch.images)
     other, _ = observer_of(settings, batch.images)
     images = batch.images.detach().clone().requires_grad_(True)
-    wanted = terms_by_hand(batch, other, net, 4, images)
-    found = terms.descend(batch, observer, 4)
-    names = {"cross_entropy", *settings["kinds"]}
-    names |= {"gvbsm": {"densification"}, "edc": {"flatness"}}.get(settings["kind"], set())
-    assert found.keys() == names
+    wanted = losses_by_hand(batch, other, net, 4, images)
+    found = losses.backward(batch, observer, 4)
+    assert found.keys() == loss_names(settings)
     for name, value in found.items():
         assert value > 0
         torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-7)
@@ -259,9 +261,9 @@ def test_a_descent_is_of_the_sum_of_its_terms(given):
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.6])
-def test_sam_descends_from_the_worst_place_near_by(momentum):
-    given = {"momentum": momentum, "flatness": {"on": "sam", "weight": 0.7}}
-    settings = settings_of("edc", crop=[0.5, 1.0], **given)
+def test_sam_takes_the_gradient_at_the_worst_point_nearby(momentum):
+    given = {"momentum": momentum, "flatness": {"kind": "sam", "weight": 0.7}}
+    settings = stage_settings("edc", crop=[0.5, 1.0], **given)
     batch = batch_of(settings)
     observer, net = observer_of(settings, batch.images)
     other, _ = observer_of(settings, batch.images)
@@ -270,14 +272,14 @@ def test_sam_descends_from_the_worst_place_near_by(momentum):
         before = batch.images.detach().clone()
         here = before.clone().requires_grad_(True)
         other.matching.memory = dict(memory)
-        wanted = terms_by_hand(batch, other, net, iteration, here)
+        wanted = losses_by_hand(batch, other, net, iteration, here)
         (slope,) = torch.autograd.grad(sum(wanted.values()), here)
         there = (before + 0.7 * slope / slope.square().sum().sqrt()).requires_grad_(True)
         other.matching.memory = dict(memory)
-        worst = terms_by_hand(batch, other, net, iteration, there)
+        worst = losses_by_hand(batch, other, net, iteration, there)
         memory = dict(other.matching.memory)
         (slope,) = torch.autograd.grad(sum(worst.values()), there)
-        found = terms.descend(batch, observer, iteration)
+        found = losses.backward(batch, observer, iteration)
         assert torch.equal(batch.images, before)
         torch.testing.assert_close(batch.images.grad, slope, rtol=1e-3, atol=1e-6)
         assert sum(worst.values()) > sum(wanted.values())
@@ -289,12 +291,12 @@ def test_sam_descends_from_the_worst_place_near_by(momentum):
         batch.step(0.05)
 
 
-def test_a_convolution_is_left_out_by_chance():
-    settings = settings_of(convolution_dropout=0.4)
+def test_a_convolution_is_dropped_at_random():
+    settings = stage_settings("gvbsm", convolution_dropout=0.4)
     batch = batch_of(settings)
     observer, _ = observer_of(settings, batch.images)
-    parts = observer.matching.targets.parts
-    flags = np.stack([terms._kept(batch, observer, i).numpy() for i in range(500)])
+    parts = observer.matching.targets.statistics
+    flags = np.stack([losses._included(batch, observer, i).numpy() for i in range(500)])
     share = {}
     for part, column in zip(parts, flags.T, strict=True):
         if part.kind == "batchnorm":
@@ -310,29 +312,29 @@ def test_a_convolution_is_left_out_by_chance():
     # Addressed as views are.
     others = [batch_of(settings, batch=1), batch_of(settings, seed=1)]
     for other in others:
-        drawn = np.stack([terms._kept(other, observer, i).numpy() for i in range(500)])
+        drawn = np.stack([losses._included(other, observer, i).numpy() for i in range(500)])
         assert (drawn != flags).any(1).mean() > 0.3
 
 
-def test_all_convolutions_are_left_in_without_dropout():
-    settings = settings_of()
+def test_without_dropout_all_convolutions_are_matched():
+    settings = stage_settings("gvbsm")
     batch = batch_of(settings)
     observer, _ = observer_of(settings, batch.images)
-    assert terms._kept(batch, observer, 0) is None
+    assert losses._included(batch, observer, 0) is None
 
 
-def test_a_convolution_that_is_left_out_is_no_part_of_the_loss():
-    settings = settings_of(convolution_dropout=0.5, alpha=0.5)
+def test_a_dropped_convolution_has_no_loss():
+    settings = stage_settings("gvbsm", convolution_dropout=0.5, alpha=0.5)
     batch = batch_of(settings)
     observer, _ = observer_of(settings, batch.images)
-    losses = {}
+    by_flags = {}
     for iteration in range(40):
-        kept = terms._kept(batch, observer, iteration)
+        kept = losses._included(batch, observer, iteration)
         observer.matching.memory = {}
-        found = terms.descend(batch, observer, iteration)
-        losses.setdefault(tuple(kept.tolist()), []).append(found["convolution"].item())
+        found = losses.backward(batch, observer, iteration)
+        by_flags.setdefault(tuple(kept.tolist()), []).append(found["convolution"].item())
     # Two convolutions: both, either, none.
-    assert len(losses) == 4
-    none = tuple(float(part.kind == "batchnorm") for part in observer.matching.targets.parts)
-    assert set(losses[none]) == {0.0}
-    assert all(min(values) > 0 for flags, values in losses.items() if flags != none)
+    assert len(by_flags) == 4
+    none = tuple(float(part.kind == "batchnorm") for part in observer.matching.targets.statistics)
+    assert set(by_flags[none]) == {0.0}
+    assert all(min(values) > 0 for flags, values in by_flags.items() if flags != none)

@@ -5,9 +5,12 @@ import itertools
 import pytest
 import torch
 from stillhouse.data.transforms import normalise
-from stillhouse.methods.statistical_matching.feature_statistics import Part, Watch
+from stillhouse.methods.statistical_matching.feature_statistics import (
+    LayerStatistic,
+    StatisticsRecorder,
+)
 from stillhouse.methods.statistical_matching.matching import Matching, targets
-from stillhouse.methods.statistical_matching.statistics import collect, summary
+from stillhouse.methods.statistical_matching.statistics import sum_statistics, summary
 from stillhouse.networks import registry
 from stillhouse.training import loop
 from torch import nn
@@ -15,17 +18,17 @@ from torch import nn
 CPU = torch.device("cpu")
 CLASSES, LABELS = 4, [0, 2, 2, 3, 0, 2]
 COUNT = len(LABELS)
-# Parts of an observer, in the order of the pass, and how many numbers each has.
-PARTS = {
-    Part("convolution", "stem", "channel"): 3,
-    Part("convolution", "stem", "tile"): 4,
-    Part("batchnorm", "norm", "channel"): 5,
-    Part("convolution", "body", "channel"): 5,
-    Part("convolution", "body", "tile"): 1,
+# Statistics of an observer, in the order of the pass, and their sizes.
+STATISTICS = {
+    LayerStatistic("convolution", "stem", "channel"): 3,
+    LayerStatistic("convolution", "stem", "tile"): 4,
+    LayerStatistic("batchnorm", "norm", "channel"): 5,
+    LayerStatistic("convolution", "body", "channel"): 5,
+    LayerStatistic("convolution", "body", "tile"): 1,
 }
 CODE = {
     **{"alpha": 0.5, "class_terms": "mixture", "class_variance": "within", "class_layers": "all"},
-    **{"tiles": "swapped", "momentum": 0.0, "momentum_start": "zero"},
+    **{"tile_statistics": "swapped", "momentum": 0.0, "momentum_start": "zero"},
 }
 WEIGHTS = {"batchnorm": 0.7, "convolution": 1.3, "first_layer": 10.0}
 
@@ -34,17 +37,17 @@ def numbers(seed, *shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) + 0.1
 
 
-def kept_statistics():
+def stored_statistics():
     """Return statistics of real images as their stage keeps them."""
     kept = {"count": torch.tensor([5.0, 9.0, 7.0, 30.0], dtype=torch.float64)}
-    for i, (part, size) in enumerate(PARTS.items()):
+    for i, (part, size) in enumerate(STATISTICS.items()):
         for j, name in enumerate(("mean", "within", "between")):
             kept[f"{part.name}.{name}"] = numbers(10 * i + j, CLASSES, size).double()
     return kept
 
 
 class Observer(nn.Module):
-    """A network with layers of these names, of which batch norms alone are asked."""
+    """A network with layers of these names, of which only batch norms are used."""
 
     def __init__(self):
         super().__init__()
@@ -53,17 +56,17 @@ class Observer(nn.Module):
         self.norm.running_var.copy_(numbers(92, 5))
 
 
-def moments_of(seed, n=COUNT):
-    """Return moments of n images, which gradients can be asked of."""
+def recorded_of(seed, n=COUNT):
+    """Return statistics of n images, which require gradients."""
     found = {}
-    for i, (part, size) in enumerate(PARTS.items()):
+    for i, (part, size) in enumerate(STATISTICS.items()):
         sides = (numbers(1000 * seed + 10 * i + side, n, size) for side in range(2))
         found[part] = tuple(side.requires_grad_(True) for side in sides)
     return found
 
 
 def matching_of(settings, labels=LABELS, weights=WEIGHTS):
-    wanted = targets(Observer(), moments_of(0, 1), kept_statistics(), settings, CPU)
+    wanted = targets(Observer(), recorded_of(0, 1), stored_statistics(), settings, CPU)
     return Matching(wanted, torch.tensor(labels), settings, weights)
 
 
@@ -86,7 +89,7 @@ def class_target(part, kept, label, settings):
     mean, variance = kept[f"{part.name}.mean"][label], kept[f"{part.name}.within"][label]
     if settings["class_variance"] == "total":
         variance = variance + kept[f"{part.name}.between"][label]
-    if settings["tiles"] == "swapped" and part.what == "tile":
+    if settings["tile_statistics"] == "swapped" and part.unit == "tile":
         mean, variance = variance, mean
     return mean, variance
 
@@ -119,7 +122,7 @@ class Naive:
 
     def __call__(self, moments, kept_parts=None):
         """Return ({kind: loss}, gradient of their sum by part)."""
-        kept, losses, pairs = kept_statistics(), {}, []
+        kept, losses, pairs = stored_statistics(), {}, []
         doubles = {
             part: tuple(side.detach().double().requires_grad_(True) for side in sides)
             for part, sides in moments.items()
@@ -163,7 +166,7 @@ class Naive:
 def check(settings, labels=LABELS, weights=WEIGHTS, kept=None, steps=1):
     matching, naive = matching_of(settings, labels, weights), Naive(settings, labels, weights)
     for step in range(steps):
-        moments = moments_of(step, len(labels))
+        moments = recorded_of(step, len(labels))
         found, (wanted, slopes) = matching(moments, kept), naive(moments, kept)
         assert found.keys() == wanted.keys()
         for kind, loss in wanted.items():
@@ -174,7 +177,7 @@ def check(settings, labels=LABELS, weights=WEIGHTS, kept=None, steps=1):
                 torch.testing.assert_close(mine.grad.double(), theirs, rtol=1e-4, atol=1e-5)
 
 
-CHOICES = [*itertools.product(["mixture", "classes"], ["within", "total"], ["right", "swapped"])]
+CHOICES = [*itertools.product(["mixture", "classes"], ["within", "total"], ["correct", "swapped"])]
 
 
 @pytest.mark.parametrize(("class_terms", "class_variance", "tiles"), CHOICES)
@@ -182,13 +185,13 @@ CHOICES = [*itertools.product(["mixture", "classes"], ["within", "total"], ["rig
 @pytest.mark.parametrize("class_layers", ["all", "convolution"])
 def test_losses_are_those_of_the_formulas(class_terms, class_variance, tiles, alpha, class_layers):
     settings = {**CODE, "class_terms": class_terms, "class_variance": class_variance}
-    check({**settings, "tiles": tiles, "alpha": alpha, "class_layers": class_layers})
+    check({**settings, "tile_statistics": tiles, "alpha": alpha, "class_layers": class_layers})
 
 
 @pytest.mark.parametrize("class_terms", ["mixture", "classes"])
 @pytest.mark.parametrize("start", ["zero", "first"])
 @pytest.mark.parametrize("momentum", [0.4, 0.8])
-def test_statistics_of_earlier_steps_are_kept(class_terms, start, momentum):
+def test_statistics_of_earlier_steps_are_remembered(class_terms, start, momentum):
     settings = {**CODE, "class_terms": class_terms, "class_variance": "total"}
     check({**settings, "momentum": momentum, "momentum_start": start}, steps=4)
 
@@ -196,8 +199,8 @@ def test_statistics_of_earlier_steps_are_kept(class_terms, start, momentum):
 @pytest.mark.parametrize("start", ["zero", "first"])
 def test_the_first_step_with_momentum(start):
     settings = {**CODE, "alpha": 1.0, "momentum": 0.8, "momentum_start": start}
-    (part,) = [part for part in PARTS if part.kind == "batchnorm"]
-    moments = moments_of(0)
+    (part,) = [part for part in STATISTICS if part.kind == "batchnorm"]
+    moments = recorded_of(0)
     found = matching_of(settings)(moments)["batchnorm"]
     mean, variance = moments[part]
     share = {"zero": 0.2, "first": 1.0}[start]
@@ -224,18 +227,18 @@ def test_weights_are_of_kinds_and_of_the_first_layer(weights):
 
 def test_the_first_layer_is_the_first_that_is_matched():
     settings = {**CODE, "alpha": 1.0}
-    batchnorm = {part: pair for part, pair in moments_of(0).items() if part.kind == "batchnorm"}
+    batchnorm = {part: pair for part, pair in recorded_of(0).items() if part.kind == "batchnorm"}
     wanted = targets(Observer(), batchnorm, None, settings, CPU)
     heavy = Matching(wanted, torch.tensor(LABELS), settings, WEIGHTS)(batchnorm)["batchnorm"]
-    light = matching_of(settings)(moments_of(0))["batchnorm"]
+    light = matching_of(settings)(recorded_of(0))["batchnorm"]
     torch.testing.assert_close(heavy, 10 * light)
 
 
 @pytest.mark.parametrize("flags", [[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 1, 0, 0]])
-def test_parts_may_be_left_out_of_a_step(flags):
+def test_statistics_may_be_dropped_in_a_step(flags):
     check(CODE, kept=torch.tensor(flags, dtype=torch.float32))
     matching = matching_of(CODE)
-    moments = moments_of(0)
+    moments = recorded_of(0)
     sum(matching(moments, torch.tensor(flags)).values()).backward()
     for flag, (mean, variance) in zip(flags, moments.values(), strict=True):
         assert bool(mean.grad.any()) == bool(variance.grad.any()) == bool(flag)
@@ -243,14 +246,14 @@ def test_parts_may_be_left_out_of_a_step(flags):
 
 @pytest.mark.parametrize("class_terms", ["mixture", "classes"])
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-def test_what_is_matched_has_no_slope(class_terms, momentum):
+def test_matched_statistics_have_a_gradient_of_zero(class_terms, momentum):
     # The slope of a root is infinite at zero.
     settings = {**CODE, "alpha": 0.5, "momentum": momentum, "momentum_start": "first"}
-    settings |= {"class_terms": class_terms, "tiles": "right"}
-    kept, net = kept_statistics(), Observer()
+    settings |= {"class_terms": class_terms, "tile_statistics": "correct"}
+    kept, net = stored_statistics(), Observer()
     kept["count"] = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
     moments = {}
-    for part in PARTS:
+    for part in STATISTICS:
         kept[f"{part.name}.between"].zero_()
         mean, variance = (kept[f"{part.name}.{of}"][:1].float() for of in ("mean", "within"))
         if part.kind == "batchnorm":
@@ -269,11 +272,11 @@ def test_what_is_matched_has_no_slope(class_terms, momentum):
         assert all(side.grad.isfinite().all() and not side.grad.any() for side in pair)
 
 
-def test_two_batches_differ_by_their_statistics_together():
+def test_the_distance_between_batches_is_that_of_their_statistics():
     settings = {**CODE, "alpha": 0.3, "momentum": 0.9}
-    matching, mine, theirs = matching_of(settings), moments_of(0), moments_of(1, 3)
+    matching, mine, theirs = matching_of(settings), recorded_of(0), recorded_of(1, 3)
     wanted = 0
-    for part in PARTS:
+    for part in STATISTICS:
         pairs = []
         for mean, variance in (mine[part], theirs[part]):
             pairs.append((mean.mean(0), variance.mean(0) + mean.var(0, correction=0)))
@@ -310,7 +313,7 @@ def test_sre2l_matches_the_running_statistics_of_batch_norms():
     net, seen = network()
     settings = {"alpha": 1.0, "momentum": 0.0}
     weights = {"batchnorm": 0.01, "convolution": 0.0, "first_layer": 10.0}
-    _, moments = Watch(net, ["batchnorm"], 0)(images)
+    _, moments = StatisticsRecorder(net, ["batchnorm"], 0)(images)
     wanted = targets(net, moments, None, settings, CPU)
     found = Matching(wanted, torch.tensor([0, 1, 2, 0, 1]), settings, weights)(moments)
     # As in SRe2L's recover script, layer by layer.
@@ -329,20 +332,20 @@ def test_sre2l_matches_the_running_statistics_of_batch_norms():
     torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-6)
 
 
-def test_a_batch_that_is_the_whole_of_a_dataset_matches_itself():
+def test_a_batch_of_a_whole_dataset_matches_itself():
     """What is collected class by class, and what is matched, are of one kind."""
     pixels = [numbers(i, 3 + i, 3, 8, 8) * 200 for i in range(3)]
     net, _ = network()
-    watch = Watch(net, ["convolution"], 4)
-    sums = [collect(watch, part.split(2)) for part in pixels]
+    recorder = StatisticsRecorder(net, ["convolution"], 4)
+    sums = [sum_statistics(recorder, part.split(2)) for part in pixels]
     sums = {name: torch.stack([one[name] for one in sums]) for name in sums[0]}
     kept = {name: tensor.double() for name, tensor in summary(sums).items()}
     labels = torch.tensor([0] * 3 + [1] * 4 + [2] * 5)
-    _, moments = watch(normalise(torch.cat(pixels)))
+    _, moments = recorder(normalise(torch.cat(pixels)))
     weights = {"convolution": 1.0, "first_layer": 1.0}
     for alpha in (0.0, 1.0):
         settings = {**CODE, "alpha": alpha, "class_terms": "classes", "class_variance": "total"}
-        settings["tiles"] = "right"
+        settings["tile_statistics"] = "correct"
         wanted = targets(net, moments, kept, settings, CPU)
         found = Matching(wanted, labels, settings, weights)(moments)["convolution"]
         size = torch.cat([wanted.mean, wanted.variance]).norm()

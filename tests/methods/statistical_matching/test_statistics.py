@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import class_of
 from stillhouse.artifacts.jobs import produce
 from stillhouse.data.class_images import load_split
 from stillhouse.data.transforms import normalise
 from stillhouse.methods.statistical_matching import statistics
-from stillhouse.methods.statistical_matching.feature_statistics import KINDS, Watch
-from stillhouse.methods.statistical_matching.statistics import collect, overall, read, seen, summary
+from stillhouse.methods.statistical_matching.feature_statistics import KINDS, StatisticsRecorder
+from stillhouse.methods.statistical_matching.statistics import (
+    overall,
+    read_statistics,
+    sum_statistics,
+    summary,
+    training_views,
+)
 from stillhouse.networks import registry
 from stillhouse.rng import generator
 from stillhouse.training.teachers import load_teacher
@@ -35,24 +40,14 @@ def teacher(empty):
 
 
 @pytest.fixture
-def images(kitchen):
-    """Return the files of the images of three classes, whose numbers differ."""
-    (family,) = kitchen.plan.families["images"].values()
-    return [
-        kitchen.folder / family.artifact.at(class_id=c).directory / "images.parquet"
-        for c in CLASSES
-    ]
-
-
-@pytest.fixture
-def make(teacher, images):
-    """Return a function that collects statistics at an address and returns their file."""
+def make(teacher, class_images):
+    """Return a function that computes statistics at an address and returns their file."""
 
     def make(label="x", classes=CLASSES, views=VIEWS, tile=TILE, **resources):
         settings = {"classes": list(classes), "views": views, "tile": tile}
         spec = {"stage": "statistics", "settings": settings, "keys": {}}
         spec["address"] = f"results/statistics/{label}"
-        inputs = {"images": images, "teacher": [teacher]}
+        inputs = {"images": class_images, "teacher": teacher}
         produce(statistics.statistics, inputs, [(spec, None, [FILE])], resources)
         return Path(spec["address"]) / FILE
 
@@ -87,20 +82,20 @@ def inputs_of_layers(net, pixels):
 
 def viewed(images, settings, class_id, batch_size=4):
     """Return all views at once."""
-    return torch.cat(list(seen(images, settings, class_id, batch_size, CPU)))
+    return torch.cat(list(training_views(images, settings, class_id, batch_size, CPU)))
 
 
 def views_of(images, class_id):
-    pixels, _ = load_split([images[CLASSES.index(class_id)]], [class_id], 8, "train")
+    pixels, _ = load_split(images, [class_id], 8, "train")
     return viewed(pixels, VIEWS, class_id)
 
 
-def test_sums_are_those_of_two_passes_over_all_images_at_once(make, teacher, images):
+def test_statistics_are_those_of_two_passes_over_all_images(make, teacher, class_images):
     net, _, _ = load_teacher(teacher, CPU)
     found = store.read_tensors(make())
-    by_class = [inputs_of_layers(net, views_of(images, c)) for c in CLASSES]
-    # As many images as the source has; they differ from class to class.
-    counts = [len(load_split([path], [class_of(path)], 8, "train")[0]) for path in images]
+    by_class = [inputs_of_layers(net, views_of(class_images, c)) for c in CLASSES]
+    # As many as the classes have, whose numbers differ.
+    counts = [len(load_split(class_images, [c], 8, "train")[0]) for c in CLASSES]
     assert found["count"].tolist() == counts and len(set(counts)) > 1
     parts = set(by_class[0])
     names = {f"{part}.{of}" for part in parts for of in ("mean", "within", "between")}
@@ -108,8 +103,8 @@ def test_sums_are_those_of_two_passes_over_all_images_at_once(make, teacher, ima
     assert {part.split(".")[0] for part in parts} == {"convolution", "batchnorm"}
     count = found["count"].double()
     for part in parts:
-        for row, seen_by in enumerate(by_class):
-            values = seen_by[part]
+        for row, values_of in enumerate(by_class):
+            values = values_of[part]
             of_image = values.mean(2)
             for name, wanted in (
                 ("mean", values.mean((0, 2))),
@@ -119,7 +114,7 @@ def test_sums_are_those_of_two_passes_over_all_images_at_once(make, teacher, ima
                 mine = found[f"{part}.{name}"]
                 assert mine.dtype == torch.float32 and mine.shape == (3, values.shape[1])
                 torch.testing.assert_close(mine[row].double(), wanted, rtol=1e-4, atol=1e-6)
-        together = torch.cat([seen_by[part] for seen_by in by_class])
+        together = torch.cat([values_of[part] for values_of in by_class])
         mean, within, between = (
             found[f"{part}.{of}"].double() for of in ("mean", "within", "between")
         )
@@ -129,7 +124,7 @@ def test_sums_are_those_of_two_passes_over_all_images_at_once(make, teacher, ima
         torch.testing.assert_close(variance, wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_batches_do_not_show(make):
+def test_results_do_not_depend_on_the_batch_size(make):
     wanted = store.read_tensors(make(batch_size=64))
     for size in (7, 1000):
         found = store.read_tensors(make(f"b{size}", batch_size=size))
@@ -138,8 +133,8 @@ def test_batches_do_not_show(make):
             torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-7)
 
 
-def test_other_classes_and_their_order_do_not_show(make):
-    wanted = read(make(), CLASSES)
+def test_results_do_not_depend_on_other_classes_or_their_order(make):
+    wanted = read_statistics(make(), CLASSES)
     for order in (["2", "0", "1"], ["2", "0"]):
         path = make("".join(order), order)
         found = store.read_tensors(path)
@@ -147,14 +142,14 @@ def test_other_classes_and_their_order_do_not_show(make):
             rows = [CLASSES.index(class_id) for class_id in order]
             assert torch.equal(found[name].double(), tensor[rows])
         # By class id, whatever the order in the file.
-        some = read(path, ["0", "2"])
+        some = read_statistics(path, ["0", "2"])
         assert all(torch.equal(some[name], wanted[name][[0, 2]]) for name in wanted)
         assert {tensor.dtype for tensor in some.values()} == {torch.float64}
 
 
-def test_an_interrupted_pass_goes_on_after_a_class(make, interrupt):
+def test_an_interrupted_pass_resumes_after_a_class(make, interrupt):
     wanted = make("whole").read_bytes()
-    calls = interrupt(statistics, "collect", 3)
+    calls = interrupt(statistics, "sum_statistics", 3)
     with pytest.raises(KeyboardInterrupt):
         make("killed", checkpoint_seconds=0)
     assert len(calls) == 3 and not Path("results/statistics/killed", FILE).exists()
@@ -163,11 +158,11 @@ def test_an_interrupted_pass_goes_on_after_a_class(make, interrupt):
     assert found.read_bytes() == wanted
 
 
-def test_images_that_are_alike_have_nothing_between_them(teacher):
+def test_equal_images_have_no_variance_between_them(teacher):
     net, _, _ = load_teacher(teacher, CPU)
     one = torch.from_numpy(generator(0, "test").random((1, 3, 8, 8)) * 255)
     views = one.float().repeat(50, 1, 1, 1).split(20)
-    sums = collect(Watch(net, set(KINDS.values()), TILE), views)
+    sums = sum_statistics(StatisticsRecorder(net, set(KINDS.values()), TILE), views)
     found = summary({name: value[None] for name, value in sums.items()})
     for name, tensor in found.items():
         if name.endswith(".between"):
@@ -201,7 +196,7 @@ def test_a_padded_view_is_a_square_of_a_black_border_and_the_image():
 
 
 @pytest.mark.parametrize("flip", [0, 1])
-def test_without_border_and_crop_an_image_is_seen_whole(flip):
+def test_without_border_and_crop_a_view_is_the_image(flip):
     images = pixels_of(5)
     found = viewed(images, {"pad": 0, "crop": [1.0, 1.0], "flip": flip, "seed": 0}, "cat")
     wanted = images.flip(3) if flip else images

@@ -3,10 +3,9 @@
 from stillhouse.config import protocols
 from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError
+from stillhouse.methods.ddps.settings import patches_per_side
 from stillhouse.methods.statistical_matching import fidelity
-
-# Images per class up to which DDPS puts four patches into an image, if not told otherwise.
-LAST_CONCATENATED = 10
+from stillhouse.networks.architectures import has_batchnorm
 
 
 def check_denoiser(key, denoiser):
@@ -150,7 +149,7 @@ def check_synthesis(config, key, method):
         raise StillhouseError(f"{key}.weights: are all 0; one of them should be more")
     if decided["kinds"] == ["batchnorm"]:
         for name in method["observers"]:
-            if not protocols.has_batchnorm(config["teachers"][name]):
+            if not has_batchnorm(config["teachers"][name]):
                 raise StillhouseError(
                     f"{key}.observers: {name!r} has no batch norm to match; should have norm "
                     "batch, or weights.convolution be above 0"
@@ -223,25 +222,3 @@ def _check_patches_enough(key, method, ipcs, smallest):
             f"{key}: IPC {ipc} takes {ipc * patches[ipc]} patches a class, one an image; there are "
             f"{images} images; lower the IPC, or have more images_per_class"
         )
-
-
-def patches_per_side(variant, ipc, patch):
-    """Return how many patches lie side by side in an image: 1, or 2 of 2 × 2.
-
-    Parameters
-    ----------
-    variant : str
-        ``single``, ``concat`` or ``auto``.
-    ipc : int
-    patch : int
-        Side of a patch [px]; 0 if whole images were scored, as the paper does where images are
-        small. ``auto`` never tiles these.
-
-    Notes
-    -----
-    paper: concatenated up to IPC 10, single from 20 on (section 4.2); here: single from 11 on,
-    because the "otherwise" of the supplement, section 5, begins there.
-    """
-    if variant == "auto":
-        variant = "concat" if patch and ipc <= LAST_CONCATENATED else "single"
-    return 2 if variant == "concat" else 1

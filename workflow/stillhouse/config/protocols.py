@@ -8,6 +8,7 @@ import functools
 import math
 
 from stillhouse.methods.statistical_matching import fidelity as synthesis_switches
+from stillhouse.networks.architectures import has_batchnorm
 
 RDED = {
     "code": {
@@ -72,9 +73,6 @@ LEARNING_RATES = {
     "torchvision/vit_b_16": 0.0001,
     "torchvision/swin_v2_t": 0.0001,
 }
-
-# Networks of ours that have no batch normalisation whatever their settings.
-WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
 
 
 def method(settings):
@@ -203,12 +201,6 @@ def epochs(setting, ipc, n_classes):
     steps = ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500))
     found = next((epochs for most, epochs in steps if ipc <= most), 300)
     return found * 2 // 3 // 100 * 100 if n_classes == 100 else found
-
-
-def has_batchnorm(network):
-    """Tell whether a network keeps running statistics; those of libraries are taken to."""
-    normalised = network.get("norm", "batch") == "batch"
-    return normalised and network["arch"] not in WITHOUT_BATCHNORM
 
 
 # Which keys a schedule uses, and what they are where they are not given: IDC (Minimax train.py),

@@ -1,1 +1,1 @@
-"""Images: from a source to arrays, and distilled sets."""
+"""Images: from a source to arrays; distilled sets."""

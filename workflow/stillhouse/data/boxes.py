@@ -1,26 +1,28 @@
 """Crop boxes as numbers: random resized crops for many images at once.
 
-A box is (top, left, height, width) in pixels, int64. Every box uses up a fixed number of uniform
-draws (`N_DRAWS`), so that box i of a table depends on draw i alone, however many boxes there are.
+A box is (top, left, height, width) in pixels, int64. Every box consumes `N_DRAWS` uniform draws, so
+box i of a table depends on row i of the draws alone, whatever the number of boxes.
 """
 
 import numpy as np
 
+# Columns of a box in tables, in the order of its numbers.
+BOX_COLUMNS = ("top", "left", "height", "width")
 TRIES = 10
 N_DRAWS = 2 * TRIES + 2
 
 
 def random_boxes(draws, height, width, area, ratio=(3 / 4, 4 / 3)):
-    """Return the boxes that torchvision's RandomResizedCrop would draw, one a row of `draws`.
+    """Return boxes distributed as those of torchvision's RandomResizedCrop, one per row of `draws`.
 
     Parameters
     ----------
     draws : (n, N_DRAWS) float64 in [0, 1)
-        Ten tries of area and aspect ratio, then the position.
+        Area and aspect ratio of ten tries, then the position.
     height, width : int
         Size of the images [px].
     area : (float, float)
-        Smallest and largest area, as share of the image.
+        Smallest and largest area, as a fraction of the image.
     ratio : (float, float)
         Smallest and largest width / height.
 
@@ -30,8 +32,8 @@ def random_boxes(draws, height, width, area, ratio=(3 / 4, 4 / 3)):
 
     Notes
     -----
-    As in torchvision: the first of ten tries that fits is taken; else the largest box in the
-    middle that keeps the aspect ratio within bounds.
+    As in torchvision: the first of ten tries that fits; if none fits, the largest centred box
+    whose aspect ratio is within bounds.
     """
     n = len(draws)
     tries = draws[:, : 2 * TRIES].reshape(n, TRIES, 2)
@@ -63,15 +65,26 @@ def _middle(height, width, ratio):
 
 
 def centre_box(height, width, share=1.0):
-    """Return the largest centred square box, its side scaled by `share`, as (4,) int64."""
+    """Return the largest centred square, its side scaled by `share`, (4,) int64."""
     side = max(round(min(height, width) * share), 1)
     return np.array([(height - side) // 2, (width - side) // 2, side, side], np.int64)
 
 
 def region_of(shape, height, width):
-    """Return the box of an image of height × width px that its latent shows, (4,) int64.
+    """Return the box of an image of height × width px that its latent encodes, (4,) int64.
 
-    ``aspect``: all of it; ``square``: the largest centred square.
+    ``aspect``: the whole image; ``square``: the largest centred square.
     """
-    whole = np.array([0, 0, height, width], np.int64)
-    return whole if shape == "aspect" else centre_box(height, width)
+    if shape == "aspect":
+        return np.array([0, 0, height, width], np.int64)
+    return centre_box(height, width)
+
+
+def test_crop_box(height, width, resolution):
+    """Return the centred square on which a network of `resolution` px is tested, (4,) int64.
+
+    RDED's code resizes the short side to resolution // 7 × 8 px and cuts resolution px from the
+    middle: 224 of 256 px, 57 of 64 px, 32 of 32 px.
+    """
+    resized = resolution // 7 * 8 or resolution
+    return centre_box(height, width, min(resolution / resized, 1.0))

@@ -1,7 +1,11 @@
-"""Image operations on whole batches, on the device: crop, flip, resize, shuffle, mix, normalise.
+"""Image operations on batches, on the device: crop, flip, resize, patch shuffle, value ranges.
 
-Cropping and resizing is two matrix products an image, exact to torchvision's antialiased bilinear
-`resized_crop`; flips and patch permutations reorder the matrices and cost nothing.
+Cropping and resizing are two matrix products per image, equal to torchvision's antialiased bilinear
+`resized_crop` up to rounding; flips and patch permutations reorder the matrices at no cost.
+torchvision has no such operation for a batch with a box per image.
+
+Images have one of three value ranges: pixels in [0, 255], "unit" in [-1, 1] (diffusers'
+autoencoders), "normalised" by ImageNet's mean and standard deviation (classifiers).
 """
 
 import torch
@@ -11,25 +15,26 @@ STD = (0.229, 0.224, 0.225)
 
 
 def resampling(start, length, extent, size, flip=None, order=None):
-    """Return the matrices that cut and resize one axis, (n, size, extent) float32.
+    """Return matrices that crop and resize along one axis, (n, size, extent) float32.
 
     Parameters
     ----------
     start, length : (n,) tensors
-        First pixel and number of pixels of the cut.
+        First pixel and number of pixels of the crop.
     extent : int
-        Pixels of the axis before.
+        Pixels of the axis before cropping.
     size : int
-        Pixels of the axis after.
+        Pixels of the axis after resizing.
     flip : (n,) bool, optional
         Mirror the result.
     order : (n, parts) integers, optional
-        The axis is first divided into `parts` equal strips; strip i then shows strip order[i].
+        The axis is first divided into `parts` equal strips; strip i is replaced by strip order[i].
 
     Notes
     -----
     A triangle filter of half-width max(1, length / size) source pixels around each target pixel's
-    centre, confined to the cut and normalised: bilinear when enlarging, antialiased when reducing.
+    centre, restricted to the crop, with weights that sum to one: bilinear when enlarging,
+    antialiased when reducing.
     """
     start, length = start.float()[:, None, None], length.float()[:, None, None]
     scale = length / size
@@ -50,7 +55,7 @@ def resampling(start, length, extent, size, flip=None, order=None):
 
 
 def cut(images, boxes, size, flip=None, order=None):
-    """Cut boxes from images and bring them to size × size pixels.
+    """Crop boxes from images and resize them to size × size pixels.
 
     Parameters
     ----------
@@ -62,8 +67,8 @@ def cut(images, boxes, size, flip=None, order=None):
     flip : (n,) bool, optional
         Mirror left and right.
     order : (n, 2 × parts) integers, optional
-        Permutation of the columns of patches, then of the rows, before the cut; as many parts as
-        divide the image evenly.
+        Permutation of the columns of patches, then of the rows, before the crop; `parts` divides
+        the side of the image.
 
     Returns
     -------
@@ -77,15 +82,51 @@ def cut(images, boxes, size, flip=None, order=None):
     return down[:, None] @ images.float() @ across[:, None].transpose(2, 3)
 
 
+def pad(images, size):
+    """Pad images with zeros to size × size pixels, the image centred."""
+    spare = size - images.shape[-1]
+    before = spare // 2
+    return torch.nn.functional.pad(images, (before, spare - before) * 2)
+
+
 def normalise(images):
-    """Return images in [0, 255] with ImageNet's mean and deviation taken out, float32."""
+    """Return pixels in [0, 255] normalised by ImageNet's mean and deviation, float32."""
     mean = images.new_tensor([255 * m for m in MEAN], dtype=torch.float32)[:, None, None]
     std = images.new_tensor([255 * s for s in STD], dtype=torch.float32)[:, None, None]
     return (images - mean) / std
 
 
-def pad(images, size):
-    """Put images in the middle of size × size pixels of zeros."""
-    spare = size - images.shape[-1]
-    before = spare // 2
-    return torch.nn.functional.pad(images, (before, spare - before) * 2)
+def to_unit(images):
+    """Return pixels in [0, 255], integers or not, in the range [-1, 1], float32."""
+    return images.float() / 127.5 - 1
+
+
+def round_to_uint8(pixels):
+    """Return float pixels rounded to the nearest of 0 … 255, as a uint8 tensor."""
+    return pixels.round().clamp(0, 255).to(torch.uint8)
+
+
+def pixels_to_bytes(pixels, rounding):
+    """Return float pixels in [0, 255] as a uint8 array.
+
+    Parameters
+    ----------
+    pixels : float tensor on the CPU
+    rounding : str
+        ``truncate`` (RDED's code) or ``nearest``.
+    """
+    if rounding == "nearest":
+        return round_to_uint8(pixels).numpy()
+    # Interpolation gives 254.99999 for 255: a thousandth more before truncation.
+    return (pixels + 1e-3).clamp(0, 255).to(torch.uint8).numpy()
+
+
+def unit_to_bytes(images):
+    """Return images in [-1, 1] as (n, 3, height, width) uint8 array, rounded to the nearest."""
+    return round_to_uint8((images + 1) * 127.5).cpu().numpy()
+
+
+def normalised_to_bytes(images):
+    """Return normalised images as (n, 3, side, side) uint8 array, rounded to the nearest."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    return round_to_uint8((images.detach() * std + mean) * 255).cpu().numpy()

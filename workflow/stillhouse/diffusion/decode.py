@@ -11,7 +11,8 @@ import torch
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
-from stillhouse.data.class_images import IMAGE, encode
+from stillhouse.data.codecs import IMAGE, encode
+from stillhouse.data.transforms import unit_to_bytes
 from stillhouse.diffusion.ddim import sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.methods.d3hr.inversion import pass_size
@@ -37,7 +38,7 @@ def decode(inputs, spec, context):
                 clean = redraw(some, first, denoiser, class_id, seed, settings)
             else:
                 clean = draw(some, denoiser, class_id, settings)
-            images += [encode(image, "png") for image in to_pixels(denoiser.decode(clean))]
+            images += [encode(image, "png") for image in unit_to_bytes(denoiser.decode(clean))]
         rows = [{"bytes": data, "path": None} for data in images]
         table = pa.table({"image": rows, "index": range(len(rows))}, schema=SCHEMA)
         return {"images.parquet": table}
@@ -88,8 +89,3 @@ def redraw(latents, first, denoiser, class_id, seed, settings):
     noised = denoiser.schedule.add_noise(latents, noise, level)
     how = settings["guidance"], settings["steps"], count
     return sample(denoiser, noised, denoiser.condition(class_id), *how)
-
-
-def to_pixels(images):
-    """Return images in [-1, 1] as (n, 3, height, width) uint8 arrays."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -12,11 +12,12 @@ import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import decode, read_class
-from stillhouse.data.transforms import resampling
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import cut_many
+from stillhouse.data.transforms import resampling, to_unit
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.rded.images import cut_many
 from stillhouse.rng import generator
 
 NAMES = "images.json"
@@ -34,7 +35,7 @@ def latents(inputs, spec, context):
         means, stds = encode_rows(rows, denoiser, settings["shape"], context.batch_size, class_id)
         sizes = torch.tensor([mean.shape for mean in means], dtype=torch.int32).view(-1, 3)
         content = {"mean": _flat(means), "std": _flat(stds), "sizes": sizes}
-        return {NAMES: rows.names, "latents.safetensors": content}
+        return {NAMES: rows.image_ids, "latents.safetensors": content}
 
     return make
 
@@ -44,7 +45,7 @@ def encode_rows(rows, denoiser, shape, batch_size, class_id=""):
 
     Parameters
     ----------
-    rows : stillhouse.data.class_images.Rows
+    rows : stillhouse.data.class_images.ClassImages
     denoiser : stillhouse.diffusion.denoisers.Denoiser
     shape : str
         As `views` takes it.
@@ -119,11 +120,6 @@ def resize(image, height, width, device):
         for old, new in zip(image.shape[1:], (height, width), strict=True)
     )
     return down @ image.float() @ across.T
-
-
-def to_unit(images):
-    """Return images in [0, 255], of whole numbers or not, as an autoencoder has them: [-1, 1]."""
-    return images.float() / 127.5 - 1
 
 
 def _flat(parts):

@@ -13,7 +13,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stillhouse.artifacts.progress import track
-from stillhouse.diffusion.latents import to_unit
+from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.networks.registry import global_generator
 from stillhouse.rng import generator, permutation

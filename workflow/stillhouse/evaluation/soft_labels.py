@@ -13,8 +13,8 @@ from stillhouse.artifacts.progress import track
 from stillhouse.artifacts.store import RowGroups
 from stillhouse.augmentation.ops import NAMES
 from stillhouse.augmentation.views import Views, draw, render
+from stillhouse.data.distilled_set import SCHEMA, read_set
 from stillhouse.data.transforms import normalise
-from stillhouse.methods.distilled import SCHEMA, read_set
 from stillhouse.training.teachers import load_teacher
 
 FRACTIONS = pa.list_(pa.float32(), 4)

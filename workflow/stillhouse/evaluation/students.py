@@ -11,10 +11,11 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, on
 from stillhouse.artifacts import store
 from stillhouse.augmentation.views import draw, render
 from stillhouse.data.class_images import load_split
+from stillhouse.data.distilled_set import SCHEMA, read_set
 from stillhouse.data.transforms import normalise
 from stillhouse.evaluation.soft_labels import Judges, Table
-from stillhouse.methods.distilled import SCHEMA, read_set
 from stillhouse.networks import registry
+from stillhouse.networks.batchnorm import set_batchnorm_updates
 from stillhouse.training import loop
 
 
@@ -184,7 +185,7 @@ def train(net, lessons, test, settings, seed, context):
         evaluations in the last fifth [%], ``n_parameters``, ``curve``.
     """
     loss = make_loss(settings)
-    registry.set_batchnorm_updates(net, settings.get("batchnorm_updates", 1))
+    set_batchnorm_updates(net, settings.get("batchnorm_updates", 1))
     net.to(memory_format=loop.memory_format(settings))
     wanted = evaluation_epochs(settings["epochs"])
 

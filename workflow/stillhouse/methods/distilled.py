@@ -1,131 +1,42 @@
-"""Distilled sets: what every method ends in. One Parquet file, a row group a class."""
+"""Distilled sets, the result of every method: one Parquet file, one row group per class."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pyarrow as pa
-import torch
 
-from stillhouse.artifacts import store
 from stillhouse.artifacts.store import RowGroups
-from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import IMAGE, decode, encode, read_class
+from stillhouse.data.codecs import encode
+from stillhouse.data.distilled_set import set_metadata, set_schema
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.common.selection import WHOLE, choose, read_features
+from stillhouse.methods.common import decoded_images
+from stillhouse.methods.coresets import images as coresets
 from stillhouse.methods.ddps import images as ddps
 from stillhouse.methods.rded import images as rded
-from stillhouse.methods.rded.images import cut_many, to_bytes
-from stillhouse.methods.statistical_matching.batches import batches
-from stillhouse.rng import generator, permutation
+from stillhouse.methods.statistical_matching import images as statistical_matching
 
-ORIGIN = pa.list_(
-    pa.struct(
-        [
-            ("image_id", pa.string()),
-            ("top", pa.int32()),
-            ("left", pa.int32()),
-            ("height", pa.int32()),
-            ("width", pa.int32()),
-        ]
-    )
-)
-SCHEMA = pa.schema(
-    [
-        ("image", IMAGE),
-        ("label", pa.int64()),
-        ("class_id", pa.string()),
-        ("index", pa.int32()),
-        ("origin", ORIGIN),
-    ]
-)
-
-
-def random_class(inputs, spec, class_id, context):
-    """Return whole real images drawn at random: the baseline every method has to beat.
-
-    The centred square of each, brought to the dataset's resolution. A smaller IPC is a prefix.
-    """
-    ipc, seed = spec["keys"]["ipc"], spec["keys"]["seed"]
-    rows = read_class(inputs["images"][class_id], "train", context.source_roots)
-    order = permutation(generator(seed, "random", class_id), len(rows))[:ipc]
-    return [whole_image(*rows[i], spec["settings"]["resolution"]) for i in order]
-
-
-def coreset_class(inputs, spec, class_id, context):
-    """Return whole real images chosen by herding or k-means in a teacher's or in pixel space."""
-    settings, count = spec["settings"], spec["keys"]["ipc"]
-    rows = read_class(inputs["images"][class_id], "train", context.source_roots)
-    if "features" in inputs:
-        found = read_features(inputs["features"][class_id])
-        points = np.stack([found[name, WHOLE] for name in rows.names])
-    else:
-        seen = [whole_image(*row, settings["resolution"])[0] for row in rows]
-        points = np.stack(seen).reshape(len(rows), -1) / 255
-    rng = generator(spec["keys"]["seed"], settings["kind"], class_id)
-    chosen = choose(settings["kind"], points, min(count, len(rows)), rng)
-    return [whole_image(*rows[i], settings["resolution"]) for i in chosen]
-
-
-def decoded_class(inputs, spec, class_id, context):
-    """Return the images that a denoiser has made, brought to the dataset's resolution."""
-    table = store.read_table(inputs["decoded"][class_id], columns=["image"])
-    resolution = spec["settings"]["resolution"]
-    made = (image["bytes"] for image in table["image"].to_pylist())
-    return [
-        (whole_image(f"{class_id} {i}", data, resolution)[0], []) for i, data in enumerate(made)
-    ]
-
-
-def synthesised_class(inputs, spec, class_id, context):
-    """Return the images of a class that were synthesised, from the batches that have some."""
-    made = spec["upstream"]["synthesis"]
-    label, found = made["settings"]["classes"].index(class_id), {}
-    for number, slots in enumerate(batches(made["settings"], made["keys"])):
-        places = {place: index for place, (own, index) in enumerate(slots) if own == label}
-        if places:
-            stored = store.open_row_groups(inputs["synthesis"][number])
-            for place, index in places.items():
-                (image,) = stored.read_row_group(place, columns=["image"])["image"].to_pylist()
-                found[index] = decode(image["bytes"], class_id)
-    return [(found[index], []) for index in sorted(found)]
-
-
-def whole_image(image_id, data, resolution):
-    """Return (pixels, origin) of a real image's centred square at a resolution."""
-    image = decode(data, image_id)
-    box = centre_box(*image.shape[1:])
-    pixels = cut_many([image], [box[None]], resolution, torch.device("cpu"))[0]
-    top, left, height, width = box.tolist()
-    origin = {"image_id": image_id, "top": top, "left": left, "height": height, "width": width}
-    return to_bytes(pixels, "nearest"), [origin]
-
-
-# Method kind → function(inputs by class, spec, class id) → [(pixels, origin)], one an image:
+# Method kind → function(inputs, spec, class_id, context) → [(pixels, origin)], one per image:
 # pixels (3, resolution, resolution) uint8; origin the boxes in source images, empty if synthetic.
 METHODS = {
-    "random": random_class,
-    "herding": coreset_class,
-    "kmeans": coreset_class,
-    "rded": rded.distil_class,
-    "ddps": ddps.ddps_class,
-    "d3hr": decoded_class,
-    "d4m": decoded_class,
-    **dict.fromkeys(("sre2l", "gvbsm", "edc"), synthesised_class),
+    "random": coresets.random_images,
+    "herding": coresets.coreset_images,
+    "kmeans": coresets.coreset_images,
+    "rded": rded.images_of_class,
+    "ddps": ddps.images_of_class,
+    "d3hr": decoded_images.images_of_class,
+    "d4m": decoded_images.images_of_class,
+    **dict.fromkeys(("sre2l", "gvbsm", "edc"), statistical_matching.images_of_class),
 }
 
 
 def distilled(inputs, spec, context):
-    """Stage: put the images of all classes of one method into one set."""
+    """Stage: collect the images of all classes of one method in one set."""
     settings = spec["settings"]
-    schema = SCHEMA.with_metadata(metadata(spec))
+    schema = set_schema(set_metadata(spec))
 
     def class_table(label, class_id):
         images = METHODS[settings["kind"]](inputs, spec, class_id, context)
         if len(images) < spec["keys"]["ipc"]:
             raise StillhouseError(
-                f"{spec['address']}: class {class_id!r} gives {len(images)} images only; lower the "
-                "IPC, or have the method look at more images"
+                f"{spec['address']}: class {class_id!r} has only {len(images)} images; lower the "
+                "IPC, or let the method select from more images"
             )
         encoding = settings.get("encoding", "png")
         return pa.table(
@@ -142,43 +53,8 @@ def distilled(inputs, spec, context):
             schema=schema,
         )
 
-    def make(key, context):
+    def make(member, context):
         tables = (class_table(*pair) for pair in enumerate(settings["classes"]))
         return {"images.parquet": RowGroups(schema, tables)}
 
     return make
-
-
-def metadata(spec):
-    """Return the file metadata of a distilled set, Hugging Face's column types among them."""
-    path = Path(spec["address"])
-    value = lambda kind: {"dtype": kind, "_type": "Value"}  # noqa: E731
-    box = {"image_id": value("string")} | {
-        name: value("int32") for name in ("top", "left", "height", "width")
-    }
-    names = spec["settings"]["classes"]
-    features = {
-        "image": {"_type": "Image"},
-        "label": {"names": names, "_type": "ClassLabel"},
-        "class_id": value("string"),
-        "index": value("int32"),
-        "origin": [box],
-    }
-    return {
-        "dataset": path.parts[-3],
-        "class_names": json.dumps(names),
-        "method": path.parts[-2].rsplit("-", 1)[0],
-        "ipc": str(spec["keys"]["ipc"]),
-        "seed": str(spec["keys"]["seed"]),
-        "spec": json.dumps(spec, sort_keys=True),
-        "huggingface": json.dumps({"info": {"features": features}}),
-    }
-
-
-def read_set(table):
-    """Return (images, labels) of a distilled set's table.
-
-    images : (n, 3, side, side) uint8 array; labels : (n,) int64 array; row order is kept.
-    """
-    pixels = [decode(row["bytes"], row["path"]) for row in table["image"].to_pylist()]
-    return np.stack(pixels), table["label"].to_numpy()

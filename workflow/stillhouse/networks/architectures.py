@@ -1,123 +1,117 @@
-"""What an architecture's name alone tells: whether a library has it, its weights, its images.
+"""Facts about an architecture that follow from its name: library, weights, supported images.
 
-Parsing a config must not import torchvision or timm, which takes seconds. Their model files are
-read as text instead, and only for names that ask for it: a hundredth of a second.
+A config is checked without importing torchvision or timm, which takes seconds. Their names are
+listed in `architecture_names.txt`, which docs/architecture_names.py writes.
 """
 
 import difflib
 import re
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
+from stillhouse.data.sources.catalogue import published_classes
 from stillhouse.errors import StillhouseError
 
-# The smallest side at which a network's last maps are not empty, and, under instance
-# normalisation, not of a single pixel, which it would set to zero [px].
+# A line per architecture of a library: its name, then the names of its pretrained weights.
+NAMES = Path(__file__).with_name("architecture_names.txt")
+# The smallest side at which the last feature maps of a network are not empty; with instance
+# normalisation, more than one pixel, which it would set to zero [px].
 SMALLEST = {"alexnet_small": 8, "vgg11_small": 32, "resnetap10": 16, "resnet18_instance": 33}
 
 
+# Our own architectures without batch normalisation, whatever their settings.
+WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
+
+
 def split(arch):
-    """Return (library, name) of an architecture; the library of our own is empty."""
+    """Return (library, name) of an architecture; the library of our own ones is empty."""
     library, _, name = arch.rpartition("/")
     return library, name
 
 
+def has_batchnorm(network):
+    """Return whether a network has running statistics; those of libraries are assumed to."""
+    normalised = network.get("norm", "batch") == "batch"
+    return normalised and network["arch"] not in WITHOUT_BATCHNORM
+
+
 @cache
-def _text(library):
-    """Return the source of all classifiers of a library."""
-    return "\n".join(
-        path.read_text(encoding="utf-8")
-        for path in sorted((_folder(library) / "models").glob("*.py"))
-    )
-
-
-def _folder(library):
-    found = find_spec(library)
-    if found is None:
-        raise StillhouseError(f"{library} is not installed; `make` installs all that is needed")
-    return Path(found.origin).parent
+def _listed():
+    """Return {architecture: names of its weights} of all libraries."""
+    lines = (line.split() for line in NAMES.read_text().splitlines() if not line.startswith("#"))
+    return {arch: frozenset(weights) for arch, *weights in lines}
 
 
 @cache
 def names(library):
-    """Return the names of a library's classifiers, as their definitions register them."""
-    pattern = r"^@register_model(?:\(\))?\n(?:@.*\n)*?def (\w+)\("
-    return frozenset(re.findall(pattern, _text(library), re.M))
+    """Return the names of a library's classifiers."""
+    return frozenset(name for own, name in map(split, _listed()) if own == library)
 
 
-@cache
 def weights(arch):
     """Return the names of the pretrained weights of a library's architecture.
 
-    Members of the enumeration in torchvision (without ``DEFAULT``, which other versions give to
-    other weights); tags in timm.
+    Members of the enumeration in torchvision (without ``DEFAULT``, whose meaning depends on the
+    version); tags in timm.
     """
-    library, name = split(arch)
-    if library == "timm":
-        return frozenset(re.findall(rf"""['"]{name}\.([\w-]+)['"]""", _text(library)))
-    classes = r"^class (\w+)_Weights\(WeightsEnum\):\n((?:    .*\n|\n)+)"
-    bodies = {found.lower(): body for found, body in re.findall(classes, _text(library), re.M)}
-    return frozenset(re.findall(r"^    (\w+) = Weights\(", bodies.get(name, ""), re.M))
+    return _listed().get(arch, frozenset())
 
 
-@cache
 def imagenet():
     """Return the WordNet ids of ImageNet-1K's classes in the order of pretrained outputs."""
-    path = _folder("timm") / "data" / "_info" / "imagenet_synsets.txt"
-    return tuple(path.read_text(encoding="utf-8").split())
+    return published_classes("imagenet1k")
 
 
 def check_name(key, arch):
-    """Refuse the name of an architecture that its library does not have.
+    """Refuse an architecture that is not in its library.
 
     Parameters
     ----------
     key : str
-        Where the config says it, for the message.
+        Config key, for the message.
     arch : str
     """
     library, name = split(arch)
     if library:
-        _check_among(key, arch, name, names(library), f"the classifiers of {library}")
+        _check_known(key, f"classifier of {library}", name, names(library))
 
 
 def check_weights(key, arch, name):
-    """Refuse pretrained weights that an architecture's library does not have."""
+    """Refuse pretrained weights that are not in the library of an architecture."""
     if not split(arch)[0]:
         raise StillhouseError(
-            f"{key}: is {name!r}, but {arch!r} is in no library; should be file and sha256, or the "
-            "teacher's arch torchvision/… or timm/…"
+            f"{key}: {name!r} conflicts with arch {arch!r}, which is in no library; use file and "
+            "sha256, or an arch torchvision/… or timm/…"
         )
-    _check_among(key, name, name, weights(arch), f"the weights of {arch}")
+    _check_known(key, f"weights of {arch}", name, weights(arch))
 
 
-def _check_among(key, shown, name, known, title):
+def _check_known(key, kind, name, known):
     if name not in known:
-        near = difflib.get_close_matches(name, sorted(known), 3, 0.4)
-        hint = f"near are {', '.join(near)}" if near else f"there are {len(known)}"
-        raise StillhouseError(f"{key}: {shown!r} is not among {title}; {hint}")
+        similar = difflib.get_close_matches(name, sorted(known), 3, 0.4)
+        hint = f"similar are {', '.join(similar)}" if similar else f"{len(known)} are known"
+        raise StillhouseError(f"{key}: unknown {kind}: {name!r}; {hint}")
 
 
 def check_classes(key, class_ids):
-    """Refuse ImageNet's pretrained weights for classes that are not ImageNet's."""
-    strange = [class_id for class_id in class_ids if class_id not in imagenet()]
-    if strange:
+    """Refuse pretrained weights of ImageNet for other classes than ImageNet-1K's."""
+    unknown = [class_id for class_id in class_ids if class_id not in imagenet()]
+    if unknown:
         raise StillhouseError(
-            f"{key}: knows the 1000 classes of ImageNet-1K, not {strange[0]!r}; class ids should "
-            f"be WordNet ids such as {imagenet()[0]!r}"
+            f"{key}: unknown class {unknown[0]!r}; class ids must be WordNet ids of ImageNet-1K's "
+            f"1000 classes, such as {imagenet()[0]!r}"
         )
 
 
 def check_resolution(key, arch, resolution):
-    """Refuse images that, by its name alone, an architecture cannot take.
+    """Refuse a resolution that an architecture does not support, as far as its name tells.
 
-    What else a library's network cannot take shows when its job builds it.
+    Other unsupported sizes of a library's network are found when it is built.
 
     Parameters
     ----------
     key : str
-        Where the config says it, for the message.
+        Config key, for the message.
     arch : str
     resolution : int
         Side of the images [px].
@@ -125,18 +119,18 @@ def check_resolution(key, arch, resolution):
     depth = arch.removeprefix("convnet")
     if depth.isdigit() and resolution < 2 ** int(depth):
         raise StillhouseError(
-            f"{key}: is {arch!r}, which halves {resolution} px {depth} times; "
-            f"at most convnet{resolution.bit_length() - 1} fits"
+            f"{key}: {arch!r} conflicts with {resolution} px, which it halves {depth} times; "
+            f"must be at most convnet{resolution.bit_length() - 1}"
         )
     if resolution < SMALLEST.get(arch, 1):
         raise StillhouseError(
-            f"{key}: is {arch!r}, which wants at least {SMALLEST[arch]} px; the dataset has "
-            f"{resolution} px"
+            f"{key}: {arch!r} conflicts with the dataset's {resolution} px; it needs at least "
+            f"{SMALLEST[arch]} px"
         )
     patch = re.fullmatch(r"vit_patch(\d+)_512x10|torchvision/vit_\w_(\d+)", arch)
     side = int(patch[1] or patch[2]) if patch else 1
     if resolution % side:
         raise StillhouseError(
-            f"{key}: is {arch!r}, whose patches of {side} px do not divide the dataset's "
-            f"{resolution} px"
+            f"{key}: {arch!r} conflicts with the dataset's {resolution} px, which its patches of "
+            f"{side} px do not divide"
         )

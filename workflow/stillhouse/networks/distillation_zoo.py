@@ -1,8 +1,8 @@
-"""The networks for small images that G-VBSM and EDC have beside ConvNets and ResNet-18.
+"""Networks for small images that G-VBSM and EDC use besides ConvNets and ResNet-18.
 
-WRN-16-2, MobileNetV2 of half width, ShuffleNetV2 x0.5: those of CRD's zoo, RepDistiller. EDC at
-baf6a04 asks for them by the names that G-VBSM at eb1d690 gives them in relabel/models. No file of
-EDC's and not G-VBSM's wrn.py was seen.
+WRN-16-2, MobileNetV2 of half width, ShuffleNetV2 x0.5, from CRD's zoo (RepDistiller). EDC at
+baf6a04 refers to them by the names of G-VBSM at eb1d690, relabel/models. EDC's files and G-VBSM's
+wrn.py were not available for comparison.
 """
 
 from torch import nn
@@ -11,8 +11,8 @@ from torch import nn
 class PreactivationBlock(nn.Module):
     """A residual block of two 3 × 3 convolutions, each after batch norm and ReLU.
 
-    Where the width changes, a 1 × 1 convolution of what the first ReLU gives is added, elsewhere
-    the block's input itself.
+    Where the width changes, a 1 × 1 convolution of the first ReLU's output is added, elsewhere
+    the input of the block.
     """
 
     def __init__(self, channels, width, stride):
@@ -39,9 +39,9 @@ class WideResNet(nn.Module):
 
     A 3 × 3 stem of 16 channels; three groups of `PreactivationBlock` with 16, 32 and 64 times
     `widening` channels, the last two of which halve; batch norm and ReLU; global average; linear.
-    No convolution has a bias, nothing drops out, the linear layer's bias begins at zero; He
-    initialisation over the outputs. As in RepDistiller at eedab9d, models/wrn.py, but for the names
-    of the weights, which are our own.
+    No convolution has a bias, no dropout, the linear layer's bias is initialised with zero; He
+    initialisation over the outputs. As in RepDistiller at eedab9d, models/wrn.py, except for the
+    parameter names.
 
     Parameters
     ----------
@@ -78,10 +78,10 @@ def mobilenetv2_small(n_classes):
     Half the width, not rounded to multiples of 8; a stem of stride 2 and a second stage of stride
     1, so that the last maps of 32 px have 2 × 2 pixels; ReLU for ReLU6; no dropout; and the first
     block too has a 1 × 1 convolution before the depthwise one. As in G-VBSM at eb1d690,
-    Branch_Tiny_ImageNet/relabel/models/mobilenetv2.py, but for the names of the weights, which are
+    Branch_Tiny_ImageNet/relabel/models/mobilenetv2.py, except for the parameter names, which are
     torchvision's. Initialisation is the same in both.
     """
-    # Importing torchvision takes seconds, which ConvNets need not wait for.
+    # On demand: importing torchvision takes seconds.
     from torchvision.models import MobileNetV2
     from torchvision.ops import Conv2dNormActivation
 
@@ -110,7 +110,7 @@ def shufflenetv2_small(n_classes):
 
     The stem is a 1 × 1 convolution of stride 1, not 3 × 3, and there is no max-pooling, so that the
     last maps of 32 px have 4 × 4 pixels. As in G-VBSM at eb1d690,
-    Branch_CIFAR_100/relabel/models/ShuffleNetv2.py, but for the names of the weights, which are
+    Branch_CIFAR_100/relabel/models/ShuffleNetv2.py, except for the parameter names, which are
     torchvision's.
     """
     from torchvision.models import shufflenet_v2_x0_5

@@ -10,13 +10,13 @@ from stillhouse.networks.architectures import imagenet, split
 
 
 def build(settings, n_classes, resolution):
-    """Return a library's network with fresh weights, tried on two images.
+    """Return a library's network with initial weights, after a forward pass of two images.
 
     Parameters
     ----------
     settings : dict
-        ``arch`` (``torchvision/…`` or ``timm/…``); ``pretrained`` if weights of that name will be
-        loaded into it.
+        ``arch`` (``torchvision/…`` or ``timm/…``); ``pretrained`` for weights of that name, to
+        be loaded later.
     n_classes : int
     resolution : int
         Side of the input [px].
@@ -24,7 +24,7 @@ def build(settings, n_classes, resolution):
     Raises
     ------
     StillhouseError
-        If the network cannot take such images or has not one output a class.
+        If the network does not support such images or has not one output per class.
     """
     library, name = split(settings["arch"])
     make = {"torchvision": _torchvision, "timm": _timm}[library]
@@ -33,18 +33,18 @@ def build(settings, n_classes, resolution):
         with torch.no_grad():
             outputs = net.eval()(torch.zeros(2, 3, resolution, resolution))
         if outputs.shape != (2, n_classes):
-            raise ValueError(f"two images give {tuple(outputs.shape)}")
-    # Whatever a library raises where a size does not suit it.
+            raise ValueError(f"output shape {tuple(outputs.shape)} for two images")
+    # Libraries raise errors of any type for unsupported sizes.
     except Exception as error:
         raise StillhouseError(
-            f"{settings['arch']}: cannot be a classifier of {n_classes} classes at {resolution} px "
-            f"({_line(error)}); another arch or resolution is needed"
+            f"{settings['arch']}: {n_classes} classes at {resolution} px are not supported "
+            f"({_first_line(error)}); use another arch or resolution"
         ) from None
     return net.train()
 
 
-def _line(error):
-    """Return the first line of what an error says, not too much of it, or its kind."""
+def _first_line(error):
+    """Return the first line of an error's message, at most 200 characters; else its type."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
@@ -58,8 +58,8 @@ def _torchvision(name, n_classes, resolution, pretrained):
     if name.startswith("maxvit"):
         options["input_size"] = (resolution, resolution)
     if name in ("googlenet", "inception_v3"):
-        # The auxiliary classifiers would make a training step return several outputs. Its weights
-        # were made with other statistics, which the network itself sees to.
+        # Auxiliary classifiers would give several outputs in training. The pretrained weights need
+        # other normalisation statistics, which the network itself applies.
         options = {
             "aux_logits": False,
             "init_weights": True,
@@ -73,13 +73,13 @@ def _timm(name, n_classes, resolution, pretrained):
 
     net = _create_timm(name, resolution, num_classes=n_classes)
     if pretrained is not None:
-        made_for = timm.get_pretrained_cfg(f"{name}.{pretrained}")
-        _expect(net, made_for.mean, made_for.std)
+        config = timm.get_pretrained_cfg(f"{name}.{pretrained}")
+        _expect(net, config.mean, config.std)
     return net
 
 
 def _create_timm(name, resolution, **options):
-    """Call timm's factory with `img_size` where the network has such an argument."""
+    """Call timm's factory with `img_size` if the network has such an argument."""
     import timm
 
     try:
@@ -91,23 +91,22 @@ def _create_timm(name, resolution, **options):
 
 
 def _expect(net, mean, std):
-    """Have a network whose weights were made with other statistics take our normalised inputs."""
-    ours, its = torch.tensor([MEAN, STD]), torch.tensor([mean, std])
-    if torch.equal(ours, its):
+    """Convert our normalised inputs for a network trained with another mean and deviation."""
+    ours, theirs = torch.tensor([MEAN, STD]), torch.tensor([mean, std])
+    if torch.equal(ours, theirs):
         return
-    scale = (ours[1] / its[1])[:, None, None]
-    shift = ((ours[0] - its[0]) / its[1])[:, None, None]
+    scale = (ours[1] / theirs[1])[:, None, None]
+    shift = ((ours[0] - theirs[0]) / theirs[1])[:, None, None]
     net.register_forward_pre_hook(
         lambda net, inputs: (inputs[0] * scale.to(inputs[0]) + shift.to(inputs[0]),)
     )
 
 
 def pretrained(settings, classes, resolution):
-    """Return the tensors of pretrained weights, with the outputs of `classes` alone, in order.
+    """Return the tensors of pretrained weights, restricted to the outputs of `classes`, in order.
 
-    The final layers are those that would have another shape with another number of classes. Of
-    these, the rows of the classes are kept, by their places among ImageNet's (the order of timm's
-    imagenet_synsets.txt).
+    The final layers are those whose shape depends on the number of classes. Their rows are selected
+    by the positions of the classes in ImageNet-1K (the order of timm's imagenet_synsets.txt).
 
     Parameters
     ----------
@@ -124,17 +123,17 @@ def pretrained(settings, classes, resolution):
     where = f"{settings['pretrained']} of {settings['arch']}"
     try:
         tensors = fetch(name, settings["pretrained"], resolution)
-    # Each library and its downloader have errors of their own.
+    # Libraries and their downloaders raise errors of any type.
     except Exception as error:
         raise StillhouseError(
-            f"{where}: the weights cannot be had ({_line(error)}); where there is no network, they "
-            "should lie in the library's cache, or be given as file and sha256"
+            f"{where}: the weights cannot be loaded ({_first_line(error)}); without a network "
+            "connection, put them into the library's cache or set file and sha256"
         ) from None
     rows = torch.tensor([imagenet().index(class_id) for class_id in classes])
     for layer in _final_layers(settings, len(classes), resolution):
         if layer not in tensors or len(tensors[layer]) != len(imagenet()):
             raise StillhouseError(
-                f"{where}: {layer!r} has not the 1000 outputs of ImageNet-1K; should be weights of "
+                f"{where}: {layer!r} must have the 1000 outputs of ImageNet-1K; use the weights of "
                 "a classifier of ImageNet-1K"
             )
         tensors[layer] = tensors[layer][rows]
@@ -142,10 +141,11 @@ def pretrained(settings, classes, resolution):
 
 
 def _final_layers(settings, n_classes, resolution):
-    """Return the names of the tensors whose shape follows from the number of classes."""
+    """Return the names of the tensors whose shape depends on the number of classes."""
     with torch.random.fork_rng([]):
-        state, other = (build(settings, n_classes + i, resolution).state_dict() for i in (0, 1))
-    return [name for name in state if state[name].shape != other[name].shape]
+        state = build(settings, n_classes, resolution).state_dict()
+        larger = build(settings, n_classes + 1, resolution).state_dict()
+    return [name for name in state if state[name].shape != larger[name].shape]
 
 
 def _fetch_torchvision(name, member, resolution):
@@ -153,7 +153,7 @@ def _fetch_torchvision(name, member, resolution):
 
     weights = models.get_model_weights(name)[member]
     tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    # What torchvision's builders leave out or rename, too: auxiliary classifiers; names with dots.
+    # As torchvision's builders: without auxiliary classifiers, names with dots renamed.
     dotted = r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)"
     return {
         re.sub(dotted, r"\1", key): tensor

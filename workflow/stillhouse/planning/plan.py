@@ -113,7 +113,7 @@ def member_files(artifact, class_ids):
 def batch_files(artifact, members=None, name="images.parquet"):
     """Return the paths of one of the files of each batch of a synthesis, or of some batches."""
     if members is None:
-        members = range(len(batches(artifact.settings, artifact.keys)))
+        members = range(len(batches(artifact.settings, artifact.keys["ipc"])))
     return [artifact.at(batch=number).file(name) for number in members]
 
 

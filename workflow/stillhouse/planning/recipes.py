@@ -189,7 +189,7 @@ def _synthesis(task):
     settings = {**kept, "classes": task.classes, "resolution": task.resolution}
     words = (task.source, f"{task.resolution}px")
     made = Artifact("synthesis", label(*words), settings, upstream, task.keys)
-    task.plan.add_members(made, range(len(batches(settings, task.keys))))
+    task.plan.add_members(made, range(len(batches(settings, task.keys["ipc"]))))
     return {"synthesis": made}, task.some("encoding")
 
 

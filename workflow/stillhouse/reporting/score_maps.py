@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import class_of
 from stillhouse.data.boxes import region_of
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.reporting import contact_sheets
 
 CELL = 96  # px, of a heat map

@@ -14,7 +14,7 @@ def descents(inputs, params, outputs):
     Parameters
     ----------
     inputs : dict
-        ``pictures`` (``pictures.parquet``) and ``curve`` (``curve.json``) of one batch.
+        ``pictures`` (``snapshots.parquet``) and ``curve`` (``curve.json``) of one batch.
     params : dict
         ``title``.
     outputs : dict

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import safe_name
-from stillhouse.data.class_images import skipped_images
+from stillhouse.data.index import skipped_images
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.planning.plan import PER_CLASS
 from stillhouse.reporting import latex, published, table_layout
@@ -199,7 +199,7 @@ def lineage(spec):
         if spec["stage"] in PER_CLASS and "class_id" not in spec["keys"]:
             folders = [folder / safe_name(class_id) for class_id in classes]
         elif spec["stage"] == "synthesis":
-            count = len(batches(spec["settings"], spec["keys"]))
+            count = len(batches(spec["settings"], spec["keys"]["ipc"]))
             folders = [folder.with_name(f"{folder.name}-batch{i}") for i in range(count)]
         for one in folders:
             if found.setdefault(one, column) in ("teacher", "denoiser"):

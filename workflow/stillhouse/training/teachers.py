@@ -9,7 +9,7 @@ from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.class_images import load_split
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.errors import StillhouseError
-from stillhouse.networks import libraries, registry
+from stillhouse.networks import libraries, registry, state_dicts
 from stillhouse.rng import generator
 from stillhouse.training import loop
 from stillhouse.training.teacher_accuracy import check_accuracy
@@ -28,7 +28,7 @@ def teacher(inputs, spec, context):
             net.to(device)
         elif "pretrained" in settings:
             where = f"{settings['pretrained']} of {settings['arch']}"
-            registry.load(net, libraries.pretrained(settings, classes, resolution), where)
+            state_dicts.load(net, libraries.pretrained(settings, classes, resolution), where)
             net.to(device)
         else:
             net.to(device, memory_format=loop.memory_format(settings))
@@ -93,7 +93,7 @@ def _load(net, path, sha256):
             f"{path}: has SHA-256 {found}, the config says {sha256}; if the file is right, "
             "write its checksum under the teacher's weights"
         )
-    registry.load_foreign(net, path)
+    state_dicts.load_foreign(net, path)
 
 
 def load_teacher(path, device):

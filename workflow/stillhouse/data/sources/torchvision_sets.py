@@ -1,4 +1,4 @@
-"""Sources that torchvision knows how to load: arrays kept as PNG files, and folders of files."""
+"""Sources loaded by torchvision: arrays, encoded as PNG, and folders of image files."""
 
 import contextlib
 import io
@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from stillhouse.artifacts.jobs import lock
-from stillhouse.data.sources.catalogue import TORCHVISION_FOLDERS, Image, classes
+from stillhouse.data.sources.base import Image
+from stillhouse.data.sources.catalogue import TORCHVISION_FOLDERS, classes
 from stillhouse.data.sources.image_folder import ImageFolder
 from stillhouse.errors import StillhouseError
 
-# Where torchvision looks for a set below the root: files that it reads or unpacks.
+# Files below the root that torchvision reads or unpacks.
 FILES = {
     "CIFAR10": ("cifar-10-batches-py",),
     "CIFAR100": ("cifar-100-python",),
@@ -30,18 +31,18 @@ FILES = {
 
 
 class TorchvisionSet:
-    """A data set that torchvision holds as arrays, whose loader reads and checks the files.
+    """A data set that torchvision loads as arrays and whose files its loader checks.
 
-    CIFAR's files are pickles: torchvision compares their MD5 with the published ones first.
+    CIFAR's files are pickles; torchvision first compares their MD5 with the published ones.
 
     Parameters
     ----------
     settings : dict
         ``name``, ``set`` (torchvision's class).
     root : str
-        As torchvision takes it.
+        The ``root`` argument of torchvision.
     download : bool
-        Whether torchvision may fetch what is not there.
+        Whether torchvision may download missing files.
     """
 
     def __init__(self, settings, root, download=False):
@@ -57,8 +58,8 @@ class TorchvisionSet:
             labels = np.asarray(data.targets if hasattr(data, "targets") else data.labels)
             if len(labels) != len(data.data):
                 raise StillhouseError(
-                    f"{self.root}: has {len(data.data)} images and {len(labels)} labels in its "
-                    f"{split} split; {remedy(self.settings, self.root, split)}"
+                    f"{self.root}: {split} split: {len(data.data)} images conflict with "
+                    f"{len(labels)} labels; {remedy(self.settings, self.root, split)}"
                 )
             names = self._names(labels.tolist(), split)
             for row, class_id in enumerate(names):
@@ -70,76 +71,77 @@ class TorchvisionSet:
 
     def _load(self, split):
         name = self.settings["set"]
-        which = {"split": split} if name == "SVHN" else {"train": split == "train"}
-        with _one_line(self.settings, self.root, self.download):
-            data = _loader(name)(self.root, download=self.download, **which)
+        selection = {"split": split} if name == "SVHN" else {"train": split == "train"}
+        with _one_line_errors(self.settings, self.root, self.download):
+            data = _loader(name)(self.root, download=self.download, **selection)
         self._check_names(getattr(data, "classes", None))
         return data
 
-    def _check_names(self, found):
-        """Compare the classes with those that CIFAR's own files name."""
-        if self.settings["set"].startswith("CIFAR") and tuple(found) != self.classes:
+    def _check_names(self, names):
+        """Compare the class ids with the class names in CIFAR's own files."""
+        if self.settings["set"].startswith("CIFAR") and tuple(names) != self.classes:
             raise StillhouseError(
-                f"{self.root}: its files name the classes {', '.join(found)[:60]}…; those of "
-                f"{self.settings['set']} should be {', '.join(self.classes)[:60]}…"
+                f"{self.root}: invalid class names {', '.join(names)[:60]}…; those of "
+                f"{self.settings['set']} must be {', '.join(self.classes)[:60]}…"
             )
 
     def _names(self, labels, split):
-        strange = [label for label in labels if not 0 <= label < len(self.classes)]
-        if strange:
+        invalid = [label for label in labels if not 0 <= label < len(self.classes)]
+        if invalid:
             raise StillhouseError(
-                f"{self.root}: has label {strange[0]} in its {split} split; "
+                f"{self.root}: {split} split: invalid label {invalid[0]}; "
                 f"{self.settings['set']} has {len(self.classes)} classes"
             )
         return [self.classes[label] for label in labels]
 
 
 class TorchvisionFolder(ImageFolder):
-    """A data set that torchvision unpacks into image files, which stay where they are.
+    """A data set that torchvision unpacks into image files, which are read in place.
 
     Parameters
     ----------
     settings, root, download
-        As for `TorchvisionSet`; without `download`, nothing is unpacked either.
+        See `TorchvisionSet`; without `download`, nothing is unpacked either.
     """
 
     def __init__(self, settings, root, download=False):
         train, test = TORCHVISION_FOLDERS[settings["set"]]
-        listed = {"classes": classes(settings), "train": train, "test": test}
-        super().__init__({**settings, **listed}, root)
+        layout = {"classes": classes(settings), "train": train, "test": test}
+        super().__init__({**settings, **layout}, root)
         self.download = download
 
     def images(self, wanted):
-        """Yield the images of the classes in `wanted`, once they are there."""
-        if absent := self._absent():
+        """Yield the images of the classes in `wanted`; unpack missing splits first."""
+        if missing := self._missing_splits():
             if not self.download:
                 raise StillhouseError(
-                    f"{self.root}: has no folder {absent[0]} of {self.settings['set']}; put it "
-                    f"there, or let torchvision fetch or unpack it: {self.key}.download: true"
+                    f"{self.root}: missing folder {missing[0]} of {self.settings['set']}; put it "
+                    f"there, or set {self.key}.download: true to have torchvision download or "
+                    "unpack it"
                 )
             self._unpack()
         yield from super().images(wanted)
 
-    def _absent(self):
-        """Return the splits that should be there and are not, by their folders' names."""
-        splits = ("train",) if self.untested() else ("train", "test")
+    def _missing_splits(self):
+        """Return the names of the folders of missing splits."""
+        splits = ("train",) if self.lacks_test_folder() else ("train", "test")
         folders = [self.settings[split] for split in splits]
         return [Path(folder).name for folder in folders if not (self.root / folder).is_dir()]
 
     def _unpack(self):
-        """Have torchvision unpack what is absent, so that no kill leaves half of it.
+        """Unpack missing splits with torchvision; a killed job leaves no incomplete split.
 
-        It unpacks into a folder below the root that has links to the files it wants; what it has
-        finished is then moved to its place.
+        torchvision unpacks into a folder below the root with links to its files; complete splits
+        are then moved to their final place.
         """
         name = self.settings["set"]
         draft = self.root / f".{name}-unpacking"
-        fetch = {"download": True} if name == "Imagenette" else {}
-        with _one_line(self.settings, self.root, download=True), lock(draft):
+        options = {"download": True} if name == "Imagenette" else {}
+        with _one_line_errors(self.settings, self.root, download=True), lock(draft):
             _make_draft(draft, FILES[name])
             try:
-                for split in self._absent():  # asked again: another job may have held the lock
-                    _loader(name)(draft, split=split, **fetch)
+                for split in self._missing_splits():  # another job may have unpacked them meanwhile
+                    _loader(name)(draft, split=split, **options)
                 for folder in TORCHVISION_FOLDERS[name]:
                     if (draft / folder).is_dir() and not (self.root / folder).exists():
                         (self.root / folder).parent.mkdir(exist_ok=True)
@@ -149,7 +151,7 @@ class TorchvisionFolder(ImageFolder):
 
 
 def _make_draft(draft, files):
-    """Make an empty folder with links to the files beside it, those yet to be fetched as well."""
+    """Make an empty folder with links to the files beside it, downloaded or not."""
     if draft.exists():
         shutil.rmtree(draft)
     draft.mkdir(parents=True)
@@ -158,12 +160,14 @@ def _make_draft(draft, files):
 
 
 def remedy(settings, root, split):
-    """Return what to do about a split whose files are not those that were published."""
+    """Return the remedy for a split whose files are not the published ones."""
     name = settings["set"]
     if name in TORCHVISION_FOLDERS:
         folder = dict(zip(("train", "test"), TORCHVISION_FOLDERS[name], strict=True))[split]
         return f"delete {Path(root) / folder} and unpack it again"
-    return f"delete {' and '.join(str(Path(root) / file) for file in FILES[name])} and fetch again"
+    return (
+        f"delete {' and '.join(str(Path(root) / file) for file in FILES[name])} and download again"
+    )
 
 
 def _loader(name):
@@ -173,20 +177,19 @@ def _loader(name):
 
 
 @contextlib.contextmanager
-def _one_line(settings, root, download):
-    """Say in one line why torchvision cannot load a set, and what to do about it."""
+def _one_line_errors(settings, root, download):
+    """Turn any error of torchvision's loaders into one line with a remedy."""
     name, files = settings["set"], ", ".join(FILES[settings["set"]])
     try:
         yield
     except MemoryError:
         raise
-    except Exception as error:  # its loaders raise anything for files that are damaged
-        # torchvision's own words name the files; its hints are a Python argument and our draft.
+    except Exception as error:  # the loaders raise errors of any type for damaged files
+        # The first sentence names the files; the hint after it is about torchvision's arguments.
         reason = (str(error).splitlines() or [""])[0].split(" You ")[0].rstrip(".")
-        what = f"put there {files}, or let it: sources.{settings['name']}.download: true"
+        advice = f"put {files} there, or set sources.{settings['name']}.download: true"
         if download:
-            what = f"delete what is damaged of {files} there, and put it there as published"
+            advice = f"delete damaged files among {files} and put the published ones there"
         raise StillhouseError(
-            f"{root}: torchvision cannot load {name} from there "
-            f"({reason or type(error).__name__}); {what}"
+            f"{root}: torchvision cannot load {name} ({reason or type(error).__name__}); {advice}"
         ) from None

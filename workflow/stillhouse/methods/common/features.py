@@ -1,6 +1,6 @@
-"""Features: what a teacher's last layer is given, of whole images or of RDED's patches.
+"""Features: penultimate activations of a teacher, of whole images or of patches; their table.
 
-Those of DDPS, which are a denoiser's or CLIP's, are in `methods.ddps.patch_features`.
+The features of DDPS, of a denoiser or of CLIP, are in `stillhouse.methods.ddps.patch_features`.
 """
 
 import numpy as np
@@ -9,22 +9,67 @@ import pyarrow as pa
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import centre_box
-from stillhouse.data.class_images import decode, read_class
-from stillhouse.methods.common.selection import WHOLE
-from stillhouse.methods.ddps import patch_features
-from stillhouse.methods.rded.images import (
-    SCORES_SCHEMA,
-    boxes_of,
-    cut_many,
-    rank_patches,
-    scoring_view,
-)
-from stillhouse.networks.registry import penultimate
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
+from stillhouse.data.crops import boxes_of, cut_many
+from stillhouse.methods.common.patches import SCORES_SCHEMA, rank_patches, scoring_view
+from stillhouse.networks.features import penultimate
 from stillhouse.training.teachers import load_teacher
+
+# Number of the crop of a row that describes a whole image.
+WHOLE = -1
+
+
+def features(inputs, spec, context):
+    """Stage: a teacher's features of the training images of each class, or of their best crops.
+
+    With ``scores`` among the inputs: of the crops that RDED selects from, as they were scored;
+    otherwise of the largest centred square of each image.
+    """
+    return TeacherFeatures(inputs, spec, context)
+
+
+class TeacherFeatures:
+    """A teacher that describes the images or patches of one class after another."""
+
+    def __init__(self, inputs, spec, context):
+        self.inputs, self.settings = inputs, spec["settings"]
+        self.device = context.torch_device()
+        self.net, _, self.resolution = load_teacher(inputs["teacher"], self.device)
+
+    def __call__(self, class_id, context):
+        """Return the file of features of one class."""
+        images = read_class(self.inputs["images"][class_id], "train", context.source_roots)
+        rows, step = self.rows_of(class_id, images.image_ids), context.batch_size
+        parts, starts = [], range(0, len(rows), step)
+        for first in track(starts, len(starts), f"{class_id}: batches of features"):
+            parts.append(self.describe(rows[first : first + step], images))
+        image_ids, crops, _ = zip(*rows, strict=True)
+        return {"features.parquet": features_table(image_ids, crops, np.concatenate(parts))}
+
+    def rows_of(self, class_id, image_ids):
+        """Return (image id, crop number, box or None) of all images or patches to describe."""
+        if "scores" not in self.inputs:
+            return [(image_id, WHOLE, None) for image_id in image_ids]
+        table = store.read_table(self.inputs["scores"][class_id], schema=SCORES_SCHEMA)
+        ranked = rank_patches(table.to_pylist(), self.settings["patches_per_image"])
+        return [(row["image_id"], row["crop"], boxes_of([row])[0]) for row in ranked]
+
+    def describe(self, rows, images):
+        """Return the features of a batch of rows, (n, d) float32 array."""
+        pixels = [decode(images.read(image_id), image_id) for image_id, _, _ in rows]
+        boxes = [
+            np.array([centre_box(*image.shape[1:])]) if box is None else box
+            for image, (_, _, box) in zip(pixels, rows, strict=True)
+        ]
+        side = self.resolution // self.settings.get("patches_per_side", 1)
+        crops = cut_many(pixels, boxes, side, self.device)
+        view = scoring_view(crops, self.resolution, self.settings.get("scoring", "pad"))
+        return penultimate(self.net, view).cpu().numpy()
 
 
 def features_schema(width):
-    """Return the schema of a class's features; `crop` is -1 for a whole image."""
+    """Return the schema of a class's features; ``crop`` is -1 for a whole image."""
     return pa.schema(
         [
             ("image_id", pa.string()),
@@ -34,54 +79,29 @@ def features_schema(width):
     )
 
 
-def features(inputs, spec, context):
-    """Stage: features of the training images of each class, or of their best crops.
+def features_table(image_ids, crops, matrix):
+    """Return the table of the features of images or patches.
 
-    With ``scores`` among the inputs: of the crops that RDED would choose among, seen as they were
-    scored; otherwise of the largest centred square of each image. Where the settings name
-    ``features``, they are DDPS's.
+    Parameters
+    ----------
+    image_ids : sequence of str
+    crops : sequence of int
+        Numbers of crops, or `WHOLE`.
+    matrix : (n, d) float array
     """
-    if "features" in spec["settings"]:
-        return patch_features.describe(inputs, spec, context)
-    settings, device = spec["settings"], context.torch_device()
-    path = inputs["teacher"]
-    net, _, resolution = load_teacher(path, device)
-    image_files = inputs["images"]
-    score_files = inputs.get("scores", {})
-
-    def rows_of(class_id, names):
-        """Return (image id, crop number, box or None) of all that is to be described."""
-        if not score_files:
-            return [(name, WHOLE, None) for name in names]
-        table = store.read_table(score_files[class_id], schema=SCORES_SCHEMA)
-        ranked = rank_patches(table.to_pylist(), settings["patches_per_image"])
-        return [(r["image_id"], r["crop"], boxes_of([r])[0]) for r in ranked]
-
-    def make(class_id, context):
-        images = read_class(image_files[class_id], "train", context.source_roots)
-        rows, step = rows_of(class_id, images.names), context.batch_size
-        side = resolution // settings.get("patches_per_side", 1)
-        parts, starts = [], range(0, len(rows), step)
-        for first in track(starts, len(starts), f"{class_id}: batches of features"):
-            some = rows[first : first + step]
-            pixels = [decode(images.read(name), name) for name, _, _ in some]
-            boxes = [
-                np.array([centre_box(*image.shape[1:])]) if box is None else box
-                for image, (_, _, box) in zip(pixels, some, strict=True)
-            ]
-            crops = cut_many(pixels, boxes, side, device)
-            inputs = scoring_view(crops, resolution, settings.get("scoring", "pad"))
-            parts.append(penultimate(net, inputs).cpu().numpy())
-        return {"features.parquet": _table(rows, np.concatenate(parts))}
-
-    return make
-
-
-def _table(rows, matrix):
     flat = pa.array(np.ascontiguousarray(matrix, np.float32).ravel())
     columns = {
-        "image_id": [name for name, _, _ in rows],
-        "crop": [crop for _, crop, _ in rows],
+        "image_id": list(image_ids),
+        "crop": list(crops),
         "features": pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1]),
     }
     return pa.table(columns, schema=features_schema(matrix.shape[1]))
+
+
+def read_features(path):
+    """Return the features of a class by (image id, crop), each (d,) float32."""
+    table = store.read_table(path)
+    column = table["features"].combine_chunks()
+    matrix = column.flatten().to_numpy().reshape(len(column), -1)
+    keys = zip(table["image_id"].to_pylist(), table["crop"].to_pylist(), strict=True)
+    return dict(zip(keys, matrix, strict=True))

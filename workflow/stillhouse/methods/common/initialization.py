@@ -1,57 +1,74 @@
-"""The images that a synthesis starts from."""
+"""Initialisation: the images that an optimisation of pixels starts from."""
 
 import numpy as np
 import torch
 
 from stillhouse.artifacts import store
 from stillhouse.data.class_images import read_class
+from stillhouse.data.crops import whole_image
+from stillhouse.data.distilled_set import read_set
 from stillhouse.data.transforms import normalise
-from stillhouse.methods.distilled import read_set, whole_image
 from stillhouse.rng import generator, permutation
 
 
-def initial(slots, inputs, settings, keys, roots):
-    """Return the images that synthesis starts from, normalised, (n, 3, side, side) float32.
-
-    ``noise``: standard normals. ``real``: images of the class, drawn at random; a method's name:
-    those of its distilled set. Either mirrored by chance; ``distinct``: each image once while there
-    are enough, ``replacement``: drawn anew for every image (C EDC recover.py).
+def initial_images(kind, places, files, resolution, seed, draw="distinct", flip=0.0, roots=None):
+    """Return initial images, normalised, (n, 3, resolution, resolution) float32.
 
     Parameters
     ----------
-    slots : list of (int, int)
-        Class and index of each image.
+    kind : str
+        ``noise``: standard normals. ``real``: images of the class, drawn at random. ``set``: those
+        of another distilled set.
+    places : list of (str, int)
+        Class id and index of each image: the address of its random numbers.
+    files : None, dict or Path
+        ``real``: encoded images by class id, those of the classes of `places`; ``set``: the
+        distilled set.
+    resolution : int
+        Side of the images [px]; of a set, that of its images.
+    seed : int
+    draw : str
+        ``distinct``: each image once while there are enough, those of a set in their order;
+        ``replacement``: drawn anew for every image (C EDC recover.py).
+    flip : float
+        Share of the images that are mirrored; noise is not.
+    roots : dict of str to str, optional
+        Root folder by source, for sources that have one.
     """
-    side, classes = settings["resolution"], settings["classes"]
-    draw = lambda label, index: generator(  # noqa: E731
-        keys["seed"], "initial", classes[label], index
-    )
-    if settings["initial"] == "noise":
-        noise = [draw(*slot).standard_normal((3, side, side), np.float32) for slot in slots]
-        return torch.from_numpy(np.stack(noise))
-    read, found = _from_set if "initial" in inputs else _real, {}
-    for label in dict.fromkeys(label for label, _ in slots):
-        count, at = read(label, inputs, settings, roots)
-        rng = generator(keys["seed"], "initial order", classes[label])
-        order = permutation(rng, count) if settings["initial"] == "real" else range(count)
-        for index in (index for own, index in slots if own == label):
-            chances = draw(label, index).random(2)
-            place = int(chances[0] * count)
-            if settings["initial_draw"] == "distinct":
-                place = int(order[index % count])
-            image = at(place)
-            found[label, index] = image[:, :, ::-1] if chances[1] < settings["flip"] else image
-    return normalise(torch.from_numpy(np.stack([found[slot] for slot in slots])))
+    if kind == "noise":
+        shape = (3, resolution, resolution)
+        normals = [
+            generator(seed, "initial", class_id, index).standard_normal(shape, np.float32)
+            for class_id, index in places
+        ]
+        return torch.from_numpy(np.stack(normals))
+    images = {}
+    for class_id in dict.fromkeys(class_id for class_id, _ in places):
+        if kind == "real":
+            count, image_at = _real_images(files[class_id], resolution, roots)
+            order = permutation(generator(seed, "initial order", class_id), count)
+        else:
+            count, image_at = _set_images(files, class_id)
+            order = range(count)
+        for index in (index for own, index in places if own == class_id):
+            chances = generator(seed, "initial", class_id, index).random(2)
+            distinct = draw == "distinct"
+            image = image_at(int(order[index % count] if distinct else chances[0] * count))
+            images[class_id, index] = image[:, :, ::-1] if chances[1] < flip else image
+    return normalise(torch.from_numpy(np.stack([images[place] for place in places])))
 
 
-def _from_set(label, inputs, settings, roots):
-    """Return how many images of a class there are, and a function from a place to one's pixels."""
-    stored = store.open_row_groups(inputs["initial"])
-    pixels, _ = read_set(stored.read_row_group(label))
-    return len(pixels), lambda place: pixels[place]
+def _set_images(path, class_id):
+    """Return the number of images of a class in a distilled set, and a function to read one."""
+    row_group = store.read_spec(path.parent)["settings"]["classes"].index(class_id)
+    pixels, _ = read_set(store.open_row_groups(path).read_row_group(row_group))
+    return len(pixels), pixels.__getitem__
 
 
-def _real(label, inputs, settings, roots):
-    files = inputs["images"]
-    rows = read_class(files[settings["classes"][label]], "train", roots)
-    return len(rows), lambda place: whole_image(*rows[place], settings["resolution"])[0]
+def _real_images(path, resolution, roots):
+    rows = read_class(path, "train", roots)
+
+    def image_at(place):
+        return whole_image(*rows[place], resolution)[0]
+
+    return len(rows), image_at

@@ -1,4 +1,4 @@
-"""Coresets: choosing a few of many by their features.
+"""Selection: a few of many points, by herding or k-means.
 
 Herding: Welling, "Herding dynamical weights to learn" (ICML 2009), as used for exemplars by Rebuffi
 et al., "iCaRL" (CVPR 2017), eq. 4. K-means: the points nearest to the centres. Baselines of RDED's
@@ -7,24 +7,10 @@ supplement, section D.2, which names no feature space: here it is a setting.
 
 import numpy as np
 
-from stillhouse.artifacts import store
 
-# A whole image, in place of a crop's number.
-WHOLE = -1
-
-
-def choose(strategy, points, count, rng):
-    """Choose `count` of (n, d) points by ``herding`` or ``kmeans``: indices, (count,) int64."""
+def select(strategy, points, count, rng):
+    """Select `count` of (n, d) points by ``herding`` or ``kmeans``: indices, (count,) int64."""
     return herding(points, count) if strategy == "herding" else kmeans(points, count, rng)
-
-
-def read_features(path):
-    """Return the features of a class by (image id, crop), each (d,) float32."""
-    table = store.read_table(path)
-    column = table["features"].combine_chunks()
-    matrix = column.flatten().to_numpy().reshape(len(column), -1)
-    keys = zip(table["image_id"].to_pylist(), table["crop"].to_pylist(), strict=True)
-    return dict(zip(keys, matrix, strict=True))
 
 
 def herding(points, count):
@@ -56,9 +42,7 @@ def herding(points, count):
 
 
 def kmeans(points, count, rng):
-    """Return the indices of `count` points, one a cluster: the nearest to its centre.
-
-    scikit-learn's k-means++ and Lloyd's algorithm, best of ten starts.
+    """Return the indices of `count` points, one per cluster: the nearest to its centre.
 
     Parameters
     ----------
@@ -71,17 +55,38 @@ def kmeans(points, count, rng):
     -------
     (count,) int64, largest cluster first
     """
-    from sklearn.cluster import KMeans
-
-    seed = int(rng.integers(2**31))
-    model = KMeans(count, n_init=10, random_state=seed).fit(points.astype(np.float64))
-    distances = ((points - model.cluster_centers_[model.labels_]) ** 2).sum(1)
-    sizes = np.bincount(model.labels_, minlength=count)
+    clusters, centres = fit_kmeans(points, count, rng)
+    distances = ((points - centres[clusters]) ** 2).sum(1)
+    sizes = np.bincount(clusters, minlength=count)
     nearest = [
-        np.flatnonzero(model.labels_ == k)[distances[model.labels_ == k].argmin()]
+        np.flatnonzero(clusters == k)[distances[clusters == k].argmin()]
         for k in np.argsort(-sizes, kind="stable")
         if sizes[k]
     ]
     # Points that coincide leave clusters empty: the points nearest to any centre fill up.
     spare = [i for i in np.argsort(distances, kind="stable") if i not in set(nearest)]
     return np.array([*nearest, *spare[: count - len(nearest)]], np.int64)
+
+
+def fit_kmeans(points, count, rng):
+    """Cluster points by scikit-learn's k-means++ and Lloyd's algorithm, best of ten starts.
+
+    Sums of floats depend on the number of threads, which a job limits.
+
+    Parameters
+    ----------
+    points : (n, d) float array
+    count : int
+        Number of clusters; at most n.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    clusters : (n,) int32
+    centres : (count, d) float64
+    """
+    from sklearn.cluster import KMeans
+
+    seed = int(rng.integers(2**31))
+    model = KMeans(count, n_init=10, random_state=seed).fit(points.astype(np.float64))
+    return model.labels_, model.cluster_centers_

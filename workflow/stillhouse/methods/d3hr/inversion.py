@@ -1,4 +1,4 @@
-"""Inversion: the latents of a class brought up to noise, and what they look like there.
+"""Inversion: the latents of a class inverted to noise, and their statistics there.
 
 Zhao et al., "Taming Diffusion for Dataset Distillation with High Representativeness" (D3HR, 2025),
 section 3.2: DDIM inversion of all images of a class, then mean and variance of each dimension.
@@ -9,38 +9,37 @@ import numpy as np
 import torch
 
 from stillhouse.artifacts.progress import track
-from stillhouse.diffusion import latents as kept_latents
+from stillhouse.diffusion import latents as encoded
 from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.methods.d3hr.normality import Moments, normality
 from stillhouse.rng import generator, permutation
 from stillhouse.training.loop import SideFile
 
-SHOWN = 64
-RETURNED = 16
-# Images in [-1, 1].
+# Latents per class that are stored before and after inversion, and sampled back for quality.
+N_STORED = 64
+N_ROUND_TRIPS = 16
+# Range of images in [-1, 1].
 PEAK = 2.0
 
 
 def inversion(inputs, spec, context):
-    """Stage: invert the latents of each class and keep their moments.
+    """Stage: invert the latents of each class and store their moments.
 
     Notes
     -----
     paper: half precision throughout; here: networks as ``precision`` says, latents in float32 and
-    sums in float64, because third and fourth powers of halves are not worth keeping.
+    sums in float64, because halves are too coarse for third and fourth powers.
     """
     settings = spec["settings"]
-    path = inputs["denoiser"]
-    denoiser = load_denoiser(path, settings, context)
-    files = inputs["latents"]
+    denoiser = load_denoiser(inputs["denoiser"], settings, context)
 
     def make(class_id, context):
-        found = kept_latents.read(files[class_id])
-        rows = looked_at(len(found), settings["images_per_class"], class_id)
-        stack = found.stacked(settings["latents"], class_id)[rows]
-        names = [found.names[row] for row in rows]
-        state = collect(stack, names, denoiser, class_id, settings, context)
+        stored = encoded.read(inputs["latents"][class_id])
+        rows = sampled_rows(len(stored), settings["images_per_class"], class_id)
+        stack = stored.stacked(settings["latents"], class_id)[rows]
+        names = [stored.names[row] for row in rows]
+        state = invert_class(stack, names, denoiser, class_id, settings, context)
         quality = {
             "before": normality(state.moments["before"]),
             "after": {str(k): normality(state.moments[str(k)]) for k in settings["snapshots"]},
@@ -54,15 +53,15 @@ def inversion(inputs, spec, context):
     return make
 
 
-def looked_at(n, count, class_id):
-    """Return the places of `count` of n images, drawn at random, in their order; or of ``all``."""
+def sampled_rows(n, count, class_id):
+    """Return the rows of `count` of n images, drawn at random, in their order; or of ``all``."""
     if count == "all":
         return list(range(n))
     return sorted(permutation(generator(0, "statistics", class_id), n)[:count].tolist())
 
 
-class State:
-    """What is known after some images.
+class InversionState:
+    """Moments before and after inversion, and the first latents, of the images so far.
 
     Parameters
     ----------
@@ -78,16 +77,16 @@ class State:
         self.after = torch.empty(len(snapshots), 0, *size)
 
     def add(self, before, after):
-        """Add a batch, (n, ...), and what became of it at each snapshot, (S, n, ...), float32."""
-        for moments, some in zip(self.moments.values(), (before, *after), strict=True):
-            moments.add(some.flatten(1).numpy())
-        room = max(SHOWN - self.done, 0)
-        self.before = torch.cat([self.before, before[:room]])
-        self.after = torch.cat([self.after, after[:, :room]], dim=1)
+        """Add a batch, (n, ...), and its latents at each snapshot, (S, n, ...), float32."""
+        for moments, latents in zip(self.moments.values(), (before, *after), strict=True):
+            moments.add(latents.flatten(1).numpy())
+        missing = max(N_STORED - self.done, 0)
+        self.before = torch.cat([self.before, before[:missing]])
+        self.after = torch.cat([self.after, after[:, :missing]], dim=1)
         self.done += len(before)
 
-    def parts(self):
-        """Return all of it as (tensors, plain values) for a side file."""
+    def state(self):
+        """Return all of it as (tensors, plain values) for a checkpoint."""
         tensors = {"before": self.before, "after": self.after}
         for name, moments in self.moments.items():
             tensors[f"{name}.origin"] = torch.from_numpy(moments.origin)
@@ -95,15 +94,15 @@ class State:
         return tensors, {"done": self.done}
 
     def restore(self, tensors, values):
-        """Go on from `parts`."""
+        """Continue from a `state`."""
         self.done, self.before, self.after = values["done"], tensors["before"], tensors["after"]
         for name in self.moments:
             origin, sums = (tensors[f"{name}.{part}"].numpy() for part in ("origin", "sums"))
             self.moments[name] = Moments(self.done, origin, sums)
 
 
-def collect(stack, names, denoiser, class_id, settings, context):
-    """Bring all latents of a class up and return the `State` at the end.
+def invert_class(stack, names, denoiser, class_id, settings, context):
+    """Invert all latents of a class and return the `InversionState` at the end.
 
     Parameters
     ----------
@@ -113,26 +112,26 @@ def collect(stack, names, denoiser, class_id, settings, context):
     denoiser : stillhouse.diffusion.denoisers.Denoiser
     class_id : str
     settings : dict
-        Of the stage: ``steps``, ``snapshots``, ``guidance``, ``start``, ``process``.
+        Of the stage: ``steps``, ``snapshots``, ``guidance``, ``start``, ``noising``.
     context : stillhouse.artifacts.jobs.Context
-        A side file in its ``work`` lets a later job go on after a batch.
+        A checkpoint in its ``work`` lets a later job resume after a batch.
     """
-    state, side = State(settings["snapshots"], stack.shape[1:]), SideFile(context)
-    stored = side.load()
+    state, checkpoint = InversionState(settings["snapshots"], stack.shape[1:]), SideFile(context)
+    stored = checkpoint.load()
     if stored is not None:
         state.restore(*stored)
-        print(f"{class_id}: continues after image {state.done}", flush=True)
+        print(f"{class_id}: resumes after image {state.done}", flush=True)
     step = pass_size(settings, context)
     starts = range(state.done, len(stack), step)
     for first in track(starts, len(starts), f"{class_id}: batches inverted"):
-        some = stack[first : first + step]
-        if settings["process"] == "diffusion":
-            after = diffuse(some, names[first : first + step], denoiser, class_id, settings)
+        batch = stack[first : first + step]
+        if settings["noising"] == "forward":
+            after = add_noise(batch, names[first : first + step], denoiser, class_id, settings)
         else:
-            after = _inverted(some, denoiser, class_id, settings)
-        state.add(some, after)
-        if side.due(last=state.done == len(stack)):
-            side.save(*state.parts())
+            after = _inverted(batch, denoiser, class_id, settings)
+        state.add(batch, after)
+        if checkpoint.due(last=state.done == len(stack)):
+            checkpoint.save(*state.state())
     return state
 
 
@@ -141,38 +140,45 @@ def pass_size(settings, context):
     return context.batch_size if settings["guidance"] == 1 else max(context.batch_size // 2, 1)
 
 
-def _inverted(some, denoiser, class_id, settings):
+def _inverted(latents, denoiser, class_id, settings):
     """Return latents at all snapshots, (S, n, channels, h, w) float32 on the CPU."""
-    how = [settings[k] for k in ("guidance", "steps", "snapshots", "start")]
-    found = invert(denoiser, some.to(denoiser.device), denoiser.condition(class_id), *how)
-    return torch.stack([found[count].cpu() for count in settings["snapshots"]])
+    by_snapshot = invert(
+        denoiser,
+        latents.to(denoiser.device),
+        denoiser.condition(class_id),
+        guidance=settings["guidance"],
+        steps=settings["steps"],
+        snapshots=settings["snapshots"],
+        start=settings["start"],
+    )
+    return torch.stack([by_snapshot[count].cpu() for count in settings["snapshots"]])
 
 
-def diffuse(some, names, denoiser, class_id, settings):
+def add_noise(latents, names, denoiser, class_id, settings):
     """Return latents with fresh noise at all snapshots: the paper's "Base-DDPM".
 
     The noise of an image depends on its id alone and is the same at all snapshots.
     """
     levels = denoiser.schedule.grid(settings["steps"])
     draws = [
-        generator(0, "diffusion", class_id, name).standard_normal(some.shape[1:], np.float32)
+        generator(0, "diffusion", class_id, name).standard_normal(latents.shape[1:], np.float32)
         for name in names
     ]
     noise = torch.from_numpy(np.stack(draws))
-    at = (levels[count - 1] for count in settings["snapshots"])
-    return torch.stack([denoiser.schedule.add_noise(some, noise, level) for level in at])
+    chosen = (levels[count - 1] for count in settings["snapshots"])
+    return torch.stack([denoiser.schedule.add_noise(latents, noise, level) for level in chosen])
 
 
 def round_trip(state, i, count, denoiser, class_id, settings, context):
-    """Return how well the first images come back when they are sampled from a snapshot.
+    """Return the error of the first images after inversion to a snapshot and sampling back.
 
     Returns
     -------
     dict
-        ``images``: how many; ``latent_mse``: mean squared difference of latents; ``psnr``: of
+        ``images``: their number; ``latent_mse``: mean squared difference of latents; ``psnr``: of
         decoded latents against decoded latents, mean over images [dB], 106 at most.
     """
-    before, after = state.before[:RETURNED], state.after[i, :RETURNED]
+    before, after = state.before[:N_ROUND_TRIPS], state.after[i, :N_ROUND_TRIPS]
     step, back, psnr = pass_size(settings, context), [], []
     for first in range(0, len(before), step):
         start = before[first : first + step].to(denoiser.device)
@@ -190,7 +196,7 @@ def _tensors(state, stack, settings):
     """Return the content of ``inversion.safetensors``."""
     moments = [state.moments[str(count)] for count in settings["snapshots"]]
     mean = np.stack([one.mean for one in moments])
-    # A single image has no variance: then it is all that its class has.
+    # A single image has no variance: then the class has no other image.
     variance = np.nan_to_num(np.stack([one.variance for one in moments]))
     return {
         "mean": torch.from_numpy(mean).float(),

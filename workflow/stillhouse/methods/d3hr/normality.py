@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Fewer samples than this, and the kurtosis is too far from normal for the test to hold.
+# With fewer samples the kurtosis is too far from normal for the test to hold.
 MIN_TESTED = 20
 LEVEL = 0.05
 
@@ -22,13 +22,13 @@ class Moments:
     Parameters
     ----------
     count : int
-        How many vectors were added.
+        Number of vectors added.
     origin : (d,) float64 array or None
-        The first vector: all is counted from it, so that a large offset costs no digits.
+        The first vector, subtracted from all, so that a large offset costs no digits.
     sums : (4, d) float64 array or None
-        Mean less `origin`, and the sums of the second to fourth powers of what differs from the
-        mean. The three fields together are the whole state: `Moments(count, origin, sums)` goes on
-        from there.
+        Mean minus `origin`, and the sums of the second to fourth powers of the deviations from the
+        mean. The three fields are the complete state: `Moments(count, origin, sums)` continues from
+        it.
     """
 
     count: int = 0
@@ -64,7 +64,7 @@ class Moments:
 
     @property
     def skewness(self):
-        """Third central moment over the standard deviation cubed, (d,); NaN where all is equal."""
+        """Third central moment over the standard deviation cubed, (d,); NaN where all are equal."""
         return _ratio(self.sums[2] * self.count**0.5, self.sums[1] ** 1.5)
 
     @property
@@ -93,7 +93,7 @@ def _ratio(above, below):
 
 
 def normality(moments):
-    """Tell how near to normal the dimensions are, each alone.
+    """Return how near to normal the dimensions are, each by itself.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def normality(moments):
     dict
         ``skewness``: mean over dimensions of |skewness|; ``kurtosis``: mean over dimensions, 3 is
         normal; ``normal_share``: share of dimensions in [0, 1] that the test of D'Agostino and
-        Pearson does not reject at 5 %. Dimensions without spread are left out; None where none is
-        left, and for the share where there are fewer than 20 vectors.
+        Pearson does not reject at 5 %. Dimensions without spread are ignored; None where all are,
+        and for the share of fewer than 20 vectors.
     """
     if moments.count == 0:
         return dict.fromkeys(("skewness", "kurtosis", "normal_share"))

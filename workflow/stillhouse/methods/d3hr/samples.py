@@ -1,4 +1,4 @@
-"""Stage `samples`: the group of noise latents that stands for a class (D3HR, section 4.4)."""
+"""Samples: the group of noise latents that represents a class (D3HR, section 4.4)."""
 
 import torch
 
@@ -9,23 +9,23 @@ from stillhouse.training.loop import SideFile
 
 
 def samples(inputs, spec, context):
-    """Stage: choose the group of each class among random groups of its Gaussian.
+    """Stage: select the group of each class among random groups of its Gaussian.
 
     The file has ``latents`` (n, channels, height, width) float32; ``losses`` (4,) float32, total,
     mean, std and skewness term of the winner, terms before weighting; ``first`` (4,), the same of
     candidate 0, a random group; ``winner`` (1,) int64, the candidate's number.
     """
-    settings, ipc, seed = spec["settings"], spec["keys"]["ipc"], spec["keys"]["seed"]
+    settings, keys = spec["settings"], spec["keys"]
     device = _device(settings["draw_on"], context)
-    files = inputs["inversion"]
 
     def make(class_id, context):
-        mean, variance, shape = read_statistics(files[class_id], settings["snapshot"], class_id)
-        side = SideFile(context)
-        found = search(mean, variance, ipc, settings, seed, class_id, device, side)
-        latents, winner, losses, first = found
+        path, address = inputs["inversion"][class_id], (keys["seed"], class_id)
+        mean, variance, shape = read_statistics(path, settings["snapshot"], class_id)
+        latents, winner, losses, first = search(
+            mean, variance, keys["ipc"], settings, address, device, SideFile(context)
+        )
         tensors = {
-            "latents": latents.view(ipc, *shape),
+            "latents": latents.view(keys["ipc"], *shape),
             "losses": losses,
             "first": first,
             "winner": torch.tensor([winner]),
@@ -35,14 +35,15 @@ def samples(inputs, spec, context):
     return make
 
 
-def _device(where, context):
-    """Return the device that the setting `draw_on` names: it shapes the result."""
-    if where == "cpu":
+def _device(draw_on, context):
+    """Return the device of the setting ``draw_on``, which shapes the result."""
+    if draw_on == "cpu":
         return torch.device("cpu")
     device = context.torch_device()
     if device.type != "cuda":
         raise StillhouseError(
-            "draw_on: is 'cuda', but this job computes on the CPU; should be cpu, or have a GPU"
+            "draw_on: 'cuda' conflicts with this job's device, the CPU; set draw_on: cpu or use a "
+            "GPU"
         )
     return device
 
@@ -55,27 +56,27 @@ def read_statistics(path, snapshot, class_id):
     path : Path
         An ``inversion.safetensors``.
     snapshot : int
-        After how many levels of the grid.
+        Number of levels of the grid before it.
     class_id : str
-        Whose it is.
+        For messages.
 
     Raises
     ------
     StillhouseError
-        If the snapshot is not among those kept, or the class has no variance.
+        If the snapshot is not stored, or the class has no variance.
     """
-    found = store.read_tensors(path)
-    kept = found["snapshots"].tolist()
-    if snapshot not in kept:
+    stored = store.read_tensors(path)
+    snapshots = stored["snapshots"].tolist()
+    if snapshot not in snapshots:
         raise StillhouseError(
-            f"snapshot: is {snapshot}, but {path} has {', '.join(map(str, kept))}; should be one "
-            "of them"
+            f"{path}: snapshot: {snapshot} is unknown; must be one of "
+            f"{', '.join(map(str, snapshots))}"
         )
-    row = kept.index(snapshot)
-    mean, variance = found["mean"][row], found["variance"][row]
+    row = snapshots.index(snapshot)
+    mean, variance = stored["mean"][row], stored["variance"][row]
     if not (mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all()):
         raise StillhouseError(
-            f"class {class_id}: {path} has no finite mean and variance of {int(found['count'])} "
-            "inverted latents; there should be at least two"
+            f"{path}: class {class_id}: invalid mean or variance, of {int(stored['count'])} "
+            "inverted latents; a class must have at least two"
         )
-    return mean, variance, found["shape"].tolist()
+    return mean, variance, stored["shape"].tolist()

@@ -1,4 +1,4 @@
-"""Prototypes: the centres of a class's latents, from which D4M decodes its images.
+"""Prototypes: cluster centres of a class's latents, which D4M decodes to images.
 
 Su et al., "D⁴M: Dataset Distillation via Disentangled Diffusion Model" (CVPR 2024); official code
 suduo94/D4M at da35d10, gen_prototype.py.
@@ -15,36 +15,38 @@ from stillhouse.rng import generator
 def prototypes(inputs, spec, context):
     """Stage: IPC cluster centres of the latents of each class, (ipc, c, h, w) float32."""
     settings, ipc, seed = spec["settings"], spec["keys"]["ipc"], spec["keys"]["seed"]
-    files = inputs["latents"]
 
     def make(class_id, context):
-        stack = latents.read(files[class_id]).stacked(settings["latents"], class_id)
+        stored = latents.read(inputs["latents"][class_id])
+        stack = stored.stacked(settings["latents"], class_id)
         if len(stack) < ipc:
             raise StillhouseError(
                 f"class {class_id!r}: has {len(stack)} images, too few for {ipc} prototypes; "
-                f"ipc should be at most {len(stack)}"
+                f"ipc must be at most {len(stack)}"
             )
         points = np.asarray(stack, np.float64).reshape(len(stack), -1)
         rng = generator(seed, "prototypes", class_id)
-        found = centres(points, ipc, settings["fit"], settings.get("expand"), rng)
-        found = torch.from_numpy(found.astype(np.float32)).reshape(ipc, *stack.shape[1:])
-        return {"prototypes.safetensors": {"latents": found}}
+        fitted = centres(points, ipc, settings["fit"], settings.get("expand"), rng)
+        fitted = torch.from_numpy(fitted.astype(np.float32)).reshape(ipc, *stack.shape[1:])
+        return {"prototypes.safetensors": {"latents": fitted}}
 
     return make
 
 
-def centres(points, count, how, expand, rng):
+def centres(points, count, fit, expand, rng):
     """Return cluster centres by scikit-learn's mini-batch k-means.
+
+    Sums of floats depend on the number of threads, which a job limits.
 
     Parameters
     ----------
     points : (n, d) float64 array
     count : int
         At most n.
-    how : str
+    fit : str
         ``full``: fitted to all points (paper); the mean, where one centre is wanted. ``partial``:
-        one step for each expand · count points in their order, those left at the end unused
-        (official code); where there are not even so many, one step for all.
+        one step per expand · count points in their order, a remainder unused (official code); one
+        step for all points where there are fewer.
     expand : int
         For ``partial``; the official script for ImageNet has 1.
     rng : numpy.random.Generator
@@ -54,16 +56,13 @@ def centres(points, count, how, expand, rng):
     (count, d) float64
     """
     from sklearn.cluster import MiniBatchKMeans
-    from threadpoolctl import threadpool_limits
 
-    if how == "full" and count == 1:
+    if fit == "full" and count == 1:
         return points.mean(0, keepdims=True)
     model = MiniBatchKMeans(count, random_state=int(rng.integers(2**31)), n_init=1)
-    # One thread: the sums of floats depend on how many there are.
-    with threadpool_limits(1):
-        if how == "full":
-            return model.fit(points).cluster_centers_
-        step = min(expand * count, len(points))
-        for first in range(0, len(points) - step + 1, step):
-            model.partial_fit(points[first : first + step])
+    if fit == "full":
+        return model.fit(points).cluster_centers_
+    step = min(expand * count, len(points))
+    for first in range(0, len(points) - step + 1, step):
+        model.partial_fit(points[first : first + step])
     return model.cluster_centers_

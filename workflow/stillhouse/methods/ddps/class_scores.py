@@ -1,4 +1,4 @@
-"""Typicality: how much knowing its class helps a denoiser with an image, place by place.
+"""Class scores: the class-conditional drop of a denoiser's error, place by place ("typicality").
 
 Zhong et al., "Efficient Dataset Distillation via Diffusion-Driven Patch Selection" (DDPS, arXiv
 2412.09959), section 3.2 and Algorithm 1. No official code is known; what the paper leaves open
@@ -13,113 +13,114 @@ from torch.nn.functional import avg_pool1d, interpolate
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
-from stillhouse.data.boxes import centre_box, region_of
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.boxes import BOX_COLUMNS, centre_box, region_of
+from stillhouse.data.class_images import read_class
+from stillhouse.data.codecs import decode
 from stillhouse.diffusion import latents
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.rded.images import preselect
+from stillhouse.methods.common.patches import BOX_FIELDS, preselect
 from stillhouse.rng import generator
 from stillhouse.training.loop import SideFile
 
-# Images of a class whose score maps are kept, for pictures.
+# Images per class whose score maps are stored, for figures.
 N_MAPS = 10
-# A patch of an image and its score.
-PATCH = [
-    ("image_id", pa.string()),
-    ("top", pa.int32()),
-    ("left", pa.int32()),
-    ("height", pa.int32()),
-    ("width", pa.int32()),
-    ("score", pa.float32()),
-]
+# Columns of a patch of an image and its score.
+PATCH = [("image_id", pa.string()), *BOX_FIELDS, ("score", pa.float32())]
 SCHEMA = pa.schema([*PATCH, ("map_height", pa.int32()), ("map", pa.list_(pa.float16()))])
 
 
 def class_scores(inputs, spec, context):
-    """Stage: score T' images of each class, and find the most typical patch of each.
+    """Stage: score T' images of each class, and select the most typical patch of each.
 
     A score is the mean over draws of L(null) - L(class), so higher is more typical.
     # paper: R = L(class) - L(null), eq. 6, and the largest R wins; here: the other sign, because
     # p(class) = 1 / (1 + exp R), eq. 5, falls with R, and diff-mining ranks by -R.
     """
-    settings, seed = spec["settings"], spec["keys"]["seed"]
-    most = settings["images_per_class"]
-    path = inputs["denoiser"]
-    denoiser = load_denoiser(path, settings, context)
-    image_files = inputs["images"]
-    latent_files = inputs["latents"]
+    return ClassScores(inputs, spec, context)
 
-    def make(class_id, context):
-        rows = read_class(image_files[class_id], "train", context.source_roots)
-        names = preselect(rows.names, None if most == "all" else most, seed, class_id)
-        groups = stacks_of(latent_files[class_id], names, settings["latents"], class_id)
+
+class ClassScores:
+    """A denoiser that scores the images of one class after another."""
+
+    def __init__(self, inputs, spec, context):
+        self.inputs, self.settings, self.seed = inputs, spec["settings"], spec["keys"]["seed"]
+        self.denoiser = load_denoiser(inputs["denoiser"], self.settings, context)
+
+    def __call__(self, class_id, context):
+        """Return the file of scores of one class."""
+        settings = self.settings
+        rows = read_class(self.inputs["images"][class_id], "train", context.source_roots)
+        count = settings["images_per_class"]
+        names = preselect(rows.image_ids, None if count == "all" else count, self.seed, class_id)
+        latents_file = self.inputs["latents"][class_id]
+        groups = stacks_of(latents_file, names, settings["latents"], class_id)
         if settings["patch"]:
-            check_patch(groups, denoiser.factor, settings["patch"])
+            check_patch(groups, self.denoiser.factor, settings["patch"])
         stacks = [stack for _, stack in groups]
-        maps = score_maps(stacks, denoiser, class_id, settings, seed, context)
-        shape = store.read_spec(latent_files[class_id].parent)["settings"]["shape"]
-        found = {}
-        for (some, _), part in zip(groups, maps, strict=True):
-            pixels = (decode(rows.read(name), name).shape[1:] for name in some)
-            regions = [(region_of(shape, *size), centre_box(*size)) for size in pixels]
-            boxes, scores = best_boxes(part, denoiser.factor, settings["patch"], regions)
-            found |= dict(zip(some, zip(boxes, scores, part, strict=True), strict=True))
-        return {"scores.parquet": _table(names, [found[name] for name in names])}
+        maps = score_maps(stacks, self.denoiser, class_id, settings, self.seed, context)
+        shape = store.read_spec(latents_file.parent)["settings"]["shape"]
+        scored = {}
+        for (group, _), maps_of_group in zip(groups, maps, strict=True):
+            sizes = (decode(rows.read(name), name).shape[1:] for name in group)
+            regions = [(region_of(shape, *size), centre_box(*size)) for size in sizes]
+            boxes, scores = best_boxes(
+                maps_of_group, self.denoiser.factor, settings["patch"], regions
+            )
+            scored |= zip(group, zip(boxes, scores, maps_of_group, strict=True), strict=True)
+        return {"scores.parquet": _table(names, [scored[name] for name in names])}
 
-    return make
 
+def stacks_of(path, names, posterior, class_id):
+    """Return the latents of selected images of a class, grouped by size.
 
-def stacks_of(path, names, how, class_id):
-    """Return the latents of some images of a class, those of one size together.
-
-    `how`: ``mode`` or ``sample`` of the posterior, see `stillhouse.diffusion.latents`.
+    `posterior`: its ``mode`` or a ``sample``, see `stillhouse.diffusion.latents`.
 
     Returns
     -------
     list of (image ids, (n, c, h, w) float32 tensor)
         Smallest size first; within one, in the order of `names`.
     """
-    found = latents.read(path)
-    place = {name: i for i, name in enumerate(found.names)}
+    stored = latents.read(path)
+    place = {name: i for i, name in enumerate(stored.names)}
     groups = {}
     for name in names:
-        size = tuple(int(extent) for extent in found.sizes[place[name]])
+        size = tuple(int(extent) for extent in stored.sizes[place[name]])
         groups.setdefault(size, []).append(name)
     return [
-        (some, torch.stack([found.one(place[name], how, class_id) for name in some]))
-        for _, some in sorted(groups.items())
+        (group, torch.stack([stored.one(place[name], posterior, class_id) for name in group]))
+        for _, group in sorted(groups.items())
     ]
 
 
 def check_patch(groups, factor, patch):
-    """Refuse patches that are larger than an image as the denoiser sees it."""
+    """Raise a `StillhouseError` if a patch is larger than an image at the denoiser's size."""
     for names, stack in groups:
         height, width = (extent * factor for extent in stack.shape[2:])
         if patch > min(height, width):
             raise StillhouseError(
-                f"image {names[0]!r}: is {width} x {height} px as the denoiser sees it, smaller "
-                f"than a patch of {patch} px; patch should be at most {min(height, width)}, or 0 "
-                "for whole images"
+                f"image {names[0]!r}: is resized to {width} x {height} px for the denoiser, "
+                f"smaller than a patch of {patch} px; patch must be at most {min(height, width)}, "
+                "or 0 for whole images"
             )
 
 
-def noised(stacks, denoiser, draw, n_draws, batch_size, what, done=0):
+def noised(stacks, denoiser, draw, n_draws, batch_size, label, done=0):
     """Yield all images with all draws of noise, one forward pass at a time.
 
     Parameters
     ----------
     stacks : list of (n, c, h, w) float32 tensors
-        One a latent size.
+        One per latent size.
     draw : callable
         From (c, h, w) to (timesteps (n_draws,) int64, noise (n_draws, c, h, w) float32): the same
         for all images of a size, so that they can be compared.
     batch_size : int
-        Latents a pass.
-    what : str
-        Shown with the progress.
+        Latents per pass.
+    label : str
+        Of the progress.
     done : int
-        Passes to leave out at the beginning.
+        Passes to skip at the beginning.
 
     Yields
     ------
@@ -132,7 +133,7 @@ def noised(stacks, denoiser, draw, n_draws, batch_size, what, done=0):
     steps = [(i, first) for i, count in enumerate(counts) for first in range(0, count, batch_size)]
     steps = steps[done:]
     current = None
-    for number, first in track(steps, len(steps), what):
+    for number, first in track(steps, len(steps), label):
         if number != current:
             current, clean = number, stacks[number].to(denoiser.device)
             timesteps, noise = draw(tuple(clean.shape[1:]))
@@ -165,7 +166,7 @@ def pairs(size, n_draws, span, n_levels, seed, class_id):
 
 
 def score_maps(stacks, denoiser, class_id, settings, seed, context):
-    """Return how much the class lowers the denoiser's error at every place of every latent.
+    """Return by how much the class lowers the denoiser's error at every place of every latent.
 
     Parameters
     ----------
@@ -173,40 +174,40 @@ def score_maps(stacks, denoiser, class_id, settings, seed, context):
     settings : dict
         ``draws``, ``timesteps``.
     context : stillhouse.artifacts.jobs.Context
-        Its ``batch_size``: latents a pass; the network sees each twice, with the class and without.
-        A side file in its ``work`` lets a later job of the same batches go on after a pass.
+        Its ``batch_size``: latents per pass; each passes twice, with the class and without. A
+        checkpoint in its ``work`` lets a later job of the same batch size resume after a pass.
 
     Returns
     -------
     list of (n, h, w) float64 tensors on the CPU
-        Mean over draws and channels of (ε̂(null) - ε)² - (ε̂(class) - ε)²; summed up on the way,
-        so that memory does not grow with the draws.
+        Mean over draws and channels of (ε̂(null) - ε)² - (ε̂(class) - ε)²; a running sum, so that
+        memory does not grow with the draws.
     """
     totals = [torch.zeros(len(s), *s.shape[2:], dtype=torch.float64) for s in stacks]
     totals = [total.to(denoiser.device) for total in totals]
-    both, n_draws = (denoiser.condition(class_id), denoiser.null), settings["draws"]
-    side, done, batch_size = SideFile(context), 0, context.batch_size
-    stored = side.load()
+    conditions = denoiser.condition(class_id), denoiser.null
+    checkpoint, done, batch_size = SideFile(context), 0, context.batch_size
+    stored = checkpoint.load()
     if stored is not None and stored[1]["batch_size"] == batch_size:
         totals = [stored[0][str(i)].to(denoiser.device) for i in range(len(stacks))]
         done = stored[1]["done"]
-        print(f"{class_id}: continues after pass {done}", flush=True)
+        print(f"{class_id}: resumes after pass {done}", flush=True)
 
     def draw(size):
         n_levels = len(denoiser.schedule.alphas)
-        return pairs(size, n_draws, settings["timesteps"], n_levels, seed, class_id)
+        return pairs(size, settings["draws"], settings["timesteps"], n_levels, seed, class_id)
 
-    what = f"{class_id}: passes of scores"
-    parts = noised(stacks, denoiser, draw, n_draws, batch_size, what, done)
-    for n_passes, (number, rows, noisy, noise, levels) in enumerate(parts, done + 1):
-        condition = torch.cat([one.expand(len(noisy), *one.shape[1:]) for one in both])
-        found = denoiser.predict(noisy.repeat(2, 1, 1, 1), levels.repeat(2), condition)
-        errors = (found.unflatten(0, (2, -1)) - noise).square_().mean(2)
+    label = f"{class_id}: passes of scores"
+    passes = noised(stacks, denoiser, draw, settings["draws"], batch_size, label, done)
+    for n_passes, (number, rows, noisy, noise, levels) in enumerate(passes, done + 1):
+        condition = torch.cat([c.expand(len(noisy), *c.shape[1:]) for c in conditions])
+        predicted = denoiser.predict(noisy.repeat(2, 1, 1, 1), levels.repeat(2), condition)
+        errors = (predicted.unflatten(0, (2, -1)) - noise).square_().mean(2)
         totals[number].index_add_(0, rows, (errors[1] - errors[0]).double())
-        if side.due():
-            kept = {str(i): total for i, total in enumerate(totals)}
-            side.save(kept, {"done": n_passes, "batch_size": batch_size})
-    return [(total / n_draws).cpu() for total in totals]
+        if checkpoint.due():
+            tensors = {str(i): total for i, total in enumerate(totals)}
+            checkpoint.save(tensors, {"done": n_passes, "batch_size": batch_size})
+    return [(total / settings["draws"]).cpu() for total in totals]
 
 
 def best_boxes(maps, factor, patch, regions):
@@ -217,11 +218,11 @@ def best_boxes(maps, factor, patch, regions):
     maps : (n, h, w) float64 tensor
         As `score_maps` gives them.
     factor : int
-        Pixels a place of the latent.
+        Pixels per place of the latent.
     patch : int
-        Side of a patch [px of the image as the denoiser sees it]; 0 for the whole image.
+        Side of a patch [px of the denoiser's input]; 0 for the whole image.
     regions : list of (box, box)
-        What of each source image its latent shows, and its largest centred square [px].
+        Of each source image the region that its latent covers, and its largest centred square [px].
 
     Returns
     -------
@@ -273,18 +274,11 @@ def to_source(box, size, region):
     return np.concatenate([region[:2] + corner, extent]).astype(np.int64)
 
 
-def _table(names, found):
-    scores = np.array([score for _, score, _ in found], np.float32)
-    pictured = set(np.argsort(-scores, kind="stable")[:N_MAPS].tolist())
-    boxes = np.stack([box for box, _, _ in found])
-    maps = [score_map.numpy().astype(np.float16) for _, _, score_map in found]
-    return pa.table(
-        {
-            "image_id": names,
-            **{name: boxes[:, i] for i, name in enumerate(("top", "left", "height", "width"))},
-            "score": scores,
-            "map_height": [len(m) if i in pictured else None for i, m in enumerate(maps)],
-            "map": [m.ravel() if i in pictured else None for i, m in enumerate(maps)],
-        },
-        schema=SCHEMA,
-    )
+def _table(names, scored):
+    scores = np.array([score for _, score, _ in scored], np.float32)
+    with_map = set(np.argsort(-scores, kind="stable")[:N_MAPS].tolist())
+    columns = dict(zip(BOX_COLUMNS, np.stack([box for box, _, _ in scored]).T, strict=True))
+    maps = [score_map.numpy().astype(np.float16) for _, _, score_map in scored]
+    columns["map_height"] = [len(m) if i in with_map else None for i, m in enumerate(maps)]
+    columns["map"] = [m.ravel() if i in with_map else None for i, m in enumerate(maps)]
+    return pa.table({"image_id": names, "score": scores, **columns}, schema=SCHEMA)

@@ -1,4 +1,4 @@
-"""Clusters: groups of a class's patches that look alike, ranked by typicality.
+"""Clusters: groups of a class's similar patches, ranked by class score.
 
 Zhong et al., "Efficient Dataset Distillation via Diffusion-Driven Patch Selection" (DDPS, arXiv
 2412.09959), section 3.3: k-means, patches by their distance to the centroid, clusters by the median
@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from stillhouse.artifacts import store
-from stillhouse.methods.common.selection import WHOLE, read_features
-from stillhouse.methods.ddps import class_scores
+from stillhouse.methods.common.features import WHOLE, read_features
+from stillhouse.methods.common.selection import fit_kmeans
+from stillhouse.methods.ddps.class_scores import PATCH
+from stillhouse.methods.ddps.class_scores import SCHEMA as SCORES_SCHEMA
 from stillhouse.rng import generator
 
 SCHEMA = pa.schema(
     [
-        *class_scores.PATCH,
+        *PATCH,
         ("cluster", pa.int32()),
         ("distance", pa.float32()),
         ("cluster_rank", pa.int32()),
@@ -26,40 +28,36 @@ SCHEMA = pa.schema(
 
 def clusters(inputs, spec, context):
     """Stage: cluster the patches of each class and rank clusters and patches."""
-    feature_files = inputs["features"]
-    score_files = inputs["scores"]
     count, seed = spec["settings"]["clusters"], spec["keys"]["seed"]
-    columns = [name for name, _ in class_scores.PATCH]
 
     def make(class_id, context):
-        table = store.read_table(score_files[class_id], columns, schema=class_scores.SCHEMA)
-        rows = sorted(table.to_pylist(), key=lambda row: row["image_id"])
-        found = read_features(feature_files[class_id])
-        points = np.stack([found[row["image_id"], WHOLE] for row in rows])
+        scores, features = inputs["scores"][class_id], read_features(inputs["features"][class_id])
+        columns = [name for name, _ in PATCH]
+        table = store.read_table(scores, columns, schema=SCORES_SCHEMA).sort_by("image_id")
+        points = np.stack([features[name, WHOLE] for name in table["image_id"].to_pylist()])
         cluster, distance = fit(points, count, generator(seed, "clusters", class_id))
-        scores = np.array([row["score"] for row in rows], np.float32)
-        cluster_rank, rank = ranks(cluster, distance, scores)
-        added = {
+        cluster_rank, rank = ranks(cluster, distance, table["score"].to_numpy())
+        fitted = {
             "cluster": cluster,
             "distance": distance,
             "cluster_rank": cluster_rank,
             "rank": rank,
         }
         order = np.lexsort([rank, cluster_rank])
-        whole = {name: [row[name] for row in rows] for name in columns} | added
-        return {"clusters.parquet": pa.table(whole, schema=SCHEMA).take(order)}
+        patches = {name: table[name] for name in columns}
+        return {"clusters.parquet": pa.table(patches | fitted, schema=SCHEMA).take(order)}
 
     return make
 
 
 def fit(points, count, rng):
-    """Cluster points by k-means: k-means++ and Lloyd's algorithm, best of ten starts.
+    """Cluster points by k-means.
 
     Parameters
     ----------
     points : (n, d) float array
     count : int
-        Clusters; where fewer points are distinct, so many.
+        Clusters, at most the number of distinct points.
     rng : numpy.random.Generator
 
     Returns
@@ -68,16 +66,10 @@ def fit(points, count, rng):
     distance : (n,) float32
         To the centroid of the point's own cluster.
     """
-    from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
-
     points = points.astype(np.float64)
-    count = min(count, len(np.unique(points, axis=0)))
-    # One thread: the sums of floats depend on how many there are.
-    with threadpool_limits(1):
-        model = KMeans(count, n_init=10, random_state=int(rng.integers(2**31))).fit(points)
-    distance = np.linalg.norm(points - model.cluster_centers_[model.labels_], axis=1)
-    return model.labels_.astype(np.int32), distance.astype(np.float32)
+    cluster, centres = fit_kmeans(points, min(count, len(np.unique(points, axis=0))), rng)
+    distance = np.linalg.norm(points - centres[cluster], axis=1)
+    return cluster.astype(np.int32), distance.astype(np.float32)
 
 
 def ranks(cluster, distance, scores):

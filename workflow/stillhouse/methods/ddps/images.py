@@ -1,51 +1,41 @@
-"""DDPS: the patches that a diffusion model finds most typical of their class, of every kind.
+"""DDPS: the patches that a diffusion model scores as most typical of their class, of every cluster.
 
 Zhong et al., "Efficient Dataset Distillation via Diffusion-Driven Patch Selection" (arXiv
 2412.09959), sections 3.3 and 3.4, supplement section 5. No official code is known.
 """
 
-import torch
-
 from stillhouse.artifacts import store
-from stillhouse.config.limits import patches_per_side
-from stillhouse.data.class_images import decode, read_class
+from stillhouse.data.class_images import read_class
+from stillhouse.methods.common.patches import assign, stitched_images
 from stillhouse.methods.ddps import class_scores, clusters
-from stillhouse.methods.rded.images import assign, boxes_of, cut_many, stitch, to_bytes
+from stillhouse.methods.ddps.settings import patches_per_side
 
 
-def ddps_class(inputs, spec, class_id, context):
-    """Return the images of one class: [(pixels, origin)], see `stillhouse.methods.distilled`.
+def images_of_class(inputs, spec, class_id, context):
+    """Return the images of one class, [(pixels, origin)]: (3, side, side) uint8, boxes.
 
     Settings: ``resolution``, ``variant``, ``patch``, ``ranking`` and, where that is ``clusters``,
     ``clusters_used``.
     """
     settings, ipc = spec["settings"], spec["keys"]["ipc"]
-    resolution = settings["resolution"]
-    factor = patches_per_side(settings["variant"], ipc, settings["patch"])
-    chosen = _chosen(inputs, settings, ipc * factor**2, class_id)
+    n_patches = patches_per_side(settings["variant"], ipc, settings["patch"]) ** 2
+    selected = _selected(inputs, settings, ipc * n_patches, class_id)
     rows = read_class(inputs["images"][class_id], "train", context.source_roots)
-    pixels = [decode(rows.read(row["image_id"]), row["image_id"]) for row in chosen]
-    crops = cut_many(pixels, boxes_of(chosen), resolution // factor, torch.device("cpu"))
-    patches = to_bytes(crops, "nearest")
     # paper: does not say which patches share an image; here: patch k of image j is the one chosen
     # as number k · IPC + j, as in RDED's code. At IPC 10 those are the four of one cluster.
-    places = assign(len(chosen) // factor**2, factor**2, "rank_blocks", None)
-    fields = ("image_id", "top", "left", "height", "width")
-    return [
-        (stitch(patches[ranks], resolution), [{k: chosen[i][k] for k in fields} for i in ranks])
-        for ranks in places
-    ]
+    places = assign(len(selected) // n_patches, n_patches, "rank_blocks", None)
+    return stitched_images(selected, rows, places, settings["resolution"], "nearest")
 
 
-def _chosen(inputs, settings, count, class_id):
-    """Return the rows of the patches that are to be used, in order."""
+def _selected(inputs, settings, count, class_id):
+    """Return the rows of the selected patches, in order."""
     if settings["ranking"] == "score":
         # Nothing is clustered (the paper's Table 5): the table of scores is enough.
         columns = [name for name, _ in class_scores.PATCH]
         table = store.read_table(inputs["scores"][class_id], columns, schema=class_scores.SCHEMA)
         return by_score(table.to_pylist())[:count]
     table = store.read_table(inputs["clusters"][class_id], schema=clusters.SCHEMA)
-    return choose(table.to_pylist(), count, settings["clusters_used"])
+    return select_patches(table.to_pylist(), count, settings["clusters_used"])
 
 
 def by_score(rows):
@@ -53,7 +43,7 @@ def by_score(rows):
     return sorted(rows, key=lambda row: (-row["score"], row["image_id"]))
 
 
-def choose(rows, count, n_clusters):
+def select_patches(rows, count, n_clusters):
     """Return `count` patches of one class: as many from each of the best clusters, then by score.
 
     Parameters
@@ -68,8 +58,8 @@ def choose(rows, count, n_clusters):
     -------
     list of dicts
         Of the first clusters the nearest patch of each, the second nearest of each and so on,
-        count // n_clusters from each; what lacks is filled in by the best scores of all patches
-        left. All rows where there are fewer than `count`.
+        count // n_clusters from each; the places of missing ones are filled by the best scores of
+        all remaining patches. All rows where there are fewer than `count`.
 
     Notes
     -----
@@ -79,9 +69,9 @@ def choose(rows, count, n_clusters):
     chosen by score.
     """
     share = count // n_clusters
-    found = {(row["rank"], row["cluster_rank"]): row for row in rows}
-    # A place for every patch that the clusters should give: what lacks is filled in where it lacks.
-    places = [found.get((rank, c)) for rank in range(share) for c in range(n_clusters)]
+    by_rank = {(row["rank"], row["cluster_rank"]): row for row in rows}
+    # One place per patch that the clusters should give; None where a cluster has too few.
+    places = [by_rank.get((rank, c)) for rank in range(share) for c in range(n_clusters)]
     taken = {row["image_id"] for row in places if row}
     rest = iter(by_score(row for row in rows if row["image_id"] not in taken))
     filled = [row or next(rest, None) for row in places]

@@ -1,27 +1,26 @@
-"""Which images are synthesised together: statistics are matched over a batch.
+"""Batches: the images that are synthesised together, since statistics are matched over a batch.
 
 Plain lists: the plan is made with this module.
 """
 
 
-def batches(settings, keys):
-    """Return the batches of a set's images, each a list of (class, index).
+def batches(settings, ipc):
+    """Return the batches of a set's images, each a list of (label, index).
 
     Parameters
     ----------
     settings : dict
         Of a synthesis. ``order``: ``by_class``, all images of a class, then of the next (G-VBSM,
         EDC); ``by_copy``, one image of each class, then the next of each (SRe2L), a batch never
-        having two of a class. ``classes``. ``batch_size``: images a batch, 0 for all; the last
+        having two of a class. ``classes``. ``batch_size``: images per batch, 0 for all; the last
         batch may have fewer.
-    keys : dict
-        ``ipc``.
+    ipc : int
     """
-    n_classes, ipc = len(settings["classes"]), keys["ipc"]
+    n_classes = len(settings["classes"])
     size = settings["batch_size"] or n_classes * ipc
     if settings["order"] == "by_class":
-        slots = [(label, index) for label in range(n_classes) for index in range(ipc)]
-        return [slots[first : first + size] for first in range(0, len(slots), size)]
+        pairs = [(label, index) for label in range(n_classes) for index in range(ipc)]
+        return [pairs[first : first + size] for first in range(0, len(pairs), size)]
     return [
         [(label, index) for label in range(first, min(first + size, n_classes))]
         for index in range(ipc)

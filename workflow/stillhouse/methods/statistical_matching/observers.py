@@ -1,45 +1,70 @@
-"""Observers: frozen teachers that images are synthesised for, and what their layers should see."""
+"""Observers: frozen teachers whose feature statistics synthesised images match."""
 
 import torch
 
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.statistical_matching import statistics
-from stillhouse.methods.statistical_matching.feature_statistics import Watch
+from stillhouse.methods.statistical_matching.feature_statistics import StatisticsRecorder
 from stillhouse.methods.statistical_matching.matching import Matching, targets
+from stillhouse.methods.statistical_matching.statistics import read_statistics
 from stillhouse.training import loop
 from stillhouse.training.teachers import load_teacher
 
 
 class Observer:
-    """A watched network, what its layers should see, and where it says the dataset's classes.
+    """A frozen teacher with its matching loss and the output indices of the dataset's classes.
 
     Parameters
     ----------
-    watch : stillhouse.methods.statistical_matching.feature_statistics.Watch
+    recorder : stillhouse.methods.statistical_matching.feature_statistics.StatisticsRecorder
     matching : stillhouse.methods.statistical_matching.matching.Matching or None
-        Of one batch; None where nothing is matched.
+        Of one batch; None where no statistics are matched.
     outputs : (classes,) int64 tensor
     """
 
-    def __init__(self, watch, matching, outputs):
-        self.watch, self.matching, self.outputs = watch, matching, outputs
+    def __init__(self, recorder, matching, outputs):
+        self.recorder, self.matching, self.outputs = recorder, matching, outputs
 
     def __call__(self, images):
-        """Return (logits of the dataset's classes, moments)."""
-        logits, moments = self.watch(images)
-        return logits.float()[:, self.outputs], moments
+        """Return (logits of the dataset's classes, statistics)."""
+        logits, recorded = self.recorder(images)
+        return logits.float()[:, self.outputs], recorded
 
     def logits(self, images):
         """Return the logits of the dataset's classes alone."""
-        return self.watch.unwatched(images).float()[:, self.outputs]
+        return self.recorder.forward_only(images).float()[:, self.outputs]
 
 
-def load_observer(model, collected, settings, device):
-    """Return a function from a batch to its `Observer`; network and targets are read once.
+class LoadedObserver:
+    """A frozen teacher and its target statistics, loaded once for all batches.
 
     Parameters
     ----------
-    model, collected : Path
+    recorder : stillhouse.methods.statistical_matching.feature_statistics.StatisticsRecorder
+    targets : stillhouse.methods.statistical_matching.matching.Targets or None
+    outputs : (classes,) int64 tensor
+    settings : dict
+        Of the stage.
+    """
+
+    def __init__(self, recorder, targets, outputs, settings):
+        self.recorder, self.targets = recorder, targets
+        self.outputs, self.settings = outputs, settings
+
+    def for_batch(self, labels):
+        """Return the `Observer` of a batch of images with these labels, (n,) int64."""
+        matching = None
+        if self.targets is not None:
+            weights = self.settings["loss_weights"]
+            matching = Matching(self.targets, labels, self.settings, weights)
+        return Observer(self.recorder, matching, self.outputs)
+
+
+def load_observer(model, statistics, settings, device):
+    """Return the `LoadedObserver` of a teacher.
+
+    Parameters
+    ----------
+    model, statistics : Path
         A teacher's ``model.safetensors``, and its ``statistics.safetensors`` or None.
     settings : dict
         Of the stage.
@@ -48,21 +73,19 @@ def load_observer(model, collected, settings, device):
     Raises
     ------
     StillhouseError
-        If the network has none of the layers that are to be matched.
+        If the network has none of the layers to be matched.
     """
-    net, its, side = load_teacher(model, device)
+    net, teacher_classes, side = load_teacher(model, device)
     net.to(memory_format=loop.memory_format(settings))
-    watch = Watch(net, settings["kinds"], settings["tile"])
-    kept = statistics.read(collected, settings["classes"]) if collected else None
+    recorder = StatisticsRecorder(net, settings["kinds"], settings["tile"])
+    stored = read_statistics(statistics, settings["classes"]) if statistics else None
     with torch.no_grad():
-        _, moments = watch(torch.zeros((1, 3, side, side), device=device))
-    own = torch.tensor([its.index(class_id) for class_id in settings["classes"]], device=device)
-    if settings["kinds"] and not moments:
+        _, recorded = recorder(torch.zeros((1, 3, side, side), device=device))
+    outputs = [teacher_classes.index(class_id) for class_id in settings["classes"]]
+    if settings["kinds"] and not recorded:
         raise StillhouseError(
-            f"{model}: has none of the layers to be matched ({', '.join(settings['kinds'])}); "
-            "another observer is needed"
+            f"{model}: has none of the layers to be matched ({', '.join(settings['kinds'])}); use "
+            "another observer"
         )
-    if not moments:
-        return lambda batch: Observer(watch, None, own)
-    wanted, weights = targets(net, moments, kept, settings, device), settings["weights"]
-    return lambda batch: Observer(watch, Matching(wanted, batch.labels, settings, weights), own)
+    wanted = targets(net, recorded, stored, settings, device) if recorded else None
+    return LoadedObserver(recorder, wanted, torch.tensor(outputs, device=device), settings)

@@ -1,4 +1,4 @@
-"""Statistics of a teacher's layers over a dataset: what synthesised images are to match.
+"""Feature statistics of a teacher's layers over a dataset: targets of synthesised images.
 
 EDC (Shao et al., NeurIPS 2024), section 3.2; what is collected follows G-VBSM (Shao et al., CVPR
 2024). From one pass over the training images, class by class; global statistics follow from those
@@ -13,7 +13,7 @@ from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.class_images import load_split
 from stillhouse.data.transforms import cut, normalise
-from stillhouse.methods.statistical_matching.feature_statistics import KINDS, Watch
+from stillhouse.methods.statistical_matching.feature_statistics import KINDS, StatisticsRecorder
 from stillhouse.rng import generator
 from stillhouse.training.loop import SideFile
 from stillhouse.training.teachers import load_teacher
@@ -22,43 +22,57 @@ SUMS = ("mean", "square", "variance")
 
 
 def statistics(inputs, spec, context):
-    """Stage: collect the moments of the inputs of a teacher's layers, of every class."""
-    settings, device = spec["settings"], context.torch_device()
-    files = inputs["images"]
+    """Stage: compute the statistics of the inputs of a teacher's layers, of every class."""
 
-    def make(key, context):
-        net, _, resolution = load_teacher(inputs["teacher"], device)
-        watch = Watch(net, set(KINDS.values()), settings["tile"])
-        side = SideFile(context)
-        stored, done = side.load() or ({}, 0)
-        sums = {name: list(rows) for name, rows in stored.items()}
-        for class_id in track(
-            settings["classes"][done:], len(settings["classes"]) - done, "classes"
-        ):
-            images, _ = load_split(files, [class_id], resolution, "train", context.source_roots)
-            views = seen(images, settings["views"], class_id, context.batch_size, device)
-            for name, value in collect(watch, views).items():
-                sums.setdefault(name, []).append(value)
-            done += 1
-            if side.due():
-                side.save({name: torch.stack(rows) for name, rows in sums.items()}, done)
-        return {
-            "statistics.safetensors": summary({n: torch.stack(rows) for n, rows in sums.items()})
-        }
+    def make(member, context):
+        net, _, resolution = load_teacher(inputs["teacher"], context.torch_device())
+        recorder = StatisticsRecorder(net, set(KINDS.values()), spec["settings"]["tile"])
+        sums = class_sums(recorder, inputs["images"], resolution, spec["settings"], context)
+        return {"statistics.safetensors": summary(sums)}
 
     return make
 
 
-def seen(images, settings, class_id, batch_size, device):
-    """Yield one view of each image, as teachers see images while they are trained, in batches.
+def class_sums(recorder, files, resolution, settings, context):
+    """Return the sums of `sum_statistics` of all classes, (classes, ...) each.
+
+    Parameters
+    ----------
+    recorder : StatisticsRecorder
+    files : dict of str to Path
+        Encoded images by class id.
+    resolution : int
+        Of the network [px].
+    settings : dict
+        ``classes``, ``views``.
+    context : stillhouse.artifacts.jobs.Context
+        A checkpoint in its ``work`` lets a later job resume after a class.
+    """
+    classes, checkpoint, device = settings["classes"], SideFile(context), context.torch_device()
+    stored, done = checkpoint.load() or ({}, 0)
+    sums = {name: list(rows) for name, rows in stored.items()}
+    remaining = classes[done:]
+    for class_id in track(remaining, len(remaining), "classes"):
+        images, _ = load_split(files, [class_id], resolution, "train", context.source_roots)
+        views = training_views(images, settings["views"], class_id, context.batch_size, device)
+        for name, value in sum_statistics(recorder, views).items():
+            sums.setdefault(name, []).append(value)
+        done += 1
+        if checkpoint.due():
+            checkpoint.save({name: torch.stack(rows) for name, rows in sums.items()}, done)
+    return {name: torch.stack(rows) for name, rows in sums.items()}
+
+
+def training_views(images, settings, class_id, batch_size, device):
+    """Yield one view of each image, augmented as in the training of teachers, in batches.
 
     Parameters
     ----------
     images : (n, 3, size, size) uint8
     settings : dict
-        ``pad``: black border that a square of the image's size is cut from [px], and with 0
-        ``crop``: smallest and largest area of a random resized crop; ``flip``: share that is
-        mirrored; ``seed``.
+        ``pad``: width of a black border [px], before a random square of the image's size is cut;
+        with 0, ``crop``: smallest and largest area of a random resized crop; ``flip``: share that
+        is mirrored; ``seed``.
     class_id : str
     batch_size : int
         Views of an image do not depend on it.
@@ -77,69 +91,69 @@ def seen(images, settings, class_id, batch_size, device):
         boxes = np.concatenate([corners, np.full((n, 2), size)], 1)
     else:
         boxes = random_boxes(draws[:, 1:], size, size, settings["crop"])
-    parts = (images, torch.from_numpy(boxes), flip)
-    for some in zip(*(part.split(batch_size) for part in parts), strict=True):
-        pixels, box, mirrored = (part.to(device) for part in some)
+    rows = (images, torch.from_numpy(boxes), flip)
+    for batch in zip(*(tensor.split(batch_size) for tensor in rows), strict=True):
+        pixels, box, mirrored = (tensor.to(device) for tensor in batch)
         yield cut(torch.nn.functional.pad(pixels, (pad,) * 4), box, size, mirrored)
 
 
 @torch.no_grad()
-def collect(watch, views):
-    """Return sums over images: of the moments that a `Watch` finds, and of their squares.
+def sum_statistics(recorder, views):
+    """Return sums over images of the recorded means, of their squares and of the variances.
 
     Parameters
     ----------
-    watch : Watch
+    recorder : StatisticsRecorder
     views : iterable of (n, 3, size, size) in [0, 255]
         On the network's device.
 
     Returns
     -------
     dict of str to (channels or tiles,) float64
-        By ``<part>.mean``, ``.square`` (of the means) and ``.variance``; ``count`` (1,).
+        By ``<statistic>.mean``, ``.square`` (of the means) and ``.variance``; ``count`` (1,).
     """
     sums = {"count": torch.zeros(1, dtype=torch.float64)}
     for batch in views:
         sums["count"] += len(batch)
-        _, moments = watch(normalise(batch))
-        for part, (mean, variance) in moments.items():
+        _, recorded = recorder(normalise(batch))
+        for statistic, (mean, variance) in recorded.items():
             mean, variance = mean.double(), variance.double()
             for name, value in zip(SUMS, (mean, mean.square(), variance), strict=True):
-                total = sums.get(f"{part.name}.{name}", 0)
-                sums[f"{part.name}.{name}"] = total + value.sum(0).cpu()
+                total = sums.get(f"{statistic.name}.{name}", 0)
+                sums[f"{statistic.name}.{name}"] = total + value.sum(0).cpu()
     return sums
 
 
 def summary(sums):
-    """Return what is kept of the sums of all classes.
+    """Return the statistics of all classes from their sums.
 
     Parameters
     ----------
     sums : dict of str to (classes, ...) float64
-        What `collect` returns of each class, one class after the other.
+        As `sum_statistics` returns them, one row per class.
 
     Returns
     -------
     dict of str to tensor
-        ``count`` (classes,), images of each class; ``<part>.mean``, (classes, channels or tiles),
-        over a class's images and places; ``<part>.within``, the mean over images of the variance
-        within one; ``<part>.between``, the variance over images of the mean of one. Float32. The
-        variance over images and places together is the sum of both.
+        ``count`` (classes,), images of each class; ``<statistic>.mean``, (classes, channels or
+        tiles), over a class's images and places; ``<statistic>.within``, the mean over images of
+        the variance within one; ``<statistic>.between``, the variance over images of the mean of
+        one. Float32. The variance over images and places together is the sum of both.
     """
     count = sums["count"]
-    found = {"count": count[:, 0]}
-    for part in [name.removesuffix(".mean") for name in sums if name.endswith(".mean")]:
-        mean, square, variance = (sums[f"{part}.{name}"] / count for name in SUMS)
-        found |= {
-            f"{part}.mean": mean,
-            f"{part}.within": variance,
-            f"{part}.between": (square - mean.square()).clamp(min=0),
+    values = {"count": count[:, 0]}
+    for statistic in [name.removesuffix(".mean") for name in sums if name.endswith(".mean")]:
+        mean, square, variance = (sums[f"{statistic}.{name}"] / count for name in SUMS)
+        values |= {
+            f"{statistic}.mean": mean,
+            f"{statistic}.within": variance,
+            f"{statistic}.between": (square - mean.square()).clamp(min=0),
         }
-    return {name: value.float() for name, value in found.items()}
+    return {name: value.float() for name, value in values.items()}
 
 
-def read(path, classes):
-    """Return the statistics of some classes, as `summary` returns them, in float64.
+def read_statistics(path, classes):
+    """Return the statistics of selected classes, as `summary` returns them, in float64.
 
     Parameters
     ----------
@@ -147,8 +161,8 @@ def read(path, classes):
         A ``statistics.safetensors``.
     classes : list of str
     """
-    there = store.read_spec(path.parent)["settings"]["classes"]
-    rows = torch.tensor([there.index(class_id) for class_id in classes])
+    stored_classes = store.read_spec(path.parent)["settings"]["classes"]
+    rows = torch.tensor([stored_classes.index(class_id) for class_id in classes])
     return {name: value[rows].double() for name, value in store.read_tensors(path).items()}
 
 

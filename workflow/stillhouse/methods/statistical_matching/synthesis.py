@@ -1,7 +1,7 @@
-"""Synthesis of images by gradient descent on what frozen teachers, the observers, make of them.
+"""Synthesis of images by gradient descent on the losses of frozen teachers, the observers.
 
 SRe2L (Yin et al., NeurIPS 2023), G-VBSM (Shao et al., CVPR 2024) and EDC (Shao et al., NeurIPS
-2024) are settings of this one loop; `stillhouse.methods.statistical_matching.fidelity` says which.
+2024) are settings of this one loop.
 """
 
 import math
@@ -13,41 +13,62 @@ from torch.optim.adam import adam
 
 from stillhouse.artifacts.progress import track
 from stillhouse.artifacts.store import RowGroups
-from stillhouse.data.class_images import IMAGE, encode
-from stillhouse.data.transforms import MEAN, STD, normalise
-from stillhouse.methods.common.initialization import initial
+from stillhouse.data.codecs import IMAGE, encode
+from stillhouse.data.transforms import normalise, normalised_to_bytes
+from stillhouse.methods.common.initialization import initial_images
 from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.batches import batches
+from stillhouse.methods.statistical_matching.curves import Curve
 from stillhouse.methods.statistical_matching.observers import load_observer
 from stillhouse.training import loop
 from stillhouse.training.loop import SideFile
 
 SCHEMA = pa.schema([("image", IMAGE), ("class_id", pa.string()), ("index", pa.int32())])
-WAY = pa.schema([("iteration", pa.int32()), ("image", IMAGE)])
-# Entries of a curve, and pictures of the way, whatever the number of iterations.
-CURVE, PICTURES = 100, 4
+SNAPSHOTS = pa.schema([("iteration", pa.int32()), ("image", IMAGE)])
+# Points of a curve, and snapshots after the initial one, for any number of iterations.
+N_POINTS, N_SNAPSHOTS = 100, 4
 BETAS, EPSILON = (0.5, 0.9), 1e-8
 
 
 def synthesis(inputs, spec, context):
-    """Stage: synthesise batches of a set's images, each alone."""
-    settings, keys, device = spec["settings"], spec["keys"], context.torch_device()
-    classes = settings["classes"]
-    several = batches(settings, keys)
-    collected = inputs.get("statistics") or [None] * len(inputs["teachers"])
-    loaded = [
-        load_observer(*files, settings, device)
-        for files in zip(inputs["teachers"], collected, strict=True)
-    ]
+    """Stage: synthesise batches of a set's images, each by itself."""
+    return Synthesis(inputs, spec, context)
 
-    def make(number, context):
-        slots, own = several[number], {**keys, "batch": number}
-        labels = torch.tensor([label for label, _ in slots])
-        start = initial(slots, inputs, settings, own, context.source_roots)
-        batch = Batch(start.to(device), labels.to(device), settings, own)
-        observers = [of(batch) for of in loaded]
-        curve, pictures = synthesise(batch, observers, SideFile(context))
-        # A row group an image: a set is put together class by class.
+
+class Synthesis:
+    """Observers that batches of images are optimised for, one batch after another."""
+
+    def __init__(self, inputs, spec, context):
+        self.settings, self.keys = spec["settings"], spec["keys"]
+        self.batches = batches(self.settings, self.keys["ipc"])
+        self.device = context.torch_device()
+        statistics = inputs.get("statistics") or [None] * len(inputs["teachers"])
+        self.observers = [
+            load_observer(*files, self.settings, self.device)
+            for files in zip(inputs["teachers"], statistics, strict=True)
+        ]
+        sources = {"noise": None, "real": inputs.get("images"), "set": inputs.get("initial")}
+        self.initial_files = sources[self.settings["initial"]]
+
+    def __call__(self, number, context):
+        """Return the files of one batch."""
+        settings, keys = self.settings, {**self.keys, "batch": number}
+        classes, pairs = settings["classes"], self.batches[number]
+        images = initial_images(
+            settings["initial"],
+            [(classes[label], index) for label, index in pairs],
+            self.initial_files,
+            settings["resolution"],
+            keys["seed"],
+            draw=settings.get("initial_draw", "distinct"),
+            flip=settings["flip"],
+            roots=context.source_roots,
+        )
+        labels = torch.tensor([label for label, _ in pairs])
+        batch = Batch(images.to(self.device), labels.to(self.device), settings, keys)
+        observers = [observer.for_batch(batch.labels) for observer in self.observers]
+        curve, snapshots = synthesise(batch, observers, SideFile(context))
+        # One row group per image: a set is collected class by class.
         rows = (
             pa.table(
                 {
@@ -57,19 +78,17 @@ def synthesis(inputs, spec, context):
                 },
                 schema=SCHEMA,
             )
-            for image, (label, index) in zip(to_bytes(batch.images), slots, strict=True)
+            for image, (label, index) in zip(normalised_to_bytes(batch.images), pairs, strict=True)
         )
         return {
             "curve.json": curve,
-            "pictures.parquet": picture_table(pictures, settings["iterations"]),
+            "snapshots.parquet": snapshot_table(snapshots, settings["iterations"]),
             "images.parquet": RowGroups(SCHEMA, rows),
         }
 
-    return make
-
 
 class Batch:
-    """Images that are synthesised together, and all that their next step depends on.
+    """Images that are synthesised together, and the state that their next step depends on.
 
     Parameters
     ----------
@@ -85,10 +104,10 @@ class Batch:
     def __init__(self, images, labels, settings, keys):
         self.images = images.contiguous().requires_grad_(True)
         self.labels, self.settings, self.keys = labels, settings, keys
-        self.alike = losses.alike(labels)
+        self.same_class = losses.same_class_groups(labels)
         self.first, self.second = torch.zeros_like(images), torch.zeros_like(images)
         self.steps = torch.zeros(())
-        # Of the images over the iterations, for what draws towards it.
+        # Moving average of the images over the iterations, for flatness.
         self.average = images.detach().clone() if "beta" in settings["flatness"] else None
         black, white = (
             normalise(torch.full((1, 3, 1, 1), value, device=images.device))
@@ -96,177 +115,144 @@ class Batch:
         )
         self.bounds = black, white
 
+    @torch.no_grad()
     def step(self, rate):
-        """Move the images by their gradient, into the range of pixels, and forget the gradient."""
-        with torch.no_grad():
-            adam(
-                [self.images],
-                [self.images.grad],
-                [self.first],
-                [self.second],
-                [],
-                [self.steps],
-                amsgrad=False,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
-                lr=rate,
-                weight_decay=0.0,
-                eps=EPSILON,
-                maximize=False,
-            )
-            self.images.clamp_(*self.bounds)
-            if self.average is not None:
-                self.average.lerp_(self.images, 1 - self.settings["flatness"]["beta"])
+        """Update the images by Adam, clamp them to the range of pixels, clear the gradient."""
+        adam(
+            params=[self.images],
+            grads=[self.images.grad],
+            exp_avgs=[self.first],
+            exp_avg_sqs=[self.second],
+            max_exp_avg_sqs=[],
+            state_steps=[self.steps],
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=rate,
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
+        self.images.clamp_(*self.bounds)
+        if self.average is not None:
+            self.average.lerp_(self.images, 1 - self.settings["flatness"]["beta"])
         self.images.grad = None
 
     def state(self):
-        """Return all that the next step depends on but the observers' memories, by name."""
-        found = {
+        """Return all that the next step depends on but the observers' running statistics."""
+        state = {
             "images": self.images.detach(),
             "first": self.first,
             "second": self.second,
             "steps": self.steps,
         }
-        return found if self.average is None else {**found, "average": self.average}
+        return state if self.average is None else {**state, "average": self.average}
 
+    @torch.no_grad()
     def restore(self, state):
-        """Go on from a `state`."""
-        with torch.no_grad():
-            for name, tensor in self.state().items():
-                tensor.copy_(state[name])
+        """Continue from a `state`."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
 
-def synthesise(batch, observers, side):
-    """Descend; return (curve, pictures).
+def synthesise(batch, observers, checkpoint):
+    """Optimise a batch; return (curve, snapshots).
 
     Parameters
     ----------
     batch : Batch
         Changed in place.
     observers : list of Observer
-        One a step, in turn.
-    side : stillhouse.training.loop.SideFile
+        Iterations cycle through them: each batch from the first (``observer_order: restart``), or
+        from the one after the last of the batch before (``continued``).
+    checkpoint : stillhouse.training.loop.SideFile
 
     Returns
     -------
     curve : dict of str to list of float or None
-        Mean of each term, weighted, over every hundredth of the iterations; see `Curve`.
-    pictures : (5, up to 10, 3, side, side) uint8 tensor
+        Mean of each loss, weighted, over every hundredth of the iterations; see `Curve`.
+    snapshots : (5, up to 10, 3, side, side) uint8 tensor
         The first image of up to ten classes at the start, after each quarter, and at the end.
     """
     settings, count = batch.settings, batch.settings["iterations"]
-    curve, pictures, start = Curve(), [_picture(batch)], 0
-    stored = side.load()
+    number, continued = batch.keys["batch"], settings.get("observer_order") == "continued"
+    curve, snapshots, start = Curve(), [_snapshot(batch)], 0
+    stored = checkpoint.load()
     if stored is not None:
         start = _restore(batch, observers, curve, *stored)
-        pictures = list(stored[0]["pictures"])
-        print(f"synthesis: continues after iteration {start}", flush=True)
-    every, shown = -(-count // CURVE), set(pictured(count))
+        snapshots = list(stored[0]["snapshots"])
+        print(f"batch {number}: resumes after iteration {start}", flush=True)
+    every, shown = -(-count // N_POINTS), set(snapshot_iterations(count))
     for i in track(range(start, count), count - start, "iterations", curve.last):
-        number = batch.keys["batch"] * count + i if settings.get("turns") == "continued" else i
-        curve.add(losses.descend(batch, observers[number % len(observers)], i))
-        batch.step(rate(settings, i))
+        turn = number * count + i if continued else i
+        curve.add(losses.backward(batch, observers[turn % len(observers)], i))
+        batch.step(learning_rate(settings, i))
         last = i + 1 == count
         if (i + 1) % every == 0 or last:
             curve.close()
         if i + 1 in shown:
-            pictures.append(_picture(batch))
-        if side.due(last=last):
-            _save(batch, observers, curve, side, i + 1, torch.stack(pictures))
-    return curve.means, torch.stack(pictures)
+            snapshots.append(_snapshot(batch))
+        if checkpoint.due(last=last):
+            _save(batch, observers, curve, checkpoint, i + 1, torch.stack(snapshots))
+    return curve.means, torch.stack(snapshots)
 
 
-class Curve:
-    """Means of the loss's terms over stretches of iterations.
-
-    ``means`` is a dict of str to list of float, as long as there are stretches; None where no
-    observer of a stretch has the term.
-    """
-
-    def __init__(self):
-        self.means, self.sums, self.counts = {}, {}, {}
-
-    def add(self, terms):
-        """Take the terms of one iteration, scalar tensors by name."""
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def close(self):
-        """End a stretch."""
-        done = max(map(len, self.means.values()), default=0)
-        for name in self.sums.keys() | self.means.keys():
-            found = self.means.setdefault(name, [None] * done)
-            mean = float(self.sums[name]) / self.counts[name] if name in self.sums else None
-            found.append(None if mean is None else round(mean, 6) + 0.0)  # no -0.0
-        self.sums, self.counts = {}, {}
-
-    def last(self):
-        """Return the newest means as text."""
-        return " ".join(f"{k} {v[-1]:.4f}" for k, v in sorted(self.means.items()) if v[-1])
+def snapshot_iterations(count):
+    """Return the numbers of iterations after which a snapshot is stored: none, each quarter."""
+    return sorted({count * i // N_SNAPSHOTS for i in range(N_SNAPSHOTS + 1)})
 
 
-def pictured(count):
-    """Return the numbers of iterations after which a picture is kept: none, each quarter, all."""
-    return sorted({count * i // PICTURES for i in range(PICTURES + 1)})
-
-
-def picture_table(pictures, count):
-    """Return the table of a batch's pictures over `count` iterations, time after time."""
+def snapshot_table(snapshots, count):
+    """Return the table of a batch's snapshots over `count` iterations, in their order."""
     rows = [
-        {"iteration": done, "image": {"bytes": encode(image, "png"), "path": None}}
-        for done, images in zip(pictured(count), pictures.numpy(), strict=True)
+        {"iteration": iteration, "image": {"bytes": encode(image, "png"), "path": None}}
+        for iteration, images in zip(snapshot_iterations(count), snapshots.numpy(), strict=True)
         for image in images
     ]
-    return pa.Table.from_pylist(rows, WAY)
+    return pa.Table.from_pylist(rows, SNAPSHOTS)
 
 
-def rate(settings, iteration):
+def learning_rate(settings, iteration):
     """Return the learning rate of an iteration: constant, or half a cosine down to zero."""
     share = iteration / settings["iterations"]
     factor = 0.5 * (1 + math.cos(math.pi * share)) if settings["schedule"] == "cosine" else 1.0
     return settings["learning_rate"] * factor
 
 
-def to_bytes(images):
-    """Return normalised images as (n, 3, side, side) uint8, rounded to the nearest."""
-    mean, std = (images.new_tensor(side)[:, None, None] for side in (MEAN, STD))
-    pixels = (images.detach() * std + mean) * 255
-    return pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-
-
-def _picture(batch):
+def _snapshot(batch):
     rows = {int(label): i for i, label in reversed(list(enumerate(batch.labels.tolist())))}
-    some = [rows[label] for label in sorted(rows)[:10]]
-    return torch.from_numpy(to_bytes(batch.images[some]))
+    first_of_class = [rows[label] for label in sorted(rows)[:10]]
+    return torch.from_numpy(normalised_to_bytes(batch.images[first_of_class]))
 
 
-def _save(batch, observers, curve, side, done, pictures):
+def _save(batch, observers, curve, checkpoint, done, snapshots):
     tensors = {f"batch.{name}": t for name, t in batch.state().items()}
-    for i, one in enumerate(observers):
-        memory = one.matching.memory if one.matching else {}
+    for i, observer in enumerate(observers):
+        memory = observer.matching.memory if observer.matching else {}
         tensors |= {f"memory.{i}.{name}": t for name, t in memory.items()}
     tensors |= {f"sum.{name}": value for name, value in curve.sums.items()}
     values = {"done": done, "means": curve.means, "counts": curve.counts}
-    side.save({**tensors, "pictures": pictures}, values)
-    now = torch.cat([pictures, _picture(batch)[None]])
-    _show(now, side.path.with_name("pictures.png"))
+    checkpoint.save({**tensors, "snapshots": snapshots}, values)
+    current = torch.cat([snapshots, _snapshot(batch)[None]])
+    _write_sheet(current, checkpoint.path.with_name("snapshots.png"))
 
 
-def _show(pictures, path):
-    """Write what there is of the pictures beside a side file, for who wants to look on."""
-    rows = [np.concatenate(list(row.numpy()), 2) for row in pictures]
+def _write_sheet(snapshots, path):
+    """Write the snapshots so far as one image beside a checkpoint, one row per iteration."""
+    rows = [np.concatenate(list(images.numpy()), 2) for images in snapshots]
     path.write_bytes(encode(np.concatenate(rows, 1), "png"))
 
 
 def _restore(batch, observers, curve, tensors, values):
-    """Put back what was saved; return the number of iterations that are done."""
+    """Restore a checkpoint; return the number of completed iterations."""
+
+    def on_device(prefix):
+        stored = loop.part(tensors, prefix).items()
+        return {name: tensor.to(batch.images.device) for name, tensor in stored}
+
     batch.restore(loop.part(tensors, "batch."))
-    on_device = lambda name: {  # noqa: E731
-        k: v.to(batch.images.device) for k, v in loop.part(tensors, name).items()
-    }
-    for i, one in enumerate(observers):
-        if one.matching:
-            one.matching.memory = on_device(f"memory.{i}.")
+    for i, observer in enumerate(observers):
+        if observer.matching:
+            observer.matching.memory = on_device(f"memory.{i}.")
     curve.means, curve.counts, curve.sums = values["means"], values["counts"], on_device("sum.")
     return values["done"]

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from stillhouse.networks import registry
+from stillhouse.networks.batchnorm import fold_batchnorm, set_batchnorm_updates
+from torch import nn
+
+
+def build(arch="convnet1", n_classes=3, resolution=8, seed=0, stage="student", **settings):
+    settings = {"arch": arch, "width": 4, "norm": "batch", **settings}
+    return registry.build(settings, n_classes, resolution, seed, stage)
+
+
+def test_two_batchnorm_updates_are_two_forward_passes():
+    torch.manual_seed(0)
+    once, twice = build("convnet2"), build("convnet2")
+    set_batchnorm_updates(once, 2)
+    for _ in range(3):
+        x = torch.randn(6, 3, 8, 8) * 3 + 1
+        once.train()(x)
+        twice.train()(x)
+        twice.train()(x)
+    found, wanted = once.state_dict(), twice.state_dict()
+    for name in found:
+        if "running" in name:
+            assert torch.allclose(found[name], wanted[name], rtol=1e-5), name
+    assert not torch.allclose(found["features.1.running_mean"], torch.zeros(4), atol=1e-3)
+
+
+def test_one_batchnorm_update_is_the_default():
+    net = build("convnet2")
+    set_batchnorm_updates(net, 1)
+    momenta = [m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert momenta == pytest.approx([0.1, 0.1])
+
+
+def test_batchnorms_of_libraries_are_updated_too():
+    net = build("timm/mobilenetv3_small_050")
+    set_batchnorm_updates(net, 2)
+    momenta = [m.momentum for m in net.modules() if hasattr(m, "running_mean")]
+    assert len(momenta) == 34
+    assert momenta == pytest.approx([0.19] * 34)
+
+
+@pytest.mark.parametrize(
+    ("settings", "folded"),
+    [
+        ({"arch": "convnet3", "width": 8, "norm": "batch"}, 3),
+        ({"arch": "convnet3", "width": 8, "norm": "instance"}, 0),
+        ({"arch": "vgg11_small", "norm": "batch"}, 8),
+        ({"arch": "resnet18_modified"}, 3),
+    ],
+)
+def test_folded_batch_norms_give_the_same_outputs(settings, folded):
+    net = registry.build(settings, 5, 32, 0, "teacher")
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 3, 32, 32, generator=rng)
+    with torch.no_grad():
+        for _ in range(3):
+            net(images)  # running statistics of their own
+        net.eval()
+        wanted, norms = net(images), count_norms(net)
+        found = fold_batchnorm(net)(images)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert norms - count_norms(net) == folded
+
+
+def count_norms(net):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())

@@ -1,0 +1,1 @@
+"""Random real images, and coresets by herding or k-means."""

@@ -1,0 +1,31 @@
+"""Curves of the losses over the iterations of a synthesis."""
+
+
+class Curve:
+    """Means of losses over stretches of iterations.
+
+    ``means`` is a dict of str to list of float, one per stretch; None where no observer of a
+    stretch has the loss.
+    """
+
+    def __init__(self):
+        self.means, self.sums, self.counts = {}, {}, {}
+
+    def add(self, losses):
+        """Add the losses of one iteration, scalar tensors by name."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def close(self):
+        """End a stretch."""
+        done = max(map(len, self.means.values()), default=0)
+        for name in self.sums.keys() | self.means.keys():
+            means = self.means.setdefault(name, [None] * done)
+            mean = float(self.sums[name]) / self.counts[name] if name in self.sums else None
+            means.append(None if mean is None else round(mean, 6) + 0.0)  # no -0.0
+        self.sums, self.counts = {}, {}
+
+    def last(self):
+        """Return the newest means as text."""
+        return " ".join(f"{k} {v[-1]:.4f}" for k, v in sorted(self.means.items()) if v[-1])

@@ -1,0 +1,30 @@
+"""Batch normalisation: folding for evaluation, the momentum of its running statistics."""
+
+from itertools import pairwise
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def fold_batchnorm(net):
+    """Fold batch norms into the convolutions before them, in place; return the network.
+
+    For evaluation only, and for neighbours in an `nn.Sequential`. Outputs differ by rounding; a
+    ConvNet on a CPU takes two thirds of the time.
+    """
+    for block in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
+        for i, (first, second) in enumerate(pairwise(list(block))):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                block[i], block[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return net
+
+
+def set_batchnorm_updates(net, updates):
+    """Set momenta so that one forward pass updates running statistics as `updates` passes would.
+
+    Two updates with the same batch, as in RDED's training loop (an extra forward pass without
+    gradients before the real one), move them by 1 - (1 - m)² instead of m.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1 - (1 - module.momentum) ** updates
