@@ -28,7 +28,7 @@ def with_denoisers(config):
         "own": {**TRAINED, "train": {k: dict(v) for k, v in TRAINED["train"].items()}},
         "dit": {
             **{"kind": "dit", "resolution": 8, "pretrained": dict(FOLDER)},
-            "labels": {"0": 7, "1": 3, "2": 5},
+            "class_labels": {"0": 7, "1": 3, "2": 5},
         },
         "sd": {"kind": "stable_diffusion", "resolution": 64, "pretrained": dict(HUB)},
     }

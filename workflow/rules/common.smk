@@ -18,7 +18,7 @@ for threshold in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
 
 from snakemake.exceptions import WorkflowError
 
-from stillhouse.training.teacher_accuracy import check_kept
+from stillhouse.training.teacher_accuracy import check_existing
 from stillhouse.config.load import complete, wants_gpu
 from stillhouse.errors import StillhouseError
 from stillhouse.planning.plan import batch_files, block_name, build, given_folders, member_files
@@ -179,7 +179,7 @@ def teacher_files(artifact, outputs):
     missing = not all(Path(output).exists() for output in outputs)
     for part in parts if missing else ():
         try:
-            check_kept(part, plan.min_accuracy(part))
+            check_existing(part, plan.min_accuracy(part))
         except StillhouseError as error:
             stop(f"{CONFIGS}: teachers: {error}")
     return kept([part.file("model.safetensors") for part in parts])

@@ -4,15 +4,10 @@ import difflib
 
 from stillhouse.artifacts.addresses import safe_name
 from stillhouse.config import protocols
-from stillhouse.config.limits import (
-    check_classes,
-    check_denoiser,
-    check_diffusion,
-    check_ipc,
-    check_synthesis,
-)
+from stillhouse.config.limits import check_diffusion, check_ipc, check_synthesis
 from stillhouse.config.schema import definition, fill
 from stillhouse.data.sources import catalogue
+from stillhouse.diffusion.settings import check_classes, check_denoiser
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import architectures
 
