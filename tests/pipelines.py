@@ -175,7 +175,7 @@ def denoiser(folder, kind, directory, names=("0", "1", "2"), **changes):
 
     Returns
     -------
-    Path of ``denoiser.json``, and what ``roots`` of a `stillhouse.artifacts.jobs.Context` must hold
+    Path of ``denoiser.json``, and the ``weight_folders`` of its `stillhouse.artifacts.jobs.Context`
     """
     files = pretrained.weight_files(folder, kind)
     key = pretrained.folder_digest(files)
@@ -188,7 +188,7 @@ def denoiser(folder, kind, directory, names=("0", "1", "2"), **changes):
         "metrics": {},
     }
     if kind == "dit":
-        content["labels"] = {name: i for i, name in enumerate(names)}
+        content["class_labels"] = {name: i for i, name in enumerate(names)}
     else:
         content["names"] = dict(zip(names, words, strict=False))
     directory = Path(directory).absolute()

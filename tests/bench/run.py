@@ -29,11 +29,12 @@ from stillhouse.artifacts.jobs import Context, device_name  # noqa: E402
 from stillhouse.data.codecs import encode  # noqa: E402
 from stillhouse.data.crops import cut_many  # noqa: E402
 from stillhouse.data.transforms import normalise  # noqa: E402
-from stillhouse.evaluation import students  # noqa: E402
+from stillhouse.evaluation import label_sources, students  # noqa: E402
 from stillhouse.methods.rded.patch_scores import score_class  # noqa: E402
 from stillhouse.networks import registry  # noqa: E402
 from stillhouse.rng import generator  # noqa: E402
 from stillhouse.training import loop as training  # noqa: E402
+from stillhouse.training.optimizers import Optimizer  # noqa: E402
 from timing import clock, line, paired  # noqa: E402
 
 THREADS = len(os.sched_getaffinity(0))
@@ -61,9 +62,9 @@ def student_step():
     pixels = generator(0, "bench").integers(0, 256, (1000, 3, 32, 32), dtype=np.uint8)
     images, hard = torch.from_numpy(pixels), torch.arange(1000) % 10
     settings = {"views": VIEWS, "batch_size": 50, "kind": "hard"}
-    lessons = students.HardLabels(settings, images, hard, 10)
+    lessons = label_sources.HardLabels(settings, images, hard, 10)
     net = registry.build(NETWORK, 10, 32, 0, "student")
-    optimizer = training.Optimizer(net, RECIPE)
+    optimizer = Optimizer(net, RECIPE)
     plain = torch.optim.AdamW(net.parameters(), RECIPE["learning_rate"])
     inputs = normalise(images[:50])
     targets = torch.nn.functional.one_hot(hard[:50], 10).float()

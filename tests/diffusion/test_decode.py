@@ -11,8 +11,8 @@ from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.rng import generator
 
 COMMON = {"steps": 10, "guidance": 1.5, "precision": "float32"}
-D3HR = COMMON | {"inversion_steps": 7, "start": "aligned"}
-D4M = COMMON | {"strength": 0.7}
+D3HR = COMMON | {"sampling": "from_noise", "inversion_steps": 7, "start": "aligned"}
+D4M = COMMON | {"sampling": "image_to_image", "strength": 0.7}
 LATENTS = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 4, 4, 4), np.float32))
 
 
@@ -35,13 +35,15 @@ def made(folders, empty):
         store.write(start, {"address": str(start)}, {"samples.safetensors": {"latents": latents}})
         spec = {"stage": "decode", "settings": settings, "keys": {"class_id": "1", "seed": seed}}
         wanted = [(spec | {"address": at}, "1", ["images.parquet"])]
-        inputs = {"start": [start / "samples.safetensors"], "denoiser": [path]}
-        shared = {"device": "cpu", "batch_size": batch_size, "roots": roots}
+        inputs = {"start": {"1": start / "samples.safetensors"}, "denoiser": path}
+        shared = {"device": "cpu", "batch_size": batch_size, "weight_folders": roots}
         produce(decode.decode, inputs, wanted, shared)
         table = store.read_table(f"{at}/images.parquet", schema=decode.SCHEMA)
         assert table["index"].to_pylist() == list(range(len(latents)))
         images = [decode_image(row["bytes"]) for row in table["image"].to_pylist()]
-        return np.stack(images).astype(int), load_denoiser(path, settings, Context(roots=roots))
+        return np.stack(images).astype(int), load_denoiser(
+            path, settings, Context(weight_folders=roots)
+        )
 
     return make
 
@@ -116,7 +118,7 @@ def test_strength_is_counted_as_by_diffusers(steps, strength):
     begin = max(steps - min(int(steps * strength), steps), 0)
     wanted = [i * (1000 // steps) for i in range(steps)][::-1][begin:]
     denoiser, settings = Dummy(), {"steps": steps, "strength": strength, "guidance": 1}
-    decode.redraw(LATENTS, 0, denoiser, "1", 0, settings)
+    decode.image_to_image(LATENTS, denoiser, (0, "1", 0), settings)
     assert denoiser.asked == [wanted[0], *wanted]
 
 

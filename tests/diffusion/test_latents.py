@@ -63,13 +63,13 @@ def made(folder, empty):
         settings = {"shape": shape, "precision": "float32"}
         spec = {"stage": "latents", "settings": settings, "keys": {"class_id": "1"}}
         spec["address"] = str(at.relative_to(empty))
-        inputs = {"images": [source / "images.parquet"], "denoiser": [path]}
+        inputs = {"images": {"1": source / "images.parquet"}, "denoiser": path}
         wanted = [(spec, "1", ["latents.safetensors", "images.json"])]
-        shared = {"device": "cpu", "batch_size": batch_size, "roots": roots}
+        shared = {"device": "cpu", "batch_size": batch_size, "weight_folders": roots}
         produce(latents.latents, inputs, wanted, shared)
         return latents.read(at / "latents.safetensors")
 
-    denoiser = load_denoiser(path, {"precision": "float32"}, Context(roots=roots))
+    denoiser = load_denoiser(path, {"precision": "float32"}, Context(weight_folders=roots))
     return make, denoiser
 
 
@@ -86,14 +86,14 @@ def test_squares_are_cut_from_the_middle_and_encoded(made):
         shown = resize(square.float(), [8, 8], antialias=True)[None] / 127.5 - 1
         assert shown.min() < -0.2 and shown.max() > 0.2
         mean, std = denoiser.encode(shown)
-        torch.testing.assert_close(found.one(i, "mode", "1"), mean[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.latent(i, "mode", "1"), mean[0], atol=1e-5, rtol=1e-4)
         rng = generator(0, "posterior", "1", name)
         draw = mean[0] + std[0] * torch.from_numpy(rng.standard_normal((4, 4, 4), np.float32))
-        torch.testing.assert_close(found.one(i, "sample", "1"), draw, atol=1e-5, rtol=1e-4)
-        assert not torch.allclose(found.one(i, "sample", "2"), draw, atol=1e-3)
+        torch.testing.assert_close(found.latent(i, "sample", "1"), draw, atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(found.latent(i, "sample", "2"), draw, atol=1e-3)
     stack = found.stacked("sample", "1")
     assert stack.shape == (8, 4, 4, 4)
-    assert torch.equal(stack[3], found.one(3, "sample", "1"))
+    assert torch.equal(stack[3], found.latent(3, "sample", "1"))
 
 
 def test_whole_images_keep_their_aspect(made):
@@ -102,11 +102,11 @@ def test_whole_images_keep_their_aspect(made):
     sizes = {"im0": (4, 4), "im1": (5, 4), "im3": (4, 12), "im4": (6, 4), "im7": (12, 4)}
     for name, (height, width) in sizes.items():
         i = found.names.index(name)
-        assert found.one(i, "mode", "1").shape == (4, height, width)
+        assert found.latent(i, "mode", "1").shape == (4, height, width)
         image = torch.from_numpy(PICTURES[name]).float()
         shown = resize(image, [height * 2, width * 2], antialias=True)[None] / 127.5 - 1
         mean, _ = denoiser.encode(shown)
-        torch.testing.assert_close(found.one(i, "mode", "1"), mean[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.latent(i, "mode", "1"), mean[0], atol=1e-5, rtol=1e-4)
     groups = found.by_size()
     assert groups[4, 4, 4] == [0, 2, 6] and sum(map(len, groups.values())) == 8
     with pytest.raises(StillhouseError, match="latents of 6 sizes"):

@@ -16,7 +16,7 @@ from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.diffusion.pretrained import weight_files
 from stillhouse.diffusion.training import SCHEDULER
 from stillhouse.errors import StillhouseError
-from stillhouse.training import loop
+from stillhouse.training import optimizers
 
 VAE = f"vae/{train_denoiser.WEIGHTS}"
 NETWORK_FILE = f"transformer/{train_denoiser.WEIGHTS}"
@@ -75,7 +75,7 @@ def test_a_trained_folder_is_what_diffusers_saves(own, make):
     folder = make(own)
     about = store.read_json(folder / "denoiser.json")
     assert about["kind"] == "dit" and about["resolution"] == 8 and about["weights"] is None
-    assert about["labels"] == {str(i): i for i in range(10)}
+    assert about["class_labels"] == {str(i): i for i in range(10)}
     said = about["metrics"]
     assert said["autoencoder_loss"] == said["loss"] == []
     assert said["latent_std"] > 0 and math.isfinite(said["psnr_test"])
@@ -123,11 +123,11 @@ def test_latents_have_unit_variance_and_psnr_is_of_the_test_split(own, make, mon
     monkeypatch.setattr(
         train_denoiser,
         "load_split",
-        lambda *given, **how: loaded.append((given[3], how)) or load(*given, **how),
+        lambda *given, **how: loaded.append((given[3], how["whole"])) or load(*given, **how),
     )
     folder = make(own, batch_size=64)
     # Squares, as it was trained on: not RDED's view of test images.
-    assert loaded == [("train", {}), ("test", {"whole": True})]
+    assert loaded == [("train", False), ("test", True)]
     said = store.read_json(folder / "denoiser.json")["metrics"]
     net = load_denoiser(folder / "denoiser.json", {"precision": "float32"}, Context())
     mean, std = net.encode(all_images(own, "train"))
@@ -165,7 +165,7 @@ def test_a_killed_training_ends_as_if_undisturbed(own, make, monkeypatch, capsys
     names = store.read_spec(folder)["files"]
     whole = {name: (folder / name).read_bytes() for name in names}
     shutil.rmtree(folder)
-    step, counted = loop.Optimizer.step, []
+    step, counted = optimizers.Optimizer.step, []
 
     def until(self, rate):
         counted.append(rate)
@@ -174,7 +174,7 @@ def test_a_killed_training_ends_as_if_undisturbed(own, make, monkeypatch, capsys
             raise KeyboardInterrupt
         return step(self, rate)
 
-    monkeypatch.setattr(loop.Optimizer, "step", until)
+    monkeypatch.setattr(optimizers.Optimizer, "step", until)
     with pytest.raises(KeyboardInterrupt):
         make(own, checkpoint_seconds=0.0)
     assert not (folder / "denoiser.json").exists()
@@ -182,7 +182,7 @@ def test_a_killed_training_ends_as_if_undisturbed(own, make, monkeypatch, capsys
     make(own, checkpoint_seconds=0.0)
     assert len(counted) == {"autoencoder": 3 + 2 + 4, "network": 7 + 2}[killed]
     name = {"autoencoder": "autoencoder", "network": "denoiser"}[killed]
-    assert f"{name}: continues after step 2" in capsys.readouterr().out
+    assert f"{name}: resumes after step 2" in capsys.readouterr().out
     assert {name: (folder / name).read_bytes() for name in names} == whole
 
 
@@ -190,8 +190,8 @@ def all_images(artifact, split):
     """Return the images of a denoiser's split as its autoencoder takes them."""
     classes = artifact.settings["classes"]
     images = artifact.upstream["images"]
-    paths = [images.at(class_id=c).directory / "images.parquet" for c in classes]
-    return to_unit(load_split(paths, classes, 8, split, whole=True)[0])
+    paths = {c: images.at(class_id=c).directory / "images.parquet" for c in classes}
+    return to_unit(load_split(paths, classes, 8, split, {}, whole=True)[0])
 
 
 def test_a_network_learns_posteriors_and_mirrored_ones_where_asked(
@@ -235,17 +235,17 @@ def test_a_given_folder_is_listed_and_loaded_from_where_it_lies(
     files = weight_files(weights, "dit")
     digest = train_denoiser.folder_digest(files)
     one = given_artifact(planned_denoiser, digest)
-    folder = make(one, roots={digest: str(weights)})
+    folder = make(one, weight_folders={digest: str(weights)})
     assert store.read_json(folder / "denoiser.json") == {
         "kind": "dit",
         "resolution": 8,
-        "labels": {"0": 7, "1": 3, "2": 5},
+        "class_labels": {"0": 7, "1": 3, "2": 5},
         "weights": {"sha256": digest},
         "files": files,
         "metrics": {},
     }
     assert sorted(p.name for p in folder.iterdir()) == ["denoiser.json", "spec.json", "timing.json"]
-    context = Context(roots={digest: str(weights)})
+    context = Context(weight_folders={digest: str(weights)})
     net = load_denoiser(folder / "denoiser.json", {"precision": "float32"}, context)
     assert net.condition("1").tolist() == [3]
 
@@ -254,7 +254,7 @@ def test_a_wrong_digest_is_told_with_the_right_one(planned_denoiser, make, empty
     digest = train_denoiser.folder_digest(weight_files(weights, "dit"))
     one = given_artifact(planned_denoiser, "5" * 64)
     with pytest.raises(StillhouseError, match=digest) as error:
-        make(one, roots={"5" * 64: str(weights)})
+        make(one, weight_folders={"5" * 64: str(weights)})
     message = str(error.value)
     assert message.startswith(f"{weights}: ") and "5" * 64 in message
     assert "pretrained.sha256" in message and "\n" not in message
@@ -265,8 +265,8 @@ def test_a_hub_is_fetched_and_listed(weights, monkeypatch):
     asked = []
     monkeypatch.setattr(train_denoiser, "fetch", lambda *names: asked.append(names) or weights)
     given = {"hub": "someone/dit", "revision": "c" * 40}
-    settings = {"kind": "dit", "resolution": 8, "labels": {"0": 0}, "weights": given}
-    found = train_denoiser.given(settings, jobs.Context())
+    settings = {"kind": "dit", "resolution": 8, "class_labels": {"0": 0}, "weights": given}
+    found = train_denoiser.describe_pretrained(settings, jobs.Context())
     assert asked == [("someone/dit", "c" * 40)]
     assert found["weights"] == given and found["files"] == weight_files(weights, "dit")
 
@@ -278,8 +278,8 @@ def test_names_of_a_given_denoiser_are_kept(tmp_path, monkeypatch):
         **{"kind": "stable_diffusion", "resolution": 8, "names": {"0": "zero"}},
         "weights": {"hub": "someone/sd", "revision": "c" * 40},
     }
-    found = train_denoiser.given(settings, jobs.Context())
-    assert found["names"] == {"0": "zero"} and "labels" not in found
+    found = train_denoiser.describe_pretrained(settings, jobs.Context())
+    assert found["names"] == {"0": "zero"} and "class_labels" not in found
     assert json.loads(json.dumps(found)) == found
 
 
@@ -294,8 +294,8 @@ def test_a_given_pipeline_has_a_label_for_every_number_and_a_fitting_size(
     folder = pipelines.tiny_dit(tmp_path_factory.mktemp("small") / "dit", classes=3)
     digest = train_denoiser.folder_digest(weight_files(folder, "dit"))
     one = given_artifact(planned_denoiser, digest)
-    with pytest.raises(StillhouseError, match=r"class '0' has number 7; .* has 3 classes"):
-        make(one, roots={digest: str(folder)})
+    with pytest.raises(StillhouseError, match=r"class '0' has number 7; must be under 3"):
+        make(one, weight_folders={digest: str(folder)})
 
 
 def test_weights_that_are_not_there_are_not_made_up(
@@ -307,7 +307,7 @@ def test_weights_that_are_not_there_are_not_made_up(
     lost = next(name for name in tensors if "to_q" in name)
     store.save_tensors(path, {k: t for k, t in tensors.items() if k != lost})
     digest = train_denoiser.folder_digest(weight_files(folder, "dit"))
-    made = make(given_artifact(planned_denoiser, digest), roots={digest: str(folder)})
-    context = Context(roots={digest: str(folder)})
-    with pytest.raises(StillhouseError, match=f"its weights lack '{lost}'"):
+    made = make(given_artifact(planned_denoiser, digest), weight_folders={digest: str(folder)})
+    context = Context(weight_folders={digest: str(folder)})
+    with pytest.raises(StillhouseError, match=f"missing weights '{lost}'"):
         load_denoiser(made / "denoiser.json", {"precision": "float32"}, context).network  # noqa: B018

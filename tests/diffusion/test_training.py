@@ -3,18 +3,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.jobs import Context
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.training import (
     Batches,
-    Loop,
+    TrainingLoop,
     build_autoencoder,
     build_network,
     train_autoencoder,
     train_network,
 )
 from stillhouse.rng import generator, permutation
-from stillhouse.training.loop import SideFile, part
 
 AUTOENCODER = {
     **{"channels": [4, 4], "layers": 1, "norm_groups": 2, "latent_channels": 2},
@@ -29,7 +29,9 @@ NETWORK = {
 
 
 def pixels(n=10, side=8):
-    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (n, 3, side, side), "uint8"))
+    return torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (n, 3, side, side), "uint8")
+    )
 
 
 def posteriors(views=1, n=10):
@@ -39,7 +41,7 @@ def posteriors(views=1, n=10):
 
 
 def once(net, settings, loss):
-    """Stand for a `Loop`: return the losses of the first steps, without training."""
+    """Stand for a `TrainingLoop`: return the losses of the first steps, without training."""
     return [loss(step).item() for step in range(settings["steps"])]
 
 
@@ -222,17 +224,19 @@ def plain(steps, **changes):
 
 
 @pytest.fixture
-def side(tmp_path):
-    """Return a function that opens the side file as a new job would."""
-    return lambda seconds=0.0: SideFile(Context(work=tmp_path, checkpoint_seconds=seconds))
+def checkpoint(tmp_path):
+    """Return a function that opens the checkpoint as a new job would."""
+    return lambda seconds=0.0: Checkpoint(Context(work=tmp_path, checkpoint_seconds=seconds))
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_loop_is_adamw_with_one_cycle_and_ends_with_the_average(side, ema):
+def test_a_loop_is_adamw_with_one_cycle_and_ends_with_the_average(checkpoint, ema):
     net, loss = line()
     twin = torch.nn.Linear(2, 1)
     twin.load_state_dict(net.state_dict())
-    curve = Loop("x", side(1000))(net, plain(120, **({} if ema is None else {"ema": ema})), loss)
+    curve = TrainingLoop("x", checkpoint(1000))(
+        net, plain(120, **({} if ema is None else {"ema": ema})), loss
+    )
     adamw = torch.optim.AdamW(twin.parameters(), 0.1, weight_decay=0.0)
     wanted = loss_of(twin)
     averages, losses = [p.detach().clone() for p in twin.parameters()], []
@@ -261,10 +265,10 @@ def test_a_loop_is_adamw_with_one_cycle_and_ends_with_the_average(side, ema):
 
 @pytest.mark.parametrize("ema", [None, 0.9])
 @pytest.mark.parametrize("stop", [1, 50, 77])
-def test_a_loop_resumed_is_a_loop_undisturbed(side, ema, stop):
+def test_a_loop_resumed_is_a_loop_undisturbed(checkpoint, ema, stop):
     settings = plain(120, **({} if ema is None else {"ema": ema}))
     net, loss = line()
-    curve = Loop("x", side(1000))(net, settings, loss)
+    curve = TrainingLoop("x", checkpoint(1000))(net, settings, loss)
     wanted, steps = parameters(net), []
 
     def until(step):
@@ -275,45 +279,45 @@ def test_a_loop_resumed_is_a_loop_undisturbed(side, ema, stop):
 
     net, loss = line()
     with pytest.raises(KeyboardInterrupt):
-        Loop("x", side())(net, settings, until)
+        TrainingLoop("x", checkpoint())(net, settings, until)
     # Another job: other weights, other state.
     net, loss = line()
     torch.nn.init.ones_(net.weight)
-    again = Loop("x", side())(net, settings, until)
+    again = TrainingLoop("x", checkpoint())(net, settings, until)
     assert steps == [*range(stop + 1), *range(stop, 120)]
     assert again == curve
     assert all(torch.equal(wanted[name], tensor) for name, tensor in parameters(net).items())
 
 
-def test_a_training_that_had_ended_is_not_run_again(side):
+def test_a_training_that_had_ended_is_not_run_again(checkpoint):
     settings = plain(60, ema=0.9)
     net, loss = line()
-    curve = Loop("x", side())(net, settings, loss)
+    curve = TrainingLoop("x", checkpoint())(net, settings, loss)
     wanted = parameters(net)
     other, _ = line()
     torch.nn.init.ones_(other.weight)
-    assert Loop("x", side())(other, settings, None) == curve
+    assert TrainingLoop("x", checkpoint())(other, settings, None) == curve
     assert all(torch.equal(wanted[name], tensor) for name, tensor in parameters(other).items())
 
 
-def test_the_side_file_of_another_phase_is_not_taken(side, capsys):
+def test_the_checkpoint_of_another_phase_is_ignored(checkpoint, capsys):
     wanted, loss = line()
-    Loop("denoiser", side(1000))(wanted, plain(10), loss)
+    TrainingLoop("denoiser", checkpoint(1000))(wanted, plain(10), loss)
     net, loss = line()
-    Loop("autoencoder", side())(net, plain(5), loss)
-    assert side().load()[1]["step"] == 5
+    TrainingLoop("autoencoder", checkpoint())(net, plain(5), loss)
+    assert checkpoint().load()[1]["done"] == 5
     net, loss = line()
-    Loop("denoiser", side())(net, plain(10), loss)
-    assert "continues" not in capsys.readouterr().out
+    TrainingLoop("denoiser", checkpoint())(net, plain(10), loss)
+    assert "resumes" not in capsys.readouterr().out
     for found, parameter in zip(net.parameters(), wanted.parameters(), strict=True):
         assert torch.equal(found, parameter)
 
 
-def test_what_is_kept_goes_into_the_side_file(side):
+def test_checkpoints_hold_what_earlier_phases_finished(checkpoint):
     net, loss = line()
-    kept = {"a.b": torch.arange(3.0)}
-    Loop("denoiser", side(), kept, {"autoencoder": [1.5]})(net, plain(4), loss)
-    tensors, values = side().load()
-    assert torch.equal(part(tensors, "kept.")["a.b"], kept["a.b"])
+    finished = {"a.b": torch.arange(3.0)}
+    TrainingLoop("denoiser", checkpoint(), finished, {"autoencoder": [1.5]})(net, plain(4), loss)
+    tensors, values = checkpoint().load()
+    assert torch.equal(select_prefix(tensors, "finished.")["a.b"], finished["a.b"])
     assert values["values"] == {"autoencoder": [1.5]}
-    assert (values["name"], values["step"]) == ("denoiser", 4)
+    assert (values["name"], values["done"]) == ("denoiser", 4)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from stillhouse.artifacts import jobs, store
 from stillhouse.augmentation.views import draw, render
 from stillhouse.data.distilled_set import read_set
-from stillhouse.evaluation import soft_labels, students
-from stillhouse.evaluation.soft_labels import Judges, Table, decode_logits, encode_logits
+from stillhouse.evaluation import label_sources, soft_labels, teacher_ensemble
+from stillhouse.evaluation.soft_labels import SoftLabelTable, decode_logits, encode_logits
+from stillhouse.evaluation.teacher_ensemble import TeacherEnsemble
 from stillhouse.training import teachers
 
 CPU = torch.device("cpu")
@@ -97,21 +98,21 @@ class Saying:
 def test_recognised_is_the_share_of_images_whose_class_is_named_first(batch_size):
     images = torch.zeros(8, 3, 4, 4, dtype=torch.uint8)
     images[:, :, 0, 0] = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])[:, None]
-    judges = Saying(5)
+    ensemble = Saying(5)
     hard = np.array([0, 1, 2, 3, 4, 1, 1, 1])
-    assert soft_labels.recognised(judges, images, hard, batch_size) == 75.0
-    assert [len(inputs) for inputs in judges.seen] == [len(p) for p in images.split(batch_size)]
-    assert soft_labels.recognised(judges, images, images[:, 0, 0, 0], batch_size) == 100.0
-    assert soft_labels.recognised(judges, images, hard + 5, batch_size) == 0.0
+    assert soft_labels.recognised(ensemble, images, hard, batch_size) == 75.0
+    assert [len(inputs) for inputs in ensemble.seen] == [len(p) for p in images.split(batch_size)]
+    assert soft_labels.recognised(ensemble, images, images[:, 0, 0, 0], batch_size) == 100.0
+    assert soft_labels.recognised(ensemble, images, hard + 5, batch_size) == 0.0
 
 
 def test_whole_images_are_judged_and_not_their_views(in_kitchen):
     for artifact in in_kitchen.single["labels"].values():
         images, hard = images_of(artifact)
-        judges = Judges(files_of(artifact)["teachers"], ["0", "1", "2"], CPU)
+        ensemble = TeacherEnsemble(files_of(artifact)["teachers"], ["0", "1", "2"], CPU)
         mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
         inputs = (images.numpy() / 255 - mean[:, None, None]) / std[:, None, None]
-        said = judges(torch.from_numpy(inputs).float()).argmax(1)
+        said = ensemble(torch.from_numpy(inputs).float()).argmax(1)
         wanted = 100 * (said == hard).float().mean().item()
         kept = pq.read_schema(artifact.directory / "labels.parquet").metadata
         assert float(kept[b"recognised"]) == pytest.approx(wanted)
@@ -156,9 +157,9 @@ def test_a_stored_table_is_the_teacher_in_the_loop(made, tiny, planned, make, vi
     path = make(artifact, batch_size=5) / "labels.parquet"
     images, hard = images_of(artifact)
     settings = {"views": artifact.settings["views"], "batch_size": 4, "seed": 0}
-    stored = students.StoredLabels(settings, images, hard, 3, Table(path, 3))
-    judges = Judges(files_of(artifact)["teachers"], ["0", "1", "2"], CPU)
-    online = students.OnlineLabels(settings, images, hard, 3, judges)
+    stored = label_sources.StoredLabels(settings, images, hard, SoftLabelTable(path, 3))
+    ensemble = TeacherEnsemble(files_of(artifact)["teachers"], ["0", "1", "2"], CPU)
+    online = label_sources.OnlineLabels(settings, images, hard, ensemble)
     for epoch in range(3):
         told, logits = stored.epoch(epoch, seed=7)
         drawn, wanted = online.epoch(epoch, seed=8)
@@ -184,8 +185,8 @@ def test_a_stored_table_is_the_teacher_in_the_loop(made, tiny, planned, make, vi
 def test_labels_are_what_a_teacher_says_of_each_view(in_kitchen):
     artifact = table_of(in_kitchen)
     images, _ = images_of(artifact)
-    views, logits = Table(artifact.directory / "labels.parquet", 3).epoch(1)
-    net, _, _ = teachers.load_teacher(files_of(artifact)["teachers"][0], CPU)
+    views, logits = SoftLabelTable(artifact.directory / "labels.parquet", 3).epoch(1)
+    net = teachers.load_teacher(files_of(artifact)["teachers"][0], CPU).net
     seen = render(images, views.to(CPU), 0, 6)
     alone = torch.cat([net(image[None]) for image in seen]).numpy()
     assert np.abs(logits - alone).max() < 1e-2
@@ -203,7 +204,7 @@ def test_a_longer_table_extends_a_shorter_one(made, make_labels):
 
 
 def test_epochs_come_round_again(in_kitchen):
-    table = Table(table_of(in_kitchen).directory / "labels.parquet", 3)
+    table = SoftLabelTable(table_of(in_kitchen).directory / "labels.parquet", 3)
     for epoch, again in [(0, 2), (1, 3), (1, 101)]:
         views, logits = table.epoch(epoch)
         same, same_logits = table.epoch(again)
@@ -275,9 +276,9 @@ def test_what_is_in_side_files_is_not_made_again(tmp_path, seconds):
     context = jobs.Context(work=tmp_path / "work", checkpoint_seconds=seconds)
     first = Epochs(fails_at=3)
     with pytest.raises(KeyboardInterrupt):
-        numbers(soft_labels.resumable(first, 5, first.schema, context))
+        numbers(soft_labels.resumed_epochs(first, 5, first.schema, context))
     second = Epochs()
-    found = numbers(soft_labels.resumable(second, 5, second.schema, context))
+    found = numbers(soft_labels.resumed_epochs(second, 5, second.schema, context))
     assert found == [0, 1, 2, 3, 4]
     assert second.asked == ([3, 4] if seconds == 0 else [0, 1, 2, 3, 4])
 
@@ -288,10 +289,10 @@ def test_two_teachers_are_averaged(made, tiny, planned, make):
     artifact = table_of(planned(tiny))
     (other,) = (p for p in artifact.upstream.values() if p.settings.get("width") == 6)
     make(other)
-    views, logits = Table(make(artifact) / "labels.parquet", 3).epoch(0)
+    views, logits = SoftLabelTable(make(artifact) / "labels.parquet", 3).epoch(0)
     pixels, _ = images_of(artifact)
     seen = render(pixels, views.to(CPU), 0, 6)
-    nets = [teachers.load_teacher(path, CPU)[0] for path in files_of(artifact)["teachers"]]
+    nets = [teachers.load_teacher(path, CPU).net for path in files_of(artifact)["teachers"]]
     assert len(nets) == 2
     outputs = [net(seen).numpy() for net in nets]
     assert np.abs(outputs[0] - outputs[1]).max() > 0.01
@@ -301,9 +302,11 @@ def test_two_teachers_are_averaged(made, tiny, planned, make):
 def test_a_teacher_of_more_classes_is_restricted(monkeypatch):
     known = ["hen", "cat", "pig", "dog"]
     net = lambda inputs: inputs  # noqa: E731
-    monkeypatch.setattr(soft_labels, "load_teacher", lambda path, device: (net, known, 8))
-    judges = Judges(["t"], ["dog", "hen"], CPU)
-    outputs = judges(torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]))
+    monkeypatch.setattr(
+        teacher_ensemble, "load_teacher", lambda path, device: teachers.Teacher(net, known, 8)
+    )
+    ensemble = TeacherEnsemble(["t"], ["dog", "hen"], CPU)
+    outputs = ensemble(torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]))
     assert outputs.tolist() == [[4.0, 1.0], [8.0, 5.0]]
 
 
@@ -315,9 +318,10 @@ def test_a_table_of_a_teacher_of_more_classes(made, tiny, planned, make_all):
     wanted.families["students"].clear()
     make_all(wanted)
     artifact = table_of(wanted)
-    views, logits = Table(artifact.directory / "labels.parquet", 2).epoch(0)
+    views, logits = SoftLabelTable(artifact.directory / "labels.parquet", 2).epoch(0)
     pixels, hard = images_of(artifact)
-    net, known, _ = teachers.load_teacher(files_of(artifact)["teachers"][0], CPU)
+    teacher = teachers.load_teacher(files_of(artifact)["teachers"][0], CPU)
+    net, known = teacher.net, teacher.class_ids
     assert known == ["0", "1", "2"]
     outputs = net(render(pixels, views.to(CPU), 0, 4)).numpy()
     assert np.abs(logits - outputs[:, [2, 0]]).max() < 1e-2
@@ -358,13 +362,13 @@ def test_int8_by_hand():
 
 
 def test_a_table_of_int8(made, make_labels):
-    whole = Table(table_of(made).directory / "labels.parquet", 3).epoch(1)[1]
+    whole = SoftLabelTable(table_of(made).directory / "labels.parquet", 3).epoch(1)[1]
     path = make_labels(encoding="int8")
     schema = pq.read_schema(path)
     assert schema.field("logits").type == pa.binary(3)
     assert schema.field("logit_scale").type == pa.float32()
     assert schema.metadata[b"encoding"] == b"int8"
-    found = Table(path, 3).epoch(1)[1]
+    found = SoftLabelTable(path, 3).epoch(1)[1]
     assert np.abs(found - whole).max() <= np.abs(whole).max() / 254 + 2e-3
     assert (found != whole).any()
 
@@ -396,12 +400,12 @@ def test_top_k_keeps_the_largest_and_the_mean_of_the_rest(data, n_classes, seed)
 
 
 def test_a_table_of_top_k(made, make_labels):
-    whole = Table(table_of(made).directory / "labels.parquet", 3).epoch(1)[1]
+    whole = SoftLabelTable(table_of(made).directory / "labels.parquet", 3).epoch(1)[1]
     path = make_labels(encoding="top1")
     schema = pq.read_schema(path)
     assert schema.field("logit_classes").type == pa.list_(pa.int16(), 1)
     assert schema.field("logit_rest").type == pa.float16()
-    found = Table(path, 3).epoch(1)[1]
+    found = SoftLabelTable(path, 3).epoch(1)[1]
     for row, kept in zip(whole, found, strict=True):
         first, *rest = np.argsort(-row)
         assert kept[first] == row[first]
@@ -447,9 +451,9 @@ def test_a_damaged_side_file_is_made_again(tmp_path, damage):
         return pa.table({"epoch": [number]}, schema=schema)
 
     context = jobs.Context(work=tmp_path, checkpoint_seconds=0)
-    first = pa.concat_tables(soft_labels.resumable(epoch, 4, schema, context))
+    first = pa.concat_tables(soft_labels.resumed_epochs(epoch, 4, schema, context))
     parts = sorted(tmp_path.glob("part-*"))
     parts[2].write_bytes(damage(parts[2].read_bytes()))
     made.clear()
-    assert pa.concat_tables(soft_labels.resumable(epoch, 4, schema, context)).equals(first)
+    assert pa.concat_tables(soft_labels.resumed_epochs(epoch, 4, schema, context)).equals(first)
     assert made == [2, 3]

@@ -5,6 +5,7 @@ from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import Context
 from stillhouse.augmentation.views import draw, render
 from stillhouse.evaluation import students
+from stillhouse.evaluation.label_sources import HardLabels
 from stillhouse.networks import registry
 
 VIEWS = {"crop": [1.0, 1.0], "flip": 0.0, "patches_per_side": 1, "mix": "none"}
@@ -102,14 +103,14 @@ def colours(n=30, noise=40, seed=0):
 
 
 def hard_labels(views=VIEWS, batch_size=10):
-    return students.HardLabels({"views": views, "batch_size": batch_size}, *colours(), 3)
+    return HardLabels({"views": views, "batch_size": batch_size}, *colours(), 3)
 
 
-def train(lessons, seed=0, net_seed=None, work=None, **changes):
+def train(labels, seed=0, net_seed=None, work=None, **changes):
     settings = {"arch": "convnet1", "width": 4, "norm": "batch"}
     net = registry.build(settings, 3, 8, seed if net_seed is None else net_seed, "student")
     context = Context(work=work) if work else Context()
-    return students.train(net, lessons, colours(90, 60, 1), {**TRAINING, **changes}, seed, context)
+    return students.train(net, labels, colours(90, 60, 1), {**TRAINING, **changes}, seed, context)
 
 
 def test_a_student_learns():
@@ -123,9 +124,9 @@ def test_a_student_learns():
 
 
 def test_a_student_of_wrong_labels_does_not_learn():
-    lessons = hard_labels()
-    lessons.hard = lessons.hard.roll(1)
-    assert train(lessons)["accuracy"] < 10
+    labels = hard_labels()
+    labels.distributions = labels.distributions.roll(1, 0)
+    assert train(labels)["accuracy"] < 10
 
 
 def test_best_is_the_best_of_the_last_fifth():
@@ -160,8 +161,8 @@ def test_seeds_have_no_effect_on_each_other():
 @pytest.mark.parametrize("mix_per", ["batch", "row"])
 def test_hard_labels_are_mixed_as_the_views_are(mix, mix_per):
     mixed = {**MIXED, "mix": mix, "mix_per": mix_per, "mix_alpha": 0.8}
-    lessons = hard_labels(mixed, batch_size=7)
-    views, targets = lessons.epoch(3, seed=5)
+    labels = hard_labels(mixed, batch_size=7)
+    views, targets = labels.epoch(3, seed=5)
     wanted = draw(mixed, 5, 3, 30, 8, 7, "student views")
     assert views.index.tolist() == wanted.index.tolist()
     hard = colours()[1].tolist()
@@ -172,7 +173,7 @@ def test_hard_labels_are_mixed_as_the_views_are(mix, mix_per):
         by_hand[own] += weight
         by_hand[other] += 1 - weight
         assert row.tolist() == pytest.approx(by_hand.tolist(), abs=1e-6)
-    assert lessons.epoch(3, seed=6)[0].index.tolist() != views.index.tolist()
+    assert labels.epoch(3, seed=6)[0].index.tolist() != views.index.tolist()
 
 
 def test_hard_labels_of_whole_views_are_the_classes():
@@ -181,31 +182,31 @@ def test_hard_labels_of_whole_views_are_the_classes():
 
 
 def test_steps_show_each_image_with_its_own_label():
-    lessons = hard_labels(MIXED, batch_size=8)
+    labels = hard_labels(MIXED, batch_size=8)
     seen = []
 
     def loss(outputs, targets, hard):
         seen.append((outputs, targets, hard))
         return outputs
 
-    n_steps, steps = students.batches(lessons, loss, 5, 3)
+    n_steps, steps = students.batches(labels, loss, 5, 3)
     inputs = []
     for images, of in steps:
         inputs.append(images)
         of(len(images))
     assert n_steps == len(inputs) == 4
-    views, targets = lessons.epoch(3, 5)
-    assert torch.equal(torch.cat(inputs), render(lessons.images, views, 0, 30))
+    views, targets = labels.epoch(3, 5)
+    assert torch.equal(torch.cat(inputs), render(labels.images, views, 0, 30))
     assert [count for count, _, _ in seen] == [8, 8, 8, 6]
     assert torch.equal(torch.cat([t for _, t, _ in seen]), targets)
-    assert torch.equal(torch.cat([h for _, _, h in seen]), lessons.hard[views.index])
+    assert torch.equal(torch.cat([h for _, _, h in seen]), labels.hard[views.index])
 
 
 @pytest.mark.parametrize("updates", [1, 2])
 def test_running_statistics_move_as_often_as_said(updates, monkeypatch):
     given = []
     monkeypatch.setattr(
-        students.nets, "set_batchnorm_updates", lambda net, updates: given.append(updates)
+        students, "set_batchnorm_updates", lambda net, updates: given.append(updates)
     )
     train(hard_labels(), epochs=1, batchnorm_updates=updates)
     assert given == [updates]
@@ -275,15 +276,19 @@ def test_a_student_is_tested_on_the_real_test_split(in_kitchen):
     assert cell["accuracy"] * 179 / 100 == pytest.approx(round(cell["accuracy"] * 1.79), abs=1e-4)
 
 
-@pytest.mark.parametrize(("view", "whole"), [("rded", False), ("whole", True)])
-def test_students_see_the_test_images_as_the_protocol_says(
-    made, tiny, planned, make, monkeypatch, view, whole
+@pytest.mark.parametrize(("crop", "whole"), [("center_224_of_256", False), ("center_square", True)])
+def test_test_images_are_cropped_by_the_protocol(
+    made, tiny, planned, make, monkeypatch, crop, whole
 ):
     seen, load = [], students.load_split
-    monkeypatch.setattr(students, "load_split", lambda *args: seen.append(args) or load(*args))
-    tiny["protocols"]["hard"] |= {"test_view": view, "epochs": 1}
+    monkeypatch.setattr(
+        students,
+        "load_split",
+        lambda *args, **options: seen.append(options) or load(*args, **options),
+    )
+    tiny["protocols"]["hard"] |= {"test_crop": crop, "epochs": 1}
     make(family_of(planned(tiny), "random", "hard"), [0])
-    assert [arguments[-1] for arguments in seen] == [whole]
+    assert seen == [{"whole": whole}]
 
 
 @pytest.mark.parametrize("mix_per", ["batch", "row"])

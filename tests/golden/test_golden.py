@@ -340,7 +340,7 @@ def of_distilled(plan):
 def of_labels(plan):
     numbers = {}
     for i, path in enumerate(paths(plan, "labels", "labels.parquet")):
-        table = soft_labels.Table(path, 3)
+        table = soft_labels.SoftLabelTable(path, 3)
         for epoch in range(2):
             views, logits = table.epoch(epoch)
             drawn = [views.index, views.box, views.flip, views.patch_order, views.partner]

@@ -4,6 +4,7 @@ import numpy as np
 import pipelines
 import pytest
 import torch
+from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.jobs import Context
 from stillhouse.augmentation.views import draw, render
 from stillhouse.config.schema import definition, fill
@@ -13,7 +14,7 @@ from stillhouse.diffusion import training as denoiser_training
 from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.diffusion.train_denoiser import encode as encode_all
-from stillhouse.evaluation import students
+from stillhouse.evaluation import label_sources, students
 from stillhouse.methods.d3hr.group_loss import GroupLoss
 from stillhouse.methods.ddps.class_scores import score_maps
 from stillhouse.methods.rded.patch_scores import score_class
@@ -27,7 +28,6 @@ from stillhouse.methods.statistical_matching.synthesis import Batch
 from stillhouse.networks import registry
 from stillhouse.rng import generator
 from stillhouse.training import loop as training
-from stillhouse.training.loop import SideFile
 
 pytestmark = [
     pytest.mark.gpu,
@@ -101,7 +101,7 @@ def test_patch_scores_agree():
 def student(device, work):
     hard = torch.arange(64, device=device) % 10
     settings = {"views": VIEWS, "batch_size": 16, "kind": "hard"}
-    lessons = students.HardLabels(settings, images().to(device), hard, 10)
+    lessons = label_sources.HardLabels(settings, images().to(device), hard, 10)
     net = registry.build(NETWORK, 10, 32, 0, "student").to(device)
     cell = students.train(
         net, lessons, (images().to(device), hard), TRAINING, 0, Context(work=work)
@@ -157,11 +157,11 @@ def test_a_denoiser_is_trained_alike_and_repeats_to_the_bit_on_one_gpu(tmp_path)
         autoencoder = denoiser_training.build_autoencoder(recipe, 32, 0).to(device)
         network = denoiser_training.build_network(recipe, 2, 16, 10, 0).to(device)
         shown, labels = images().to(device), (torch.arange(64) % 10).to(device)
-        side = SideFile(Context(work=tmp_path / name))
-        loop = denoiser_training.Loop("autoencoder", side)
+        side = Checkpoint(Context(work=tmp_path / name))
+        loop = denoiser_training.TrainingLoop("autoencoder", side)
         denoiser_training.train_autoencoder(autoencoder, shown, recipe, 0, loop)
         mean, std = (part[None] for part in encode_all(autoencoder, shown))
-        loop = denoiser_training.Loop("denoiser", side)
+        loop = denoiser_training.TrainingLoop("denoiser", side)
         denoiser_training.train_network(network, mean, std, labels, recipe, 0, loop)
         nets = (autoencoder, network)
         return {f"{i}.{k}": v.cpu() for i, n in enumerate(nets) for k, v in n.state_dict().items()}
@@ -234,7 +234,7 @@ def test_a_synthesis_that_was_cut_off_ends_the_same_to_the_bit_on_one_gpu(
     def run(name):
         shown = batch(settings, device)
         observers = [observer(settings, device, seed) for seed in (0, 1)]
-        side = SideFile(Context(work=tmp_path / name, checkpoint_seconds=0))
+        side = Checkpoint(Context(work=tmp_path / name, checkpoint_seconds=0))
         synthesis.synthesise(shown, observers, side)
         return shown.images.detach().cpu()
 

@@ -217,7 +217,8 @@ def test_a_pretrained_teacher_is_loaded_tested_and_read_back(
     (artifact,) = wanted.single["teacher"].values()
     assert artifact.settings["pretrained"] == "r160_in1k"
     path = artifact.directory / "model.safetensors"
-    net, classes, resolution = teachers.load_teacher(path, torch.device("cpu"))
+    teacher = teachers.load_teacher(path, torch.device("cpu"))
+    net, classes, resolution = teacher.net, teacher.class_ids, teacher.resolution
     assert (classes, resolution) == (["0", "1", "2"], 16)
     pixels = torch.rand(4, 3, 16, 16)
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -317,6 +318,7 @@ def test_a_teacher_of_a_library_is_trained_and_loaded(empty, tiny, planned, make
     (artifact,) = wanted.single["teacher"].values()
     assert artifact.label == "digits-16px-timm-test_resnet"
     path = artifact.directory / "model.safetensors"
-    net, classes, resolution = teachers.load_teacher(path, torch.device("cpu"))
+    teacher = teachers.load_teacher(path, torch.device("cpu"))
+    net, classes, resolution = teacher.net, teacher.class_ids, teacher.resolution
     assert net(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
     assert (classes, resolution) == (["0", "1", "2"], 16)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from stillhouse.artifacts.jobs import Context
 from stillhouse.networks import registry
-from stillhouse.training import loop
+from stillhouse.training import loop, optimizers
+from stillhouse.training.lr_schedules import learning_rate_factor
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -84,7 +85,7 @@ def test_the_learning_rate_is_that_of_the_epoch_or_of_the_step(tmp_path, schedul
     # Three steps an epoch; one_cycle moves every step.
     last = [e + (2 / 3 if schedule == "one_cycle" else 0) for e in range(6)]
     settings = {"schedule": schedule, "epochs": 6}
-    wanted = [0.02 * loop.learning_rate_factor(settings, step) for step in last]
+    wanted = [0.02 * learning_rate_factor(settings, step) for step in last]
     assert [row["learning_rate"] for row in curve] == pytest.approx(wanted)
 
 
@@ -148,7 +149,7 @@ def test_training_is_what_it_says(tmp_path, optimizer, nesterov):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_steps_are_those_of_torchs_classes(optimizer, nesterov):
     ours, theirs = build(), build()
-    made = loop.Optimizer(ours, {**SETTINGS, "optimizer": optimizer}, nesterov)
+    made = optimizers.Optimizer(ours, {**SETTINGS, "optimizer": optimizer}, nesterov)
     several = [p for p in theirs.parameters() if p.ndim > 1]
     others = [p for p in theirs.parameters() if p.ndim <= 1]
     groups = [{"params": several, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}]
@@ -170,9 +171,9 @@ def test_steps_are_those_of_torchs_classes(optimizer, nesterov):
 
 def test_a_training_job_does_not_load_the_compiler():
     code = (
-        "import sys, torch; from stillhouse.training import loop\n"
+        "import sys, torch; from stillhouse.training import loop, optimizers\n"
         "net = torch.nn.Linear(2, 2); net(torch.ones(1, 2)).sum().backward()\n"
-        "loop.Optimizer(net, {'optimizer': 'adamw', 'weight_decay': 0.1}).step(0.1)\n"
+        "optimizers.Optimizer(net, {'optimizer': 'adamw', 'weight_decay': 0.1}).step(0.1)\n"
         "assert 'torch._dynamo' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -182,7 +183,7 @@ def test_a_training_job_does_not_load_the_compiler():
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_only_what_has_more_than_one_dimension_decays(optimizer):
     net = build()
-    made = loop.Optimizer(net, {**SETTINGS, "optimizer": optimizer})
+    made = optimizers.Optimizer(net, {**SETTINGS, "optimizer": optimizer})
     found = {name: decay for decay, names in made.groups for name in names}
     assert found == {
         "features.0.weight": 0.1,
@@ -241,7 +242,7 @@ def naive_average(nets, decay):
 def test_the_average_is_over_all_steps(optimizer):
     net, (images, labels) = build(), problem()
     settings = {**SETTINGS, "optimizer": optimizer, "ema": 0.7}
-    made, seen = loop.Optimizer(net, settings), []
+    made, seen = optimizers.Optimizer(net, settings), []
     seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
     for _ in range(5):
         cross_entropy(net(images), labels).backward()

@@ -203,5 +203,5 @@ def test_what_was_killed_ends_as_if_undisturbed(finished, cold, start, stage, ki
         finished.make("--unlock")
     finished.make()
     log = "".join(path.read_text() for path in (finished / "results/logs" / stage).rglob("*.log"))
-    assert "continues after" in log
+    assert "resumes after" in log
     finished.assert_same(cold)

@@ -77,7 +77,7 @@ def test_what_was_killed_ends_as_if_undisturbed(finished, cold, start, stage, ki
     (log,) = (finished / "results/logs").glob(f"{stage}/{'*' if stage == 'teacher' else RDED}.log")
     said = log.read_text()
     # A job that outlived Snakemake has perhaps ended well; otherwise its successor goes on.
-    assert "continues after epoch" in said or (killed == "snakemake" and finished.paths(last))
+    assert "resumes after epoch" in said or (killed == "snakemake" and finished.paths(last))
     finished.assert_same(cold)
 
 
@@ -129,6 +129,6 @@ def test_a_failed_teacher_leaves_no_output_and_need_not_be_trained_again(finishe
     config["teachers"]["small"]["min_accuracy"] = 0
     finished.configure(config)
     finished.make(str(target))
-    assert "continues after epoch 100" in log.read_text()
+    assert "resumes after epoch 100" in log.read_text()
     assert "0/0" not in log.read_text()
     finished.assert_same(cold)

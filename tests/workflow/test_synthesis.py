@@ -144,5 +144,5 @@ def test_what_was_killed_ends_as_if_undisturbed(finished, cold, start, killed):
         finished.make("--unlock")
     finished.make()
     logs = (finished / "results/logs/synthesis").rglob("*.log")
-    assert "continues after iteration" in "".join(path.read_text() for path in logs)
+    assert "resumes after iteration" in "".join(path.read_text() for path in logs)
     finished.assert_same(cold)

@@ -18,7 +18,7 @@ RDED = {
 
 def features_by_hand(teacher, images, boxes):
     """Return the input of the teacher's last layer, from the parts of the network."""
-    net, _, _ = load_teacher(teacher, torch.device("cpu"))
+    net = load_teacher(teacher, torch.device("cpu")).net
     data = dict(read_class(images, "train"))
     vectors = {}
     for key, box in boxes.items():

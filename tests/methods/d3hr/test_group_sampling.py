@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
+from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.jobs import Context
 from stillhouse.methods.d3hr import group_sampling
 from stillhouse.methods.d3hr.group_loss import group_loss
 from stillhouse.methods.d3hr.group_sampling import Candidates, search, whiten
-from stillhouse.training.loop import SideFile
 
 CPU = torch.device("cpu")
 PAPER = {
@@ -164,9 +164,9 @@ def test_a_killed_search_resumes_after_a_chunk(tmp_path, monkeypatch, interrupt,
     context = Context(work=tmp_path, checkpoint_seconds=seconds)
     calls = interrupt(group_sampling.Candidates, "chunk", 5)
     with pytest.raises(KeyboardInterrupt):
-        search(mean, std**2, 4, settings, (0, "cat"), CPU, SideFile(context))
+        search(mean, std**2, 4, settings, (0, "cat"), CPU, Checkpoint(context))
     before = len(calls)
-    found = search(mean, std**2, 4, settings, (0, "cat"), CPU, SideFile(context))
+    found = search(mean, std**2, 4, settings, (0, "cat"), CPU, Checkpoint(context))
     n_chunks = math.ceil(60 / (400 // (4 * len(mean))))
     # Two more chunks are drawn for the first candidate and the winner.
     assert len(calls) - before == n_chunks + 2 - (4 if seconds == 0 else 0)

@@ -25,7 +25,8 @@ def test_logits_are_those_of_the_classes_of_the_dataset(observers):
     settings = settings_of()
     found = load_observer(*files(observers["b"]), settings, CPU).for_batch(LABELS)
     logits, moments = found(IMAGES)
-    net, classes, _ = load_teacher(observers["b"].model, CPU)
+    teacher = load_teacher(observers["b"].model, CPU)
+    net, classes = teacher.net, teacher.class_ids
     outputs = net(IMAGES)
     for column, class_id in enumerate(CLASSES):
         torch.testing.assert_close(logits[:, column], outputs[:, classes.index(class_id)])
@@ -45,7 +46,7 @@ def test_targets_are_read_by_class_id(observers):
         at += len(mean)
     assert at == len(found.mean)
     norms = [p for p in found.statistics if p.kind == "batchnorm"]
-    net, _, _ = load_teacher(observers["a"].model, CPU)
+    net = load_teacher(observers["a"].model, CPU).net
     column = found.index == found.statistics.index(norms[0])
     layer = net.get_submodule(norms[0].layer)
     assert torch.equal(found.mean[column], layer.running_mean)

@@ -91,7 +91,7 @@ def views_of(images, class_id):
 
 
 def test_statistics_are_those_of_two_passes_over_all_images(make, teacher, class_images):
-    net, _, _ = load_teacher(teacher, CPU)
+    net = load_teacher(teacher, CPU).net
     found = store.read_tensors(make())
     by_class = [inputs_of_layers(net, views_of(class_images, c)) for c in CLASSES]
     # As many as the classes have, whose numbers differ.
@@ -159,7 +159,7 @@ def test_an_interrupted_pass_resumes_after_a_class(make, interrupt):
 
 
 def test_equal_images_have_no_variance_between_them(teacher):
-    net, _, _ = load_teacher(teacher, CPU)
+    net = load_teacher(teacher, CPU).net
     one = torch.from_numpy(generator(0, "test").random((1, 3, 8, 8)) * 255)
     views = one.float().repeat(50, 1, 1, 1).split(20)
     sums = sum_statistics(StatisticsRecorder(net, set(KINDS.values()), TILE), views)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts import store
+from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.jobs import Context, produce
 from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import normalise, normalised_to_bytes
@@ -15,7 +16,6 @@ from stillhouse.methods.statistical_matching.synthesis import (
     learning_rate,
     synthesise,
 )
-from stillhouse.training.loop import SideFile
 
 from tests.methods.statistical_matching.stage_settings import loss_names, stage_settings
 
@@ -139,7 +139,7 @@ def noted(monkeypatch, tmp_path):
         asked.clear()
         batch = batch_of(n, labels, **settings)
         batch.keys["batch"] = number
-        side = SideFile(Context(work=tmp_path, checkpoint_seconds=1e9))
+        side = Checkpoint(Context(work=tmp_path, checkpoint_seconds=1e9))
         return synthesise(batch, observers, side), [*asked]
 
     return run

@@ -5,7 +5,7 @@ import itertools
 from stillhouse.artifacts.addresses import safe_name
 from stillhouse.checks import known, ordered_crops
 from stillhouse.config import protocols
-from stillhouse.config.limits import check_classes, check_denoiser
+from stillhouse.diffusion.settings import check_classes, check_denoiser
 from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry

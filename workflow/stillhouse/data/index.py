@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.checkpoints import Parts
+from stillhouse.artifacts.checkpoints import TableCheckpoint
 from stillhouse.artifacts.progress import LINE_SECONDS
 from stillhouse.data.codecs import unreadable
 from stillhouse.data.sources import catalogue, torchvision_sets
@@ -87,10 +87,8 @@ def list_images(source, settings, context):
     unreadable or have another size now are read again.
     """
     images = source.images(set(catalogue.classes(settings)))
-    checkpoint = Parts(context, LISTED)
-    finished = pa.concat_tables([LISTED.empty_table(), *checkpoint.load()])
-    if finished.num_rows:
-        print(f"index: resumes after {finished.num_rows} images", flush=True)
+    checkpoint = TableCheckpoint(context, LISTED)
+    finished = pa.concat_tables([LISTED.empty_table(), *checkpoint.resume("index", "chunk")])
     started = reported = time.monotonic()
     done = 0
     with ThreadPoolExecutor(int(context.extra.get("index_threads", 1))) as pool:

@@ -13,18 +13,18 @@ from stillhouse.errors import StillhouseError
 
 
 def guided(denoiser, latents, timestep, condition, guidance):
-    """Return the noise in `latents` as the denoiser sees it, drawn towards the condition.
+    """Return the noise that the denoiser predicts in `latents`, with classifier-free guidance.
 
     Parameters
     ----------
     denoiser : stillhouse.diffusion.denoisers.Denoiser
     latents : (n, channels, h, w) float32
     timestep : int
-        Level that the network is told.
+        Level that the network is conditioned on.
     condition : (1, ...) or (n, ...) tensor
         From ``denoiser.condition``.
     guidance : float
-        1: the condition as it is, without a null pass.
+        1 is none: no null pass.
 
     Returns
     -------
@@ -39,13 +39,18 @@ def guided(denoiser, latents, timestep, condition, guidance):
     if guidance == 1:
         return denoiser.predict(latents, timestep, condition)
     null = denoiser.null.expand(n, *denoiser.null.shape[1:])
-    both = torch.cat([latents, latents]), timestep, torch.cat([condition, null])
-    conditional, unconditional = denoiser.predict(*both).chunk(2)
+    pairs, conditions = torch.cat([latents, latents]), torch.cat([condition, null])
+    conditional, unconditional = denoiser.predict(pairs, timestep, conditions).chunk(2)
     return torch.lerp(unconditional, conditional, guidance)
 
 
+def pass_size(guidance, batch_size):
+    """Return how many latents a forward pass takes: with guidance, each passes twice at once."""
+    return batch_size if guidance == 1 else max(batch_size // 2, 1)
+
+
 def invert(denoiser, latents, condition, guidance, steps, snapshots, start="clean"):
-    """Bring clean latents up to noise levels, so that `sample` would bring them back.
+    """Invert clean latents to noise levels, so that `sample` recovers them.
 
     Parameters
     ----------
@@ -55,10 +60,10 @@ def invert(denoiser, latents, condition, guidance, steps, snapshots, start="clea
     steps : int
         Levels of the whole grid.
     snapshots : list of int
-        How many levels of the grid to climb: K is level ``grid[K - 1]`` (31 of 50: t = 600).
+        Numbers of inversion steps: K is level ``grid[K - 1]`` (31 of 50: t = 600).
     start : str
-        ``clean``: the first step goes from no noise to level 0, so K calls of the network reach
-        snapshot K. ``zero``: the clean latents pass for ones at level 0; K - 1 calls.
+        ``clean``: the first step goes from no noise to level 0, so snapshot K takes K calls of the
+        network. ``zero``: the clean latents are taken to be at level 0; K - 1 calls.
 
     Returns
     -------
@@ -67,34 +72,34 @@ def invert(denoiser, latents, condition, guidance, steps, snapshots, start="clea
 
     Notes
     -----
-    The network is asked at the level that a step goes to, about latents of the level below, as in
-    diffusers' DDIMInverseScheduler; of a v-prediction diffusers takes the noise by the level
-    below, we by the level that the network was told.
+    The network is evaluated at the target level of a step on latents of the level below, as in
+    diffusers' DDIMInverseScheduler. From a v-prediction diffusers computes the noise for the level
+    below, we for the level that the network is conditioned on.
     """
     levels = _levels(denoiser, steps, max(snapshots))
-    at, found = (CLEAN if start == "clean" else levels[0]), {}
+    at, by_snapshot = (CLEAN if start == "clean" else levels[0]), {}
     for count, level in enumerate(levels, 1):
         if level != at:
             noise = guided(denoiser, latents, level, condition, guidance)
             latents = denoiser.schedule.move(latents, noise, at, level)
             at = level
         if count in snapshots:
-            found[count] = latents
-    return found
+            by_snapshot[count] = latents
+    return by_snapshot
 
 
 def sample(denoiser, latents, condition, guidance, steps, count, start="aligned"):
-    """Bring latents of level ``grid[count - 1]`` down to clean ones.
+    """Denoise latents of level ``grid[count - 1]``.
 
     Parameters
     ----------
     denoiser, latents, condition, guidance, steps
         As for `invert`.
     count : int
-        Levels of the grid that the latents are up.
+        Denoising steps of the grid.
     start : str
-        ``aligned``: the network is asked at the level of the latents first; `count` calls.
-        ``next``: one level of the grid higher, for which the latents have too little noise, and
+        ``aligned``: the first call of the network is at the level of the latents; `count` calls.
+        ``next``: at one level of the grid higher, for which the latents have too little noise, and
         the last step ends at level 1; count + 1 calls.
 
     Returns
@@ -103,35 +108,35 @@ def sample(denoiser, latents, condition, guidance, steps, count, start="aligned"
     """
     if start == "aligned":
         levels = _levels(denoiser, steps, count)[::-1]
-        return denoise(denoiser, latents, condition, guidance, levels)
-    # paper: sampling starts where inversion ended; here, where asked for: as in the official code,
+        return denoise(denoiser, latents, condition, guidance=guidance, timesteps=levels)
+    # paper: sampling starts where inversion ended; here, optionally: as in the official code,
     # which pairs the snapshot of t = 600 with a first call at 620 and never goes below level 1.
     levels = _levels(denoiser, steps, count + 1)[::-1]
     apart = levels[-2] - levels[-1]
     targets = [max(1, level - apart) for level in levels]
-    return denoise(denoiser, latents, condition, guidance, levels, targets)
+    return denoise(
+        denoiser, latents, condition, guidance=guidance, timesteps=levels, targets=targets
+    )
 
 
 def _levels(denoiser, steps, count):
     """Return the lowest `count` levels of a grid."""
     if count > steps:
-        raise StillhouseError(
-            f"level {count} of a grid of {steps} steps; should be {steps} or less"
-        )
+        raise StillhouseError(f"level {count} of a grid of {steps} steps; must be at most {steps}")
     return denoiser.schedule.grid(steps)[:count]
 
 
 def denoise(denoiser, latents, condition, guidance, timesteps, targets=None):
-    """Ask the network at each of `timesteps` and step from there to its target.
+    """Evaluate the network at each of `timesteps` and step from there to its target.
 
     Parameters
     ----------
     denoiser, latents, condition, guidance
         As for `guided`.
     timesteps : list of int
-        Levels, falling. None: the latents come back as they are.
+        Levels, falling. If empty, the latents are returned unchanged.
     targets : list of int, optional
-        Level after each step; by default the next of `timesteps`, and at last no noise.
+        Level after each step; by default the next of `timesteps`, in the end no noise.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Decoding: latents sampled down to clean ones, then turned into images.
+"""Decoding: latents denoised by sampling, then decoded into images.
 
-Of D3HR (Zhao et al., 2025), section 3.3: from the level that they were drawn at. Of D4M (Su et
-al., "D⁴M: Dataset Distillation via Disentangled Diffusion Model", CVPR 2024), section 3.3: clean
-prototypes get noise first, as in image-to-image translation.
+``from_noise``, of D3HR (Zhao et al., 2025), section 3.3: from the noise level of the latents.
+``image_to_image``, of D4M (Su et al., "D⁴M: Dataset Distillation via Disentangled Diffusion Model",
+CVPR 2024), section 3.3: clean prototypes are noised first, as in image-to-image translation.
 """
 
 import numpy as np
@@ -13,9 +13,8 @@ from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
 from stillhouse.data.codecs import IMAGE, encode
 from stillhouse.data.transforms import unit_to_bytes
-from stillhouse.diffusion.ddim import sample
+from stillhouse.diffusion.ddim import pass_size, sample
 from stillhouse.diffusion.denoisers import load_denoiser
-from stillhouse.methods.d3hr.inversion import pass_size
 from stillhouse.rng import generator
 
 SCHEMA = pa.schema([("image", IMAGE), ("index", pa.int32())])
@@ -23,47 +22,73 @@ SCHEMA = pa.schema([("image", IMAGE), ("index", pa.int32())])
 
 def decode(inputs, spec, context):
     """Stage: images of each class from latents of ``samples`` or ``prototypes``."""
-    settings, seed = spec["settings"], spec["keys"]["seed"]
-    path = inputs["denoiser"]
-    denoiser = load_denoiser(path, settings, context)
-    files = inputs["start"]
+    return Decoding(inputs, spec, context)
 
-    def make(class_id, context):
-        start = store.read_tensors(files[class_id])["latents"].float()
-        step, images = pass_size(settings, context), []
+
+class Decoding:
+    """Sample the latents of one class and decode them."""
+
+    def __init__(self, inputs, spec, context):
+        self.settings, self.seed = spec["settings"], spec["keys"]["seed"]
+        self.denoiser = load_denoiser(inputs["denoiser"], self.settings, context)
+        self.files = inputs["start"]
+
+    def __call__(self, class_id, context):
+        """Return the files of one class."""
+        start = store.read_tensors(self.files[class_id])["latents"].float()
+        step, images = pass_size(self.settings["guidance"], context.batch_size), []
         firsts = range(0, len(start), step)
         for first in track(firsts, len(firsts), f"{class_id}: batches sampled"):
-            some = start[first : first + step]
-            if "strength" in settings:
-                clean = redraw(some, first, denoiser, class_id, seed, settings)
-            else:
-                clean = draw(some, denoiser, class_id, settings)
-            images += [encode(image, "png") for image in unit_to_bytes(denoiser.decode(clean))]
+            latents = self._denoise(start[first : first + step], first, class_id)
+            pixels = unit_to_bytes(self.denoiser.decode(latents))
+            images += [encode(image, "png") for image in pixels]
         rows = [{"bytes": data, "path": None} for data in images]
         table = pa.table({"image": rows, "index": range(len(rows))}, schema=SCHEMA)
         return {"images.parquet": table}
 
-    return make
+    def _denoise(self, latents, first, class_id):
+        if self.settings["sampling"] == "image_to_image":
+            address = self.seed, class_id, first
+            return image_to_image(latents, self.denoiser, address, self.settings)
+        return sample_latents(latents, self.denoiser, class_id, self.settings)
 
 
-def draw(latents, denoiser, class_id, settings):
-    """Sample latents that are ``inversion_steps`` levels up down to clean ones (D3HR)."""
-    steps, count = settings["steps"], settings["inversion_steps"]
-    how = settings["guidance"], steps, count, settings["start"]
-    return sample(denoiser, latents.to(denoiser.device), denoiser.condition(class_id), *how)
-
-
-def redraw(latents, first, denoiser, class_id, seed, settings):
-    """Give clean latents noise and sample them down again (D4M).
+def sample_latents(latents, denoiser, class_id, settings):
+    """Denoise latents at the level of ``inversion_steps`` steps (D3HR).
 
     Parameters
     ----------
     latents : (n, channels, h, w) float32
-    first : int
-        Index of the first of them within its class: each index has its own noise.
     denoiser : stillhouse.diffusion.denoisers.Denoiser
     class_id : str
-    seed : int
+    settings : dict
+        ``steps``, ``inversion_steps``, ``guidance``; ``start`` as `sample` takes it.
+
+    Returns
+    -------
+    (n, channels, h, w) float32 on the denoiser's device
+    """
+    return sample(
+        denoiser,
+        latents.to(denoiser.device),
+        denoiser.condition(class_id),
+        guidance=settings["guidance"],
+        steps=settings["steps"],
+        count=settings["inversion_steps"],
+        start=settings["start"],
+    )
+
+
+def image_to_image(latents, denoiser, address, settings):
+    """Add noise to clean latents and denoise them again (D4M).
+
+    Parameters
+    ----------
+    latents : (n, channels, h, w) float32
+    denoiser : stillhouse.diffusion.denoisers.Denoiser
+    address : (int, str, int)
+        Of the noise: seed, class id, and the index of the first latent within its class. Each index
+        has its own noise.
     settings : dict
         ``steps``, ``guidance``; ``strength``, the share of the steps that are run.
 
@@ -74,8 +99,9 @@ def redraw(latents, first, denoiser, class_id, seed, settings):
     Notes
     -----
     diffusers' convention of image to image: the last int(steps · strength) of the steps are run,
-    and the noise is that of the first of them. No level at all: the latents come back.
+    and the noise is that of the first of them. For 0 steps, the latents are returned unchanged.
     """
+    seed, class_id, first = address
     count = min(int(settings["steps"] * settings["strength"]), settings["steps"])
     latents = latents.to(denoiser.device)
     if count == 0:
@@ -86,6 +112,11 @@ def redraw(latents, first, denoiser, class_id, seed, settings):
     ]
     noise = torch.from_numpy(np.stack(draws)).to(denoiser.device)
     level = denoiser.schedule.grid(settings["steps"])[count - 1]
-    noised = denoiser.schedule.add_noise(latents, noise, level)
-    how = settings["guidance"], settings["steps"], count
-    return sample(denoiser, noised, denoiser.condition(class_id), *how)
+    return sample(
+        denoiser,
+        denoiser.schedule.add_noise(latents, noise, level),
+        denoiser.condition(class_id),
+        guidance=settings["guidance"],
+        steps=settings["steps"],
+        count=count,
+    )

@@ -1,9 +1,9 @@
-"""Denoisers: an autoencoder and a noise-predicting network in the diffusers layout, one interface.
+"""Denoisers: an autoencoder and a noise-predicting network in the diffusers layout.
 
 ``dit``: AutoencoderKL and DiTTransformer2DModel, conditioned on a class (Peebles and Xie, ICCV
 2023). ``stable_diffusion``: AutoencoderKL, UNet2DConditionModel, CLIP text encoder and tokenizer
-(Rombach et al., CVPR 2022). Networks are imported and loaded when they are first asked: latents
-need the autoencoder alone.
+(Rombach et al., CVPR 2022). Networks are imported and loaded on first use: latents need the
+autoencoder only.
 """
 
 from functools import cached_property
@@ -13,7 +13,7 @@ import torch
 
 from stillhouse.artifacts import store
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
-from stillhouse.diffusion.pretrained import checked_folder
+from stillhouse.diffusion.pretrained import checked_folder, load_complete, load_diffusers
 from stillhouse.errors import StillhouseError
 from stillhouse.training.loop import freeze
 
@@ -21,9 +21,7 @@ PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Denoiser:
-    """What latents, inversion, sampling, scores and features ask of a diffusion model.
-
-    Made by `load_denoiser`, which says what the arguments are.
+    """A diffusion model with one interface for all kinds; see `load_denoiser`.
 
     Attributes
     ----------
@@ -31,11 +29,11 @@ class Denoiser:
     resolution : int
         Side of the images it was trained on [px].
     factor : int
-        Pixels a place of the latent grid, along one side.
+        Pixels per place of the latent grid, along one side.
     channels : int
         Of a latent.
     null : (1, ...) tensor
-        The condition that says nothing.
+        The condition without class.
     """
 
     def __init__(self, folder, described, settings, device):
@@ -43,9 +41,9 @@ class Denoiser:
 
         self.folder, self.settings = folder, settings
         self.device, self.half = device, PRECISIONS.get(settings["precision"])
-        self.vae = self._prepare(_load(AutoencoderKL, folder / "vae"))
+        self.vae = self._prepare(load_diffusers(AutoencoderKL, folder / "vae"))
         self.schedule = NoiseSchedule.read(folder / "scheduler" / "scheduler_config.json")
-        self.resolution, self.known = described["resolution"], described[self.classes]
+        self.resolution, self.conditions = described["resolution"], described[self.condition_key]
         self._embeddings = {}
         self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.channels = self.vae.config.latent_channels
@@ -53,17 +51,18 @@ class Denoiser:
         self._shift = self.vae.config.shift_factor or 0.0
 
     def _prepare(self, module):
-        """Bring a network to the device, ready for forward passes alone."""
+        """Return a network on the device, ready for forward passes."""
         module = freeze(module).to(self.device)
         if self.half is not None:
-            # Autocast would cast these at every call: it keeps no copies of frozen weights.
-            for part in module.modules():
-                if isinstance(part, (torch.nn.Linear, torch.nn.Conv2d)):
-                    part.to(self.half)
-        # Convolutions gain by the layout, and a transformer has but one of them.
-        images = any(isinstance(part, torch.nn.GroupNorm) for part in module.modules())
-        last = images and self.device.type == "cuda"
-        return module.to(memory_format=torch.channels_last) if last else module
+            # Autocast would cast these at every call: it caches no copies of frozen weights.
+            for layer in module.modules():
+                if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
+                    layer.to(self.half)
+        # The layout speeds up convolutions, of which a transformer has one.
+        convolutional = any(isinstance(layer, torch.nn.GroupNorm) for layer in module.modules())
+        if convolutional and self.device.type == "cuda":
+            return module.to(memory_format=torch.channels_last)
+        return module
 
     def _autocast(self):
         return torch.autocast(self.device.type, self.half, enabled=self.half is not None)
@@ -80,7 +79,7 @@ class Denoiser:
         Returns
         -------
         mean, std : (n, channels, height / factor, width / factor) float32
-            In the units that the network sees: scaled.
+            In the units of the network's input: scaled.
         """
         with self._autocast():
             moments = self.vae.encode(images.to(self.device)).latent_dist.parameters
@@ -98,7 +97,7 @@ class Denoiser:
 
     @torch.no_grad()
     def predict(self, latents, timestep, condition):
-        """Return the noise that the network sees in latents.
+        """Return the noise that the network predicts in latents.
 
         Parameters
         ----------
@@ -114,13 +113,13 @@ class Denoiser:
         """
         latents = latents.to(self.device)
         output = self._run(latents, timestep, condition)
-        # Where the network puts out a variance too, that is the second half of the channels.
+        # If the network predicts a variance too, that is the second half of the channels.
         output = output[:, : latents.shape[1]].float()
         return self.schedule.to_noise(output, latents, timestep)
 
     @torch.no_grad()
     def features(self, latents, timestep, condition, layer):
-        """Return what a layer within the network makes of noisy latents; later ones do not run.
+        """Return the activations of a layer for noisy latents; later layers do not run.
 
         Parameters
         ----------
@@ -136,7 +135,7 @@ class Denoiser:
         blocks = self._layers()
         if not 0 <= layer < len(blocks):
             raise StillhouseError(
-                f"features.layer: is {layer}; should be 0 to {len(blocks) - 1} for this denoiser"
+                f"features.layer: is {layer}; must be 0 to {len(blocks) - 1} for this denoiser"
             )
         hook = blocks[layer].register_forward_hook(_stop)
         try:
@@ -149,15 +148,15 @@ class Denoiser:
     def _fold(self, output, latents):
         return output
 
-    def _known(self, class_id):
-        """Return what the network is told about a class."""
-        if class_id not in self.known:
-            some = ", ".join(repr(name) for name in sorted(self.known)[:5])
+    def _condition_of(self, class_id):
+        """Return the label number or name of a class."""
+        if class_id not in self.conditions:
+            examples = ", ".join(repr(name) for name in sorted(self.conditions)[:5])
             raise StillhouseError(
-                f"class {class_id!r}: is not known to the denoiser; should be one of its "
-                f"{len(self.known)} classes: {some}"
+                f"class {class_id!r}: unknown to the denoiser; must be one of its "
+                f"{len(self.conditions)} classes: {examples}"
             )
-        return self.known[class_id]
+        return self.conditions[class_id]
 
     def _run(self, latents, timestep, condition):
         times = torch.as_tensor(timestep, device=self.device).expand(len(latents))
@@ -166,35 +165,35 @@ class Denoiser:
 
 
 class Dit(Denoiser):
-    """A diffusion transformer whose condition is a class number.
+    """A diffusion transformer conditioned on a class number.
 
-    The last row of its label table is the null class; the dropout of labels that diffusers has in
-    every block rests in evaluation mode.
+    The last class embedding is the null class. The dropout of labels in diffusers' blocks is off in
+    evaluation mode.
     """
 
-    classes = "labels"
+    condition_key = "class_labels"
 
     @cached_property
     def network(self):
         """The noise predictor."""
         from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 
-        return self._prepare(_load(DiTTransformer2DModel, self.folder / "transformer"))
+        return self._prepare(load_diffusers(DiTTransformer2DModel, self.folder / "transformer"))
 
     @cached_property
     def null(self):
-        """The number of no class, (1,) int64."""
+        """The number of the null class, (1,) int64."""
         return torch.tensor([self.network.config.num_embeds_ada_norm], device=self.device)
 
     def condition(self, class_id):
         """Return the number of a class, (1,) int64."""
-        return torch.tensor([self._known(class_id)], device=self.device)
+        return torch.tensor([self._condition_of(class_id)], device=self.device)
 
     def _forward(self, latents, times, condition):
         if latents.shape[2] != latents.shape[3]:
             raise StillhouseError(
-                f"latents of {latents.shape[2]} × {latents.shape[3]}: a dit takes squares only; "
-                "latents.shape should be square"
+                f"latents of {latents.shape[2]} × {latents.shape[3]}: conflict with a dit, which "
+                "takes squares only; latents.shape must be square"
             )
         return self.network(latents, timestep=times, class_labels=condition).sample
 
@@ -207,38 +206,43 @@ class Dit(Denoiser):
 
 
 class StableDiffusion(Denoiser):
-    """A U-Net whose condition is a text.
+    """A U-Net conditioned on a text.
 
-    The text encoder stays on the CPU in float32 and sees one text at a time, each text once: its
-    embeddings are the same on every machine that the rest may run on.
+    The text encoder stays on the CPU in float32 and encodes each text once, by itself: its
+    embeddings do not depend on the device of the other networks.
     """
 
-    classes = "names"
+    condition_key = "names"
 
     @cached_property
     def network(self):
         """The noise predictor."""
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-        return self._prepare(_load(UNet2DConditionModel, self.folder / "unet"))
+        return self._prepare(load_diffusers(UNet2DConditionModel, self.folder / "unet"))
 
     @cached_property
     def null(self):
-        """The embedding of the prompt about nothing, (1, tokens, width) float32."""
+        """The embedding of the null prompt, (1, tokens, width) float32."""
         return self._embed(self.settings["prompts"][1])
 
     def condition(self, class_id):
-        """Return the embedding of the prompt about a class, (1, tokens, width) float32."""
-        return self._embed(self.settings["prompts"][0].replace("{}", self._known(class_id)))
+        """Return the embedding of the prompt of a class, (1, tokens, width) float32."""
+        return self._embed(self.settings["prompts"][0].replace("{}", self._condition_of(class_id)))
 
     @torch.no_grad()
     def _embed(self, text):
         if text not in self._embeddings:
             tokenizer, encoder = self._text
-            size = encoder.config.max_position_embeddings
-            how = {"padding": "max_length", "max_length": size, "truncation": True}
-            tokens = tokenizer(text, return_tensors="pt", **how).input_ids
-            self._embeddings[text] = encoder(tokens).last_hidden_state.to(self.device)
+            tokens = tokenizer(
+                text,
+                return_tensors="pt",
+                padding="max_length",
+                max_length=encoder.config.max_position_embeddings,
+                truncation=True,
+            )
+            embedding = encoder(tokens.input_ids).last_hidden_state
+            self._embeddings[text] = embedding.to(self.device)
         return self._embeddings[text]
 
     @cached_property
@@ -246,9 +250,8 @@ class StableDiffusion(Denoiser):
         from transformers.models.clip.modeling_clip import CLIPTextModel
         from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-        place, local = self.folder / "text_encoder", {"local_files_only": True}
-        encoder = complete(CLIPTextModel, place)
-        tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", **local)
+        encoder = load_complete(CLIPTextModel, self.folder / "text_encoder")
+        tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
         return tokenizer, freeze(encoder.float())
 
     def _forward(self, latents, times, condition):
@@ -261,15 +264,6 @@ class StableDiffusion(Denoiser):
 KINDS = {"dit": Dit, "stable_diffusion": StableDiffusion}
 
 
-def complete(model, folder):
-    """Return one of transformers' models, all of whose weights are in the folder's safetensors."""
-    how = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    network, seen = model.from_pretrained(folder, **how)
-    for name in sorted(seen["missing_keys"]):
-        raise StillhouseError(f"{folder}: its weights lack {name!r}; do they fit its config.json?")
-    return network
-
-
 class _Reached(Exception):
     """Carries the output of a layer out of a forward pass."""
 
@@ -278,33 +272,23 @@ def _stop(module, inputs, output):
     raise _Reached(output)
 
 
-def _load(model, folder):
-    # Without accelerate, which diffusers would otherwise like to load with.
-    how = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False}
-    network, seen = model.from_pretrained(folder, output_loading_info=True, **how)
-    # What a file lacks, diffusers makes up at random, with no more than a warning.
-    for name in [*seen["missing_keys"], *seen["mismatched_keys"]]:
-        raise StillhouseError(f"{folder}: its weights lack {name!r}; do they fit its config.json?")
-    return network
-
-
 def load_denoiser(path, settings, context):
     """Return the denoiser that an artifact describes, its files checked.
 
     Parameters
     ----------
     path : Path
-        ``denoiser.json``: ``kind``, ``resolution``, ``labels`` or ``names``, and its files.
+        ``denoiser.json``: ``kind``, ``resolution``, ``class_labels`` or ``names``, and its files.
     settings : dict
         ``precision``: float32, or bfloat16 or float16 of the networks' inner arithmetic;
-        ``prompts`` of stable_diffusion: about a class, whose name is {}, and about nothing.
+        ``prompts`` of stable_diffusion: of a class, whose name replaces {}, and the null prompt.
     context : stillhouse.artifacts.jobs.Context
-        Its ``weight_folders`` say where the folder of a ``{"sha256": ...}`` lies.
+        Its ``weight_folders`` give the folder of weights known by their digest.
 
     Raises
     ------
     StillhouseError
-        If a file is missing or is not the one described.
+        If a file is missing or has changed.
     """
     described = store.read_json(path)
     folder = checked_folder(Path(path), described, context.weight_folders)

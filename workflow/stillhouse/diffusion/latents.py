@@ -1,7 +1,7 @@
-"""Latents: what a denoiser's autoencoder makes of the training images, kept as a distribution.
+"""Latents: the posteriors of the training images by a denoiser's autoencoder.
 
-Mean and standard deviation of the posterior are kept, so that methods may take its middle or one
-draw from it; the draw of an image is the same for all of them.
+Mean and standard deviation are stored: methods take the mean, or one draw, which is the same for
+all of them.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,12 @@ NAMES = "images.json"
 
 def latents(inputs, spec, context):
     """Stage: encode the training images of each class."""
-    settings = spec["settings"]
-    path = inputs["denoiser"]
-    denoiser = load_denoiser(path, settings, context)
-    image_files = inputs["images"]
+    denoiser = load_denoiser(inputs["denoiser"], spec["settings"], context)
+    shape = spec["settings"]["shape"]
 
     def make(class_id, context):
-        rows = read_class(image_files[class_id], "train", context.source_roots)
-        means, stds = encode_rows(rows, denoiser, settings["shape"], context.batch_size, class_id)
+        rows = read_class(inputs["images"][class_id], "train", context.source_roots)
+        means, stds = encode_rows(rows, denoiser, shape, context.batch_size, class_id)
         sizes = torch.tensor([mean.shape for mean in means], dtype=torch.int32).view(-1, 3)
         content = {"mean": _flat(means), "std": _flat(stds), "sizes": sizes}
         return {NAMES: rows.image_ids, "latents.safetensors": content}
@@ -41,14 +39,14 @@ def latents(inputs, spec, context):
 
 
 def encode_rows(rows, denoiser, shape, batch_size, class_id=""):
-    """Encode images, a batch in memory at a time.
+    """Encode images, one batch in memory at a time.
 
     Parameters
     ----------
     rows : stillhouse.data.class_images.ClassImages
     denoiser : stillhouse.diffusion.denoisers.Denoiser
     shape : str
-        As `views` takes it.
+        As `model_inputs` takes it.
     batch_size : int
         Images decoded together; those of one size are encoded together.
     class_id : str
@@ -62,18 +60,19 @@ def encode_rows(rows, denoiser, shape, batch_size, class_id=""):
     starts = range(0, len(rows), batch_size)
     for first in track(starts, len(starts), f"{class_id}: batches encoded"):
         pixels = [decode(data, name) for name, data in rows[first : first + batch_size]]
-        found = {}
-        for places, images in views(pixels, denoiser, shape):
-            pairs = zip(*(part.cpu() for part in denoiser.encode(images)), strict=True)
-            found |= dict(zip(places, pairs, strict=True))
+        posteriors = {}
+        for places, images in model_inputs(pixels, denoiser, shape):
+            mean, std = denoiser.encode(images)
+            pairs = zip(mean.cpu(), std.cpu(), strict=True)
+            posteriors |= dict(zip(places, pairs, strict=True))
         for i in range(len(pixels)):
-            means.append(found[i][0])
-            stds.append(found[i][1])
+            means.append(posteriors[i][0])
+            stds.append(posteriors[i][1])
     return means, stds
 
 
-def views(pixels, denoiser, shape):
-    """Yield images as the autoencoder is shown them: (places in `pixels`, batch of one size).
+def model_inputs(pixels, denoiser, shape):
+    """Yield the inputs of the autoencoder, one batch per size, with their places in `pixels`.
 
     Parameters
     ----------
@@ -81,8 +80,8 @@ def views(pixels, denoiser, shape):
     denoiser : stillhouse.diffusion.denoisers.Denoiser
         Its ``resolution`` and ``factor`` [px].
     shape : str
-        ``square``: the largest centred square, brought to the resolution. ``aspect``: the whole
-        image, its shorter side brought to the resolution, sides being multiples of the factor.
+        ``square``: the largest centred square, resized to the resolution. ``aspect``: the whole
+        image, its shorter side resized to the resolution, sides being multiples of the factor.
 
     Yields
     ------
@@ -98,12 +97,12 @@ def views(pixels, denoiser, shape):
         size = aspect_size(*image.shape[1:], denoiser.resolution, denoiser.factor)
         groups.setdefault(size, []).append(i)
     for size, places in groups.items():
-        some = [resize(pixels[i], *size, denoiser.device) for i in places]
-        yield places, to_unit(torch.stack(some))
+        resized = [resize(pixels[i], *size, denoiser.device) for i in places]
+        yield places, to_unit(torch.stack(resized))
 
 
 def aspect_size(height, width, resolution, factor):
-    """Return (height, width) [px] with the shorter side brought to `resolution`.
+    """Return (height, width) [px] of an image with its shorter side at `resolution`.
 
     Both are multiples of `factor`, so the aspect ratio changes by half a factor at most.
     """
@@ -113,7 +112,7 @@ def aspect_size(height, width, resolution, factor):
 
 
 def resize(image, height, width, device):
-    """Bring a (3, h, w) uint8 array to (3, height, width) float32 in [0, 255] on a device."""
+    """Return a (3, h, w) uint8 array resized, (3, height, width) float32 in [0, 255]."""
     image = torch.tensor(image, device=device)
     down, across = (
         resampling(torch.zeros(1, device=device), torch.tensor([old], device=device), old, new)[0]
@@ -148,13 +147,13 @@ class Latents:
     def __len__(self):
         return len(self.names)
 
-    def one(self, i, how, class_id):
+    def latent(self, i, choice, class_id):
         """Return the latent of image `i`, (channels, h, w) float32.
 
         Parameters
         ----------
         i : int
-        how : str
+        choice : str
             ``mode``: the posterior's mean; ``sample``: one draw from it, the same at every call.
         class_id : str
             With the image id, the address of the draw.
@@ -162,20 +161,20 @@ class Latents:
         size = tuple(int(side) for side in self.sizes[i])
         start, length = int(self._starts[i]), int(np.prod(size))
         mean = self.mean[start : start + length].view(size)
-        if how == "mode":
+        if choice == "mode":
             return mean
         rng = generator(0, "posterior", class_id, self.names[i])
         draw = torch.from_numpy(rng.standard_normal(size, np.float32))
         return mean + self.std[start : start + length].view(size) * draw
 
-    def stacked(self, how, class_id):
-        """Return all latents, (n, channels, h, w) float32; all must be of one size."""
+    def stacked(self, choice, class_id):
+        """Return all latents, (n, channels, h, w) float32; raise if they differ in size."""
         if len(self.by_size()) > 1:
             raise StillhouseError(
-                f"class {class_id!r}: has latents of {len(self.by_size())} sizes; latents.shape "
-                "should be square"
+                f"class {class_id!r}: latents of {len(self.by_size())} sizes; latents.shape must "
+                "be square"
             )
-        return torch.stack([self.one(i, how, class_id) for i in range(len(self))])
+        return torch.stack([self.latent(i, choice, class_id) for i in range(len(self))])
 
     def by_size(self):
         """Return {(channels, h, w): places of the images of that size}."""

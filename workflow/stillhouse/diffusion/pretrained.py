@@ -1,6 +1,6 @@
-"""The files that a pretrained pipeline is loaded from: which they are, and whether they are whole.
+"""The files of a pretrained pipeline in the diffusers layout: list, digest, download, check.
 
-Weights are read from safetensors alone: pickled ones (.bin, .ckpt) can run code when loaded.
+Weights are read from safetensors only: pickled ones (.bin, .ckpt) can run code when loaded.
 """
 
 import functools
@@ -25,20 +25,19 @@ MODELS = {
     },
 }
 ALWAYS = ("model_index.json", "scheduler/scheduler_config.json")
-# How diffusers and transformers name weights: in one file, or in parts with an index.
-WEIGHTS = {"text_encoder": "model"}
-PLAIN = "diffusion_pytorch_model"
+FOLDERS = ("scheduler", "text_encoder", "tokenizer", "transformer", "unet", "vae")
+PATTERNS = ("*.json", "*.txt", "*.safetensors")
+# Variants of weights (model.fp16.safetensors), which are not loaded.
+IGNORED = "*.*.safetensors"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
-# Either of these makes a tokenizer; what else there is belongs to it.
+# A tokenizer consists of either of these, and optional files.
 VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
-TOKENIZER = (
-    *("added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer.json"),
-    *("tokenizer_config.json", "vocab.json"),
-)
 
 
 def weight_files(folder, kind):
     """Return the files that a pipeline is loaded from, {path within `folder`: SHA-256}.
+
+    All settings, vocabularies and safetensors of the components of its kind.
 
     Parameters
     ----------
@@ -52,21 +51,54 @@ def weight_files(folder, kind):
     StillhouseError
         If a component is missing, is another model, or has no safetensors weights.
     """
-    folder, names = Path(folder), list(ALWAYS)
+    folder, parts = Path(folder), ["scheduler", *MODELS[kind]]
     for name in ALWAYS:
-        _need(folder, name, kind)
+        _need(folder / name, kind)
     for part, classes in MODELS[kind].items():
-        names += [f"{part}/config.json", *_weights(folder, part, classes, kind)]
+        _check_model(folder / part, classes, kind)
     if kind == "stable_diffusion":
-        names += _tokenizer(folder, kind)
-    return {name: store.checksum(folder / name) for name in sorted(names)}
+        parts.append("tokenizer")
+        complete = (all((folder / "tokenizer" / n).is_file() for n in v) for v in VOCABULARIES)
+        if not any(complete):
+            for name in VOCABULARIES[0]:
+                _need(folder / "tokenizer" / name, kind)
+    paths = {folder / ALWAYS[0]}.union(*(_files(folder / part) for part in parts))
+    return {path.relative_to(folder).as_posix(): store.checksum(path) for path in sorted(paths)}
 
 
-def _need(folder, name, kind):
-    if not (folder / name).is_file():
+def _files(folder):
+    """Return the files of a component that are loaded."""
+    paths = {path for pattern in PATTERNS for path in folder.glob(pattern)}
+    return paths - set(folder.glob(IGNORED))
+
+
+def _need(path, kind):
+    if not path.is_file():
         raise StillhouseError(
-            f"{folder / name}: is not there; {folder} should be a {kind} pipeline as diffusers "
-            "saves it"
+            f"{path}: missing; the folder must be a {kind} pipeline as diffusers saves it"
+        )
+
+
+def _check_model(folder, classes, kind):
+    """Raise if a component is another model, or lacks safetensors weights."""
+    path = folder / "config.json"
+    _need(path, kind)
+    config = read_config(path)
+    model = config.get("_class_name") or (config.get("architectures") or [None])[0]
+    if model not in classes:
+        raise StillhouseError(f"{path}: is of a {model}; must be of a {classes[0]}")
+    weights = [path for path in _files(folder) if path.suffix == ".safetensors"]
+    for index in folder.glob("*.safetensors.index.json"):
+        for shard in sorted(set(read_config(index).get("weight_map", {}).values())):
+            if Path(shard).name != shard or not shard.endswith(".safetensors"):
+                raise StillhouseError(f"{index}: invalid file {shard!r}; must be beside it")
+            _need(folder / shard, kind)
+    if not weights:
+        pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
+        reason = f" ({pickled[0]} is pickled and never read)" if pickled else ""
+        raise StillhouseError(
+            f"{folder}/*.safetensors: missing{reason}; save the pipeline again with diffusers: "
+            "save_pretrained(folder, safe_serialization=True)"
         )
 
 
@@ -77,58 +109,21 @@ def read_config(path):
     except ValueError:
         config = None
     if not isinstance(config, dict):
-        raise StillhouseError(f"{path}: is not the JSON of a model's settings")
+        raise StillhouseError(f"{path}: invalid JSON; must be the settings of a model")
     return config
 
 
-def _weights(folder, part, classes, kind):
-    """Return the weight files of a component, as `folder` has them."""
-    _need(folder, f"{part}/config.json", kind)
-    path = folder / part / "config.json"
-    config = read_config(path)
-    found = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    if found not in classes:
-        raise StillhouseError(f"{path}: is of a {found}; should be of a {classes[0]}")
-    stem = f"{part}/{WEIGHTS.get(part, PLAIN)}"
-    index = folder / f"{stem}.safetensors.index.json"
-    names = [f"{stem}.safetensors"] * (folder / f"{stem}.safetensors").is_file()
-    if index.is_file():
-        shards = sorted(set(read_config(index).get("weight_map", {}).values()))
-        for shard in shards:
-            if Path(shard).name != shard or not shard.endswith(".safetensors"):
-                raise StillhouseError(f"{index}: names {shard!r}; should be files beside it")
-        names += [f"{stem}.safetensors.index.json", *(f"{part}/{shard}" for shard in shards)]
-        for shard in shards:
-            _need(folder, f"{part}/{shard}", kind)
-    if not names:
-        pickled = sorted(p.name for p in path.parent.iterdir() if p.suffix in PICKLED)
-        instead = f" ({pickled[0]} is pickled, and that is never read)" if pickled else ""
-        raise StillhouseError(
-            f"{folder / stem}.safetensors: is not there{instead}; save the pipeline anew with "
-            "diffusers: save_pretrained(folder, safe_serialization=True)"
-        )
-    return names
-
-
-def _tokenizer(folder, kind):
-    here = [name for name in TOKENIZER if (folder / "tokenizer" / name).is_file()]
-    if not any(set(wanted) <= set(here) for wanted in VOCABULARIES):
-        _need(folder, "tokenizer/vocab.json", kind)
-        _need(folder, "tokenizer/merges.txt", kind)
-    return [f"tokenizer/{name}" for name in here]
-
-
 def folder_digest(files):
-    """Return what stands for all files of `weight_files` together: 64 hexadecimal digits.
+    """Return the digest of all files of `weight_files` together: 64 hexadecimal digits.
 
-    The SHA-256 of their names and checksums, sorted, a line each, as ``sha256sum`` prints them.
+    The SHA-256 of their names and checksums, sorted, one line each, as ``sha256sum`` prints them.
     """
     lines = (f"{checksum}  {name}\n" for name, checksum in sorted(files.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def fetch(hub, revision, names=None):
-    """Download settings and safetensors from the Hugging Face hub.
+def fetch(hub, revision, names=None, local_only=False):
+    """Return a folder of settings and safetensors from the Hugging Face hub or its cache.
 
     Parameters
     ----------
@@ -138,114 +133,114 @@ def fetch(hub, revision, names=None):
         Commit.
     names : iterable of str, optional
         Files; by default all that a pipeline may have.
-
-    Returns
-    -------
-    Path of the folder in the hub's cache, where `fetched` finds it again
+    local_only : bool
+        Do not access the network.
     """
-    return _snapshot(hub, revision, allow_patterns=list(names or _patterns()))
-
-
-def fetched(hub, revision):
-    """Return the folder that `fetch` has filled, without asking the network."""
-    return _snapshot(hub, revision, local_files_only=True)
-
-
-def _snapshot(hub, revision, **how):
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    pipeline = [ALWAYS[0], *(f"{part}/{pattern}" for part in FOLDERS for pattern in PATTERNS)]
     try:
-        return Path(snapshot_download(hub, revision=revision, **how))
+        folder = snapshot_download(
+            hub,
+            revision=revision,
+            allow_patterns=list(names or pipeline),
+            ignore_patterns=[IGNORED],
+            local_files_only=local_only,
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise StillhouseError(
-            f"{hub} at {revision}: cannot be had from the Hugging Face hub or its cache ({reason})"
+            f"{hub} at {revision}: could not be downloaded and is not in the local cache ({reason})"
         ) from None
-
-
-def _patterns():
-    """Return patterns of the files that `weight_files` may name, of any kind."""
-    parts = {part for models in MODELS.values() for part in models}
-    stems = sorted(f"{part}/{WEIGHTS.get(part, PLAIN)}" for part in parts)
-    return [
-        *ALWAYS,
-        *(f"{part}/config.json" for part in sorted(parts)),
-        *(f"{stem}{end}" for stem in stems for end in (".safetensors", ".safetensors.index.json")),
-        *(f"{stem}-*-of-*.safetensors" for stem in stems),
-        *(f"tokenizer/{name}" for name in TOKENIZER),
-    ]
+    return Path(folder)
 
 
 def checked_folder(path, described, folders):
-    """Return the folder that a denoiser is loaded from, its files checked.
+    """Return the folder that a denoiser is loaded from, after checking its files.
 
     Parameters
     ----------
     path : Path
         ``denoiser.json``.
     described : dict
-        Its content: ``weights`` is None where the files lie beside it and are the artifact's own;
-        else as `user_folder` takes it, and ``files`` says what they must be.
-    folders : dict of str to str
-        As `user_folder` takes them.
-    """
-    if described["weights"] is None:
-        names = store.read_spec(path.parent)["files"]
-        store.check([path.parent / name for name in names])
-        return path.parent
-    folder = user_folder(described["weights"], folders)
-    compare(folder, described["files"], path)
-    return folder
-
-
-def user_folder(weights, folders):
-    """Return the folder of weights that are a user's.
-
-    Parameters
-    ----------
-    weights : dict
-        Of ``denoiser.json``: ``sha256``, or ``hub`` and ``revision``.
+        Its content. ``weights``: None for weights of the artifact itself, which lie beside it;
+        otherwise ``sha256``, or ``hub`` and ``revision``, and ``files`` gives their checksums.
     folders : dict of str to str
         Folder by its `folder_digest`.
-    """
-    if "hub" in weights:
-        return fetched(weights["hub"], weights["revision"])
-    if weights["sha256"] not in folders:
-        raise StillhouseError(
-            f"denoiser of digest {weights['sha256']}: it is not known where its folder lies"
-        )
-    return Path(folders[weights["sha256"]])
-
-
-def compare(folder, files, path):
-    """Check that a user's folder holds `files` still, as `weight_files` gave them.
-
-    Parameters
-    ----------
-    folder : Path
-    files : dict of str to str
-    path : Path
-        What lists them, named in errors.
 
     Raises
     ------
     StillhouseError
-        Naming the first file that is gone or has changed.
+        With the first file that is missing or has changed.
     """
-    for name, checksum in files.items():
-        place = Path(folder) / name
-        if not place.is_file():
-            raise StillhouseError(f"{place}: is not there; {path} says that it is needed")
-        state = place.stat()
-        if _checksum(place, state.st_mtime_ns, state.st_size) != checksum:
-            raise StillhouseError(
-                f"{place}: has changed (SHA-256 differs from {path}); put the file back, or delete "
-                f"{path.parent} and give the new digest in the config"
-            )
+    weights = described["weights"]
+    if weights is None:
+        store.check([path.parent / name for name in store.read_spec(path.parent)["files"]])
+        return path.parent
+    if "hub" in weights:
+        folder = fetch(weights["hub"], weights["revision"], local_only=True)
+    elif weights["sha256"] in folders:
+        folder = Path(folders[weights["sha256"]])
+    else:
+        raise StillhouseError(f"{path}: unknown folder of the weights {weights['sha256']}")
+    for name, checksum in described["files"].items():
+        _check_file(folder / name, checksum, path)
+    return folder
+
+
+def _check_file(path, checksum, description):
+    if not path.is_file():
+        raise StillhouseError(f"{path}: missing; {description} lists it")
+    state = path.stat()
+    if _cached_checksum(path, state.st_mtime_ns, state.st_size) != checksum:
+        raise StillhouseError(
+            f"{path}: has changed (SHA-256 differs from {description}); restore the file, or "
+            f"delete {description.parent} and write the new digest in the config"
+        )
 
 
 @functools.lru_cache(maxsize=256)
-def _checksum(path, changed, size):
-    """Return a file's SHA-256, once for as long as it has this time of change and size."""
+def _cached_checksum(path, changed, size):
+    """Return the SHA-256 of a file, computed once per modification time and size."""
     return store.checksum(path)
+
+
+def load_complete(model, folder, **options):
+    """Return a model of diffusers or transformers, all of whose weights are in safetensors.
+
+    Parameters
+    ----------
+    model : type
+    folder : Path
+    options
+        Of ``from_pretrained``.
+
+    Raises
+    ------
+    StillhouseError
+        If the folder cannot be loaded, or a weight is missing or misshapen, which the libraries
+        would initialise at random with a warning.
+    """
+    try:
+        network, report = model.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise StillhouseError(
+            f"{folder}: not loadable as {model.__name__} ({reason}); save it again with diffusers"
+        ) from None
+    for name in [*sorted(report["missing_keys"]), *report["mismatched_keys"]]:
+        raise StillhouseError(f"{folder}: missing weights {name!r}; they must fit its config.json")
+    return network
+
+
+def load_diffusers(model, folder):
+    """Return a model of diffusers; see `load_complete`."""
+    # Not by accelerate, which diffusers would use if it is installed.
+    return load_complete(model, folder, low_cpu_mem_usage=False)

@@ -1,4 +1,4 @@
-"""The stage `denoiser`: a diffusers pipeline that is trained here, or checked."""
+"""The stage `denoiser`: a diffusers pipeline, trained here or pretrained."""
 
 import json
 import math
@@ -6,46 +6,54 @@ from pathlib import Path
 
 import torch
 
+from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.progress import track
 from stillhouse.data.class_images import load_split
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.diffusion.pretrained import fetch, folder_digest, read_config, weight_files
+from stillhouse.diffusion.settings import is_trained
 from stillhouse.diffusion.training import (
     SCHEDULER,
-    Loop,
+    TrainingLoop,
     build_autoencoder,
     build_network,
     train_autoencoder,
     train_network,
 )
 from stillhouse.errors import StillhouseError
-from stillhouse.training import loop as training
-from stillhouse.training.loop import SideFile
+from stillhouse.training import loop
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-# Images encoded at once: last digits depend on it, and a network is trained on them.
+# Images encoded at once: the last digits of the latents, and so of the network, depend on it.
 ENCODED = 64
 
 
 def denoiser(inputs, spec, context):
-    """Stage: train a denoiser on all classes of a source, or check the files of one."""
+    """Stage: train a denoiser on all classes of a source, or check a pretrained one."""
+    settings = spec["settings"]
+    if is_trained(settings):
+        return DenoiserTraining(inputs, settings)
 
-    def make(key, context):
-        if "weights" in spec["settings"]:
-            return {"denoiser.json": given(spec["settings"], context)}
-        return trained(inputs, spec["settings"], context)
+    def make(member, context):
+        return {"denoiser.json": describe_pretrained(settings, context)}
 
     return make
 
 
-def given(settings, context):
-    """Return what is to be known of a pretrained pipeline: its files and their checksums.
+def describe_pretrained(settings, context):
+    """Return the description of a pretrained pipeline: its files and their checksums.
+
+    Parameters
+    ----------
+    settings : dict
+        ``weights``, ``kind``, ``resolution``; ``class_labels`` or ``names``.
+    context : stillhouse.artifacts.jobs.Context
 
     Raises
     ------
     StillhouseError
-        If files are missing, are no safetensors, or are not those that the config means.
+        If files are missing, are no safetensors, or have another digest than in the config.
     """
     weights = settings["weights"]
     if "hub" in weights:
@@ -53,96 +61,131 @@ def given(settings, context):
     else:
         folder = context.weight_folders[weights["sha256"]]
     files = weight_files(folder, settings["kind"])
-    found = folder_digest(files)
-    if weights.get("sha256", found) != found:
+    digest = folder_digest(files)
+    if weights.get("sha256", digest) != digest:
         raise StillhouseError(
-            f"{folder}: its files have the digest {found}, the config says {weights['sha256']}; if "
-            "these files are meant, give this one as pretrained.sha256"
+            f"{folder}: the digest of its files is {digest}, but must be {weights['sha256']} by "
+            "the config; if these files are right, write their digest as pretrained.sha256"
         )
     _check_fit(Path(folder), settings)
-    kept = {k: settings[k] for k in ("kind", "resolution", "labels", "names") if k in settings}
-    return {**kept, "weights": weights, "files": files, "metrics": {}}
+    names = ("kind", "resolution", "class_labels", "names")
+    described = {name: settings[name] for name in names if name in settings}
+    return {**described, "weights": weights, "files": files, "metrics": {}}
 
 
 def _check_fit(folder, settings):
-    """Refuse a given pipeline that does not fit what the config says of it."""
+    """Raise if a pretrained pipeline does not fit its settings."""
     NoiseSchedule.read(folder / "scheduler" / "scheduler_config.json")
     step = 2 ** (len(read_config(folder / "vae" / "config.json")["block_out_channels"]) - 1)
     if settings["kind"] == "dit":
         config = read_config(folder / "transformer" / "config.json")
         step *= config["patch_size"]
-        most = config["num_embeds_ada_norm"]
-        for class_id, number in settings["labels"].items():
-            if number >= most:
+        n_classes = config["num_embeds_ada_norm"]
+        for class_id, number in settings["class_labels"].items():
+            if number >= n_classes:
                 raise StillhouseError(
-                    f"denoisers.labels: class {class_id!r} has number {number}; {folder} has "
-                    f"{most} classes, from 0"
+                    f"denoisers.class_labels: class {class_id!r} has number {number}; must be "
+                    f"under {n_classes}, the classes of {folder}"
                 )
     if settings["resolution"] % step:
         raise StillhouseError(
-            f"denoisers.resolution: is {settings['resolution']}; should be a multiple of {step} "
-            f"for {folder}"
+            f"denoisers.resolution: is {settings['resolution']}; must be a multiple of {step} for "
+            f"{folder}"
         )
 
 
-def trained(inputs, settings, context):
-    """Train autoencoder and network; return the files of a diffusers folder."""
-    classes, recipe, seed = settings["classes"], settings["train"], settings["seed"]
-    device, resolution = context.torch_device(), settings["resolution"]
-    images, labels = load_split(
-        inputs["images"], classes, resolution, "train", context.source_roots
-    )
-    images, labels = images.to(device), labels.to(device)
-    side = SideFile(context)
-    autoencoder = build_autoencoder(recipe["autoencoder"], resolution, seed)
-    layout = training.memory_format(recipe["autoencoder"])
-    autoencoder.to(device, memory_format=layout)
-    curve = _train_autoencoder(autoencoder, images, recipe["autoencoder"], seed, side)
-    views = [images, images.flip(3)] if recipe["network"]["flip"] else [images]
-    posteriors = [encode(autoencoder, view, layout) for view in views]
-    # Latents of unit variance, as the noise has (latent diffusion, appendix G).
-    scale = _scale(posteriors)
-    autoencoder.register_to_config(scaling_factor=scale)
-    mean, std = (torch.stack([p[i] for p in posteriors]) * scale for i in (0, 1))
-    network = build_network(
-        recipe["network"], mean.shape[2], mean.shape[-1], len(classes), seed
-    ).to(device)
-    kept = {"autoencoder": curve}
-    loop = Loop("denoiser", side, autoencoder.state_dict(), kept)
-    losses = train_network(network, mean, std, labels, recipe["network"], seed, loop)
-    metrics = {
-        "autoencoder_loss": curve,
-        "loss": losses,
-        "latent_std": round(1 / scale, 6),
-        "psnr_test": _psnr(autoencoder, inputs, settings, context),
-        "n_parameters": {
-            "autoencoder": sum(p.numel() for p in autoencoder.parameters()),
-            "network": sum(p.numel() for p in network.parameters()),
-        },
-    }
-    about = {
-        "kind": "dit",
-        "resolution": resolution,
-        "labels": {class_id: i for i, class_id in enumerate(classes)},
-        "weights": None,
-        "metrics": metrics,
-    }
-    return {**_folder(autoencoder, network), "denoiser.json": about}
+class DenoiserTraining:
+    """Train an autoencoder, then a diffusion transformer on its latents.
+
+    Parameters
+    ----------
+    inputs : dict
+        ``images`` by class id.
+    settings : dict
+        Of the stage.
+    """
+
+    def __init__(self, inputs, settings):
+        self.images, self.settings = inputs["images"], settings
+
+    def __call__(self, member, context):
+        """Return the files of a diffusers folder."""
+        classes, recipe, seed = (self.settings[k] for k in ("classes", "train", "seed"))
+        device, resolution = context.torch_device(), self.settings["resolution"]
+        images, labels = self._split("train", context)
+        images, labels = images.to(device), labels.to(device)
+        checkpoint = Checkpoint(context)
+        autoencoder = build_autoencoder(recipe["autoencoder"], resolution, seed)
+        layout = loop.memory_format(recipe["autoencoder"])
+        autoencoder.to(device, memory_format=layout)
+        curve = _train_autoencoder(autoencoder, images, recipe["autoencoder"], seed, checkpoint)
+        views = [images, images.flip(3)] if recipe["network"]["flip"] else [images]
+        posteriors = [encode(autoencoder, view, layout) for view in views]
+        # Latents of unit variance, as the noise has (latent diffusion, appendix G).
+        scale = _scale(posteriors)
+        autoencoder.register_to_config(scaling_factor=scale)
+        mean, std = (torch.stack([p[i] for p in posteriors]) * scale for i in (0, 1))
+        network = build_network(
+            recipe["network"], mean.shape[2], mean.shape[-1], len(classes), seed
+        ).to(device)
+        finished = {"autoencoder": curve}
+        minimise = TrainingLoop("denoiser", checkpoint, autoencoder.state_dict(), finished)
+        losses = train_network(network, mean, std, labels, recipe["network"], seed, minimise)
+        metrics = {
+            "autoencoder_loss": curve,
+            "loss": losses,
+            "latent_std": round(1 / scale, 6),
+            "psnr_test": self._psnr(autoencoder, context),
+            "n_parameters": {
+                "autoencoder": sum(p.numel() for p in autoencoder.parameters()),
+                "network": sum(p.numel() for p in network.parameters()),
+            },
+        }
+        return {**_folder(autoencoder, network), "denoiser.json": self._describe(metrics)}
+
+    def _describe(self, metrics):
+        return {
+            "kind": "dit",
+            "resolution": self.settings["resolution"],
+            "class_labels": {c: i for i, c in enumerate(self.settings["classes"])},
+            "weights": None,
+            "metrics": metrics,
+        }
+
+    def _split(self, split, context, whole=False):
+        """Return images and labels of a split; see `load_split`."""
+        classes, resolution = self.settings["classes"], self.settings["resolution"]
+        return load_split(
+            self.images, classes, resolution, split, context.source_roots, whole=whole
+        )
+
+    @torch.no_grad()
+    def _psnr(self, autoencoder, context):
+        """Return the mean PSNR [dB] of decoded posterior means of the test split."""
+        images, _ = self._split("test", context, whole=True)
+        psnr = []
+        for batch in images.to(context.torch_device()).split(context.batch_size):
+            pixels = to_unit(batch)
+            decoded = autoencoder.decode(autoencoder.encode(pixels).latent_dist.mean).sample
+            error = (decoded.clamp(-1, 1) - pixels).square().mean((1, 2, 3)).clamp(min=1e-10)
+            psnr.append(10 * torch.log10(4 / error))
+        return round(torch.cat(psnr).mean().item(), 4)
 
 
-def _train_autoencoder(net, images, settings, seed, side):
-    """Train an autoencoder, or take the one that a side file of the network's training has."""
-    stored = side.load()
+def _train_autoencoder(net, images, settings, seed, checkpoint):
+    """Train an autoencoder, or restore it from a checkpoint of the network's training."""
+    stored = checkpoint.load()
     if stored is not None and stored[1]["name"] == "denoiser":
-        net.load_state_dict(training.part(stored[0], "kept."))
-        training.freeze(net)
+        net.load_state_dict(select_prefix(stored[0], "finished."))
+        loop.freeze(net)
         return stored[1]["values"]["autoencoder"]
-    return train_autoencoder(net, images, settings, seed, Loop("autoencoder", side))
+    minimise = TrainingLoop("autoencoder", checkpoint)
+    return train_autoencoder(net, images, settings, seed, minimise)
 
 
 @torch.no_grad()
 def encode(autoencoder, images, layout=torch.contiguous_format):
-    """Return mean and deviation of the posteriors of uint8 images, not scaled, float32."""
+    """Return mean and deviation of the posteriors of uint8 images, unscaled, float32."""
     means, stds = [], []
     starts = range(0, len(images), ENCODED)
     for first in track(starts, len(starts), "batches encoded"):
@@ -154,36 +197,14 @@ def encode(autoencoder, images, layout=torch.contiguous_format):
 
 
 def _scale(posteriors):
-    """Return what posterior samples are multiplied with for unit variance."""
+    """Return the factor that gives posterior samples unit variance."""
     mean = torch.cat([p[0].double().flatten() for p in posteriors])
-    noise = torch.cat([p[1].double().flatten() for p in posteriors])
-    return 1 / math.sqrt(mean.var().item() + noise.square().mean().item())
-
-
-@torch.no_grad()
-def _psnr(autoencoder, inputs, settings, context):
-    """Return the mean PSNR [dB] of decoded posterior means of the test split."""
-    images, _ = load_split(
-        *(
-            inputs["images"],
-            settings["classes"],
-            settings["resolution"],
-            "test",
-            context.source_roots,
-        ),
-        whole=True,
-    )
-    found = []
-    for some in images.to(context.torch_device()).split(context.batch_size):
-        pixels = to_unit(some)
-        decoded = autoencoder.decode(autoencoder.encode(pixels).latent_dist.mean).sample
-        error = (decoded.clamp(-1, 1) - pixels).square().mean((1, 2, 3)).clamp(min=1e-10)
-        found.append(10 * torch.log10(4 / error))
-    return round(torch.cat(found).mean().item(), 4)
+    std = torch.cat([p[1].double().flatten() for p in posteriors])
+    return 1 / math.sqrt(mean.var().item() + std.square().mean().item())
 
 
 def _folder(autoencoder, network):
-    """Return a folder in diffusers' layout as {name: content}."""
+    """Return a folder in the diffusers layout as {name: content}."""
     index = {
         "_class_name": "DiTPipeline",
         "scheduler": ["diffusers", "DDIMScheduler"],

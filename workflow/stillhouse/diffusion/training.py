@@ -12,13 +12,15 @@ import functools
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stillhouse.artifacts.checkpoints import select_prefix
 from stillhouse.artifacts.progress import track
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.networks.registry import global_generator
 from stillhouse.rng import generator, permutation
-from stillhouse.training import loop as training
+from stillhouse.training import loop
 from stillhouse.training.lr_schedules import learning_rate_factor
+from stillhouse.training.optimizers import Optimizer
 
 # DiT's schedule. Samples are not clipped: latents have no bounds.
 SCHEDULER = {
@@ -33,8 +35,8 @@ SCHEDULER = {
     "steps_offset": 0,
     "timestep_spacing": "leading",
 }
-# Steps between two entries of a loss curve.
-CURVE = 50
+# Steps that a point of a loss curve is the mean of.
+STEPS_PER_POINT = 50
 
 
 def build_autoencoder(settings, resolution, seed):
@@ -43,8 +45,8 @@ def build_autoencoder(settings, resolution, seed):
     Parameters
     ----------
     settings : dict
-        ``channels`` (one entry a level, each level but the last halving the side), ``layers`` a
-        level, ``latent_channels``, ``norm_groups``.
+        ``channels`` (one entry per level, each level but the last halving the side), ``layers``
+        per level, ``latent_channels``, ``norm_groups``.
     resolution : int
         Side of the images [px].
     seed : int
@@ -67,8 +69,8 @@ def build_autoencoder(settings, resolution, seed):
 def build_network(settings, channels, side, n_classes, seed):
     """Return an untrained diffusers DiT that predicts noise.
 
-    The table of labels has one row more than there are classes, for no class. Modulations and the
-    last layer begin with zero (DiT, section 3.2: adaLN-Zero).
+    The table of class embeddings has one more row, the null class. Modulations and the last layer
+    are initialised with zeros (DiT, section 3.2: adaLN-Zero).
 
     Parameters
     ----------
@@ -95,8 +97,8 @@ def build_network(settings, channels, side, n_classes, seed):
     for block in net.transformer_blocks:
         torch.nn.init.zeros_(block.norm1.linear.weight)
         torch.nn.init.zeros_(block.norm1.linear.bias)
-        # diffusers drops labels in every block on its own, so that no class at all is hardly ever
-        # seen: `train_network` drops them before.
+        # diffusers drops labels in each block independently, so that almost no sample would be
+        # without class in all of them: `train_network` drops labels before.
         block.norm1.emb.class_embedder.dropout_prob = 0.0
     for layer in (net.proj_out_1, net.proj_out_2):
         torch.nn.init.zeros_(layer.weight)
@@ -104,11 +106,11 @@ def build_network(settings, channels, side, n_classes, seed):
     return net
 
 
-def train_autoencoder(net, images, settings, seed, loop):
+def train_autoencoder(net, images, settings, seed, minimise):
     """Train an autoencoder in place; return its loss curve.
 
     The loss is the mean squared error of pixels in [-1, 1] plus ``kl_weight`` times the divergence
-    of the posterior from the standard Gaussian, in nats a latent value.
+    of the posterior from the standard Gaussian, in nats per latent value.
 
     Parameters
     ----------
@@ -119,16 +121,16 @@ def train_autoencoder(net, images, settings, seed, loop):
     settings : dict
         ``steps``, ``batch_size``, ``learning_rate``, ``kl_weight``, ``flip``, ``precision``.
     seed : int
-    loop : callable
-        A `Loop`.
+    minimise : callable
+        A `TrainingLoop`.
     """
     batches = Batches(seed, "autoencoder", len(images), settings["batch_size"])
 
     def loss(step):
         rows, rng = batches(step)
         pixels = _flipped(to_unit(images[rows]), settings["flip"], rng)
-        pixels = pixels.contiguous(memory_format=training.memory_format(settings))
-        with training.autocast(settings, pixels.device):
+        pixels = pixels.contiguous(memory_format=loop.memory_format(settings))
+        with loop.autocast(settings, pixels.device):
             posterior = net.encode(pixels).latent_dist
             latents = posterior.mean + posterior.std * _normals(rng, posterior.mean)
             decoded = net.decode(latents).sample
@@ -136,23 +138,23 @@ def train_autoencoder(net, images, settings, seed, loop):
         weight = settings["kl_weight"] * 0.5
         return (decoded.float() - pixels).square().mean() + weight * divergence.float().mean()
 
-    return loop(net, settings, loss)
+    return minimise(net, settings, loss)
 
 
-def train_network(net, mean, std, labels, settings, seed, loop):
+def train_network(net, mean, std, labels, settings, seed, minimise):
     """Train a DiT in place to predict the noise in posterior samples; return its loss curve.
 
     Parameters
     ----------
     net : diffusers.DiTTransformer2DModel
     mean, std : (views, n, c, h, w) float32 tensors
-        Posteriors of the images, scaled; where there are two views, the second is mirrored.
+        Posteriors of the images, scaled; a second view is mirrored.
     labels : (n,) int64 tensor
     settings : dict
         ``steps``, ``batch_size``, ``learning_rate``, ``label_dropout``, ``precision``, ``ema``.
     seed : int
-    loop : callable
-        A `Loop`.
+    minimise : callable
+        A `TrainingLoop`.
     """
     schedule = NoiseSchedule.from_config(SCHEDULER)
     n_views, n = mean.shape[:2]
@@ -166,20 +168,20 @@ def train_network(net, mean, std, labels, settings, seed, loop):
         times = rng.integers(SCHEDULER["num_train_timesteps"], size=len(rows))
         times = torch.from_numpy(times).to(rows.device)
         dropped = torch.from_numpy(rng.random(len(rows)) < settings["label_dropout"])
-        given = labels[rows].masked_fill(dropped.to(rows.device), null)
+        classes = labels[rows].masked_fill(dropped.to(rows.device), null)
         centre = mean[views, rows]
-        # Of samples, not of means: else inverted samples leave what it was trained on.
+        # Samples, not means: otherwise inverted samples leave the training distribution.
         latents = centre + std[views, rows] * _normals(rng, centre)
         noise = _normals(rng, centre)
-        with training.autocast(settings, centre.device):
-            found = net(schedule.add_noise(latents, noise, times), times, given).sample
-        return (found.float() - noise).square().mean()
+        with loop.autocast(settings, centre.device):
+            predicted = net(schedule.add_noise(latents, noise, times), times, classes).sample
+        return (predicted.float() - noise).square().mean()
 
-    return loop(net, settings, loss)
+    return minimise(net, settings, loss)
 
 
 class Batches:
-    """Rows of every step of a training and its random numbers, from the step's number alone.
+    """Rows and random numbers of every step of a training, from the step's number alone.
 
     Parameters
     ----------
@@ -188,7 +190,7 @@ class Batches:
     n : int
         Images.
     batch_size : int
-        Images a step; all of fewer.
+        Images per step; at most n.
     """
 
     def __init__(self, seed, stage, n, batch_size):
@@ -213,74 +215,78 @@ def _normals(rng, like):
     return torch.from_numpy(drawn).to(like.device)
 
 
-def _plain_attention(device):
-    """Have a GPU add up attention's gradients in one order: its other kernels do not."""
+def _deterministic_attention(device):
+    """Use the one attention kernel whose gradients are deterministic on a GPU."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _flipped(images, share, rng):
-    wanted = torch.from_numpy(rng.random(len(images)) < share).to(images.device)
-    return torch.where(wanted[:, None, None, None], images.flip(3), images)
+    flipped = torch.from_numpy(rng.random(len(images)) < share).to(images.device)
+    return torch.where(flipped[:, None, None, None], images.flip(3), images)
 
 
-class Loop:
-    """Steps of one network's training, from a side file where an earlier job left one.
+class TrainingLoop:
+    """Training steps of one network, resumed from a checkpoint if there is one.
 
     Parameters
     ----------
     name : str
-        What is trained, for the log and the side file.
-    side : stillhouse.training.loop.SideFile
-    kept : dict of str to tensor
-        What a side file must hold besides, for a job that goes on.
-    values : dict
-        Plain values likewise.
+        Of the network, for the log and the checkpoint; that of another network is ignored.
+    checkpoint : stillhouse.artifacts.checkpoints.Checkpoint
+    finished : dict of str to tensor, optional
+        Tensors of earlier phases of the job, stored in each checkpoint.
+    values : dict, optional
+        Their plain values.
     """
 
-    def __init__(self, name, side, kept=None, values=None):
-        self.name, self.side = name, side
-        self.kept, self.values = kept or {}, values or {}
+    def __init__(self, name, checkpoint, finished=None, values=None):
+        self.name, self.checkpoint = name, checkpoint
+        self.finished, self.values = finished or {}, values or {}
 
     def __call__(self, net, settings, loss):
         """Minimise ``loss(step)``; return the means of its values over every 50 steps.
 
-        Where there is an average of the weights (``ema``), the network ends with it.
+        With a moving average of the weights (``ema``), the network ends with it.
         """
-        optimizer = training.Optimizer(net, {"optimizer": "adamw", "weight_decay": 0.0, **settings})
+        optimizer = Optimizer(net, {"optimizer": "adamw", "weight_decay": 0.0, **settings})
         first, curve, total = self._restore(net, optimizer)
-        steps, when = settings["steps"], {"schedule": "one_cycle", "epochs": settings["steps"]}
-        detail = lambda: f"loss {curve[-1]:.4f}" if curve else ""  # noqa: E731
+        steps = settings["steps"]
+        schedule = {"schedule": "one_cycle", "epochs": steps}
+
+        def last_loss():
+            return f"loss {curve[-1]:.4f}" if curve else ""
+
         net.train()
-        for step in track(range(first, steps), steps - first, f"{self.name} step", detail):
-            with _plain_attention(total.device):
+        for step in track(range(first, steps), steps - first, f"{self.name} step", last_loss):
+            with _deterministic_attention(total.device):
                 value = loss(step)
                 value.backward()
-            optimizer.step(settings["learning_rate"] * learning_rate_factor(when, step))
+            optimizer.step(settings["learning_rate"] * learning_rate_factor(schedule, step))
             total += value.detach()
-            if (step + 1) % CURVE == 0:
-                curve.append(total.item() / CURVE)
+            if (step + 1) % STEPS_PER_POINT == 0:
+                curve.append(total.item() / STEPS_PER_POINT)
                 total = torch.zeros_like(total)
-            if self.side.due(last=step + 1 == steps):
+            if self.checkpoint.due(last=step + 1 == steps):
                 self._save(net, optimizer, step + 1, curve, total)
         for name, average in optimizer.memory.get("average", {}).items():
             optimizer.parameters[name].data = average
-        training.freeze(net)
+        loop.freeze(net)
         return curve
 
-    def _save(self, net, optimizer, step, curve, total):
-        parts = {"net": net.state_dict(), "optimizer": optimizer.state(), "kept": self.kept}
-        tensors = {f"{part}.{k}": t for part, state in parts.items() for k, t in state.items()}
-        values = {"name": self.name, "step": step, "curve": curve, "values": self.values}
-        self.side.save({**tensors, "total": total}, values)
+    def _save(self, net, optimizer, done, curve, total):
+        states = {"net": net.state_dict(), "optimizer": optimizer.state()}
+        states["finished"] = self.finished
+        tensors = {f"{name}.{k}": t for name, state in states.items() for k, t in state.items()}
+        values = {"name": self.name, "done": done, "curve": curve, "values": self.values}
+        self.checkpoint.save({**tensors, "total": total}, values)
 
     def _restore(self, net, optimizer):
-        """Return the step to go on at, the curve so far, and the sum since its last entry."""
-        stored = self.side.load()
+        """Return the number of finished steps, the curve, and the sum since its last point."""
+        stored = self.checkpoint.resume(self.name, "step", name=self.name)
         zero = torch.zeros((), device=next(net.parameters()).device)
-        if stored is None or stored[1]["name"] != self.name:
+        if stored is None:
             return 0, [], zero
         tensors, values = stored
-        net.load_state_dict(training.part(tensors, "net."))
-        optimizer.restore(training.part(tensors, "optimizer."))
-        print(f"{self.name}: continues after step {values['step']}", flush=True)
-        return values["step"], values["curve"], zero + tensors["total"].to(zero.device)
+        net.load_state_dict(select_prefix(tensors, "net."))
+        optimizer.restore(select_prefix(tensors, "optimizer."))
+        return values["done"], values["curve"], zero + tensors["total"].to(zero.device)

@@ -1,1 +1,1 @@
-"""Soft labels and students."""
+"""Evaluation: relabelling, label sources and students."""

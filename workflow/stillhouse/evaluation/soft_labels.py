@@ -1,4 +1,4 @@
-"""Soft labels: teachers' outputs for recorded views, one table a distilled set (FKD)."""
+"""Soft labels: teacher logits of recorded views, one table per distilled set (FKD)."""
 
 import json
 
@@ -8,100 +8,84 @@ import pyarrow.compute as pc
 import torch
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.checkpoints import Parts
+from stillhouse.artifacts.checkpoints import TableCheckpoint
 from stillhouse.artifacts.progress import track
 from stillhouse.artifacts.store import RowGroups
 from stillhouse.augmentation.ops import NAMES
 from stillhouse.augmentation.views import Views, draw, render
 from stillhouse.data.distilled_set import SCHEMA, read_set
 from stillhouse.data.transforms import normalise
-from stillhouse.training.teachers import load_teacher
+from stillhouse.evaluation.teacher_ensemble import TeacherEnsemble
 
 FRACTIONS = pa.list_(pa.float32(), 4)
 OPERATION = pa.struct([("op", pa.string()), ("magnitude", pa.float32())])
 
 
-class Judges:
-    """Teachers whose logits are averaged, restricted to the classes of a dataset.
-
-    Parameters
-    ----------
-    paths : list of Path
-        ``model.safetensors`` of each.
-    classes : list of str
-        Class ids in the order of the labels.
-    device : torch.device
-    """
-
-    def __init__(self, paths, classes, device):
-        self.members = []
-        for path in paths:
-            net, known, _ = load_teacher(path, device)
-            columns = torch.tensor([known.index(c) for c in classes], device=device)
-            self.members.append((net, columns))
-
-    @torch.no_grad()
-    def __call__(self, inputs):
-        """Return mean logits, (n, classes) float32, for normalised images."""
-        outputs = [net(inputs).float()[:, columns] for net, columns in self.members]
-        return torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]
-
-
 def labels(inputs, spec, context):
-    """Stage: show the views of every stored epoch to the teachers and keep what they say."""
-    settings, device = spec["settings"], context.torch_device()
-    path = inputs["distilled"]
-    classes = store.read_spec(path.parent)["settings"]["classes"]
-    pixels, hard = read_set(store.read_table(path, schema=SCHEMA))
-    images = torch.from_numpy(pixels).to(device)
-    judges = Judges(inputs["teachers"], classes, device)
-    schema = table_schema(settings, len(classes))
+    """Stage: store teacher logits for the augmented views of every epoch."""
+    return SoftLabels(inputs, spec, context)
 
-    def epoch_table(epoch):
-        batch = settings.get("batch_size", context.batch_size)
-        views = draw(
-            settings["views"], settings["seed"], epoch, len(images), images.shape[-1], batch
-        )
-        # Whole batches together, so that a mix finds its partner in the same pass.
-        step = max(context.batch_size // batch, 1) * batch
-        on_device = views.to(device)
-        outputs = [
-            judges(render(images, on_device, first, min(first + step, len(images))))
-            for first in range(0, len(images), step)
-        ]
-        return to_table(epoch, views, torch.cat(outputs).cpu().numpy(), settings, images.shape[-1])
 
-    def make(key, context):
-        groups = resumable(epoch_table, settings["epochs_stored"], schema, context)
-        kept = {
+class SoftLabels:
+    """Compute the soft label table of a distilled set."""
+
+    def __init__(self, inputs, spec, context):
+        self.settings, self.teacher_files = spec["settings"], inputs["teachers"]
+        path, device = inputs["distilled"], context.torch_device()
+        classes = store.read_spec(path.parent)["settings"]["classes"]
+        pixels, self.hard = read_set(store.read_table(path, schema=SCHEMA))
+        self.images = torch.from_numpy(pixels).to(device)
+        self.teachers = TeacherEnsemble(self.teacher_files, classes, device)
+        self.schema = table_schema(self.settings, len(classes))
+        self.max_batch = context.batch_size
+
+    def __call__(self, member, context):
+        """Return the file of the label table."""
+        settings = self.settings
+        groups = resumed_epochs(self.epoch_table, settings["epochs_stored"], self.schema, context)
+        correct = recognised(self.teachers, self.images, self.hard, context.batch_size)
+        metadata = {
             "encoding": settings["encoding"],
-            "resolution": str(images.shape[-1]),
+            "resolution": str(self.images.shape[-1]),
             "mix": settings["views"]["mix"],
             "mix_per": settings["views"].get("mix_per", "row"),
-            "teachers": json.dumps([p.parent.name for p in inputs["teachers"]]),
-            "recognised": repr(recognised(judges, images, hard, context.batch_size)),
+            "teachers": json.dumps([path.parent.name for path in self.teacher_files]),
+            "recognised": repr(correct),
         }
-        return {"labels.parquet": RowGroups(schema.with_metadata(kept), groups)}
+        return {"labels.parquet": RowGroups(self.schema.with_metadata(metadata), groups)}
 
-    return make
+    def epoch_table(self, epoch):
+        """Return the table of one epoch."""
+        settings, images = self.settings, self.images
+        n, side = len(images), images.shape[-1]
+        batch = settings.get("batch_size", self.max_batch)
+        views = draw(settings["views"], settings["seed"], epoch, n, side, batch)
+        # Complete batches per pass, so that it contains both images of each mix.
+        step = max(self.max_batch // batch, 1) * batch
+        on_device = views.to(images.device)
+        outputs = [
+            self.teachers(render(images, on_device, first, min(first + step, n)))
+            for first in range(0, n, step)
+        ]
+        return to_table(epoch, views, torch.cat(outputs).cpu().numpy(), settings, side)
 
 
-def recognised(judges, images, labels, batch_size):
-    """Return the share of whole images whose class is what the teachers say first, in percent.
+def recognised(teachers, images, labels, batch_size):
+    """Return the accuracy [%] of teachers on the distilled images, without augmentation.
 
     Parameters
     ----------
-    judges : Judges
+    teachers : TeacherEnsemble
     images : (n, 3, side, side) uint8 tensor
     labels : (n,) int64 array
     batch_size : int
     """
-    outputs = torch.cat([judges(normalise(part)) for part in images.split(batch_size)])
+    outputs = torch.cat([teachers(normalise(batch)) for batch in images.split(batch_size)])
     return 100 * float((outputs.argmax(1).cpu().numpy() == np.asarray(labels)).mean())
 
 
-def resumable(make_epoch, epochs, schema, context):
-    """Yield the tables of all epochs, keeping finished ones in side files from time to time.
+def resumed_epochs(make_epoch, epochs, schema, context):
+    """Yield the tables of all epochs; those of an earlier job from its checkpoint.
 
     Parameters
     ----------
@@ -111,16 +95,14 @@ def resumable(make_epoch, epochs, schema, context):
     schema : pyarrow.Schema
     context : stillhouse.artifacts.jobs.Context
     """
-    parts, done = Parts(context, schema), 0
-    for table in parts.load():
+    checkpoint, done = TableCheckpoint(context, schema), 0
+    for table in checkpoint.resume("labels", "epoch"):
         yield table
         done += 1
-    if done:
-        print(f"labels: continues after epoch {done}", flush=True)
     for epoch in track(range(done, epochs), epochs - done, "label epoch"):
         table = make_epoch(epoch)
         yield table
-        parts.add(table)
+        checkpoint.add(table)
 
 
 def table_schema(settings, n_classes):
@@ -129,7 +111,7 @@ def table_schema(settings, n_classes):
     if encoding == "float16":
         logits = [("logits", pa.list_(pa.float16(), n_classes))]
     elif encoding == "int8":
-        # Parquet keeps a list of int8 as 32-bit numbers: bytes are a third smaller.
+        # Parquet stores a list of int8 as 32-bit numbers: bytes are a third smaller.
         logits = [("logits", pa.binary(n_classes)), ("logit_scale", pa.float32())]
     else:
         top = int(encoding.removeprefix("top"))
@@ -195,10 +177,10 @@ def _augment_column(op, magnitude):
 
 
 def encode_logits(logits, encoding):
-    """Return the columns that hold logits, (n, classes) float32.
+    """Return the columns of encoded logits, (n, classes) float32.
 
-    ``float16``: all of them. ``int8``: all of them as signed bytes, in steps of the row's largest
-    magnitude / 127, so that none is off by more than half a step. ``topK``: the K largest, their
+    ``float16``: all logits. ``int8``: all logits as signed bytes, in steps of the row's largest
+    magnitude / 127, so that the error is at most half a step. ``topK``: the K largest, their
     classes, and the mean of the others, which keeps the softmax right to first order in (logit -
     mean) / temperature.
     """
@@ -244,8 +226,8 @@ def _matrix(column):
     return array.values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
 
 
-class Table:
-    """A label table, read one epoch at a time.
+class SoftLabelTable:
+    """A soft label table, read one epoch at a time.
 
     Parameters
     ----------
@@ -256,21 +238,20 @@ class Table:
     def __init__(self, path, n_classes):
         settings = store.read_spec(path.parent)["settings"]
         if "encoding" not in settings:
-            raise store.WrongType(f"{path}: belongs to no label table")
+            raise store.WrongType(f"{path}: invalid; must be a soft label table")
         self.file = store.open_row_groups(path, table_schema(settings, n_classes))
         self.n_classes = n_classes
-        kept = self.file.schema_arrow.metadata
-        self.resolution = int(kept[b"resolution"])
-        self.mix = kept[b"mix"].decode()
+        metadata = self.file.schema_arrow.metadata
+        self.resolution = int(metadata[b"resolution"])
+        self.mix = metadata[b"mix"].decode()
 
     def epoch(self, epoch):
-        """Return (Views, logits) of an epoch; past the last stored one they come round again."""
+        """Return (Views, logits) of an epoch; past the last stored one, stored epochs repeat."""
         table = self.file.read_row_group(epoch % self.file.num_row_groups)
         index = table["index"].to_numpy().astype(np.int64)
         mix_index = table["mix_index"].to_numpy()
         place = np.empty(len(index), np.int64)
         place[index] = np.arange(len(index))
-        pixels = lambda name: np.rint(_matrix(table[name]) * self.resolution).astype(np.int64)  # noqa: E731
         order = table["patch_order"].combine_chunks().flatten().to_numpy()
         augment = table["augment"].combine_chunks().flatten()
         op = pc.index_in(augment.field("op"), pa.array(NAMES)).to_numpy()
@@ -278,13 +259,17 @@ class Table:
         views = Views(
             mix=self.mix,
             index=index,
-            box=pixels("crop"),
+            box=self._pixels(table["crop"]),
             flip=table["flip"].to_numpy(),
             patch_order=order.astype(np.int64).reshape(len(index), -1),
             partner=np.where(mix_index < 0, -1, place[mix_index]),
-            mix_box=pixels("mix_box"),
+            mix_box=self._pixels(table["mix_box"]),
             mix_weight=table["mix_weight"].to_numpy(),
             op=op.astype(np.int64).reshape(len(index), -1),
             magnitude=magnitude.reshape(len(index), -1),
         )
         return views, decode_logits(table, self.n_classes)
+
+    def _pixels(self, column):
+        """Return boxes stored as fractions of the side in pixels, (n, 4) int64."""
+        return np.rint(_matrix(column) * self.resolution).astype(np.int64)

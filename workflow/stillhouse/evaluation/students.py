@@ -1,116 +1,80 @@
 """Students: networks trained from scratch on a distilled set, tested on real images."""
 
-import functools
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, one_hot, softmax
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, softmax
 
 from stillhouse.artifacts import store
-from stillhouse.augmentation.views import draw, render
+from stillhouse.augmentation.views import render
 from stillhouse.data.class_images import load_split
-from stillhouse.data.distilled_set import SCHEMA, read_set
+from stillhouse.data.distilled_set import SCHEMA, read_learned, read_set
 from stillhouse.data.transforms import normalise
-from stillhouse.evaluation.soft_labels import Judges, Table
+from stillhouse.errors import StillhouseError
+from stillhouse.evaluation.label_sources import open_labels
 from stillhouse.networks import registry
 from stillhouse.networks.batchnorm import set_batchnorm_updates
 from stillhouse.training import loop
 
 
 def students(inputs, spec, context):
-    """Stage: train one student a seed and test it."""
-    settings, device = spec["settings"], context.torch_device()
-    path = inputs["distilled"]
-    of_set = store.read_spec(path.parent)["settings"]
-    classes, resolution = of_set["classes"], of_set["resolution"]
-    pixels, hard = read_set(store.read_table(path, schema=SCHEMA))
-    images, hard = torch.from_numpy(pixels).to(device), torch.from_numpy(np.array(hard)).to(device)
-    whole = settings["training"].get("test_view") == "whole"
-    test = load_split(inputs["images"], classes, resolution, "test", context.source_roots, whole)
-    test = tuple(part.to(device) for part in test)
-    lessons = open_labels(settings["labels"], images, hard, classes, inputs)
-
-    def make(seed, context):
-        net = registry.build(settings["network"], len(classes), resolution, seed, "student")
-        cell = train(net.to(device), lessons, test, settings["training"], seed, context)
-        return {"cell.json": cell}
-
-    return make
+    """Stage: train one student per seed and test it."""
+    return Students(inputs, spec, context)
 
 
-def open_labels(settings, images, hard, classes, inputs):
-    """Return the labels that `settings` describe; see `HardLabels` for what they can do.
+class Students:
+    """A distilled set with its labels and the test images, loaded once for all seeds."""
+
+    def __init__(self, inputs, spec, context):
+        self.settings, self.device = spec["settings"], context.torch_device()
+        path = inputs["distilled"]
+        set_settings = store.read_spec(path.parent)["settings"]
+        self.classes, self.resolution = set_settings["classes"], set_settings["resolution"]
+        pixels, hard = read_set(store.read_table(path, schema=SCHEMA))
+        images = torch.from_numpy(pixels).to(self.device)
+        hard = torch.from_numpy(np.array(hard)).to(self.device)
+        self.training = with_learned_rate(self.settings["training"], path)
+        self.labels = open_labels(self.settings["labels"], images, hard, self.classes, inputs)
+        test = load_split(
+            inputs["images"],
+            self.classes,
+            self.resolution,
+            "test",
+            context.source_roots,
+            whole=self.training["test_crop"] == "center_square",
+        )
+        self.test = tuple(tensor.to(self.device) for tensor in test)
+
+    def __call__(self, seed, context):
+        """Return the file of the student of one seed."""
+        network, n_classes = self.settings["network"], len(self.classes)
+        net = registry.build(network, n_classes, self.resolution, seed, "student")
+        net.to(self.device)
+        return {"cell.json": train(net, self.labels, self.test, self.training, seed, context)}
+
+
+def with_learned_rate(training, path):
+    """Return training settings, with the learning rate of the distilled set if it is ``learned``.
 
     Parameters
     ----------
-    settings : dict
-        ``kind``, ``batch_size``, and for drawn views ``views`` and ``seed``.
-    images : (n, 3, side, side) uint8 tensor
-    hard : (n,) int64 tensor
-    classes : list of str
-    inputs : dict
-        ``labels``: the table; ``teachers``: weights; as the kind wants.
+    training : dict
+    path : Path
+        ``images.parquet`` of the set.
+
+    Raises
+    ------
+    StillhouseError
+        If the set has no learning rate.
     """
-    if settings["kind"] == "soft":
-        path = inputs["labels"]
-        return StoredLabels(settings, images, hard, len(classes), Table(path, len(classes)))
-    if settings["kind"] == "online":
-        judges = Judges(inputs["teachers"], classes, images.device)
-        return OnlineLabels(settings, images, hard, len(classes), judges)
-    return HardLabels(settings, images, hard, len(classes))
-
-
-@dataclass
-class HardLabels:
-    """The class of each image, for views drawn anew for each student; mixed as the views are."""
-
-    settings: dict
-    images: torch.Tensor
-    hard: torch.Tensor
-    n_classes: int
-    source: object = None
-    # A student's own views are not those of the label table that happens to have its seed.
-    stage: ClassVar[str] = "student views"
-
-    def epoch(self, epoch, seed):
-        """Return (views, target distributions) of an epoch, on the device."""
-        views = self.draw(epoch, seed)
-        own = one_hot(self.hard[views.index], self.n_classes).float()
-        if views.mix == "none":
-            return views, own
-        return views, torch.lerp(own[views.partner], own, views.mix_weight[:, None])
-
-    def draw(self, epoch, seed):
-        """Return the views of an epoch, on the device."""
-        n, side = self.images.shape[0], self.images.shape[-1]
-        batch_size = self.settings["batch_size"]
-        views = draw(self.settings["views"], seed, epoch, n, side, batch_size, self.stage)
-        return views.to(self.images.device)
-
-
-class StoredLabels(HardLabels):
-    """A table of teacher outputs; the views are the stored ones, the same for every student."""
-
-    def epoch(self, epoch, seed):
-        """Return (views, logits) of an epoch, on the device."""
-        views, logits = self.source.epoch(epoch)
-        return views.to(self.images.device), torch.from_numpy(logits).to(self.images.device)
-
-
-class OnlineLabels(HardLabels):
-    """Teachers in the loop, on the views that a table of the same seed would store."""
-
-    stage: ClassVar[str] = "views"
-
-    def epoch(self, epoch, seed):
-        """Return (views, logits) of an epoch, on the device."""
-        views = self.draw(epoch, self.settings["seed"])
-        n, step = len(self.images), self.settings["batch_size"]
-        starts = range(0, n, step)
-        parts = [self.source(render(self.images, views, i, min(i + step, n))) for i in starts]
-        return views, torch.cat(parts)
+    if training["learning_rate"] != "learned":
+        return training
+    learned = read_learned(path)
+    if learned is None or learned.learning_rate is None:
+        raise StillhouseError(
+            f"{path}: learning_rate: missing metadata; set the protocol's learning_rate, or use a "
+            "method that learns it"
+        )
+    return {**training, "learning_rate": learned.learning_rate}
 
 
 def make_loss(settings):
@@ -138,43 +102,43 @@ def make_loss(settings):
 
 
 def evaluation_epochs(epochs):
-    """Return the epochs (from 1) after which a student is tested: every tenth of the last fifth."""
+    """Return the epochs (from 1) after which a student is tested: every tenth in the last fifth."""
     return {e for e in range(epochs, 0, -10) if e >= 0.8 * epochs}
 
 
-def batches(lessons, loss, seed, epoch):
+def batches(labels, loss, seed, epoch):
     """Return (steps, their (inputs, loss of outputs)) of one epoch, for `training.loop.fit`.
 
     Parameters
     ----------
-    lessons : HardLabels or its kin
+    labels : stillhouse.evaluation.label_sources.LabelSource
     loss : callable
         As `make_loss` returns it.
     seed, epoch : int
     """
-    views, targets = lessons.epoch(epoch, seed)
-    n, size = len(lessons.images), lessons.settings["batch_size"]
+    views, targets = labels.epoch(epoch, seed)
+    n, size = len(labels.images), labels.settings["batch_size"]
 
-    def one(start, stop):
-        inputs = render(lessons.images, views, start, stop)
-        hard = lessons.hard[views.index[start:stop]]
+    def batch(start, stop):
+        inputs = render(labels.images, views, start, stop)
+        hard = labels.hard[views.index[start:stop]]
         return inputs, lambda outputs: loss(outputs, targets[start:stop], hard)
 
     starts = range(0, n, size)
-    return len(starts), (one(start, min(start + size, n)) for start in starts)
+    return len(starts), (batch(start, min(start + size, n)) for start in starts)
 
 
-def train(net, lessons, test, settings, seed, context):
+def train(net, labels, test, settings, seed, context):
     """Train one student and return its cell.
 
     Parameters
     ----------
     net : torch.nn.Module
-    lessons : HardLabels or its kin
+    labels : stillhouse.evaluation.label_sources.LabelSource
     test : (images, labels)
         Real images, (n, 3, side, side) uint8, and their labels.
     settings : dict
-        The protocol as `stillhouse.config.protocols.for_cell` returns it.
+        Training settings of the protocol, all decided.
     seed : int
     context : stillhouse.artifacts.jobs.Context
 
@@ -187,16 +151,18 @@ def train(net, lessons, test, settings, seed, context):
     loss = make_loss(settings)
     set_batchnorm_updates(net, settings.get("batchnorm_updates", 1))
     net.to(memory_format=loop.memory_format(settings))
-    wanted = evaluation_epochs(settings["epochs"])
+    tested = evaluation_epochs(settings["epochs"])
 
     def evaluate(net, epoch):
-        if epoch not in wanted:
+        if epoch not in tested:
             return {}
         outputs = loop.logits(net, test[0], context.batch_size, normalise, settings)
         top1, top5 = loop.accuracies(outputs, test[1])
         return {"accuracy": top1, "accuracy_top5": top5}
 
-    steps = functools.partial(batches, lessons, loss, seed)
+    def steps(epoch):
+        return batches(labels, loss, seed, epoch)
+
     curve = loop.fit(net, settings, steps, evaluate, context, "student", seed)
     return {
         "accuracy": curve[-1]["accuracy"],

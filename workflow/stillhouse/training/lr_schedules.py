@@ -1,4 +1,4 @@
-"""Learning rates over a training, as shares of the highest one."""
+"""Learning-rate schedules, as factors of the highest rate."""
 
 import math
 from itertools import pairwise
@@ -9,14 +9,24 @@ PER_STEP = {"one_cycle"}
 # EDC, appendix G.3: both thresholds.
 ALRS_THRESHOLD = 0.02
 
+# The settings of each schedule and their defaults: IDC (Minimax train.py), EDC's code (st 2,
+# alrs-dr 0.9975).
+DEFAULTS = {
+    "cosine": {"smoothing": 1.0},
+    "ssrs": {"smoothing": 2.0},
+    "linear": {"smoothing": 1.0},
+    "multistep": {"milestones": [2 / 3, 5 / 6], "rate_decay": 0.2},
+    "alrs": {"rate_decay": 0.9975},
+}
+
 
 def learning_rate_factor(settings, epoch, losses=()):
-    """Return the share of the highest learning rate.
+    """Return the factor on the highest learning rate.
 
     Parameters
     ----------
     settings : dict
-        ``schedule``, ``epochs``, and what `protocols.schedule` leaves for the schedule.
+        ``schedule``, ``epochs``, and the schedule's settings; `DEFAULTS` for those not given.
     epoch : float
         From 0; between two epochs for a schedule of `PER_STEP`.
     losses : list of float
@@ -24,7 +34,7 @@ def learning_rate_factor(settings, epoch, losses=()):
 
     Notes
     -----
-    With e epochs gone of n:
+    After e of n epochs:
 
     - ``constant``: 1.
     - ``cosine``: ½ (1 + cos(π e / (ζ n))), ζ the smoothing; to 0 for ζ = 1.
@@ -38,36 +48,38 @@ def learning_rate_factor(settings, epoch, losses=()):
       (Smith & Topin 2018 as in torch's OneCycleLR).
     """
     schedule, share = settings["schedule"], epoch / settings["epochs"]
+    settings = {**DEFAULTS.get(schedule, {}), **settings}
     if schedule == "constant":
         return 1.0
     if schedule == "cosine":
-        return _smooth(share, settings.get("smoothing", 1))
+        return half_cosine(share, settings["smoothing"])
     if schedule == "half_cosine":
-        return _smooth(share, 2)
+        return half_cosine(share, 2)
     if schedule == "ssrs":
+        smoothing = settings["smoothing"]
         if share <= 5 / 6:
-            return _smooth(share, settings["smoothing"])
-        return _smooth(5 / 6, settings["smoothing"]) * (1 - share)
+            return half_cosine(share, smoothing)
+        return half_cosine(5 / 6, smoothing) * (1 - share)
     if schedule == "linear":
         return 1 - share / settings["smoothing"]
     if schedule == "multistep":
         # paper: IDC's code rounds 2n/3 and 5n/6 down; here: the first epoch that has passed them,
         # because a share must mean the same for every number of epochs.
-        milestones = settings.get("milestones", (2 / 3, 5 / 6))
-        passed = sum((share if m < 1 else epoch) >= m for m in milestones)
-        return settings.get("rate_decay", 0.2) ** passed
+        passed = sum((share if m < 1 else epoch) >= m for m in settings["milestones"])
+        return settings["rate_decay"] ** passed
     if schedule == "alrs":
         # paper: after every iteration; here: after every epoch, because the code of EDC does so.
-        return settings["rate_decay"] ** sum(_calm(a, b) for a, b in pairwise(losses))
+        return settings["rate_decay"] ** sum(_has_converged(a, b) for a, b in pairwise(losses))
     if share < 0.3:
         return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * share / 0.3))
-    return 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
+    return half_cosine(share - 0.3, 0.7)
 
 
-def _smooth(share, smoothing):
-    return 0.5 * (1 + math.cos(math.pi * share / smoothing))
+def half_cosine(share, length=1):
+    """Return ½ (1 + cos(π share / length)): from 1 at 0 down to 0 at `length`."""
+    return 0.5 * (1 + math.cos(math.pi * share / length))
 
 
-def _calm(before, loss):
-    """Tell whether a loss has hardly changed."""
+def _has_converged(before, loss):
+    """Return whether a loss has hardly changed (EDC, appendix G.3)."""
     return abs(loss - before) <= ALRS_THRESHOLD * min(abs(loss), 1)

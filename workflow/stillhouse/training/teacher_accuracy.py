@@ -1,4 +1,7 @@
-"""How good a teacher has to be before anything is built on it."""
+"""The minimum accuracy of teachers.
+
+Snakefiles are parsed with this module: it imports no torch.
+"""
 
 from pathlib import Path
 
@@ -6,8 +9,8 @@ from stillhouse.artifacts import store
 from stillhouse.errors import StillhouseError
 
 
-def check_accuracy(accuracy, address, n_classes, lowest):
-    """Stop at a teacher that has not learnt its classes.
+def check_accuracy(accuracy, address, n_classes, min_accuracy):
+    """Raise if a teacher's accuracy is below its minimum.
 
     Parameters
     ----------
@@ -16,18 +19,18 @@ def check_accuracy(accuracy, address, n_classes, lowest):
     address : str
         The teacher's folder.
     n_classes : int
-    lowest : float
-        ``min_accuracy`` [%].
+    min_accuracy : float
+        In percent.
 
     Raises
     ------
     StillhouseError
-        Near chance naming the usual cause, the class order.
+        Near chance with the usual cause, the class order.
     """
-    if accuracy >= lowest:
+    if accuracy >= min_accuracy:
         return
     chance = 100 / n_classes
-    remedy = "train it better, or lower its min_accuracy"
+    remedy = "improve its training, or lower its min_accuracy"
     if accuracy < 2 * chance:
         remedy = (
             "near chance, the class order is the usual cause: the order of the dataset's classes "
@@ -35,21 +38,21 @@ def check_accuracy(accuracy, address, n_classes, lowest):
         )
     raise StillhouseError(
         f"teacher {Path(address).name}: test accuracy {accuracy:.1f}% is under min_accuracy "
-        f"{lowest:g}% (chance is {chance:.1f}%); {remedy}"
+        f"{min_accuracy:g}% (chance is {chance:.1f}%); {remedy}"
     )
 
 
-def check_kept(teacher, lowest):
-    """Hold a teacher that was made earlier, perhaps under a lower bar, to the bar of today.
+def check_existing(teacher, min_accuracy):
+    """Check an existing teacher against the current `min_accuracy`.
 
     Parameters
     ----------
-    teacher : Artifact
-    lowest : float
+    teacher : stillhouse.artifacts.addresses.Artifact
+    min_accuracy : float
         As `check_accuracy` takes it.
     """
     try:
         accuracy = store.read_json(teacher.file("metrics.json"))["accuracy"]
     except StillhouseError:
-        return  # not made yet; or damaged, which its readers will say
-    check_accuracy(accuracy, teacher.directory, len(teacher.settings["classes"]), lowest)
+        return  # missing, or damaged, which its readers report
+    check_accuracy(accuracy, teacher.directory, len(teacher.settings["classes"]), min_accuracy)

@@ -1,4 +1,6 @@
-"""Teachers: classifiers trained on a dataset, or loaded, that score patches and make labels."""
+"""Teachers: classifiers trained on a dataset, or loaded, that score patches and label images."""
+
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,28 +19,26 @@ from stillhouse.training.teacher_accuracy import check_accuracy
 
 def teacher(inputs, spec, context):
     """Stage: train a teacher by its recipe, or load its weights from a file or library; test it."""
-    settings, device = spec["settings"], context.torch_device()
-    classes, resolution, roots = settings["classes"], settings["resolution"], context.source_roots
+    return TeacherStage(inputs, spec, context)
 
-    def make(key, context):
-        net = registry.build(settings, len(classes), resolution, settings.get("seed", 0), "teacher")
-        curve = []
-        if "weights" in settings:
-            _load(net, inputs["weights"][0], settings["weights"])
-            net.to(device)
-        elif "pretrained" in settings:
-            where = f"{settings['pretrained']} of {settings['arch']}"
-            state_dicts.load(net, libraries.pretrained(settings, classes, resolution), where)
-            net.to(device)
-        else:
-            net.to(device, memory_format=loop.memory_format(settings))
-            images, labels = load_split(inputs["images"], classes, resolution, "train", roots)
-            curve = train(net, images.to(device), labels.to(device), settings, context)
-        images, labels = load_split(inputs["images"], classes, resolution, "test", roots)
-        outputs = loop.logits(net, images.to(device), context.batch_size, normalise)
-        top1, top5 = loop.accuracies(outputs, labels.to(device))
-        lowest = float(context.extra["min_accuracy"])
-        check_accuracy(top1, spec["address"], len(classes), lowest)
+
+class TeacherStage:
+    """Obtain the network of a teacher and measure its accuracy on the test split."""
+
+    def __init__(self, inputs, spec, context):
+        self.inputs, self.settings, self.address = inputs, spec["settings"], spec["address"]
+        self.device = context.torch_device()
+
+    def __call__(self, member, context):
+        """Return the files of the teacher."""
+        settings, n_classes = self.settings, len(self.settings["classes"])
+        seed = settings.get("seed", 0)
+        net = registry.build(settings, n_classes, settings["resolution"], seed, "teacher")
+        curve = self._obtain(net, context)
+        images, labels = self._split("test", context)
+        outputs = loop.logits(net, images, context.batch_size, normalise)
+        top1, top5 = loop.accuracies(outputs, labels)
+        check_accuracy(top1, self.address, n_classes, float(context.extra["min_accuracy"]))
         metrics = {
             "accuracy": top1,
             "accuracy_top5": top5,
@@ -48,7 +48,45 @@ def teacher(inputs, spec, context):
         }
         return {"metrics.json": metrics, "model.safetensors": net.state_dict()}
 
-    return make
+    def _obtain(self, net, context):
+        """Bring trained weights into the network; return its learning curve, empty if loaded."""
+        settings, origin = self.settings, weights_origin(self.settings)
+        if origin == "file":
+            _load_file(net, self.inputs["weights"][0], settings["weights"])
+        elif origin == "library":
+            where = f"{settings['pretrained']} of {settings['arch']}"
+            tensors = libraries.pretrained(settings, settings["classes"], settings["resolution"])
+            state_dicts.load(net, tensors, where)
+        else:
+            net.to(self.device, memory_format=loop.memory_format(settings))
+            return train(net, *self._split("train", context), settings, context)
+        net.to(self.device)
+        return []
+
+    def _split(self, split, context):
+        """Return images and labels of a split, on the device."""
+        images, labels = load_split(
+            self.inputs["images"],
+            self.settings["classes"],
+            self.settings["resolution"],
+            split,
+            context.source_roots,
+        )
+        return images.to(self.device), labels.to(self.device)
+
+
+def weights_origin(settings):
+    """Return where the weights of a teacher come from: ``training``, a ``file`` or a ``library``.
+
+    Parameters
+    ----------
+    settings : dict
+        Of the teacher artifact: ``weights`` is a file's SHA-256, ``pretrained`` a library's name of
+        its weights.
+    """
+    if "weights" in settings:
+        return "file"
+    return "library" if "pretrained" in settings else "training"
 
 
 def train(net, images, labels, settings, context):
@@ -73,31 +111,74 @@ def train(net, images, labels, settings, context):
         flips = torch.from_numpy(draws[:, 1] < settings["flip"]).to(labels.device)
         boxes = random_boxes(draws[:, 2:], size, size, settings["crop"])
         boxes = torch.from_numpy(boxes).to(labels.device)
-        return n_steps, (one(rows, boxes, flips) for rows in order.split(settings["batch_size"]))
+        return n_steps, (batch(rows, boxes, flips) for rows in order.split(settings["batch_size"]))
 
-    def one(rows, boxes, flips):
+    def batch(rows, boxes, flips):
         inputs = normalise(cut(images[rows], boxes[rows], size, flips[rows]))
-        wanted = labels[rows]
-        return inputs, lambda outputs: cross_entropy(outputs, wanted, label_smoothing=smoothing)
+        targets = labels[rows]
+        return inputs, lambda outputs: cross_entropy(outputs, targets, label_smoothing=smoothing)
 
-    nothing = lambda net, epoch: {}  # noqa: E731
     return loop.fit(
-        net, settings, batches, nothing, context, "teacher", settings["seed"], nesterov=True
+        net, settings, batches, _no_evaluation, context, "teacher", settings["seed"], nesterov=True
     )
 
 
-def _load(net, path, sha256):
-    found = store.checksum(path)
-    if found != sha256:
+def _no_evaluation(net, epoch):
+    return {}
+
+
+def _load_file(net, path, sha256):
+    actual = store.checksum(path)
+    if actual != sha256:
         raise StillhouseError(
-            f"{path}: has SHA-256 {found}, the config says {sha256}; if the file is right, "
-            "write its checksum under the teacher's weights"
+            f"{path}: SHA-256 is {actual}, but must be {sha256} by the config; if the file is "
+            "right, write its checksum under the teacher's weights"
         )
     state_dicts.load_foreign(net, path)
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen classifier and the classes of its outputs.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        In evaluation mode, without gradients of its parameters; takes normalised images.
+    class_ids : list of str
+        In the order of the outputs.
+    resolution : int
+        Side of the input [px].
+    """
+
+    net: torch.nn.Module
+    class_ids: list
+    resolution: int
+    _columns: dict = field(default_factory=dict, repr=False, compare=False)
+
+    def columns(self, classes):
+        """Return the positions of classes among the outputs, (classes,) int64 on the CPU."""
+        positions = {class_id: i for i, class_id in enumerate(self.class_ids)}
+        return torch.tensor([positions[class_id] for class_id in classes])
+
+    def logits(self, images, classes):
+        """Return the outputs of the named classes, (n, classes) float32.
+
+        Parameters
+        ----------
+        images : (n, 3, side, side) float32
+            Normalised; on the network's device.
+        classes : list of str
+            Class ids in the order of the result.
+        """
+        outputs, key = self.net(images).float(), tuple(classes)
+        if key not in self._columns:
+            self._columns[key] = self.columns(classes).to(outputs.device)
+        return outputs[:, self._columns[key]]
+
+
 def load_teacher(path, device):
-    """Return (network, class ids in the order of its outputs, resolution) of a teacher artifact.
+    """Return the `Teacher` of a teacher artifact.
 
     Parameters
     ----------
@@ -106,6 +187,7 @@ def load_teacher(path, device):
     device : torch.device
     """
     settings = store.read_spec(path.parent)["settings"]
-    net = registry.build(settings, len(settings["classes"]), settings["resolution"], 0, "teacher")
+    classes, resolution = settings["classes"], settings["resolution"]
+    net = registry.build(settings, len(classes), resolution, 0, "teacher")
     net.load_state_dict(store.read_tensors(path))
-    return loop.freeze(net.to(device)), settings["classes"], settings["resolution"]
+    return Teacher(loop.freeze(net.to(device)), classes, resolution)

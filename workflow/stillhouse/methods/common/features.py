@@ -35,7 +35,8 @@ class TeacherFeatures:
     def __init__(self, inputs, spec, context):
         self.inputs, self.settings = inputs, spec["settings"]
         self.device = context.torch_device()
-        self.net, _, self.resolution = load_teacher(inputs["teacher"], self.device)
+        teacher = load_teacher(inputs["teacher"], self.device)
+        self.net, self.resolution = teacher.net, teacher.resolution
 
     def __call__(self, class_id, context):
         """Return the file of features of one class."""

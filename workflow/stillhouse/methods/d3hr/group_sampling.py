@@ -94,7 +94,7 @@ def search(mean, variance, ipc, settings, address, device, checkpoint=None):
         Seed and class id of the random numbers.
     device : torch.device
         Where to draw and score. The selected group differs between a CPU and a GPU.
-    checkpoint : stillhouse.training.loop.SideFile, optional
+    checkpoint : stillhouse.artifacts.checkpoints.Checkpoint, optional
         Lets a later job resume after a chunk.
 
     Returns
@@ -134,10 +134,9 @@ def _winner(candidates, count, loss, exact, checkpoint):
     class_id, size = candidates.address[2], candidates.size
     buffer = torch.empty_like(candidates.normals) if exact else None
     first, lowest, winner = 0, math.inf, 0
-    stored = checkpoint.load() if checkpoint else None
+    stored = checkpoint.resume(class_id, "chunk") if checkpoint else None
     if stored is not None:
         first, lowest, winner = (stored[1][name] for name in ("done", "lowest", "winner"))
-        print(f"{class_id}: resumes after chunk {first}", flush=True)
     numbers = range(first, math.ceil(count / size))
     for number in track(numbers, len(numbers), f"{class_id}: chunks of {size} groups"):
         normals = candidates.chunk(number)

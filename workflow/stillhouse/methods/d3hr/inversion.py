@@ -8,13 +8,13 @@ Official code lin-zhao-resoLve/D3HR at 8ba351d, generation/dit_inversion_save_st
 import numpy as np
 import torch
 
+from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.progress import track
 from stillhouse.diffusion import latents as encoded
-from stillhouse.diffusion.ddim import invert, sample
+from stillhouse.diffusion.ddim import invert, pass_size, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.methods.d3hr.normality import Moments, normality
 from stillhouse.rng import generator, permutation
-from stillhouse.training.loop import SideFile
 
 # Latents per class that are stored before and after inversion, and sampled back for quality.
 N_STORED = 64
@@ -116,12 +116,11 @@ def invert_class(stack, names, denoiser, class_id, settings, context):
     context : stillhouse.artifacts.jobs.Context
         A checkpoint in its ``work`` lets a later job resume after a batch.
     """
-    state, checkpoint = InversionState(settings["snapshots"], stack.shape[1:]), SideFile(context)
-    stored = checkpoint.load()
+    state, checkpoint = InversionState(settings["snapshots"], stack.shape[1:]), Checkpoint(context)
+    stored = checkpoint.resume(class_id, "image")
     if stored is not None:
         state.restore(*stored)
-        print(f"{class_id}: resumes after image {state.done}", flush=True)
-    step = pass_size(settings, context)
+    step = pass_size(settings["guidance"], context.batch_size)
     starts = range(state.done, len(stack), step)
     for first in track(starts, len(starts), f"{class_id}: batches inverted"):
         batch = stack[first : first + step]
@@ -133,11 +132,6 @@ def invert_class(stack, names, denoiser, class_id, settings, context):
         if checkpoint.due(last=state.done == len(stack)):
             checkpoint.save(*state.state())
     return state
-
-
-def pass_size(settings, context):
-    """Return how many latents a pass may have: with guidance, each passes twice at once."""
-    return context.batch_size if settings["guidance"] == 1 else max(context.batch_size // 2, 1)
 
 
 def _inverted(latents, denoiser, class_id, settings):
@@ -179,7 +173,7 @@ def round_trip(state, i, count, denoiser, class_id, settings, context):
         decoded latents against decoded latents, mean over images [dB], 106 at most.
     """
     before, after = state.before[:N_ROUND_TRIPS], state.after[i, :N_ROUND_TRIPS]
-    step, back, psnr = pass_size(settings, context), [], []
+    step, back, psnr = pass_size(settings["guidance"], context.batch_size), [], []
     for first in range(0, len(before), step):
         start = before[first : first + step].to(denoiser.device)
         end = after[first : first + step].to(denoiser.device)

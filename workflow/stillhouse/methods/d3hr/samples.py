@@ -3,9 +3,9 @@
 import torch
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.d3hr.group_sampling import search
-from stillhouse.training.loop import SideFile
 
 
 def samples(inputs, spec, context):
@@ -22,7 +22,7 @@ def samples(inputs, spec, context):
         path, address = inputs["inversion"][class_id], (keys["seed"], class_id)
         mean, variance, shape = read_statistics(path, settings["snapshot"], class_id)
         latents, winner, losses, first = search(
-            mean, variance, keys["ipc"], settings, address, device, SideFile(context)
+            mean, variance, keys["ipc"], settings, address, device, Checkpoint(context)
         )
         tensors = {
             "latents": latents.view(keys["ipc"], *shape),

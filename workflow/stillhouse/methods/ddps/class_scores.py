@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import avg_pool1d, interpolate
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import BOX_COLUMNS, centre_box, region_of
 from stillhouse.data.class_images import read_class
@@ -21,7 +22,6 @@ from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common.patches import BOX_FIELDS, preselect
 from stillhouse.rng import generator
-from stillhouse.training.loop import SideFile
 
 # Images per class whose score maps are stored, for figures.
 N_MAPS = 10
@@ -88,7 +88,7 @@ def stacks_of(path, names, posterior, class_id):
         size = tuple(int(extent) for extent in stored.sizes[place[name]])
         groups.setdefault(size, []).append(name)
     return [
-        (group, torch.stack([stored.one(place[name], posterior, class_id) for name in group]))
+        (group, torch.stack([stored.latent(place[name], posterior, class_id) for name in group]))
         for _, group in sorted(groups.items())
     ]
 
@@ -186,12 +186,11 @@ def score_maps(stacks, denoiser, class_id, settings, seed, context):
     totals = [torch.zeros(len(s), *s.shape[2:], dtype=torch.float64) for s in stacks]
     totals = [total.to(denoiser.device) for total in totals]
     conditions = denoiser.condition(class_id), denoiser.null
-    checkpoint, done, batch_size = SideFile(context), 0, context.batch_size
-    stored = checkpoint.load()
-    if stored is not None and stored[1]["batch_size"] == batch_size:
+    checkpoint, done, batch_size = Checkpoint(context), 0, context.batch_size
+    stored = checkpoint.resume(class_id, "pass", batch_size=batch_size)
+    if stored is not None:
         totals = [stored[0][str(i)].to(denoiser.device) for i in range(len(stacks))]
         done = stored[1]["done"]
-        print(f"{class_id}: resumes after pass {done}", flush=True)
 
     def draw(size):
         n_levels = len(denoiser.schedule.alphas)

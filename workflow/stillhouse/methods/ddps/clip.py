@@ -5,8 +5,7 @@ from pathlib import Path
 import torch
 
 from stillhouse.artifacts import store
-from stillhouse.diffusion.denoisers import complete
-from stillhouse.diffusion.pretrained import fetch, folder_digest, read_config
+from stillhouse.diffusion.pretrained import fetch, folder_digest, load_complete, read_config
 from stillhouse.errors import StillhouseError
 from stillhouse.training.loop import freeze
 
@@ -47,7 +46,7 @@ def load_clip(weights, folders, device):
             f"{folder}/config.json: model_type: is {config.get('model_type')!r}; must be clip or "
             "clip_vision_model"
         )
-    net = complete(CLIPVisionModelWithProjection, folder).float()
+    net = load_complete(CLIPVisionModelWithProjection, folder).float()
     processor = read_config(folder / "preprocessor_config.json")
     mean, std = (
         torch.tensor(processor[name], device=device)[:, None, None]

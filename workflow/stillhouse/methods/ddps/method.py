@@ -5,7 +5,7 @@ Generalization", arXiv 2412.09959. No official code is known.
 """
 
 from stillhouse.artifacts.stages import Stage
-from stillhouse.config.limits import check_pretrained
+from stillhouse.diffusion.settings import check_pretrained
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.base import Figure, Method, Unused
 from stillhouse.methods.ddps.settings import patches_per_side

@@ -32,8 +32,8 @@ class PatchScores:
     def __init__(self, inputs, spec, context):
         self.settings, self.seed = spec["settings"], spec["keys"]["seed"]
         self.images = inputs["images"]
-        net, self.classes, self.resolution = load_teacher(inputs["teacher"], context.torch_device())
-        self.net = fold_batchnorm(net)
+        self.teacher = load_teacher(inputs["teacher"], context.torch_device())
+        self.net = fold_batchnorm(self.teacher.net)
 
     def __call__(self, class_id, context):
         """Return the file of scores of one class."""
@@ -41,8 +41,8 @@ class PatchScores:
         table = score_class(
             preselect(rows, self.settings["images_per_class"], self.seed, class_id),
             self.net,
-            self.classes.index(class_id),
-            self.resolution,
+            int(self.teacher.columns([class_id])),
+            self.teacher.resolution,
             self.settings,
             (self.seed, class_id),
             context.batch_size,

@@ -75,17 +75,18 @@ def load_observer(model, statistics, settings, device):
     StillhouseError
         If the network has none of the layers to be matched.
     """
-    net, teacher_classes, side = load_teacher(model, device)
+    teacher = load_teacher(model, device)
+    net, side = teacher.net, teacher.resolution
     net.to(memory_format=loop.memory_format(settings))
     recorder = StatisticsRecorder(net, settings["kinds"], settings["tile"])
     stored = read_statistics(statistics, settings["classes"]) if statistics else None
     with torch.no_grad():
         _, recorded = recorder(torch.zeros((1, 3, side, side), device=device))
-    outputs = [teacher_classes.index(class_id) for class_id in settings["classes"]]
+    outputs = teacher.columns(settings["classes"]).to(device)
     if settings["kinds"] and not recorded:
         raise StillhouseError(
             f"{model}: has none of the layers to be matched ({', '.join(settings['kinds'])}); use "
             "another observer"
         )
     wanted = targets(net, recorded, stored, settings, device) if recorded else None
-    return LoadedObserver(recorder, wanted, torch.tensor(outputs, device=device), settings)
+    return LoadedObserver(recorder, wanted, outputs, settings)

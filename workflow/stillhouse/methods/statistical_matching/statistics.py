@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.class_images import load_split
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.methods.statistical_matching.feature_statistics import KINDS, StatisticsRecorder
 from stillhouse.rng import generator
-from stillhouse.training.loop import SideFile
 from stillhouse.training.teachers import load_teacher
 
 SUMS = ("mean", "square", "variance")
@@ -25,9 +25,9 @@ def statistics(inputs, spec, context):
     """Stage: compute the statistics of the inputs of a teacher's layers, of every class."""
 
     def make(member, context):
-        net, _, resolution = load_teacher(inputs["teacher"], context.torch_device())
-        recorder = StatisticsRecorder(net, set(KINDS.values()), spec["settings"]["tile"])
-        sums = class_sums(recorder, inputs["images"], resolution, spec["settings"], context)
+        teacher = load_teacher(inputs["teacher"], context.torch_device())
+        recorder = StatisticsRecorder(teacher.net, set(KINDS.values()), spec["settings"]["tile"])
+        sums = class_sums(recorder, inputs["images"], teacher.resolution, spec["settings"], context)
         return {"statistics.safetensors": summary(sums)}
 
     return make
@@ -48,9 +48,10 @@ def class_sums(recorder, files, resolution, settings, context):
     context : stillhouse.artifacts.jobs.Context
         A checkpoint in its ``work`` lets a later job resume after a class.
     """
-    classes, checkpoint, device = settings["classes"], SideFile(context), context.torch_device()
-    stored, done = checkpoint.load() or ({}, 0)
+    classes, checkpoint, device = settings["classes"], Checkpoint(context), context.torch_device()
+    stored, values = checkpoint.resume("statistics", "class") or ({}, {"done": 0})
     sums = {name: list(rows) for name, rows in stored.items()}
+    done = values["done"]
     remaining = classes[done:]
     for class_id in track(remaining, len(remaining), "classes"):
         images, _ = load_split(files, [class_id], resolution, "train", context.source_roots)
@@ -59,7 +60,9 @@ def class_sums(recorder, files, resolution, settings, context):
             sums.setdefault(name, []).append(value)
         done += 1
         if checkpoint.due():
-            checkpoint.save({name: torch.stack(rows) for name, rows in sums.items()}, done)
+            checkpoint.save(
+                {name: torch.stack(rows) for name, rows in sums.items()}, {"done": done}
+            )
     return {name: torch.stack(rows) for name, rows in sums.items()}
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch.optim.adam import adam
 
+from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.progress import track
 from stillhouse.artifacts.store import RowGroups
 from stillhouse.data.codecs import IMAGE, encode
@@ -20,8 +21,6 @@ from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.methods.statistical_matching.curves import Curve
 from stillhouse.methods.statistical_matching.observers import load_observer
-from stillhouse.training import loop
-from stillhouse.training.loop import SideFile
 
 SCHEMA = pa.schema([("image", IMAGE), ("class_id", pa.string()), ("index", pa.int32())])
 SNAPSHOTS = pa.schema([("iteration", pa.int32()), ("image", IMAGE)])
@@ -67,7 +66,7 @@ class Synthesis:
         labels = torch.tensor([label for label, _ in pairs])
         batch = Batch(images.to(self.device), labels.to(self.device), settings, keys)
         observers = [observer.for_batch(batch.labels) for observer in self.observers]
-        curve, snapshots = synthesise(batch, observers, SideFile(context))
+        curve, snapshots = synthesise(batch, observers, Checkpoint(context))
         # One row group per image: a set is collected class by class.
         rows = (
             pa.table(
@@ -165,7 +164,7 @@ def synthesise(batch, observers, checkpoint):
     observers : list of Observer
         Iterations cycle through them: each batch from the first (``observer_order: restart``), or
         from the one after the last of the batch before (``continued``).
-    checkpoint : stillhouse.training.loop.SideFile
+    checkpoint : stillhouse.artifacts.checkpoints.Checkpoint
 
     Returns
     -------
@@ -177,11 +176,10 @@ def synthesise(batch, observers, checkpoint):
     settings, count = batch.settings, batch.settings["iterations"]
     number, continued = batch.keys["batch"], settings.get("observer_order") == "continued"
     curve, snapshots, start = Curve(), [_snapshot(batch)], 0
-    stored = checkpoint.load()
+    stored = checkpoint.resume(f"batch {number}", "iteration")
     if stored is not None:
         start = _restore(batch, observers, curve, *stored)
         snapshots = list(stored[0]["snapshots"])
-        print(f"batch {number}: resumes after iteration {start}", flush=True)
     every, shown = -(-count // N_POINTS), set(snapshot_iterations(count))
     for i in track(range(start, count), count - start, "iterations", curve.last):
         turn = number * count + i if continued else i
@@ -247,10 +245,10 @@ def _restore(batch, observers, curve, tensors, values):
     """Restore a checkpoint; return the number of completed iterations."""
 
     def on_device(prefix):
-        stored = loop.part(tensors, prefix).items()
+        stored = select_prefix(tensors, prefix).items()
         return {name: tensor.to(batch.images.device) for name, tensor in stored}
 
-    batch.restore(loop.part(tensors, "batch."))
+    batch.restore(select_prefix(tensors, "batch."))
     for i, observer in enumerate(observers):
         if observer.matching:
             observer.matching.memory = on_device(f"memory.{i}.")

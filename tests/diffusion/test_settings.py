@@ -1,23 +1,27 @@
-"""Settings of denoisers that cannot be."""
+"""Invalid settings of denoisers."""
 
 import itertools
 import re
 
 import pytest
 from diffused import FOLDER, HUB, TRAINED
-from stillhouse.config import limits
-from stillhouse.diffusion import training
+from stillhouse.diffusion import settings, training
 from stillhouse.errors import StillhouseError
 
-GIVEN = {"kind": "dit", "resolution": 8, "class_labels": {"0": 0, "1": 1}, "pretrained": FOLDER}
+PRETRAINED = {
+    "kind": "dit",
+    "resolution": 8,
+    "class_labels": {"0": 0, "1": 1},
+    "pretrained": FOLDER,
+}
 
 
 def refused(check, *arguments):
-    """Tell whether a check refuses, which it has to do in one line."""
+    """Return whether a check raises, which it must do in one line."""
     try:
         check(*arguments)
     except StillhouseError as error:
-        assert "\n" not in str(error) and ("; " in str(error) or "(" in str(error))
+        assert "\n" not in str(error) and "; " in str(error)
         return True
     return False
 
@@ -29,27 +33,27 @@ def trained(resolution=8, **changes):
     return {"kind": "dit", "resolution": resolution, "train": train}
 
 
-def test_a_denoiser_is_either_trained_or_given():
-    for denoiser in (trained(), GIVEN, {**GIVEN, "pretrained": HUB}):
-        assert not refused(limits.check_denoiser, "denoisers.d", denoiser)
+def test_a_denoiser_is_either_trained_or_pretrained():
+    for denoiser in (trained(), PRETRAINED, {**PRETRAINED, "pretrained": HUB}):
+        assert not refused(settings.check_denoiser, "denoisers.d", denoiser)
     sd = {"kind": "stable_diffusion", "resolution": 64}
-    assert not refused(limits.check_denoiser, "denoisers.d", {**sd, "pretrained": HUB})
-    for denoiser, there, wanted in (
-        ({**GIVEN, **trained()}, "both", "train or pretrained"),
-        ({"kind": "dit", "resolution": 8}, "neither", "train or pretrained"),
-        (sd, "neither", "pretrained"),
+    assert not refused(settings.check_denoiser, "denoisers.d", {**sd, "pretrained": HUB})
+    for denoiser, problem, remedy in (
+        ({**PRETRAINED, **trained()}, "train conflicts with pretrained", "train or pretrained"),
+        ({"kind": "dit", "resolution": 8}, "no weights", "train or pretrained"),
+        (sd, "no weights", "pretrained"),
     ):
-        message = f"denoisers.d: has {there} of train and pretrained; should have {wanted}"
+        message = f"denoisers.d: {problem}; must have {remedy}"
         with pytest.raises(StillhouseError, match=f"^{re.escape(message)}$"):
-            limits.check_denoiser("denoisers.d", denoiser)
+            settings.check_denoiser("denoisers.d", denoiser)
 
 
 @pytest.mark.parametrize("names", [*itertools.product([False, True], repeat=4)])
-def test_weights_are_known_by_what_does_not_change(names):
+def test_weights_are_named_by_digest_or_commit(names):
     keys = ("folder", "sha256", "hub", "revision")
     given = {key: "x" for key, there in zip(keys, names, strict=True) if there}
     right = set(given) in ({"folder", "sha256"}, {"hub", "revision"})
-    assert refused(limits.check_pretrained, "k", given) is not right
+    assert refused(settings.check_pretrained, "k", given) is not right
 
 
 def halved(resolution, levels):
@@ -69,7 +73,7 @@ def test_levels_and_tokens_divide_the_side(levels, patch):
         side = halved(resolution, levels)
         fits = side is not None and side % patch == 0
         denoiser = trained(resolution, **sizes)
-        assert refused(limits.check_denoiser, "k", denoiser) is not fits, resolution
+        assert refused(settings.check_denoiser, "k", denoiser) is not fits, resolution
 
 
 @pytest.mark.parametrize(
@@ -78,27 +82,27 @@ def test_levels_and_tokens_divide_the_side(levels, patch):
 )
 def test_groups_divide_all_channels(channels, groups, fits):
     denoiser = trained(8, autoencoder={"channels": channels, "norm_groups": groups})
-    assert refused(limits.check_denoiser, "k", denoiser) is not fits
+    assert refused(settings.check_denoiser, "k", denoiser) is not fits
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3])
-def test_a_network_that_is_allowed_can_be_built(heads):
+def test_valid_networks_can_be_built(heads):
     built = []
     for width in range(2, 17):
         denoiser = trained(8, network={"width": width, "heads": heads, "layers": 1})
-        if not refused(limits.check_denoiser, "k", denoiser):
+        if not refused(settings.check_denoiser, "k", denoiser):
             training.build_network(denoiser["train"]["network"], 2, 4, 3, 0)
             built.append(width)
     assert {4 * heads, 8 * heads} & set(range(2, 17)) <= set(built)
     assert not [width for width in built if width % heads]
 
 
-def test_labels_are_of_all_classes():
+def test_class_labels_cover_all_classes():
     for denoiser, classes, known in (
-        (GIVEN, ["1", "0"], True),
-        (GIVEN, ["0"], True),
-        (GIVEN, ["0", "2"], False),
+        (PRETRAINED, ["1", "0"], True),
+        (PRETRAINED, ["0"], True),
+        (PRETRAINED, ["0", "2"], False),
         (trained(), ["anything"], True),
         ({"kind": "stable_diffusion"}, ["anything"], True),
     ):
-        assert refused(limits.check_classes, "k", denoiser, classes) is not known
+        assert refused(settings.check_classes, "k", denoiser, classes) is not known

@@ -1,0 +1,175 @@
+"""Training labels of students: hard, learned, stored in a soft label table, or online."""
+
+import torch
+from torch.nn.functional import one_hot, softmax
+
+from stillhouse.augmentation.views import draw, render
+from stillhouse.data.distilled_set import read_learned
+from stillhouse.errors import StillhouseError
+from stillhouse.evaluation.soft_labels import SoftLabelTable
+from stillhouse.evaluation.teacher_ensemble import TeacherEnsemble
+
+
+def open_labels(settings, images, hard, classes, inputs):
+    """Return the `LabelSource` of the settings.
+
+    Parameters
+    ----------
+    settings : dict
+        ``kind`` (hard, learned, soft, online), ``batch_size``; for drawn views ``views``, and of
+        online labels ``seed``.
+    images : (n, 3, side, side) uint8 tensor
+    hard : (n,) int64 tensor
+    classes : list of str
+    inputs : dict
+        ``distilled``: the set, for learned labels; ``labels``: the table, for soft ones;
+        ``teachers``: weights, for online ones.
+    """
+    kind = settings["kind"]
+    if kind == "soft":
+        table = SoftLabelTable(inputs["labels"], len(classes))
+        return StoredLabels(settings, images, hard, table)
+    if kind == "online":
+        ensemble = TeacherEnsemble(inputs["teachers"], classes, images.device)
+        return OnlineLabels(settings, images, hard, ensemble)
+    if kind == "learned":
+        return LearnedLabels(settings, images, hard, inputs["distilled"])
+    return HardLabels(settings, images, hard, len(classes))
+
+
+class LabelSource:
+    """Views of distilled images and their targets, epoch by epoch.
+
+    Parameters
+    ----------
+    settings : dict
+        ``batch_size``, ``views``.
+    images : (n, 3, side, side) uint8 tensor
+    hard : (n,) int64 tensor
+        Class of each image.
+    """
+
+    # Of the random numbers of views: a student's own are not those of a label table of its seed.
+    stage = "student views"
+
+    def __init__(self, settings, images, hard):
+        self.settings, self.images, self.hard = settings, images, hard
+
+    def epoch(self, epoch, seed):
+        """Return (views, targets) of an epoch, on the device.
+
+        Targets are (n, classes) float32 in the order of the views: probabilities or logits.
+        """
+        raise NotImplementedError
+
+    def draw(self, epoch, seed):
+        """Return random views of an epoch, on the device."""
+        n, side = self.images.shape[0], self.images.shape[-1]
+        batch_size = self.settings["batch_size"]
+        views = draw(self.settings["views"], seed, epoch, n, side, batch_size, self.stage)
+        return views.to(self.images.device)
+
+
+class FixedLabels(LabelSource):
+    """One distribution per image, for views drawn by the student's seed; mixed as the views are.
+
+    Parameters
+    ----------
+    distributions : (n, classes) float32 tensor
+    """
+
+    def __init__(self, settings, images, hard, distributions):
+        super().__init__(settings, images, hard)
+        self.distributions = distributions.to(images.device)
+
+    def epoch(self, epoch, seed):
+        """Return (views, probabilities) of an epoch, on the device."""
+        views = self.draw(epoch, seed)
+        own = self.distributions[views.index]
+        if views.mix == "none":
+            return views, own
+        return views, torch.lerp(own[views.partner], own, views.mix_weight[:, None])
+
+
+class HardLabels(FixedLabels):
+    """The class of each image, as a one-hot distribution.
+
+    Parameters
+    ----------
+    n_classes : int
+    """
+
+    def __init__(self, settings, images, hard, n_classes):
+        super().__init__(settings, images, hard, one_hot(hard, n_classes).float())
+
+
+class LearnedLabels(FixedLabels):
+    """The labels that a method has learned with the images, as distributions.
+
+    Learned logits become distributions by a softmax at temperature 1, as in DATM (Guo et al., ICLR
+    2024), so that views can be mixed.
+
+    Parameters
+    ----------
+    path : Path
+        ``images.parquet`` of the distilled set.
+
+    Raises
+    ------
+    StillhouseError
+        If it has no learned labels.
+    """
+
+    def __init__(self, settings, images, hard, path):
+        learned = read_learned(path)
+        if learned is None or learned.labels is None:
+            raise StillhouseError(
+                f"{path}: learned_label: missing column; use other labels, or a method that learns "
+                "them"
+            )
+        labels = torch.from_numpy(learned.labels.copy())
+        labels = softmax(labels, 1) if learned.label_kind == "logits" else labels
+        super().__init__(settings, images, hard, labels)
+
+
+class StoredLabels(LabelSource):
+    """Views and teacher logits of a soft label table, the same for every student.
+
+    Parameters
+    ----------
+    table : stillhouse.evaluation.soft_labels.SoftLabelTable
+    """
+
+    def __init__(self, settings, images, hard, table):
+        super().__init__(settings, images, hard)
+        self.table = table
+
+    def epoch(self, epoch, seed):
+        """Return (views, logits) of an epoch, on the device."""
+        views, logits = self.table.epoch(epoch)
+        return views.to(self.images.device), torch.from_numpy(logits).to(self.images.device)
+
+
+class OnlineLabels(LabelSource):
+    """Teacher logits computed during training, for the views that a table of the seed would store.
+
+    Parameters
+    ----------
+    teachers : stillhouse.evaluation.teacher_ensemble.TeacherEnsemble
+    """
+
+    stage = "views"
+
+    def __init__(self, settings, images, hard, teachers):
+        super().__init__(settings, images, hard)
+        self.teachers = teachers
+
+    def epoch(self, epoch, seed):
+        """Return (views, logits) of an epoch, on the device."""
+        views = self.draw(epoch, self.settings["seed"])
+        n, step = len(self.images), self.settings["batch_size"]
+        logits = [
+            self.teachers(render(self.images, views, i, min(i + step, n)))
+            for i in range(0, n, step)
+        ]
+        return views, torch.cat(logits)
