@@ -6,8 +6,6 @@ import pytest
 from PIL import Image
 from stillhouse.artifacts import store
 from stillhouse.artifacts.store import RowGroups
-from stillhouse.data.codecs import encode
-from stillhouse.data.distilled_set import SCHEMA
 from stillhouse.reporting import contact_sheets
 
 from tests.reporting.fakes import put_set, spec_of

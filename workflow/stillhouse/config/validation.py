@@ -5,8 +5,8 @@ import itertools
 from stillhouse.artifacts.addresses import safe_name
 from stillhouse.checks import known, ordered_crops
 from stillhouse.config import protocols
-from stillhouse.diffusion.settings import check_classes, check_denoiser
 from stillhouse.data.sources import catalogue
+from stillhouse.diffusion.settings import check_classes, check_denoiser
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 from stillhouse.networks import architectures
