@@ -4,24 +4,15 @@ import contextlib
 import copy
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from hypothesis import settings
 from stillhouse.artifacts import jobs
-from stillhouse.config import load as configs
-from stillhouse.data import class_images, index
-from stillhouse.diffusion import decode, latents, train_denoiser
-from stillhouse.evaluation import soft_labels, students
-from stillhouse.methods import distilled
-from stillhouse.methods.common import features
-from stillhouse.methods.d3hr import inversion, samples
-from stillhouse.methods.d4m import prototypes
-from stillhouse.methods.ddps import class_scores, clusters
-from stillhouse.methods.rded import patch_scores
+from stillhouse.config import load
 from stillhouse.planning import plan
-from stillhouse.training import teachers
+from stillhouse.planning.inputs import job_inputs
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("stillhouse", deadline=None)
@@ -70,7 +61,7 @@ TINY = {
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Compute with one thread: the sums of floats depend on how many there are."""
-    torch.set_num_threads(1)
+    jobs.limit_threads(1)
 
 
 @pytest.fixture
@@ -82,7 +73,7 @@ def tiny():
 @pytest.fixture(scope="session")
 def planned():
     """Return a function from a config to its plan."""
-    return lambda config: plan.build(configs.complete(config, "tiny.yaml"))
+    return lambda config: plan.build(load.complete(config, "tiny.yaml"))
 
 
 @pytest.fixture
@@ -104,78 +95,42 @@ def interrupt(monkeypatch):
     return at
 
 
-# Stage → the function that computes it, and its files, as the rules name them.
-STAGES = {
-    "index": (index.index, ["index.parquet"]),
-    "images": (class_images.images, ["images.parquet"]),
-    "teacher": (teachers.teacher, ["model.safetensors", "metrics.json"]),
-    "denoiser": (train_denoiser.denoiser, ["denoiser.json"]),
-    "latents": (latents.latents, ["latents.safetensors"]),
-    "inversion": (inversion.inversion, ["inversion.safetensors"]),
-    "samples": (samples.samples, ["samples.safetensors"]),
-    "prototypes": (prototypes.prototypes, ["prototypes.safetensors"]),
-    "decode": (decode.decode, ["images.parquet"]),
-    "patch_scores": (patch_scores.patch_scores, ["scores.parquet"]),
-    "class_scores": (class_scores.class_scores, ["scores.parquet"]),
-    "features": (features.features, ["features.parquet"]),
-    "clusters": (clusters.clusters, ["clusters.parquet"]),
-    "distilled": (distilled.distilled, ["images.parquet"]),
-    "labels": (soft_labels.labels, ["labels.parquet"]),
-    "students": (students.students, ["cell.json"]),
-}
-
-
-def _inputs(artifact, classes, files):
-    """Return the files that an artifact is made from, by the names of the rules' inputs."""
-    found = dict(files or {})
-    for name, part in artifact.upstream.items():
-        file = STAGES[part.stage][1][0]
-        if part.stage in plan.PER_CLASS:
-            found[name] = {c: part.at(class_id=c).directory / file for c in classes}
-        else:
-            if name[-1:].isdigit():
-                found.setdefault(f"{name[:-1]}s", []).append(part.directory / file)
-            else:
-                found[name] = part.directory / file
-    if artifact.stage == "students":
-        part, shown = artifact.ancestor("images"), artifact.upstream["distilled"]
-        classes = shown.settings["classes"]
-        found["images"] = {c: part.at(class_id=c).directory / "images.parquet" for c in classes}
-    return found
-
-
 def _make(artifact, members=(), files=None, **resources):
-    """Make an artifact as its rule would, and return its folder.
+    """Compute an artifact as its rule would, and return its folder.
 
     Parameters
     ----------
     artifact : stillhouse.artifacts.addresses.Artifact
     members : list, optional
-        Classes or student seeds of a family; then a list of folders is returned.
+        Classes, batches or seeds; then a list of folders is returned.
     files : dict, optional
         Files of a Parquet source by split, or the weights that a teacher loads.
     resources
         For `stillhouse.artifacts.jobs.produce`.
     """
-    stage, names = STAGES[artifact.stage]
-    key = "class_id" if artifact.stage in plan.PER_CLASS else "student_seed"
-    wanted = {m: artifact.at(**{key: m}) for m in members} or {None: artifact}
-    inputs = _inputs(artifact, artifact.settings.get("classes", members), files)
-    job = [(one.spec(), member, names) for member, one in wanted.items()]
-    jobs.produce(stage, inputs, job, {"device": "cpu", "min_accuracy": "0", **resources})
-    return [one.directory for one in wanted.values()] if members else artifact.directory
+    spec = artifact.spec()
+    inputs = {**job_inputs(spec, members), **(files or {})}
+    resources = {"device": "cpu", "min_accuracy": "0", "torch_threads": 1, **resources}
+    jobs.produce(artifact.stage, inputs, spec, members, resources)
+    folders = [Path(artifact.member_file(member)).parent for member in members]
+    return folders if members else artifact.directory
 
 
 def _make_all(wanted):
-    """Make all artifacts of a plan as the rules would, in their order."""
-    for stage in STAGES:
-        for artifact in wanted.single.get(stage, {}).values():
-            _make(artifact)
-        if stage in plan.PER_CLASS:
-            for family, classes in wanted.blocks(stage):
-                _make(family.artifact, classes)
-    for family in wanted.families["students"].values():
-        _make(family.artifact, family.members)
+    """Compute all artifacts of a plan as the rules would, upstream first."""
+    done = set()
+
+    def visit(artifact):
+        if artifact.directory in done:
+            return
+        done.add(artifact.directory)
+        for _, part in artifact.parts():
+            visit(part)
+        _make(artifact, list(wanted.family(artifact).members) if artifact.stage.member else ())
+
+    for by_name in wanted.families.values():
+        for family in by_name.values():
+            visit(family.artifact)
 
 
 @pytest.fixture(scope="session")
@@ -191,9 +146,9 @@ def make_all():
 
 
 @pytest.fixture(scope="session")
-def kitchen(tmp_path_factory, planned):
+def tiny_results(tmp_path_factory, planned):
     """Make everything of the tiny config once; return its folder and plan. Not to be changed."""
-    folder = tmp_path_factory.mktemp("kitchen")
+    folder = tmp_path_factory.mktemp("tiny_results")
     wanted = planned(TINY)
     with contextlib.chdir(folder):
         _make_all(wanted)
@@ -201,18 +156,18 @@ def kitchen(tmp_path_factory, planned):
 
 
 @pytest.fixture
-def made(kitchen, tmp_path, monkeypatch):
+def made(tiny_results, tmp_path, monkeypatch):
     """Work in a copy of the tiny config's results; return the plan."""
-    shutil.copytree(kitchen.folder / "results", tmp_path / "results")
+    shutil.copytree(tiny_results.folder / "results", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
-    return kitchen.plan
+    return tiny_results.plan
 
 
 @pytest.fixture
-def in_kitchen(kitchen, monkeypatch):
+def in_tiny_results(tiny_results, monkeypatch):
     """Work among the tiny config's results without changing them; return the plan."""
-    monkeypatch.chdir(kitchen.folder)
-    return kitchen.plan
+    monkeypatch.chdir(tiny_results.folder)
+    return tiny_results.plan
 
 
 @pytest.fixture

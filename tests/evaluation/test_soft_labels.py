@@ -56,8 +56,8 @@ def images_of(artifact):
     return torch.from_numpy(pixels), torch.from_numpy(np.array(hard))
 
 
-def test_columns_are_as_promised(in_kitchen):
-    path = table_of(in_kitchen).directory / "labels.parquet"
+def test_columns_are_as_promised(in_tiny_results):
+    path = table_of(in_tiny_results).directory / "labels.parquet"
     schema = pq.read_schema(path)
     four = pa.list_(pa.float32(), 4)
     augment = pa.struct([("op", pa.string()), ("magnitude", pa.float32())])
@@ -74,7 +74,7 @@ def test_columns_are_as_promised(in_kitchen):
         "logits": pa.list_(pa.float16(), 3),
     }
     kept = {k.decode(): v.decode() for k, v in schema.metadata.items()}
-    (teacher,) = in_kitchen.single["teacher"].values()
+    (teacher,) = in_tiny_results.single["teacher"].values()
     assert kept["encoding"] == "float16"
     assert (kept["resolution"], kept["mix"], kept["mix_per"]) == ("8", "cutmix", "batch")
     assert json.loads(kept["teachers"]) == [teacher.name]
@@ -106,8 +106,8 @@ def test_recognised_is_the_share_of_images_whose_class_is_named_first(batch_size
     assert soft_labels.recognised(ensemble, images, hard + 5, batch_size) == 0.0
 
 
-def test_whole_images_are_judged_and_not_their_views(in_kitchen):
-    for artifact in in_kitchen.single["labels"].values():
+def test_whole_images_are_judged_and_not_their_views(in_tiny_results):
+    for artifact in in_tiny_results.single["labels"].values():
         images, hard = images_of(artifact)
         ensemble = TeacherEnsemble(files_of(artifact)["teachers"], ["0", "1", "2"], CPU)
         mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -118,8 +118,8 @@ def test_whole_images_are_judged_and_not_their_views(in_kitchen):
         assert float(kept[b"recognised"]) == pytest.approx(wanted)
 
 
-def test_a_row_group_holds_an_epoch(in_kitchen):
-    kept = pq.ParquetFile(table_of(in_kitchen).directory / "labels.parquet")
+def test_a_row_group_holds_an_epoch(in_tiny_results):
+    kept = pq.ParquetFile(table_of(in_tiny_results).directory / "labels.parquet")
     assert kept.num_row_groups == 2
     for epoch in range(2):
         rows = kept.read_row_group(epoch).to_pylist()
@@ -182,8 +182,8 @@ def test_a_stored_table_is_the_teacher_in_the_loop(made, tiny, planned, make, vi
         assert torch.equal(render(images, told, 0, 6), render(images, drawn, 0, 6))
 
 
-def test_labels_are_what_a_teacher_says_of_each_view(in_kitchen):
-    artifact = table_of(in_kitchen)
+def test_labels_are_what_a_teacher_says_of_each_view(in_tiny_results):
+    artifact = table_of(in_tiny_results)
     images, _ = images_of(artifact)
     views, logits = SoftLabelTable(artifact.directory / "labels.parquet", 3).epoch(1)
     net = teachers.load_teacher(files_of(artifact)["teachers"][0], CPU).net
@@ -203,8 +203,8 @@ def test_a_longer_table_extends_a_shorter_one(made, make_labels):
         assert long.read_row_group(epoch).equals(short.read_row_group(epoch))
 
 
-def test_epochs_come_round_again(in_kitchen):
-    table = SoftLabelTable(table_of(in_kitchen).directory / "labels.parquet", 3)
+def test_epochs_come_round_again(in_tiny_results):
+    table = SoftLabelTable(table_of(in_tiny_results).directory / "labels.parquet", 3)
     for epoch, again in [(0, 2), (1, 3), (1, 101)]:
         views, logits = table.epoch(epoch)
         same, same_logits = table.epoch(again)

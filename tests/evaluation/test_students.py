@@ -269,8 +269,8 @@ def test_a_student_resumed_is_a_student_undisturbed(
     assert path.read_bytes() == whole
 
 
-def test_a_student_is_tested_on_the_real_test_split(in_kitchen):
-    artifact = family_of(in_kitchen, "random", "hard").at(student_seed=0)
+def test_a_student_is_tested_on_the_real_test_split(in_tiny_results):
+    artifact = family_of(in_tiny_results, "random", "hard").at(student_seed=0)
     cell = store.read_json(artifact.directory / "cell.json")
     # 179 test images of three classes.
     assert cell["accuracy"] * 179 / 100 == pytest.approx(round(cell["accuracy"] * 1.79), abs=1e-4)

@@ -28,8 +28,8 @@ def sets_of(plan, method):
 
 
 @pytest.mark.parametrize("method", ["random", "rded"])
-def test_columns_are_as_promised(in_kitchen, method):
-    schema = pq.read_schema(sets_of(in_kitchen, method)[2])
+def test_columns_are_as_promised(in_tiny_results, method):
+    schema = pq.read_schema(sets_of(in_tiny_results, method)[2])
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     box = [(name, pa.int32()) for name in ("top", "left", "height", "width")]
     origin = pa.list_(pa.struct([("image_id", pa.string()), *box]))
@@ -43,8 +43,8 @@ def test_columns_are_as_promised(in_kitchen, method):
 
 
 @pytest.mark.parametrize("method", ["random", "rded"])
-def test_metadata_say_what_it_is(in_kitchen, method):
-    path = sets_of(in_kitchen, method)[2]
+def test_metadata_say_what_it_is(in_tiny_results, method):
+    path = sets_of(in_tiny_results, method)[2]
     kept = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
     assert kept["dataset"] == "three"
     assert json.loads(kept["class_names"]) == ["0", "1", "2"]
@@ -54,8 +54,8 @@ def test_metadata_say_what_it_is(in_kitchen, method):
     assert spec["upstream"]["images"]["stage"] == "images"
 
 
-def test_a_row_group_holds_a_class(in_kitchen):
-    kept = pq.ParquetFile(sets_of(in_kitchen, "random")[2])
+def test_a_row_group_holds_a_class(in_tiny_results):
+    kept = pq.ParquetFile(sets_of(in_tiny_results, "random")[2])
     groups = [kept.read_row_group(i).to_pylist() for i in range(kept.num_row_groups)]
     assert [[row["class_id"] for row in rows] for rows in groups] == [[c] * 2 for c in "012"]
     assert [[row["label"] for row in rows] for rows in groups] == [[i] * 2 for i in range(3)]
@@ -72,10 +72,10 @@ def test_labels_are_positions_in_the_dataset(made, tiny, planned, make_all):
     assert [(row["class_id"], row["label"]) for row in rows] == [("2", 0), ("0", 1), ("1", 2)]
 
 
-def test_hugging_face_opens_it_as_images_and_labels(in_kitchen, tmp_path, monkeypatch):
+def test_hugging_face_opens_it_as_images_and_labels(in_tiny_results, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    path = sets_of(in_kitchen, "rded")[2]
+    path = sets_of(in_tiny_results, "rded")[2]
     loaded = datasets.load_dataset(
         "parquet", data_files=str(path), split="train", cache_dir=str(tmp_path)
     )
@@ -91,8 +91,8 @@ def test_hugging_face_opens_it_as_images_and_labels(in_kitchen, tmp_path, monkey
     assert first["origin"][0].keys() == {"image_id", "top", "left", "height", "width"}
 
 
-def test_torch_opens_it(in_kitchen):
-    path = sets_of(in_kitchen, "rded")[2]
+def test_torch_opens_it(in_tiny_results):
+    path = sets_of(in_tiny_results, "rded")[2]
     opened = DistilledSet(path)
     assert len(opened) == 6
     assert opened.class_ids == ["0", "0", "1", "1", "2", "2"]
@@ -124,9 +124,9 @@ def origins(path):
     return [row["origin"][0]["image_id"] for row in store.read_table(path).to_pylist()]
 
 
-def test_random_images_are_real_training_images(in_kitchen):
-    (images,) = [f.artifact for f in in_kitchen.families["images"].values()]
-    for row in store.read_table(sets_of(in_kitchen, "random")[2]).to_pylist():
+def test_random_images_are_real_training_images(in_tiny_results):
+    (images,) = [f.artifact for f in in_tiny_results.families["images"].values()]
+    for row in store.read_table(sets_of(in_tiny_results, "random")[2]).to_pylist():
         kept = images.at(class_id=row["class_id"]).directory / "images.parquet"
         known = {r["image_id"]: r for r in store.read_table(kept).to_pylist()}
         (origin,) = row["origin"]
@@ -161,9 +161,9 @@ def test_random_sets_are_nested_and_differ_by_seed(made, tiny, planned, make_all
 
 
 @pytest.mark.parametrize(("method", "count"), [("random", 119), ("rded", 20)])
-def test_too_few_images_are_an_error(in_kitchen, method, count):
+def test_too_few_images_are_an_error(in_tiny_results, method, count):
     artifact = next(
-        a for a in in_kitchen.single["distilled"].values() if a.settings["kind"] == method
+        a for a in in_tiny_results.single["distilled"].values() if a.settings["kind"] == method
     )
     spec = {**artifact.spec(), "keys": {"ipc": 500, "seed": 0}}
     inputs = {
