@@ -1,8 +1,9 @@
-"""Artifacts and their addresses: settings in, label and digest out.
+"""Addresses of artifacts: settings in, slug and digest out.
 
-An artifact lives at ``results/<stage>/<label>-<digest>/<key>/...``. The digest covers exactly the
-settings that shape it, its stage's version, and its upstream's digests. Nothing here touches the
-disk or imports a heavy module: a Snakefile is parsed with it.
+An artifact lies at ``results/<stage>/<slug>-<digest>/<keys>/``, its members one folder below. The
+digest covers exactly the settings that shape the artifact, its stage's version, and the digests of
+its upstream. Nothing here touches the disk or imports a heavy module: a Snakefile is parsed with
+it.
 """
 
 import hashlib
@@ -11,35 +12,14 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
+from stillhouse.artifacts.stages import Stage
 from stillhouse.errors import StillhouseError
 
 RESULTS = Path("results")
-
-# Raised when the numbers of a stage change for the same settings; tests/golden.json sees to it.
-VERSIONS = {
-    "index": 1,
-    "images": 1,
-    "teacher": 3,
-    "denoiser": 1,
-    "latents": 1,
-    "inversion": 1,
-    "samples": 1,
-    "prototypes": 1,
-    "decode": 1,
-    "patch_scores": 3,
-    "class_scores": 1,
-    "features": 2,
-    "clusters": 1,
-    "statistics": 2,
-    "synthesis": 2,
-    "distilled": 1,
-    "labels": 3,
-    "students": 3,
-    "tables": 5,
-    "figures": 4,
-}
+MANIFESTS = RESULTS / "manifests"
+DIGITS = 12
 
 
 def canonical(value):
@@ -48,8 +28,8 @@ def canonical(value):
 
 
 def digest(value):
-    """Return the first eight hexadecimal digits of the SHA-256 of `canonical(value)`."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
+    """Return the first twelve hexadecimal digits of the SHA-256 of `canonical(value)`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:DIGITS]
 
 
 def digest_of(spec):
@@ -58,21 +38,31 @@ def digest_of(spec):
     A key that the artifact's own path carries (the seed of a distilled set, say) is not digested
     again where its upstream carries the same one.
     """
+    own = spec["keys"]
     upstream = {
-        name: [part["digest"], {k: v for k, v in part["keys"].items() if spec["keys"].get(k) != v}]
+        name: _each(part, lambda one: _reference(one["digest"], one["keys"], own))
         for name, part in spec["upstream"].items()
     }
     return digest([spec["stage"], spec["version"], spec["settings"], upstream])
 
 
-def label(*parts):
+def _reference(part_digest, part_keys, own_keys):
+    return [part_digest, {k: v for k, v in part_keys.items() if own_keys.get(k) != v}]
+
+
+def _each(part, function):
+    """Apply a function to an upstream, or to each of several."""
+    return [function(one) for one in part] if isinstance(part, list | tuple) else function(part)
+
+
+def slug(*parts):
     """Join words to a readable file name part: letters, digits, dots, dashes, underscores."""
     words = (re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-.") for part in parts)
     return "-".join(word for word in words if word)
 
 
 def safe_name(class_id):
-    """Return a class id as one path component; `class_of` turns it back.
+    """Return a class id as one path component.
 
     Raises
     ------
@@ -89,104 +79,139 @@ def safe_name(class_id):
     return name
 
 
-def class_of(path):
-    """Return the class id of a per-class artifact from the path of a file in its folder."""
-    return unquote(Path(path).parent.name)
+def member_folder(address, kind, member):
+    """Return the folder of a member of an artifact, as `Path`.
+
+    Parameters
+    ----------
+    address : str or Path
+        The artifact's folder.
+    kind : str
+        `Stage.member`.
+    member : str or int
+    """
+    return Path(address) / (safe_name(member) if kind == "class_id" else f"{kind}{member}")
+
+
+def member_spec(spec, kind, member):
+    """Return the spec of one member of an artifact, from the spec of the artifact."""
+    address = str(member_folder(spec["address"], kind, member))
+    return {**spec, "keys": {**spec["keys"], kind: member}, "address": address}
 
 
 def _sorted(value):
     """Return a value with the keys of all its dicts in order."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
-    return [_sorted(item) for item in value] if isinstance(value, list) else value
+    return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A kept result, known by what made it.
+    """A stored result, identified by what made it.
 
     Parameters
     ----------
-    stage : str
-        A key of `VERSIONS`; the folder below ``results/``.
-    label : str
-        What a reader of the path should see first. Not part of the digest.
+    stage : Stage
+    slug : str
+        Readable first part of the name. Not part of the digest.
     settings : dict
         Plain values that shape the artifact, all defaults filled in.
-    upstream : dict of str to Artifact
+    upstream : dict of str to (Artifact or list of Artifact)
         What it is made from.
     keys : dict of str to (int or str)
-        What the path itself says after the digest (images per class, seed, class id).
+        What the path says after the digest (images per class, seed).
     folder : str
-        Folder between the stage and the label, where there is one (the dataset's name).
+        Folder between the stage and the name, where there is one (the dataset's name).
+    n_members : int
+        How many numbered members it has where its settings say so (batches, slices, experts).
     """
 
-    stage: str
-    label: str
+    stage: Stage
+    slug: str
     settings: dict
     upstream: dict = field(default_factory=dict)
     keys: dict = field(default_factory=dict)
     folder: str = ""
+    n_members: int = 0
 
     @cached_property
     def digest(self):
-        """Eight hexadecimal digits over stage, version, settings and upstream; see `digest_of`."""
-        return digest_of(self.spec(with_digest=False))
+        """Twelve hexadecimal digits over stage, version, settings and upstream; see `digest_of`."""
+        upstream = {
+            name: _each(part, lambda one: _reference(one.digest, one.keys, self.keys))
+            for name, part in self.upstream.items()
+        }
+        return digest([self.stage.name, self.stage.version, self.settings, upstream])
 
     @property
     def name(self):
-        """Label and digest: the path component that identifies the artifact's settings."""
-        return f"{self.label}-{self.digest}" if self.label else self.digest
+        """Slug and digest: the path component that identifies the artifact's settings."""
+        return f"{self.slug}-{self.digest}" if self.slug else self.digest
 
-    @property
+    @cached_property
     def directory(self):
         """Folder of the artifact, relative to the working directory."""
-        words = [
-            f"{name.removeprefix('student_')}{value}"
-            for name, value in self.keys.items()
-            if name != "class_id"
-        ]
-        folder = RESULTS / self.stage / self.folder / self.name / "-".join(words)
-        return folder / safe_name(self.keys["class_id"]) if "class_id" in self.keys else folder
+        keys = "-".join(f"{name}{value}" for name, value in self.keys.items())
+        return RESULTS / self.stage.name / self.folder / self.name / keys
 
-    @property
+    @cached_property
     def place(self):
         """The folder's path below the stage's folder, as text."""
         return "/".join(self.directory.parts[2:])
 
-    def at(self, **keys):
-        """Return the same artifact with more keys: one class or one seed of a family."""
-        return Artifact(
-            self.stage, self.label, self.settings, self.upstream, {**self.keys, **keys}, self.folder
-        )
+    @property
+    def file(self):
+        """Path of the artifact's first file, as text."""
+        return str(self.directory / self.stage.files[0])
 
-    def file(self, name):
-        """Return the path of one of the artifact's files, as text."""
-        return str(self.directory / name)
+    def member_file(self, member):
+        """Return the path of the first file of one of the artifact's members, as text."""
+        return str(member_folder(self.directory, self.stage.member, member) / self.stage.files[0])
+
+    def parts(self):
+        """Return (name, artifact) of all upstream, those of several under the same name."""
+        return [
+            (name, one)
+            for name, part in self.upstream.items()
+            for one in (part if isinstance(part, list | tuple) else [part])
+        ]
 
     def ancestor(self, stage):
         """Return the first artifact of a stage that this one is made from; None if there is none.
 
-        Of ``images`` and ``index`` there is one a source.
+        Of ``images`` and ``index`` there is one per source.
         """
-        for part in self.upstream.values():
-            found = part if part.stage == stage else part.ancestor(stage)
-            if found is not None:
-                return found
+        for _, part in self.parts():
+            match = part if part.stage == stage else part.ancestor(stage)
+            if match is not None:
+                return match
         return None
 
-    def spec(self, with_digest=True):
-        """Return everything that made the artifact as plain sorted values, for ``spec.json``.
-
-        Sorted, because rules have it as a param: Snakemake compares their text.
-        """
+    @cached_property
+    def _spec(self):
         values = {
+            "address": str(self.directory),
+            "digest": self.digest,
             "keys": _sorted(self.keys),
             "settings": _sorted(self.settings),
-            "stage": self.stage,
-            "upstream": {name: part.spec() for name, part in sorted(self.upstream.items())},
-            "version": VERSIONS[self.stage],
+            "stage": self.stage.name,
+            "upstream": {
+                name: _each(part, lambda one: one.spec())
+                for name, part in sorted(self.upstream.items())
+            },
+            "version": self.stage.version,
         }
-        if with_digest:
-            values |= {"address": str(self.directory), "digest": self.digest}
-        return values
+        return {**values, "members": self.n_members} if self.n_members else values
+
+    def spec(self):
+        """Return everything that made the artifact as plain sorted values, for ``spec.json``.
+
+        Sorted, because rules have it as a param: Snakemake compares their text. Not to be changed:
+        artifacts share the specs of their upstream.
+        """
+        return self._spec
+
+    def member_spec(self, member):
+        """Return the spec of one member."""
+        return member_spec(self.spec(), self.stage.member, member)

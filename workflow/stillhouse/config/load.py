@@ -83,12 +83,12 @@ def _list_classes(config):
             listed[section][name] = {**entry, **({"classes": value} if value else {})}
     listed["denoisers"] = {}
     for name, entry in config["denoisers"].items():
-        value = entry.get("class_labels")
+        value = entry.get("labels")
         if isinstance(value, str):
-            key, names = f"denoisers.{name}.class_labels", catalogue.published_names()
+            key, names = f"denoisers.{name}.labels", catalogue.published_names()
             known(key, value, names, "published lists of classes")
             listed_ids = catalogue.published_classes(value)
-            entry = {**entry, "class_labels": {class_id: i for i, class_id in enumerate(listed_ids)}}
+            entry = {**entry, "labels": {class_id: i for i, class_id in enumerate(listed_ids)}}
         listed["denoisers"][name] = entry
     return {**config, **listed}
 

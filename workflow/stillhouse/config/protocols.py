@@ -102,7 +102,7 @@ def unused_by_method(settings):
         return [({"clip"}, "features 'dift' do not use it")]
     if kind == "d4m" and settings.get("fit", D4M[settings["fidelity"]]["fit"]) == "full":
         return [({"expand"}, "fit 'full' does not use it")]
-    if kind == "d3hr" and settings["noising"] == "forward":
+    if kind == "d3hr" and settings["process"] == "diffusion":
         return [({"inversion_start"}, "process 'diffusion' does not invert")]
     return []
 
@@ -116,7 +116,7 @@ def _decide_rded(decided, fidelity):
 
 
 def _decide_d3hr(decided, fidelity):
-    decided["loss_weights"] = {"skewness": D3HR_SKEWNESS[fidelity], **decided["loss_weights"]}
+    decided["weights"] = {"skewness": D3HR_SKEWNESS[fidelity], **decided["weights"]}
     decided["snapshots"] = sorted(decided.get("snapshots", [decided["inversion_steps"]]))
     return decided
 
@@ -275,4 +275,6 @@ def protocol(settings, kind, network, teacher, n_classes, resolution):
         decided["learning_rate"] = 0.002 if special else LEARNING_RATES[network["arch"]]
     unused = {"fidelity", "labels", "report", "batch_size"} | unused_by(decided["loss"])
     unused |= set() if has_batchnorm(network) else {"batchnorm_updates"}
+    # RDED's view is left out, as before this key was there.
+    unused |= {"test_view"} if decided["test_view"] == "rded" else set()
     return schedule({k: v for k, v in decided.items() if k not in unused})

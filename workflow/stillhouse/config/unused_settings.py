@@ -46,7 +46,7 @@ def _unused(config):
     for name, denoiser in config["denoisers"].items():
         if denoiser["kind"] == "dit":
             given = "pretrained" in denoiser
-            unused = {"seed"} if given else {"class_labels"}
+            unused = {"seed"} if given else {"labels"}
             kind = "with pretrained weights" if given else "trained here"
             why = f"a denoiser {kind} has no use for it"
             yield ("denoisers", name), unused, why

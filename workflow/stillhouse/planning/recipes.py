@@ -106,7 +106,7 @@ def _d3hr(task):
     model = Diffusion(task)
     # Statistics belong to a class: no IPC and no seed in their address.
     inverted = {
-        **task.some("steps", "snapshots", "guidance", "latents", "noising", "images_per_class"),
+        **task.some("steps", "snapshots", "guidance", "latents", "process", "images_per_class"),
         **model.conditional,
     }
     if "inversion_start" in task.settings:
@@ -116,13 +116,13 @@ def _d3hr(task):
     inversion = task.family("inversion", words, inverted, upstream)
     drawn = {
         "snapshot": task.settings["inversion_steps"],
-        **task.some("variance", "sampler", "candidates", "terms", "std", "skewness", "loss_weights"),
+        **task.some("variance", "sampler", "candidates", "terms", "std", "skewness", "weights"),
         **task.some("draw_on"),
     }
     words = (model.word, f"steps{task.settings['inversion_steps']}")
     start = task.family("samples", words, drawn, {"inversion": inversion}, "ipc", "seed")
     decoded = {
-        "sampling": "from_noise", **task.some("steps", "guidance", "inversion_steps"),
+        **task.some("steps", "guidance", "inversion_steps"),
         "start": task.settings["sampling_start"],
         **model.conditional,
     }
@@ -134,7 +134,7 @@ def _d4m(task):
     settings = task.some("latents", "fit", "expand")
     upstream = {"latents": model.latents("square")}
     start = task.family("prototypes", (model.word,), settings, upstream, "ipc", "seed")
-    decoded = {"sampling": "image_to_image", **task.some("steps", "guidance", "strength"), **model.conditional}
+    decoded = {**task.some("steps", "guidance", "strength"), **model.conditional}
     return {"decoded": model.decode(start, decoded)}, task.some("encoding")
 
 
@@ -274,7 +274,7 @@ def teacher(plan, name, dataset):
 def denoiser(plan, source, settings):
     """Return a denoiser of a source: trained on all of its classes, or given."""
     class_ids = list(catalogue.classes(plan.config["sources"][source]))
-    kept = {k: settings[k] for k in ("kind", "resolution", "class_labels") if k in settings}
+    kept = {k: settings[k] for k in ("kind", "resolution", "labels") if k in settings}
     if "names" in settings:
         kept["names"] = {c: settings["names"].get(c, c) for c in class_ids}
     words = (f"{settings['resolution']}px", "dit" if settings["kind"] == "dit" else "sd")
