@@ -23,7 +23,7 @@ bench: $(READY)
 	$(BIN)/python tests/bench/run.py
 
 explain: $(READY)
-	@$(BIN)/python -m stillhouse.artifacts.lineage "$(TARGET)"
+	@$(BIN)/python -m stillhouse.reporting.lineage "$(TARGET)"
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -17,23 +17,35 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/experiments.smk"
-include: "workflow/rules/images.smk"
+include: "workflow/rules/index.smk"
 include: "workflow/rules/teachers.smk"
 include: "workflow/rules/denoisers.smk"
-include: "workflow/rules/latents.smk"
-include: "workflow/rules/scores.smk"
-include: "workflow/rules/statistics.smk"
+include: "workflow/rules/per_class.smk"
+
+
+# Stages of a shape of their own: a method brings its file, and changes no other.
+for path in sorted(Path(workflow.basedir, "workflow/rules/methods").glob("*.smk")):
+
+    include: path
+
+
 include: "workflow/rules/distilled.smk"
 include: "workflow/rules/labels.smk"
 include: "workflow/rules/students.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
+        # Named here too, so that an added seed is noticed without Snakemake's own records.
+        cells=[
+            path
+            for family in plan.families["students"].values()
+            for path in plan.manifests(family.artifact)
+        ],
         tables=expand(
             "results/tables/{experiment}.{suffix}",
             experiment=plan.experiments,
@@ -44,7 +56,7 @@ rule all:
             experiment=plan.experiments,
             chart=["accuracy", "bytes", "cost", "curves"],
         ),
-        sheets=[f"results/figures/{one.place}.png" for one in plan.single["distilled"].values()],
+        sheets=[f"results/figures/{one.place}.png" for one in plan.artifacts["distilled"].values()],
         pages=expand("results/report/{experiment}.html", experiment=plan.experiments),
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 from types import SimpleNamespace
 
-import chromium
 import pytest
 import torch
 from hypothesis import settings
@@ -221,16 +220,6 @@ def empty(tmp_path, monkeypatch):
     """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    """Return a Chromium without a window."""
-    if chromium.PROGRAM is None:
-        pytest.skip("no chromium on this machine; Debian's package is enough")
-    browser = chromium.Browser(tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Steps of a synthesis against bare passes of its observer, forward and backward to the images."""
 
 import torch
-from stillhouse.config.protocols import method
 from stillhouse.config.schema import definition, fill
+from stillhouse.methods.registry import METHODS
 from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.feature_statistics import StatisticsRecorder
 from stillhouse.methods.statistical_matching.matching import Matching, targets
@@ -32,7 +32,7 @@ CASES = {
 def steps(network, side, given):
     """Return the ratio of steps to bare passes of the same observer on as many images."""
     settings = fill({"observers": ["a"], **given}, definition("method"))
-    settings = {**method(settings), "resolution": side}
+    settings = {**METHODS[settings["kind"]].resolve(settings), "resolution": side}
     net = loop.freeze(registry.build(network, CLASSES, side, 0, "teacher"))
     images = generator(0, "bench").standard_normal((N, 3, side, side), dtype="float32")
     images, labels = torch.from_numpy(images), torch.arange(N) * CLASSES // N

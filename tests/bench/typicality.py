@@ -49,9 +49,9 @@ def class_scoring(folder, side, patch, n_images, heads, layers):
             num_embeds_ada_norm=10,
         ).save_pretrained(folder / "net" / "transformer")
     path, roots = denoiser(folder / "net", "dit", folder / "denoiser")
-    context = Context(device="auto", batch_size=BATCH, roots=roots)
+    context = Context(device="auto", batch_size=BATCH, weight_folders=roots)
     sizes = [(2 * side, 2 * side)] * n_images
-    inputs = {"denoiser": [path], **files(folder, "1", sizes, "square", channels=4, side=side)}
+    inputs = {"denoiser": path, **files(folder, "1", sizes, "square", channels=4, side=side)}
     spec = {"settings": {**SETTINGS, "patch": patch}, "keys": {"seed": 0}}
     make = class_scores.class_scores(inputs, spec, context)
     loaded = denoisers.load_denoiser(path, SETTINGS, context)

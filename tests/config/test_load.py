@@ -1,13 +1,13 @@
+"""Configs become settled settings: defaults, overrides, class lists, switches."""
+
 import copy
-import re
 from pathlib import Path
 
 import pytest
 import yaml
+from diffused import with_denoisers
 from stillhouse.config import load as configs
 from stillhouse.config.load import complete
-from stillhouse.config.schema import schema
-from stillhouse.config.validation import classes_of, methods_of
 from stillhouse.planning import plan
 
 ROOT = Path(__file__).parents[2]
@@ -26,14 +26,13 @@ def load(path):
 
 @pytest.mark.parametrize("path", [ROOT / "config.yaml", *PRESETS], ids=lambda path: path.stem)
 def test_default_and_presets_are_valid(path):
-    config = complete(load(path), path.name)
-    assert complete(copy.deepcopy(config), path.name) == config
+    config = complete(load(path), path.name, [path])
     assert plan.build(config).experiments.keys() == config["experiments"].keys()
 
 
 def addresses(config):
     wanted = plan.build(complete(config, "x.yaml"))
-    single = [a for by_place in wanted.single.values() for a in by_place.values()]
+    single = [a for by_place in wanted.artifacts.values() for a in by_place.values()]
     families = [f.artifact for by_place in wanted.families.values() for f in by_place.values()]
     return {str(artifact.directory) for artifact in single + families}
 
@@ -58,10 +57,6 @@ def test_defaults_are_filled_in(tiny):
     assert config["experiments"]["x"]["distill_seeds"] == [0]
 
 
-def test_every_default_is_written_out_as_the_same_address(tiny):
-    assert addresses(complete(copy.deepcopy(tiny), "x.yaml")) == addresses(tiny)
-
-
 def as_other_numbers(value):
     if isinstance(value, dict):
         return {k: as_other_numbers(v) for k, v in value.items()}
@@ -74,7 +69,7 @@ def as_other_numbers(value):
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def test_what_nothing_uses_gets_no_default(tiny):
+def test_settings_without_effect_are_left_out(tiny):
     tiny["labels"]["plain"] = {"kind": "hard", "views": {"mix": "none"}}
     weights = {"file": "x", "sha256": "0" * 64}
     tiny["teachers"]["t"] = {"arch": "convnet1", "dataset": "three", "weights": weights}
@@ -83,7 +78,21 @@ def test_what_nothing_uses_gets_no_default(tiny):
     assert "temperature" in config["protocols"]["soft"]
     assert not {"temperature", "ce_weight"} & config["protocols"]["hard"].keys()
     assert not {"mix_alpha", "mix_per"} & config["labels"]["plain"]["views"].keys()
-    assert complete(copy.deepcopy(config), "x.yaml") == config
+
+
+def test_switches_are_decided_once(tiny):
+    tiny["methods"]["paper"] = {**tiny["methods"]["rded"], "fidelity": "paper"}
+    tiny["protocols"]["paper"] = {"labels": "soft", "fidelity": "paper"}
+    tiny["labels"]["paper"] = {**tiny["labels"]["soft"], "fidelity": "paper"}
+    config = complete(tiny, "x.yaml")
+    methods, labels, protocols = (config[name] for name in ("methods", "labels", "protocols"))
+    assert (methods["rded"]["rounding"], methods["paper"]["rounding"]) == ("truncate", "nearest")
+    assert methods["paper"]["fidelity"] == "paper"
+    assert labels["soft"]["views"]["crop"] == [1.0, 1.0]
+    assert labels["paper"]["views"]["crop"] == [0.08, 1.0]
+    assert (protocols["soft"]["loss"], protocols["hard"]["loss"]) == ("kl", "ce")
+    assert (protocols["soft"]["smoothing"], protocols["paper"]["smoothing"]) == (2.0, 1.0)
+    assert not any("fidelity" in one for one in (*labels.values(), *protocols.values()))
 
 
 def test_how_a_number_is_written_changes_no_address(tiny):
@@ -103,7 +112,7 @@ def reversed_keys(value):
 
 def test_the_order_of_keys_changes_no_address(tiny):
     assert addresses(reversed_keys(tiny)) == addresses(tiny)
-    # Nor the text of a rule's params, by which Snakemake decides what to make again.
+    # Nor the text of a rule's params, by which Snakemake decides what to compute again.
     one, other = (
         plan.build(complete(config, "x.yaml")).experiments["x"][-1]["artifact"]
         for config in (tiny, reversed_keys(tiny))
@@ -121,10 +130,20 @@ def test_an_experiment_overrides_settings_of_a_method(tiny):
     tiny["methods"]["rded"]["crop"] = [0.3, 0.9]
     tiny["experiments"]["x"]["methods"] = ["random", {"rded": {"crops_per_image": 3}}]
     config = complete(tiny, "x.yaml")
-    methods = dict(methods_of(config, config["experiments"]["x"]))
+    methods = config["experiments"]["x"]["methods"]
+    assert list(methods) == ["random", "rded"]
+    assert methods["random"] == config["methods"]["random"]
     assert methods["rded"] == {**config["methods"]["rded"], "crops_per_image": 3}
     assert methods["rded"]["crop"] == [0.3, 0.9]
     assert config["methods"]["rded"]["crops_per_image"] == 2
+
+
+def test_an_override_of_a_group_replaces_it(tiny):
+    tiny["methods"]["edc"] = {"kind": "edc", "observers": ["t"], "loss_weights": {"batchnorm": 2}}
+    tiny["experiments"]["x"]["methods"] = [{"edc": {"loss_weights": {"convolution": 3}}}]
+    config = complete(tiny, "x.yaml")
+    weights = config["experiments"]["x"]["methods"]["edc"]["loss_weights"]
+    assert (weights["batchnorm"], weights["convolution"]) == (0.01, 3.0)
 
 
 def test_an_override_is_the_same_as_a_method_written_out(tiny):
@@ -142,9 +161,9 @@ def test_an_override_of_nothing_is_the_method_itself(tiny):
 
 def test_classes_are_in_the_order_of_the_dataset(tiny):
     tiny["datasets"]["three"]["classes"] = ["7", "0", "3"]
-    assert classes_of(complete(tiny, "x.yaml"), "three") == ["7", "0", "3"]
+    assert complete(tiny, "x.yaml")["datasets"]["three"]["classes"] == ["7", "0", "3"]
     tiny["datasets"]["three"]["classes"] = "all"
-    assert classes_of(complete(tiny, "x.yaml"), "three") == list("0123456789")
+    assert complete(tiny, "x.yaml")["datasets"]["three"]["classes"] == list("0123456789")
 
 
 def test_a_published_list_is_the_same_as_its_classes_written_out(tiny):
@@ -152,9 +171,9 @@ def test_a_published_list_is_the_same_as_its_classes_written_out(tiny):
     tiny["datasets"]["three"] |= {"source": "imagenet", "classes": "imagenette"}
     config = complete(tiny, "x.yaml")
     assert len(config["sources"]["imagenet"]["classes"]) == 1000
-    assert classes_of(config, "three")[:2] == ["n01440764", "n02102040"]
+    assert config["datasets"]["three"]["classes"][:2] == ["n01440764", "n02102040"]
     named = addresses(tiny)
-    tiny["datasets"]["three"]["classes"] = classes_of(config, "three")
+    tiny["datasets"]["three"]["classes"] = config["datasets"]["three"]["classes"]
     assert addresses(tiny) == named
 
 
@@ -172,7 +191,7 @@ def test_tiny_imagenet_is_in_wordnets_order(tiny):
     tiny["sources"]["tiny"] = {"kind": "tiny_imagenet", "root": "t", "classes": ["n2", "n3", "n1"]}
     tiny["datasets"]["all"] = {"source": "tiny", "resolution": 64}
     config = complete(tiny, "x.yaml")
-    assert classes_of(config, "all") == ["n1", "n2", "n3"]
+    assert config["datasets"]["all"]["classes"] == ["n1", "n2", "n3"]
     assert config["sources"]["tiny"]["smallest_class"] == 500
 
 
@@ -196,37 +215,13 @@ def test_numbers_may_be_text(tiny):
     assert complete(tiny, "x.yaml") == expected
 
 
-def properties(node, where=""):
-    """Yield (path, subschema) of every key that a user can write."""
-    if isinstance(node, dict):
-        for name, rule in (node.get("properties") or {}).items():
-            if "const" not in rule:
-                yield f"{where}.{name}", rule
-        for name, part in node.items():
-            if name != "if":
-                yield from properties(part, f"{where}.{name}" if name != "properties" else where)
-    elif isinstance(node, list):
-        for part in node:
-            yield from properties(part, where)
-
-
-def test_every_key_has_a_description():
-    found = dict(properties(schema()))
-    assert len(found) > 60
-    without = []
-    for path, rule in found.items():
-        reference = rule.get("$ref", "").rsplit("/", 1)[-1]
-        if not {**schema()["$defs"].get(reference, {}), **rule}.get("description"):
-            without.append(path)
-    assert without == []
-
-
-def test_every_switch_says_what_paper_and_code_do():
-    method = schema()["$defs"]["method_rded"]["properties"]
-    for name in ("scoring", "assignment", "rounding", "encoding"):
-        assert re.search(r"\[code: .*, paper: .*\]$", method[name]["description"])
+def test_class_labels_of_a_published_list_are_its_positions(tiny):
+    with_denoisers(tiny)["denoisers"]["dit"]["class_labels"] = "imagenet1k"
+    labels = complete(tiny, "x.yaml")["denoisers"]["dit"]["class_labels"]
+    assert list(labels.items())[:2] == [("n01440764", 0), ("n01443537", 1)]
+    assert labels["n15075141"] == 999 and len(labels) == 1000
 
 
 @pytest.mark.parametrize(("device", "wants"), [("cpu", False), ("cuda", True), ("cuda:1", True)])
-def test_who_wants_a_gpu(device, wants):
+def test_a_device_wants_a_gpu_or_not(device, wants):
     assert configs.wants_gpu(device) is wants

@@ -1,4 +1,4 @@
-"""The protocols that docs/protocols.md writes out are valid, and are what it says they are."""
+"""Protocols become training settings; those that docs/protocols.md writes out are as it says."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,13 @@ import yaml
 from stillhouse.config import load as configs
 from stillhouse.config import protocols, schema
 from stillhouse.planning import plan
+from stillhouse.training.lr_schedules import learning_rate_factor
 
 TEXT = (Path(__file__).parents[2] / "docs/protocols.md").read_text()
 SNIPPETS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.S)]
 
 
-def whole(snippet):
+def config_of(snippet):
     """Return a config of digits that uses all protocols of a snippet."""
     names = {name for labels in snippet["labels"].values() for name in labels.get("teachers", ())}
     return {
@@ -37,13 +38,14 @@ def whole(snippet):
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: "-".join(snippet["protocols"]))
 def test_protocols_written_out_are_valid(snippet):
-    config = configs.complete(whole(snippet), "docs/protocols.md")
+    config = configs.complete(config_of(snippet), "docs/protocols.md")
     cells = plan.build(config).experiments["x"]
     assert {cell["protocol"] for cell in cells} == snippet["protocols"].keys()
     for name, given in snippet["protocols"].items():
-        assert config["protocols"][name] == given | {"fidelity": "code", "precision": "float32"} | {
-            k: v for k, v in config["protocols"][name].items() if k in ("temperature", "ce_weight")
-        }
+        settled = config["protocols"][name]
+        # A half cosine is a cosine of smoothing 2; what else the docs say stands.
+        written = {k: v for k, v in given.items() if (k, v) != ("schedule", "half_cosine")}
+        assert settled | written == settled
 
 
 def test_all_papers_are_there():
@@ -54,36 +56,38 @@ def test_all_papers_are_there():
     }
 
 
-def trainings(protocol, ipc):
+def training(protocol, ipc):
     (snippet,) = (s for s in SNIPPETS if protocol in s["protocols"] and protocol != "edc")
-    wanted = plan.build(configs.complete(whole(snippet), "docs/protocols.md"))
-    (found,) = (
-        cell["artifact"].settings
-        for cell in wanted.experiments["x"]
-        if (cell["protocol"], cell["ipc"], cell["seed"]) == (protocol, ipc, 0)
+    wanted = plan.build(configs.complete(config_of(snippet), "docs/protocols.md"))
+    (settings,) = (
+        row["artifact"].settings
+        for row in wanted.experiments["x"]
+        if (row["protocol"], row["ipc"], row["seed"]) == (protocol, ipc, 0)
     )
-    return found
+    return settings
 
 
 def test_idc_and_dc_are_what_they_should_be():
-    assert trainings("idc", 1)["training"] == {
+    assert training("idc", 1)["training"] == {
         "loss": "ce",
         "epochs": 3000,
         "optimizer": "sgd",
         "learning_rate": 0.01,
         "weight_decay": 0.0005,
         "schedule": "multistep",
+        "milestones": [2000.0, 2500.0],
+        "rate_decay": 0.2,
         "batchnorm_updates": 1,
         "precision": "float32",
-        "test_view": "whole",
+        "test_crop": "center_square",
     }
-    assert trainings("idc", 10)["training"]["epochs"] == 2000
-    views = trainings("idc", 10)["labels"]["views"]
+    assert training("idc", 10)["training"]["epochs"] == 2000
+    views = training("idc", 10)["labels"]["views"]
     assert (views["jitter"], views["lighting"], views["crop"]) == (0.4, 0.1, [0.5, 1.0])
-    training = trainings("dc", 10)["training"]
+    settings = training("dc", 10)["training"]
     wanted = (1001, [502.0], 0.1)
-    assert tuple(training[k] for k in ("epochs", "milestones", "rate_decay")) == wanted
-    assert trainings("dc", 10)["labels"]["views"]["siamese"]["per"] == "row"
+    assert tuple(settings[k] for k in ("epochs", "milestones", "rate_decay")) == wanted
+    assert training("dc", 10)["labels"]["views"]["siamese"]["per"] == "row"
 
 
 def rows():
@@ -113,3 +117,186 @@ def test_every_augmentation_schedule_loss_and_encoding_has_its_line():
     wanted |= {"randaugment", "jitter", "lighting", "siamese", "cutmix", "mixup", "batch", "row"}
     wanted |= set(defs["protocol"]["properties"]["loss"]["enum"])
     assert [name for name in sorted(wanted) if not re.search(rf"\b{name}\b", named)] == []
+
+
+def cell(protocol, network=None, labels="soft", arch="", n_classes=10, resolution=32, ipc=10):
+    """Return training settings and batch size of a protocol of which little is given."""
+    given = {"labels": labels, "fidelity": "code", "epochs": 300, "batch_size": "auto"}
+    given |= {"learning_rate": "auto", "report": "last", "temperature": 20.0, "ce_weight": 0.1}
+    settled = protocols.settled({**given, **protocol}, labels)
+    network = network or {"arch": "convnet3"}
+    return protocols.for_cell(settled, {"kind": labels}, network, arch, n_classes, resolution, ipc)
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ({}, {"schedule": "cosine", "smoothing": 2.0}),
+        ({"fidelity": "paper"}, {"schedule": "cosine", "smoothing": 1.0}),
+        ({"schedule": "half_cosine"}, {"schedule": "cosine", "smoothing": 2.0}),
+        ({"schedule": "ssrs"}, {"schedule": "ssrs", "smoothing": 2.0}),
+        ({"schedule": "linear", "smoothing": 3.0}, {"schedule": "linear", "smoothing": 3.0}),
+        ({"schedule": "alrs"}, {"schedule": "alrs", "rate_decay": 0.9975}),
+        ({"schedule": "constant"}, {"schedule": "constant"}),
+        (
+            {"schedule": "multistep", "epochs": 10},
+            {"schedule": "multistep", "milestones": [7.0, 9.0], "rate_decay": 0.2},
+        ),
+        (
+            {"schedule": "multistep", "epochs": 10, "milestones": [9, 0.25]},
+            {"schedule": "multistep", "milestones": [3.0, 9.0], "rate_decay": 0.2},
+        ),
+    ],
+)
+def test_every_key_of_a_schedule_is_written_out(given, written):
+    settings, _ = cell(given)
+    keys = {"schedule", *protocols.SCHEDULE_KEYS}
+    assert {k: v for k, v in settings.items() if k in keys} == written
+
+
+def test_settings_that_shape_no_student_are_left_out():
+    settings, _ = cell({})
+    assert not {"labels", "report", "batch_size", "fidelity", "ce_weight"} & settings.keys()
+    assert settings["batchnorm_updates"] == 2 and settings["temperature"] == 20.0
+    for network in ({"arch": "convnet3", "norm": "instance"}, {"arch": "alexnet_small"}):
+        assert "batchnorm_updates" not in cell({"learning_rate": 1.0}, network)[0]
+    hard, _ = cell({}, labels="hard")
+    assert hard["loss"] == "ce" and not {"temperature", "ce_weight"} & hard.keys()
+
+
+@pytest.mark.parametrize(
+    ("short", "written"),
+    [
+        ({"schedule": "half_cosine"}, {"schedule": "cosine", "smoothing": 2.0}),
+        ({"schedule": "cosine"}, {"schedule": "cosine", "smoothing": 1.0}),
+        ({"schedule": "multistep"}, {"schedule": "multistep", "rate_decay": 0.2}),
+        # Two thirds and five sixths of nine epochs.
+        ({"schedule": "multistep"}, {"schedule": "multistep", "milestones": [8, 6]}),
+        ({"schedule": "ssrs"}, {"schedule": "ssrs", "smoothing": 2.0}),
+        ({"schedule": "linear"}, {"schedule": "linear", "smoothing": 1.0}),
+        ({"schedule": "alrs"}, {"schedule": "alrs", "rate_decay": 0.9975}),
+    ],
+)
+def test_a_schedule_is_the_same_however_it_is_written(short, written):
+    assert cell({"epochs": 9, **short}) == cell({"epochs": 9, **written})
+    assert cell({"epochs": 9, **short}) != cell({"epochs": 9, "schedule": "one_cycle"})
+
+
+@pytest.mark.parametrize(
+    ("epochs", "milestones", "expected"),
+    [
+        (200, [0.5], [100]),
+        (200, [100], [100]),
+        (200, [150, 0.5], [100, 150]),
+        (200, [0.5, 100], [100, 100]),
+        (100, [0.07], [7]),  # 0.07 * 100 is more than 7
+        (7, [0.5], [4]),
+        (9, [2.5, 0.1], [1, 3]),
+    ],
+)
+def test_milestones_are_epochs(epochs, milestones, expected):
+    given = {"epochs": epochs, "schedule": "multistep", "rate_decay": 0.5}
+    settings, _ = cell({**given, "milestones": milestones})
+    assert settings["milestones"] == expected
+    as_given, as_epochs = (
+        [learning_rate_factor({**given, "milestones": m}, epoch) for epoch in range(epochs)]
+        for m in (milestones, settings["milestones"])
+    )
+    assert as_given == as_epochs
+
+
+@pytest.mark.parametrize(
+    ("ipc", "n_classes", "resolution", "batch_size"),
+    [
+        (1, 10, 32, 10),
+        (10, 10, 128, 50),
+        (50, 10, 224, 100),
+        (1, 100, 224, 20),
+        (10, 100, 224, 100),
+        (50, 100, 224, 200),
+        (50, 1000, 64, 200),
+        (1, 200, 64, 100),
+        (10, 200, 64, 100),
+        (50, 200, 64, 100),
+        # 200 classes of another resolution are no Tiny-ImageNet.
+        (50, 200, 224, 200),
+        # Never more than all images; other IPCs as the next smaller one.
+        (1, 3, 32, 3),
+        (2, 10, 32, 10),
+        (49, 10, 32, 50),
+        (100, 10, 32, 100),
+    ],
+)
+def test_batch_sizes_are_those_of_rded(ipc, n_classes, resolution, batch_size):
+    task = {"arch": "convnet4", "n_classes": n_classes, "resolution": resolution, "ipc": ipc}
+    assert cell({}, **task)[1] == batch_size
+    assert cell({"batch_size": 8}, **task)[1] == min(8, ipc * n_classes)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "n_classes", "resolution", "batch_size", "rate"),
+    [
+        ("convnet3", "convnet3", 100, 32, 25, 0.002),
+        ("convnet4", "convnet3", 100, 32, 25, 0.001),
+        ("convnet3", "convnet4", 100, 32, 100, 0.001),
+        ("convnet3", "convnet3", 100, 64, 100, 0.001),
+        ("convnet3", "convnet3", 10, 32, 50, 0.001),
+        ("convnet3", "resnet18_modified", 100, 32, 100, 0.001),
+    ],
+)
+def test_convnet3_on_cifar100_has_entries_of_its_own(
+    student, teacher, n_classes, resolution, batch_size, rate
+):
+    settings, size = cell({}, {"arch": student}, "soft", teacher, n_classes, resolution)
+    assert (size, settings["learning_rate"]) == (batch_size, rate)
+
+
+# argument.py of LINs-lab/RDED, with its students' names as ours.
+RATES = {
+    "resnet18_modified": 0.001,
+    "resnet101_modified": 0.001,
+    "convnet3": 0.001,
+    "convnet6": 0.001,
+    "torchvision/vgg11": 0.0005,
+    "torchvision/resnet18": 0.001,
+    "torchvision/resnet50": 0.001,
+    "torchvision/resnet101": 0.001,
+    "torchvision/efficientnet_b0": 0.002,
+    "torchvision/mobilenet_v2": 0.0025,
+    "torchvision/alexnet": 0.0001,
+    "torchvision/vit_b_16": 0.0001,
+    "torchvision/swin_v2_t": 0.0001,
+}
+
+
+@pytest.mark.parametrize("arch", RATES)
+def test_learning_rates_are_those_of_rded(arch):
+    settings, _ = cell({}, {"arch": arch}, arch=arch)
+    assert (settings["learning_rate"], settings["loss"]) == (RATES[arch], "kl")
+    assert cell({"learning_rate": 0.5}, {"arch": arch})[0]["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("ipc", "n_classes", "epochs"),
+    [
+        *((1, 10, 3000), (2, 10, 2000), (10, 10, 2000), (20, 10, 1500), (50, 10, 1500)),
+        *((100, 10, 1000), (200, 10, 1000), (300, 10, 500), (501, 10, 300), (10, 1000, 2000)),
+        *((1, 100, 2000), (10, 100, 1300), (20, 100, 1000), (100, 100, 600), (501, 100, 200)),
+    ],
+)
+def test_epochs_are_those_of_idc(ipc, n_classes, epochs):
+    assert cell({"epochs": "auto"}, n_classes=n_classes, ipc=ipc)[0]["epochs"] == epochs
+    assert cell({"epochs": 7}, n_classes=n_classes, ipc=ipc)[0]["epochs"] == 7
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "side", "crop", "patches"),
+    [("code", 1, 1.0, 1), ("code", 2, 0.5, 2), ("code", 4, 0.25, 4), ("paper", 2, 0.08, 1)],
+)
+def test_views_are_those_of_rded(fidelity, side, crop, patches):
+    chosen = {"patches_per_side": side, "flip": 0.5, "mix": "none"}
+    views = protocols.views({"views": chosen, "fidelity": fidelity})
+    assert views == {**chosen, "crop": [crop, 1.0], "patches_per_side": patches}
+    given = {**chosen, "crop": [0.3, 0.4], "shuffle_patches": True}
+    views = protocols.views({"views": given, "fidelity": fidelity})
+    assert (views["crop"], views["patches_per_side"]) == ([0.3, 0.4], side)

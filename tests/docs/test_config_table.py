@@ -1,15 +1,14 @@
-"""The config table in README.md is what docs/config_table.py makes of the schema."""
+"""The tables of docs/configuration.md are those that docs/config_table.py makes of the schema."""
 
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
-import yaml
 from stillhouse.config import schema
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs/configuration.md"
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +47,8 @@ def kinds_of(text, section):
     return common, {kind: text for k, text in about.items() for kind in re.findall(r": (\w+)`", k)}
 
 
-def test_readme_has_the_table_of_the_schema(made):
-    text = README.read_text()
+def test_the_page_is_up_to_date(made):
+    text = PAGE.read_text()
     assert made.insert(text, made.table(schema.schema())) == text, "run `make format`"
 
 
@@ -57,12 +56,17 @@ def test_every_key_of_the_schema_appears(made):
     text = made.table(schema.schema())
     there = {row[0].strip().strip("`").split(".")[-1] for row in rows_of(text)}
     there |= set(re.findall(r"^### `(\w+)`$", text, re.M))
-    assert keys_of(yaml.safe_load(schema.SCHEMA.read_text())) == there
+    assert keys_of(schema.schema()) == there
 
 
 def test_no_unit_is_left_in_the_meaning(made):
     meanings = [row[3] for row in rows_of(made.table(schema.schema()))]
     assert not [text for text in meanings if re.search(r"\[[a-z%]+\]", text)]
+
+
+def test_a_description_may_have_a_unit_and_defaults(made):
+    rule = made.expand({"description": "side [px] [code: 1, paper: 2]"}, {})
+    assert rule == {"description": "side", "unit": "px", "defaults": "code: 1, paper: 2"}
 
 
 def test_every_row_is_complete(made):
@@ -79,7 +83,8 @@ def test_what_a_row_says(made):
     assert ("`scoring`", "code: pad, paper: pad", "`pad` or `resize`") in rows
     assert ("`snapshots`", "`inversion_steps` alone", "list of integers, ≥ 1") in rows
     assert ("`images_per_class`", "`all`", "`all` or integer, ≥ 2, images") in rows
-    assert ("`labels`", "–", "text or keys") in rows
+    assert ("`class_labels`", "–", "text or keys") in rows
+    assert ("`latents`", "`sample`", "`sample` or `mode`") in rows
     assert ("`views.mix`", "`cutmix`", "`none`, `cutmix` or `mixup`") in rows
     assert ("`weights.sha256`", "–", "`[0-9a-f]{64}`") in rows
     assert ("`device`", "`auto`", "`auto`, `cpu` or `cuda(:[0-9]+)?`") in rows
@@ -98,19 +103,19 @@ def test_every_kind_has_its_keys(made):
     common, methods = kinds_of(text, "methods")
     assert keys(common) == ["kind", "fidelity"]
     assert list(methods) == [
-        *("random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc")
+        *("d3hr", "d4m", "ddps", "edc", "gvbsm", "sre2l", "herding", "kmeans", "random", "rded")
     ]
     assert keys(methods["random"]) == []
     assert "teacher" in keys(methods["rded"])
-    assert keys(methods["herding"]) == ["features"]
+    assert keys(methods["herding"]) == ["feature_space"]
     assert methods["herding"] == methods["kmeans"]
     assert all("denoiser" in keys(methods[kind]) for kind in ("ddps", "d3hr", "d4m"))
-    assert "weights.skewness" in keys(methods["d3hr"])
+    assert "loss_weights.skewness" in keys(methods["d3hr"])
     assert keys(methods["sre2l"])[:2] == ["observers", "initial"]
     assert methods["sre2l"] == methods["gvbsm"] == methods["edc"]
     common, denoisers = kinds_of(text, "denoisers")
     assert keys(common)[:2] == ["kind", "resolution"]
-    assert {"labels", "train", "train.network.ema"} <= set(keys(denoisers["dit"]))
+    assert {"class_labels", "train", "train.network.ema"} <= set(keys(denoisers["dit"]))
     assert keys(denoisers["stable_diffusion"]) == ["names", "prompt", "null_prompt"]
 
 
@@ -123,5 +128,5 @@ def test_insert_keeps_what_lies_around(made):
 
 @pytest.mark.parametrize("text", ["", "{begin}", "{end}", "{end} {begin}"])
 def test_insert_wants_both_markers(made, text):
-    with pytest.raises(ValueError, match="should have the line"):
+    with pytest.raises(ValueError, match="missing line"):
         made.insert(text.format(begin=made.BEGIN, end=made.END), "new")

@@ -7,7 +7,6 @@ import torch
 from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.jobs import Context
 from stillhouse.augmentation.views import draw, render
-from stillhouse.config import protocols
 from stillhouse.config.schema import definition, fill
 from stillhouse.data.codecs import encode
 from stillhouse.data.transforms import normalise
@@ -19,6 +18,7 @@ from stillhouse.evaluation import label_sources, students
 from stillhouse.methods.d3hr.group_loss import GroupLoss
 from stillhouse.methods.ddps.class_scores import score_maps
 from stillhouse.methods.rded.patch_scores import score_class
+from stillhouse.methods.registry import METHODS
 from stillhouse.methods.statistical_matching import losses, synthesis
 from stillhouse.methods.statistical_matching.feature_statistics import StatisticsRecorder
 from stillhouse.methods.statistical_matching.matching import Matching, targets
@@ -191,7 +191,7 @@ LABELS = torch.arange(64) // 8
 
 def settings_of(kind):
     given = {"kind": kind, "fidelity": "paper", "observers": ["a", "b"], "iterations": 8}
-    return protocols.method(fill(given, definition("method")))
+    return METHODS[kind].resolve(fill(given, definition("method")))
 
 
 def batch(settings, device):

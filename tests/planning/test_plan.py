@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stillhouse.config import protocols
 from stillhouse.planning import plan as plans
-from stillhouse.training.lr_schedules import learning_rate_factor
 
 ROOT = Path(__file__).parents[2]
 
@@ -208,62 +206,6 @@ def test_an_edit_of_a_protocol_touches_its_students_alone(tiny, planned, before,
     hard = {place for place in before["students"] if "hard" in place}
     assert after["students"] & before["students"] == hard
     assert {**after, "students": 0} == {**before, "students": 0}
-
-
-SCHEDULES = [
-    ({"schedule": "half_cosine"}, {"schedule": "cosine", "smoothing": 2}),
-    ({"schedule": "cosine"}, {"schedule": "cosine", "smoothing": 1}),
-    ({"schedule": "multistep"}, {"schedule": "multistep", "rate_decay": 0.2}),
-    ({"schedule": "ssrs"}, {"schedule": "ssrs", "smoothing": 2.0}),
-    ({"schedule": "linear"}, {"schedule": "linear", "smoothing": 1}),
-    ({"schedule": "alrs"}, {"schedule": "alrs", "rate_decay": 0.9975}),
-]
-
-
-@pytest.mark.parametrize(("short", "long"), SCHEDULES)
-def test_a_schedule_has_one_address_however_it_is_said(tiny, planned, short, long):
-    found = []
-    for changes in (short, long, {"schedule": "one_cycle"}):
-        tiny["protocols"]["soft"] = {"labels": "soft", "epochs": 2, "batch_size": 4, **changes}
-        found.append(addresses(planned(tiny))["students"])
-    assert found[0] == found[1]
-    assert found[0] != found[2]
-
-
-def test_keys_of_schedules_are_in_addresses_where_they_are_used():
-    decide = lambda **given: protocols.schedule({"epochs": 9, **given})  # noqa: E731
-    assert decide(schedule="half_cosine") == {"epochs": 9, "schedule": "half_cosine"}
-    assert decide(schedule="multistep") == {"epochs": 9, "schedule": "multistep"}
-    wanted = {"epochs": 9, "schedule": "ssrs", "smoothing": 2.0}
-    assert decide(schedule="ssrs") == wanted
-    wanted = {"epochs": 9, "schedule": "cosine", "smoothing": 3}
-    assert decide(schedule="cosine", smoothing=3) == wanted
-    wanted = {"epochs": 9, "schedule": "multistep", "milestones": [3, 5]}
-    assert decide(schedule="multistep", milestones=[3, 5], rate_decay=0.2) == wanted
-
-
-@pytest.mark.parametrize(
-    ("epochs", "milestones", "wanted"),
-    [
-        (200, [0.5], [100]),
-        (200, [100], [100]),
-        (200, [150, 0.5], [100, 150]),
-        (200, [0.5, 100], [100, 100]),
-        (100, [0.07], [7]),  # 0.07 * 100 is more than 7
-        (7, [0.5], [4]),
-        (9, [2.5, 0.1], [1, 3]),
-        (9, [6, 8], None),  # two thirds and five sixths, as by default
-    ],
-)
-def test_milestones_are_said_in_one_way(epochs, milestones, wanted):
-    given = {"epochs": epochs, "schedule": "multistep"}
-    found = protocols.schedule({**given, "milestones": milestones})
-    assert found == (given | {"milestones": wanted} if wanted else given)
-    rates = [
-        [learning_rate_factor({"rate_decay": 0.5, **how}, epoch) for epoch in range(epochs)]
-        for how in (found, {**given, "milestones": milestones})
-    ]
-    assert rates[0] == rates[1]
 
 
 def test_an_edit_of_a_student_touches_all_students_alone(tiny, planned, before):
@@ -527,50 +469,6 @@ def test_default_addresses_are_those_of_every_run_before(planned):
     assert names.keys() == GOLDEN.keys()
 
 
-@pytest.mark.parametrize(
-    ("ipc", "n_classes", "resolution", "batch_size"),
-    [
-        # argument.py of RDED: 10, 50, 100 by IPC; twice from 100 classes on; Tiny always 100.
-        (1, 10, 32, 10),
-        (10, 10, 128, 50),
-        (50, 10, 224, 100),
-        (1, 100, 224, 20),
-        (10, 100, 224, 100),
-        (50, 100, 224, 200),
-        (50, 1000, 64, 200),
-        (1, 200, 64, 100),
-        (10, 200, 64, 100),
-        (50, 200, 64, 100),
-        # Never more than there are images; other IPCs as the next smaller one.
-        (1, 3, 32, 3),
-        (2, 10, 32, 10),
-        (49, 10, 32, 50),
-        (100, 10, 32, 100),
-    ],
-)
-def test_batches_are_those_of_rded(ipc, n_classes, resolution, batch_size):
-    task = ("convnet3", n_classes, resolution)
-    assert protocols.batch_size("auto", ipc, *task) == batch_size
-    assert protocols.batch_size(8, ipc, *task) == min(8, ipc * n_classes)
-
-
-def test_two_hundred_classes_of_other_pixels_are_no_tiny_imagenet():
-    assert protocols.batch_size("auto", 50, "convnet3", 200, 224) == 200
-
-
-def test_convnet3_on_cifar100_is_treated_apart(tiny, planned):
-    settings = {**planned(tiny).config["protocols"]["soft"], "fidelity": "code"}
-    rate = lambda student, *task: protocols.protocol(settings, "soft", {"arch": student}, *task)[  # noqa: E731
-        "learning_rate"
-    ]
-    assert protocols.batch_size("auto", 10, "convnet3", 100, 32) == 25
-    assert protocols.batch_size("auto", 10, "convnet4", 100, 32) == 100
-    assert rate("convnet3", "convnet3", 100, 32) == 0.002
-    assert rate("convnet3", "convnet3", 100, 64) == rate("convnet3", "convnet3", 10, 32) == 0.001
-    assert rate("convnet3", "resnet18_modified", 100, 32) == 0.001
-    assert rate("convnet4", "convnet3", 100, 32) == 0.001
-
-
 def test_students_of_a_hundred_classes_share_a_label_table(tiny, planned):
     classes = [f"c{i}" for i in range(100)]
     files = {"train": ["a.parquet"], "test": ["b.parquet"]}
@@ -598,21 +496,6 @@ def test_running_statistics_shape_only_networks_that_have_them(tiny, planned):
     assert digests(1, "batch") != digests(2, "batch")
 
 
-@pytest.mark.parametrize(
-    ("fidelity", "side", "crop", "patches"),
-    [("code", 1, 1.0, 1), ("code", 2, 0.5, 2), ("code", 4, 0.25, 4), ("paper", 2, 0.08, 1)],
-)
-def test_views_are_those_of_rded(fidelity, side, crop, patches):
-    given = {"patches_per_side": side, "flip": 0.5, "mix": "none"}
-    decided = protocols.views({"views": given, "fidelity": fidelity})
-    assert decided == {
-        "crop": [crop, 1.0],
-        "flip": 0.5,
-        "mix": "none",
-        "patches_per_side": patches,
-    }
-
-
 def test_what_is_given_wins_over_the_fidelity(tiny, planned):
     tiny["protocols"]["soft"] |= {"schedule": "cosine", "learning_rate": 0.5}
     tiny["methods"]["rded"]["rounding"] = "nearest"
@@ -626,48 +509,6 @@ def test_what_is_given_wins_over_the_fidelity(tiny, planned):
     assert {t["batchnorm_updates"] for t in training} == {2}
     rded = [a.settings for a in wanted.single["distilled"].values() if "rounding" in a.settings]
     assert {(s["rounding"], s["assignment"]) for s in rded} == {("nearest", "rank_blocks")}
-
-
-# argument.py of LINs-lab/RDED, with its students' names as ours.
-RATES = {
-    "resnet18_modified": 0.001,
-    "resnet101_modified": 0.001,
-    "convnet3": 0.001,
-    "convnet6": 0.001,
-    "torchvision/vgg11": 0.0005,
-    "torchvision/resnet18": 0.001,
-    "torchvision/resnet50": 0.001,
-    "torchvision/resnet101": 0.001,
-    "torchvision/efficientnet_b0": 0.002,
-    "torchvision/mobilenet_v2": 0.0025,
-    "torchvision/alexnet": 0.0001,
-    "torchvision/vit_b_16": 0.0001,
-    "torchvision/swin_v2_t": 0.0001,
-}
-
-
-@pytest.mark.parametrize("arch", RATES)
-def test_the_learning_rate_is_that_of_rded(tiny, planned, arch):
-    settings = {**planned(tiny).config["protocols"]["soft"], "fidelity": "code"}
-    decided = protocols.protocol(settings, "soft", {"arch": arch}, arch, 10, 32)
-    assert (decided["learning_rate"], decided["schedule"], decided["loss"]) == (
-        RATES[arch],
-        "half_cosine",
-        "kl",
-    )
-
-
-@pytest.mark.parametrize(
-    ("ipc", "n_classes", "epochs"),
-    [
-        *((1, 10, 3000), (2, 10, 2000), (10, 10, 2000), (20, 10, 1500), (50, 10, 1500)),
-        *((100, 10, 1000), (200, 10, 1000), (300, 10, 500), (501, 10, 300), (10, 1000, 2000)),
-        *((1, 100, 2000), (10, 100, 1300), (20, 100, 1000), (100, 100, 600), (501, 100, 200)),
-    ],
-)
-def test_epochs_are_those_of_idc(ipc, n_classes, epochs):
-    assert protocols.epochs("auto", ipc, n_classes) == epochs
-    assert protocols.epochs(7, ipc, n_classes) == 7
 
 
 def test_epochs_by_ipc_are_in_the_addresses(tiny, planned):

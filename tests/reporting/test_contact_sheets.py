@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import Artifact
 from stillhouse.artifacts.store import RowGroups
-from stillhouse.data.codecs import encode
-from stillhouse.data.distilled_set import SCHEMA
 from stillhouse.reporting import contact_sheets
+
+from tests.reporting.fakes import put_set, spec_of
 
 
 def colour(label, index):
@@ -23,26 +22,25 @@ def sheet_of(empty):
     def draw(n_classes, n_images, side=8, title="t"):
         import pyarrow as pa
 
-        artifact = Artifact("distilled", "set", {"classes": n_classes}, {}, {"ipc": n_images})
+        spec = spec_of("distilled", "set", {"classes": n_classes}, ipc=n_images)
         groups = []
         for label in range(n_classes):
             rows = []
             for index in range(n_images):
-                pixels = np.empty((3, side, side), np.uint8)
-                pixels[:] = np.array(colour(label, index))[:, None, None]
+                png = io.BytesIO()
+                Image.new("RGB", (side, side), colour(label, index)).save(png, "PNG")
                 rows.append(
                     {
-                        "image": {"bytes": encode(pixels, "png"), "path": "x.png"},
+                        "image": {"bytes": png.getvalue(), "path": "x.png"},
                         "label": label,
                         "class_id": f"class {label}",
                         "index": index,
-                        "origin": [],
                     }
                 )
-            groups.append(pa.Table.from_pylist(rows, schema=SCHEMA))
-        files = {"images.parquet": RowGroups(SCHEMA, groups)}
-        store.write(artifact.directory, artifact.spec(), files)
-        inputs = {"set": [artifact.directory / "images.parquet"]}
+            groups.append(pa.Table.from_pylist(rows))
+        files = {"images.parquet": RowGroups(groups[0].schema, groups)}
+        store.write(spec["address"], spec, files)
+        inputs = {"set": [Path(spec["address"]) / "images.parquet"]}
         contact_sheets.contact_sheet(inputs, {"title": title}, {"png": Path("out/sheet.png")})
         return np.asarray(Image.open("out/sheet.png"))
 
@@ -55,7 +53,7 @@ def first_column(sheet):
     return rows.min(), columns.min()
 
 
-def test_images_are_where_they_should_be(sheet_of):
+def test_images_are_in_rows_by_class(sheet_of):
     sheet = sheet_of(3, 4)
     top, left = first_column(sheet)
     for label in range(3):
@@ -92,14 +90,12 @@ def test_large_images_are_averaged(sheet_of):
     assert (sheet[top : top + 64, left : left + 64] == colour(0, 0)).all()
 
 
-def test_a_sheet_of_a_real_set(in_kitchen, tmp_path):
-    artifact = next(a for a in in_kitchen.single["distilled"].values() if a.keys["ipc"] == 2)
-    path = artifact.directory / "images.parquet"
-    contact_sheets.contact_sheet({"set": [path]}, {"title": "three"}, {"png": tmp_path / "x.png"})
-    sheet = Image.open(tmp_path / "x.png")
+def test_small_images_are_enlarged_by_whole_pixels(empty):
+    path = Path(put_set("random", 2, {})["address"]) / "images.parquet"
+    contact_sheets.contact_sheet({"set": [path]}, {"title": "three"}, {"png": Path("x.png")})
+    sheet = Image.open("x.png")
     rows = store.read_table(path).to_pylist()
     last = Image.open(io.BytesIO(rows[-1]["image"]["bytes"])).convert("RGB")
-    # Enlarged eight times, each pixel a square.
     found = sheet.crop((sheet.width - 68, sheet.height - 68, sheet.width - 4, sheet.height - 4))
     enlarged = np.asarray(last).repeat(8, axis=0).repeat(8, axis=1)
     np.testing.assert_array_equal(np.asarray(found), enlarged)

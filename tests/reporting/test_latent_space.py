@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import torch
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import Artifact
 from stillhouse.reporting import latent_space, plotting
 
+from tests.reporting.fakes import spec_of
+
 SNAPSHOTS = [10, 31]
-INVERSION = Artifact("inversion", "s", {"snapshots": SNAPSHOTS})
 D = 8
 
 
@@ -23,55 +23,55 @@ def quality(number, **changes):
     return {"before": before, "after": after, "round_trip": trips, **changes}
 
 
-def put(artifact, class_id, files):
-    one = artifact.at(class_id=class_id)
-    store.write(one.directory, one.spec(), files)
-    return one.directory / next(iter(files))
+def put(stage, name, class_id, settings, files):
+    spec = spec_of(stage, f"{name}/{class_id}", settings, class_id=class_id)
+    store.write(spec["address"], spec, files)
+    return f"{spec['address']}/{next(iter(files))}"
 
 
 def put_class(class_id, number, before, after, ipcs=(1, 3), group=0.0, changes=None):
-    """Keep inversion and samples of a class; `after` is of the second snapshot."""
+    """Store inversion and samples of a class; `after` is of the second snapshot."""
     tensors = {
         "before": torch.tensor(before).half(),
         "after": torch.stack([torch.full(after.shape, 99.0), torch.tensor(after)]).half(),
         "snapshots": torch.tensor(SNAPSHOTS),
     }
     files = {"inversion.safetensors": tensors, "quality.json": quality(number, **(changes or {}))}
-    samples = []
+    paths = {"inversion": put("inversion", "s", class_id, {}, files)}
     for ipc in ipcs:
-        artifact = Artifact(
-            "samples", "s", {"snapshot": 31}, {"inversion": INVERSION}, {"ipc": ipc, "seed": 0}
-        )
         tensors = {
             "latents": torch.full((ipc, 2, 2, 2), group),
             "losses": torch.tensor([number / ipc, 9.0, 9.0, 9.0]),
             "first": torch.tensor([2 * number / ipc, 8.0, 8.0, 8.0]),
         }
-        samples.append(put(artifact, class_id, {"samples.safetensors": tensors}))
-    return put(INVERSION, class_id, files), samples
+        files = {"samples.safetensors": tensors}
+        path = put("samples", f"s/ipc{ipc}", class_id, {"snapshot": 31}, files)
+        paths[f"samples_ipc{ipc}"] = path
+    return class_id, paths
 
 
 @pytest.fixture
 def chart(empty, monkeypatch):
     """Return a function that draws classes; it returns the figure, the table and the SVG."""
-    kept, drawing = [], plotting.drawing
+    figures, svg_figure = [], plotting.svg_figure
 
     @contextlib.contextmanager
     def keep(*arguments, **options):
-        with drawing(*arguments, **options) as (figure, axes, out):
-            yield figure, axes, out
-            kept.append(figure)
+        with svg_figure(*arguments, **options) as (figure, axes, buffer):
+            yield figure, axes, buffer
+            figures.append(figure)
 
-    monkeypatch.setattr(plotting, "drawing", keep)
+    monkeypatch.setattr(plotting, "svg_figure", keep)
 
     def draw(classes):
-        inputs = {"inversions": [one[0] for one in classes], "samples": []}
-        # As the rule has them: by IPC, then by class.
-        for samples in zip(*(one[1] for one in classes), strict=True):
-            inputs["samples"] += samples
+        files = {}
+        for class_id, paths in classes:
+            for name, path in paths.items():
+                files.setdefault(name, {})[class_id] = path
         outputs = {"svg": Path("x.svg"), "csv": Path("x.csv")}
-        latent_space.latent_chart(inputs, {"method": "m", "distill_seed": 4, "version": 1}, outputs)
-        return kept[-1], pd.read_csv("x.csv"), Path("x.svg").read_text()
+        params = {"files": files, "method": "m", "distill_seed": 4}
+        latent_space.latent_chart({}, params, outputs)
+        return figures[-1], pd.read_csv("x.csv"), Path("x.svg").read_text()
 
     return draw
 
@@ -93,7 +93,7 @@ def components(points):
     return np.abs(centred @ np.linalg.svd(centred)[2][:2].T)
 
 
-def test_latents_are_drawn_along_their_principal_components(chart):
+def test_latents_are_projected_on_their_principal_components(chart):
     data = {class_id: blobs(number) for number, class_id in enumerate("ab", 1)}
     classes = [put_class(c, i, *data[c], group=0.5) for i, c in enumerate("ab", 1)]
     figure, _, _ = chart(classes)
@@ -111,24 +111,24 @@ def test_latents_are_drawn_along_their_principal_components(chart):
     assert len(places(second)) == 1
 
 
-def test_the_group_of_the_largest_ipc_is_marked_after_inversion_alone(chart):
+def test_the_group_of_the_largest_ipc_is_marked_only_after_inversion(chart):
     figure, _, text = chart([put_class(c, 1, *blobs(i), (1, 2, 3)) for i, c in enumerate("ab", 1)])
     counts = [[len(p) for p in places(axis, "*")] for axis in figure.axes]
     assert counts == [[], [3, 3], [], [3]]
-    assert "chosen group, IPC 3" in text
+    assert "selected group, IPC 3" in text
     (stars,) = (line for line in figure.axes[3].lines if line.get_marker() == "*")
     assert stars.get_color() == figure.axes[3].lines[0].get_color()
 
 
-def test_a_class_has_the_same_colour_everywhere_and_no_other_has_it(chart):
+def test_a_class_has_its_own_style_in_all_panels(chart):
     figure, _, text = chart([put_class(f"c{i}", 1, *blobs(i)) for i in range(12)])
-    looks = [
+    styles = [
         [(line.get_color(), line.get_marker()) for line in axis.lines if line.get_marker() != "*"]
         for axis in figure.axes
     ]
     # Of twelve classes, ten are shown.
-    assert looks[0] == looks[1] and len(set(looks[0])) == 10
-    assert looks[2] == looks[3] == looks[0][:1]
+    assert styles[0] == styles[1] and len(set(styles[0])) == 10
+    assert styles[2] == styles[3] == styles[0][:1]
     assert "class c9" in text and "class c10" not in text
     assert text.count(">class c3<") == 1
 
@@ -153,7 +153,7 @@ def test_the_table_has_means_over_all_classes_by_ipc(chart):
     assert "|skewness| 9.60, kurtosis 10.60, 1160 % of dims normal" in text
 
 
-def test_what_one_class_cannot_tell_is_left_out_of_the_mean(chart):
+def test_undefined_values_of_a_class_are_left_out_of_the_mean(chart):
     unknown = {"skewness": 1.0, "kurtosis": None, "normal_share": float("nan")}
     classes = [
         put_class("a", 1, *blobs(1), changes={"before": unknown}),
@@ -171,12 +171,12 @@ def test_one_class_has_one_row_of_panels(chart):
     assert titles == ["class a, before inversion", "class a, after 31 steps of inversion"]
 
 
-def test_one_latent_is_too_few_and_the_chart_says_so(chart):
+def test_one_latent_is_too_few_for_a_chart(chart):
     _, _, text = chart([put_class("a", 1, *blobs(1, count=1), ipcs=(1,))])
-    assert latent_space.FEW in text
+    assert latent_space.TOO_FEW in text
 
 
-def test_the_same_latents_give_the_same_bytes(chart):
+def test_equal_latents_give_equal_bytes(chart):
     classes = [put_class(c, 1, *blobs(i)) for i, c in enumerate("ab")]
     first = [path.read_bytes() for path in map(Path, ("x.svg", "x.csv")) if chart(classes)]
     assert [path.read_bytes() for path in map(Path, ("x.svg", "x.csv")) if chart(classes)] == first

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 from stillhouse.reporting import notes
 
-from tests.reporting.test_table_layout import frame
+from tests.reporting.fakes import frame
 
 
 def rows(means, deviation=1.0, **changes):
@@ -20,23 +20,25 @@ def with_hard(cells):
     return pd.concat([cells, hard], ignore_index=True)
 
 
-def test_methods_like_random_images_are_told_of():
+def test_saturation_is_noted():
     cells = with_hard(rows({"random": 90.0, "rded": 91.9, "d3hr": 88.1}))
-    assert notes.notes(cells) == [
-        "At IPC 10, soft, student s: no method differs from `random` by more than their standard "
-        "deviations together. Soft labels saturate there; compare under plain."
+    assert notes.saturation_notes(cells) == [
+        "At IPC 10, soft, student s: no method differs from `random` by more than the sum of "
+        "their standard deviations. Soft labels saturate here; compare under plain."
     ]
 
 
-def test_without_hard_labels_there_is_nothing_to_compare_under():
-    (note,) = notes.notes(rows({"random": 90.0, "rded": 90.0}))
-    assert note.endswith("Soft labels saturate there.")
+def test_without_hard_labels_no_protocol_is_recommended():
+    (note,) = notes.saturation_notes(rows({"random": 90.0, "rded": 90.0}))
+    assert note.endswith("Soft labels saturate here.")
 
 
 def test_methods_below_random_images_are_named():
-    (note,) = notes.notes(rows({"random": 90.0, "rded": 87.0, "d3hr": 91.0, "d4m": 80.0}))
-    assert "no method beats `random` by more than their standard deviations together" in note
-    assert "(rded, d4m: below it by more)" in note
+    (note,) = notes.saturation_notes(
+        rows({"random": 90.0, "rded": 87.0, "d3hr": 91.0, "d4m": 80.0})
+    )
+    assert "no method beats `random` by more than the sum of their standard deviations" in note
+    assert "(below by more: rded, d4m)" in note
 
 
 @pytest.mark.parametrize(
@@ -50,19 +52,19 @@ def test_methods_below_random_images_are_named():
     ],
     ids=["one beats it", "no other", "no random images", "one seed", "hard labels"],
 )
-def test_there_is_nothing_to_say(cells):
-    assert notes.notes(cells) == []
+def test_without_saturation_there_is_no_note(cells):
+    assert notes.saturation_notes(cells) == []
 
 
 def test_only_the_largest_ipc_counts():
     few = rows({"random": 50.0, "rded": 50.0}, ipc=1)
     many = rows({"random": 90.0, "rded": 99.0})
-    assert notes.notes(pd.concat([few, many])) == []
-    (note,) = notes.notes(pd.concat([few, many.assign(ipc=0)]))
+    assert notes.saturation_notes(pd.concat([few, many])) == []
+    (note,) = notes.saturation_notes(pd.concat([few, many.assign(ipc=0)]))
     assert note.startswith("At IPC 1,")
 
 
-def test_students_and_protocols_are_told_apart():
+def test_notes_are_per_student_and_protocol():
     like, above = {"random": 90.0, "rded": 90.0}, {"random": 90.0, "rded": 99.0}
     cells = [
         rows(like, student="a"),
@@ -70,12 +72,12 @@ def test_students_and_protocols_are_told_apart():
         rows(above, student="a", protocol="online", labels="online"),
         rows(like, student="b", protocol="online", labels="online"),
     ]
-    starts = [note.split(":")[0] for note in notes.notes(pd.concat(cells))]
+    starts = [note.split(":")[0] for note in notes.saturation_notes(pd.concat(cells))]
     assert starts == ["At IPC 10, soft, student a", "At IPC 10, online, student b"]
 
 
-def test_the_accuracy_that_the_table_shows_counts():
+def test_the_reported_accuracy_counts():
     cells = rows({"random": 90.0, "rded": 90.0}, report="best")
     cells.loc[cells["method"] == "rded", "accuracy_best"] += 5
-    assert notes.notes(cells) == []
-    assert notes.notes(cells.assign(report="last"))
+    assert notes.saturation_notes(cells) == []
+    assert notes.saturation_notes(cells.assign(report="last"))

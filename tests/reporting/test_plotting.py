@@ -11,18 +11,18 @@ def rows_of(methods, seeds, ipcs):
     return pd.DataFrame(rows, columns=["method", "distill_seed", "ipc"])
 
 
-# More seeds than fillings, more IPCs than strokes.
+# At most: more seeds than fillings, more IPCs than strokes.
 @pytest.mark.parametrize("methods, seeds, ipcs", [(1, 1, 1), (3, 2, 2), (56, 5, 6), (12, 6, 7)])
-def test_no_look_is_there_twice(methods, seeds, ipcs):
-    looks = plotting.looks(rows_of(methods, seeds, ipcs), "ipc")
-    assert len(looks) == methods * seeds * ipcs
-    assert len({str(look) for look in looks.values()}) == len(looks)
-    assert not any(look["fillstyle"] == "none" for look in looks.values())
+def test_styles_are_unique(methods, seeds, ipcs):
+    styles = plotting.line_styles(rows_of(methods, seeds, ipcs), "ipc")
+    assert len(styles) == methods * seeds * ipcs
+    assert len({str(style) for style in styles.values()}) == len(styles)
+    assert not any(style["fillstyle"] == "none" for style in styles.values())
 
 
-def test_a_dozen_methods_look_different():
-    looks = plotting.looks(rows_of(12, 1, 1), "ipc").values()
-    assert len({(look["color"], look["marker"]) for look in looks}) == 12
+def test_a_dozen_methods_have_different_colours_or_markers():
+    styles = plotting.line_styles(rows_of(12, 1, 1), "ipc").values()
+    assert len({(style["color"], style["marker"]) for style in styles}) == 12
 
 
 @pytest.mark.parametrize("seeds", [1, 6])
@@ -30,5 +30,7 @@ def test_a_method_has_one_colour_in_all_charts(seeds):
     rows = rows_of(3, seeds, 7).assign(protocol="soft")
     for method in ("m0", "m1", "m2"):
         keys = {"ipc": 1, "protocol": "soft", "distill_seed": 0}
-        looks = [plotting.looks(rows, name)[method, 0, value] for name, value in keys.items()]
-        assert looks[0] == looks[1] == looks[2]
+        styles = [
+            plotting.line_styles(rows, name)[method, 0, value] for name, value in keys.items()
+        ]
+        assert styles[0] == styles[1] == styles[2]

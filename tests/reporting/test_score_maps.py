@@ -1,3 +1,4 @@
+import hashlib
 import io
 import itertools
 from pathlib import Path
@@ -7,22 +8,21 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageFont
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import Artifact
 from stillhouse.data.class_images import IMAGES_SCHEMA, REFERENCES_SCHEMA
 from stillhouse.data.codecs import encode
-from stillhouse.data.sources.base import sha256
-from stillhouse.reporting import score_maps
+from stillhouse.reporting import contact_sheets, score_maps
+
+from tests.reporting.fakes import spec_of
 
 CELL, STEP = 96, 100  # px: of a heat map; from one to the next
-INDEX = Artifact("index", "s", {"name": "s"})
-IMAGES = Artifact("images", "s", {}, {"index": INDEX})
+INDEX = spec_of("index", "s", {"name": "s"})
 
 
-def put(artifact, class_id, name, rows, schema=None):
-    one = artifact.at(class_id=class_id)
+def put(stage, class_id, name, rows, schema=None, upstream=None):
+    spec = spec_of(stage, f"s/{class_id}", {}, upstream, class_id=class_id)
     table = pa.Table.from_pylist(rows, schema=schema)
-    store.write(one.directory, one.spec(), {name: table})
-    return one.directory / name
+    store.write(spec["address"], spec, {name: table})
+    return f"{spec['address']}/{name}"
 
 
 def put_images(class_id, pictures):
@@ -37,7 +37,7 @@ def put_images(class_id, pictures):
         for i, picture in enumerate(pictures)
     ]
     rows.append({**rows[0], "image_id": "z", "split": "test"})
-    return put(IMAGES, class_id, "images.parquet", rows, IMAGES_SCHEMA)
+    return put("images", class_id, "images.parquet", rows, IMAGES_SCHEMA, {"index": INDEX})
 
 
 def plain(level, height=8, width=8):
@@ -71,15 +71,15 @@ def drawn(empty):
     """Return a function that draws the heat maps of classes: {class: (pictures, score rows)}."""
 
     def draw(classes, shape="square"):
-        latents = Artifact("latents", "s", {"shape": shape}, {"images": IMAGES})
-        upstream = {"images": IMAGES, "latents": latents}
-        scores = Artifact("class_scores", "s", {}, upstream, {"seed": 0})
-        inputs = {"scores": [], "images": []}
+        upstream = {"latents": spec_of("latents", "s", {"shape": shape})}
+        files = {"scores": {}, "images": {}}
         for class_id, (pictures, rows) in classes.items():
-            inputs["images"].append(put_images(class_id, pictures))
-            inputs["scores"].append(put(scores, class_id, "scores.parquet", rows, SCORES_SCHEMA))
-        params = {"title": "t", "roots": {}}
-        score_maps.heat_maps(inputs, params, {"png": Path("x.png")})
+            files["images"][class_id] = put_images(class_id, pictures)
+            files["scores"][class_id] = put(
+                "class_scores", class_id, "scores.parquet", rows, SCORES_SCHEMA, upstream
+            )
+        params = {"title": "t", "files": files, "source_roots": {}}
+        score_maps.heat_maps({}, params, {"png": Path("x.png")})
         return np.asarray(Image.open("x.png")).astype(int)
 
     return draw
@@ -107,7 +107,7 @@ def blend(level, score, limit):
     return np.rint((1 - alpha) * grey + alpha * end)
 
 
-def test_a_map_is_laid_over_the_image_that_it_is_of(drawn):
+def test_a_map_is_laid_over_its_image(drawn):
     scores = [[[0.5, 0.5], [0.5, 0.5]], [[-1.0, -1.0], [-1.0, -1.0]], [[0, 0], [0, 0]]]
     rows = [
         score_row(name, score, scores[i])
@@ -139,7 +139,7 @@ def test_a_map_is_the_right_way_up(drawn):
     assert (cell[90, 4] == blend(255, 1, 1)).all()
 
 
-def test_only_images_with_a_map_are_shown_and_at_most_ten(drawn):
+def test_at_most_ten_images_with_a_map_are_drawn(drawn):
     grid = np.ones((2, 2))
     rows = [score_row(name, i, grid) for i, name in enumerate("abcdefghijkl")]
     rows += [score_row("m", 99.0)]
@@ -150,7 +150,7 @@ def test_only_images_with_a_map_are_shown_and_at_most_ten(drawn):
     assert (found[1][1] == 255).all()
 
 
-def test_maps_of_nothing_but_zeros_leave_grey_images(drawn):
+def test_maps_of_zeros_leave_grey_images(drawn):
     ((cell,),) = cells(drawn({"c": ([plain(51)], [score_row("a", 0.0, np.zeros((2, 2)))])}), 1, "c")
     assert (cell == round(96 + 159 / 5)).all()
 
@@ -162,7 +162,7 @@ def gradient(height, width):
     return picture
 
 
-def test_of_a_square_latent_the_square_of_the_image_is_shown(drawn):
+def test_square_latents_show_the_square_of_the_image(drawn):
     # The largest centred square of 100 x 192 px begins at column 46.
     picture = gradient(100, 192)
     row = score_row("a", 1.0, np.zeros((4, 4)), box=(0, 46, 100, 100))
@@ -172,7 +172,7 @@ def test_of_a_square_latent_the_square_of_the_image_is_shown(drawn):
     assert np.abs(cell - wanted[:, :, None]).max() <= 1
 
 
-def test_the_chosen_patch_is_outlined_where_it_is_not_all_that_was_scored(drawn):
+def test_the_selected_patch_is_outlined_unless_it_is_everything_scored(drawn):
     # 96 x 192 px, halved: 48 x 96 in the middle of its cell.
     picture, box = plain(128, 96, 192), (20, 60, 40, 80)
     row = score_row("a", 1.0, np.zeros((4, 8)), box=box)
@@ -194,9 +194,6 @@ def test_the_legend_runs_from_one_colour_to_the_other(drawn):
     assert ends[1].max() - ends[0].min() == 159
 
 
-CLUSTERS = Artifact("clusters", "s", {"clusters": 2}, {"images": IMAGES}, {"seed": 0})
-
-
 def cluster_row(image_id, cluster_rank, rank, score, box=(0, 0, 8, 8)):
     names = ("top", "left", "height", "width")
     places = dict(zip(names, box, strict=True))
@@ -205,11 +202,12 @@ def cluster_row(image_id, cluster_rank, rank, score, box=(0, 0, 8, 8)):
 
 
 def draw_clusters(classes):
-    inputs = {"clusters": [], "images": []}
+    files = {"clusters": {}, "images": {}}
     for class_id, (pictures, rows) in classes.items():
-        inputs["images"].append(put_images(class_id, pictures))
-        inputs["clusters"].append(put(CLUSTERS, class_id, "clusters.parquet", rows))
-    score_maps.cluster_sheet(inputs, {"title": "t", "roots": {}}, {"png": Path("x.png")})
+        files["images"][class_id] = put_images(class_id, pictures)
+        files["clusters"][class_id] = put("clusters", class_id, "clusters.parquet", rows)
+    params = {"title": "t", "files": files, "source_roots": {}}
+    score_maps.cluster_sheet({}, params, {"png": Path("x.png")})
     return np.asarray(Image.open("x.png")).astype(int)
 
 
@@ -235,14 +233,14 @@ def test_clusters_are_rows_best_first_and_nearest_first(empty):
     assert rows_of(sheet) == [[100, 200], [150, 50]]
 
 
-def test_a_cluster_tells_its_median_score_and_its_size(empty, monkeypatch):
-    names = []
-    sheet = score_maps.figures.sheet
-    monkeypatch.setattr(
-        score_maps.figures,
-        "sheet",
-        lambda title, rows, *a: names.extend(r.name for r in rows) or sheet(title, rows),
-    )
+def test_clusters_are_named_by_median_score_and_size(empty, monkeypatch):
+    names, sheet = [], contact_sheets.sheet
+
+    def keep(title, rows):
+        names.extend(row.name for row in rows)
+        return sheet(title, rows)
+
+    monkeypatch.setattr(contact_sheets, "sheet", keep)
     rows = [
         cluster_row(name, 0, i, score)
         for i, (name, score) in enumerate(zip("abc", (0.1, 0.5, 0.2), strict=True))
@@ -252,7 +250,7 @@ def test_a_cluster_tells_its_median_score_and_its_size(empty, monkeypatch):
     assert names == ["class c: 2 of 2 clusters of 4 images", "+0.2\n3 images", "-0.25\n1 image"]
 
 
-def test_at_most_ten_clusters_of_a_class_and_ten_images_of_a_cluster_are_shown(empty):
+def test_at_most_ten_clusters_per_class_and_ten_images_per_cluster_are_drawn(empty):
     pictures = [plain(10 + 15 * i) for i in range(16)]
     many = [cluster_row(name, 0, i, 1.0) for i, name in enumerate("abcdefghijkl")]
     other = [cluster_row(name, i, 0, 1.0 - i) for i, name in enumerate("abcdefghijkl")]
@@ -260,14 +258,14 @@ def test_at_most_ten_clusters_of_a_class_and_ten_images_of_a_cluster_are_shown(e
     assert shown == [[10 + 15 * i for i in range(10)], *([10 + 15 * i] for i in range(10))]
 
 
-def test_of_a_patch_its_box_is_shown(empty):
+def test_patches_are_cut_from_their_images(empty):
     picture = plain(60, 20, 30)
     picture[:, 4:12, 16:24] = 180
     sheet = draw_clusters({"c": ([picture], [cluster_row("a", 0, 0, 1.0, (4, 16, 8, 8))])})
     assert rows_of(sheet) == [[180]]
 
 
-def test_the_same_artifacts_give_the_same_picture(drawn):
+def test_equal_artifacts_give_equal_bytes(drawn):
     classes = {"c": ([gradient(16, 16)], [score_row("a", 1.0, np.eye(4), (0, 0, 16, 16))])}
     drawn(classes)
     first = Path("x.png").read_bytes()
@@ -276,7 +274,7 @@ def test_the_same_artifacts_give_the_same_picture(drawn):
     assert Image.open(io.BytesIO(first)).mode == "RGB"
 
 
-def test_images_that_are_kept_by_reference_are_found(empty):
+def test_images_by_reference_are_read_from_their_root(empty):
     Path("root").mkdir()
     data = encode(plain(99), "png")
     Path("root/x.png").write_bytes(data)
@@ -286,11 +284,12 @@ def test_images_that_are_kept_by_reference_are_found(empty):
         "image_id": "a",
         "split": "train",
         "bytes": len(data),
-        "sha256": sha256(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
     }
-    images = put(IMAGES, "c", "images.parquet", [row], REFERENCES_SCHEMA)
-    clusters = put(CLUSTERS, "c", "clusters.parquet", [cluster_row("a", 0, 0, 1.0)])
-    params = {"title": "t", "roots": {"s": str(Path("root").absolute())}}
-    inputs = {"clusters": [clusters], "images": [images]}
-    score_maps.cluster_sheet(inputs, params, {"png": Path("x.png")})
+    images = put("images", "c", "images.parquet", [row], REFERENCES_SCHEMA, {"index": INDEX})
+    clusters = put("clusters", "c", "clusters.parquet", [cluster_row("a", 0, 0, 1.0)])
+    files = {"clusters": {"c": clusters}, "images": {"c": images}}
+    roots = {"s": str(Path("root").absolute())}
+    params = {"title": "t", "files": files, "source_roots": roots}
+    score_maps.cluster_sheet({}, params, {"png": Path("x.png")})
     assert rows_of(np.asarray(Image.open("x.png")).astype(int)) == [[99]]

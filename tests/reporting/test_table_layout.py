@@ -3,69 +3,43 @@ import re
 
 import pandas as pd
 import pytest
-from stillhouse.reporting import latex, table_layout
+from stillhouse.reporting import notes, table_layout
+
+from tests.reporting.fakes import frame
 
 
-def frame(**changes):
-    """Return rows of three student seeds, with round numbers."""
-    row = {
-        "experiment": "e",
-        "dataset": "d",
-        "student": "s",
-        "method": "rded",
-        "ipc": 10,
-        "distill_seed": 0,
-        "protocol": "soft",
-        "labels": "soft",
-        "label_encoding": "float16",
-        "label_teachers": "t",
-        "report": "last",
-        "image_bytes": 12_345,
-        "label_bytes": 678_900,
-        "statistics_bytes": math.nan,
-        "recognised": math.nan,
-        "seconds_teacher": 3.0,
-        "seconds_denoiser": 0.0,
-        "seconds_distill": 4.0,
-        "seconds_label": 5.0,
-        "seconds_train": 6.0,
-        "device": "abacus",
-        "published": None,
-        **changes,
-    }
-    scores = [(60.0, 62.0), (61.0, 61.0), (65.0, 66.0)]
-    return pd.DataFrame(
-        [
-            {**row, "seed": seed, "accuracy": last, "accuracy_best": best}
-            for seed, (last, best) in enumerate(scores)
-        ]
-    )
+def markdown(rows):
+    return table_layout.markdown(rows, notes.all_notes(rows, []))
+
+
+def latex(rows):
+    return table_layout.latex(rows, notes.accuracy_notes(rows))
 
 
 def test_markdown_shows_the_last_or_the_best():
     # By hand: mean 62, deviations -2, -1, 3, √(14 / 2); mean 63, deviations -1, -2, 3, √(14 / 2).
-    assert "| 62.0 ± 2.6 " in table_layout.markdown(frame())
-    assert "after the last epoch" in table_layout.markdown(frame())
-    best = table_layout.markdown(frame(report="best"))
+    assert "| 62.0 ± 2.6 " in markdown(frame())
+    assert "after the last epoch" in markdown(frame())
+    best = markdown(frame(report="best"))
     assert "| 63.0 ± 2.6 " in best
     assert "best of the evaluations on the test split" in best
 
 
 def test_markdown_of_one_seed_has_no_deviation():
-    text = table_layout.markdown(frame()[:1])
+    text = markdown(frame()[:1])
     assert "| 60.0 " in text
     assert "± " not in text.split("\n- ")[0]
     assert "one student seed" in text
 
 
-def test_markdown_tells_distilled_sets_apart():
+def test_markdown_distinguishes_distilled_sets():
     both = pd.concat([frame(), frame(distill_seed=1)])
-    lines = [line for line in table_layout.markdown(both).splitlines() if "± 2.6" in line]
+    lines = [line for line in markdown(both).splitlines() if "± 2.6" in line]
     assert [line.split("|")[1].strip() for line in lines] == ["rded (seed 0)", "rded (seed 1)"]
 
 
 def test_markdown_counts_bytes_and_seconds():
-    (line,) = (line for line in table_layout.markdown(frame()).splitlines() if "± 2.6" in line)
+    (line,) = (line for line in markdown(frame()).splitlines() if "± 2.6" in line)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[3:] == ["12.3", "678.9", "3.0", "4.0", "5.0", "6.0"]
 
@@ -95,8 +69,7 @@ def two_sections():
     )
 
 
-# Written by the version that knew Markdown alone.
-GOLDEN = """\
+MARKDOWN = """\
 # e
 
 ## d, student s
@@ -115,14 +88,14 @@ GOLDEN = """\
 - soft: soft labels (float16) of t; after the last epoch.
 - hard: hard labels; best of the evaluations on the test split in the last fifth of the epochs.
 - Test accuracy, mean ± standard deviation (n - 1) over 3 student seeds of one distilled set.
-- Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label; none where teachers label in the loop.
-- Seconds on abacus: of everything that a set and its labels are made from, as if made alone; `train` is one student."""  # noqa: E501
+- Bytes of a whole set: encoded images; the stored soft label table, or 8 bytes per hard label; none for online labels, which are not stored.
+- Seconds on abacus: compute time of the full lineage of a set and its labels, as if computed alone; `train` is one student."""  # noqa: E501
 
 
-def test_bytes_that_nobody_stores_are_a_dash():
+def test_missing_bytes_are_a_dash():
     (line,) = [
         line
-        for line in table_layout.markdown(frame(label_bytes=math.nan)[:1]).splitlines()
+        for line in markdown(frame(label_bytes=math.nan)[:1]).splitlines()
         if line.startswith("| random") or line.startswith("| rded")
     ]
     assert "–" in [cell.strip() for cell in line.split("|")]
@@ -131,7 +104,10 @@ def test_bytes_that_nobody_stores_are_a_dash():
 def row_of(text, method):
     """Return {heading: cell} of a method's row."""
     header, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
-    split = lambda line: [cell.strip() for cell in line.strip("|").split("|")]  # noqa: E731
+
+    def split(line):
+        return [cell.strip() for cell in line.strip("|").split("|")]
+
     return next(
         dict(zip(split(header), split(row), strict=True))
         for row in rows
@@ -139,48 +115,48 @@ def row_of(text, method):
     )
 
 
-def test_what_a_denoiser_costs_and_leaves_has_columns_where_there_is_one():
+def test_denoiser_and_statistics_have_columns_if_any_method_has_them():
     made = frame(method="d3hr", seconds_denoiser=70.0, statistics_bytes=1_234_500)
     both = pd.concat([frame(), made], ignore_index=True)
-    text = table_layout.markdown(both)
+    text = markdown(both)
     found, other = row_of(text, "d3hr"), row_of(text, "rded")
     assert (found["denoiser [s]"], other["denoiser [s]"]) == ("70.0", "0.0")
     assert (found["statistics [kB]"], other["statistics [kB]"]) == ("1234.5", "–")
-    assert "- Statistics: mean and variance of every class" in text
+    assert "- Statistics: mean and variance per class" in text
     headings = list(found)
     assert headings[headings.index("teacher [s]") + 1] == "denoiser [s]"
-    plain = table_layout.markdown(frame())
+    plain = markdown(frame())
     assert not {"denoiser [s]", "statistics [kB]"} & row_of(plain, "rded").keys()
     assert "Statistics" not in plain
 
 
-def test_a_denoiser_whose_timing_is_missing_is_a_dash():
+def test_a_missing_timing_of_a_denoiser_is_a_dash():
     made = frame(seconds_denoiser=math.nan)
-    assert row_of(table_layout.markdown(made), "rded")["denoiser [s]"] == "–"
+    assert row_of(markdown(made), "rded")["denoiser [s]"] == "–"
 
 
-def test_what_teachers_recognise_is_told_where_there_are_soft_labels():
+def test_recognition_is_shown_if_there_are_soft_labels():
     soft = frame(recognised=87.5)
     hard = frame(protocol="hard", labels="hard", label_encoding="", label_teachers="")
-    text = table_layout.markdown(pd.concat([soft, hard], ignore_index=True))
+    text = markdown(pd.concat([soft, hard], ignore_index=True))
     row = row_of(text, "rded")
     assert row["recognised [%]"] == "88"
     assert list(row).index("recognised [%]") > list(row).index("hard [%]")
     assert "- Recognised: share of a set's whole images" in text
-    assert "recognised [%]" not in row_of(table_layout.markdown(hard), "rded")
-    assert "Recognised" not in table_layout.markdown(hard)
-    (table,) = latex_tables(latex.latex(soft))
+    assert "recognised [%]" not in row_of(markdown(hard), "rded")
+    assert "Recognised" not in markdown(hard)
+    (table,) = latex_tables(latex(soft))
     assert table["rows"][0] == ["method", "IPC", r"soft [\%]"]
 
 
-def test_markdown_is_what_it_was():
-    assert table_layout.markdown(two_sections()) == GOLDEN
+def test_markdown_of_two_students():
+    assert markdown(two_sections()) == MARKDOWN
 
 
 def latex_tables(text):
     """Return (caption, label, rows) of every table; fail where LaTeX would.
 
-    A small reader of what `latex.latex` may write: one command a line, balanced braces and
+    A small reader of what `table_layout.latex` may write: one command a line, balanced braces and
     environments, rows that end in ``\\\\`` with as many cells as the tabular has columns, no
     character that LaTeX takes for a command.
     """
@@ -216,8 +192,8 @@ def latex_tables(text):
     return found
 
 
-def test_latex_holds_the_accuracies_of_the_markdown():
-    first, second = latex_tables(latex.latex(two_sections()))
+def test_latex_has_the_accuracies_of_the_markdown():
+    first, second = latex_tables(latex(two_sections()))
     assert first["rows"] == [
         ["method", "IPC", r"soft [\%]", r"hard [\%]"],
         ["random", "1", r"62.0 $\pm$ 2.6", r"63.0 $\pm$ 2.6 (published 55.2)"],
@@ -231,9 +207,9 @@ def test_latex_holds_the_accuracies_of_the_markdown():
 
 @pytest.mark.parametrize("name", ["a_b", "50%", "a&b", "x^2~y", "$1", "{a}", "a\\b", "#1|<2>"])
 def test_latex_escapes_names(name):
-    (table,) = latex_tables(latex.latex(frame(method=name, protocol=name, student=name)))
-    assert table["rows"][1][0] == latex.escaped(name) == table["rows"][0][2].split(" [")[0]
-    assert latex.escaped(name) != name
+    (table,) = latex_tables(latex(frame(method=name, protocol=name, student=name)))
+    assert table["rows"][1][0] == table_layout.escaped(name) == table["rows"][0][2].split(" [")[0]
+    assert table_layout.escaped(name) != name
 
 
 def test_groups_are_runs_of_columns():
@@ -247,7 +223,7 @@ def test_groups_are_runs_of_columns():
     ]
 
 
-def test_costs_are_means_over_students_without_what_costs_nothing():
+def test_costs_are_means_over_students_without_zero_columns():
     rows = two_sections()
     rows.loc[(rows["protocol"] == "hard") & (rows["seed"] == 0), "seconds_train"] = 9.0
     columns = table_layout.cost_columns(rows)

@@ -164,7 +164,7 @@ def test_an_artifact_that_is_not_in_the_config_is_a_clear_error(folder, target):
 def test_explain_prints_the_lineage_of_a_student_down_to_the_index(cold):
     student = cold.one("students/few-rded-ipc1-seed0-soft-*/seed1")
     done = subprocess.run(
-        [sys.executable, "-m", "stillhouse.artifacts.lineage", student.relative_to(cold.path)],
+        [sys.executable, "-m", "stillhouse.reporting.lineage", student.relative_to(cold.path)],
         cwd=cold.path,
         env={**os.environ, "PYTHONPATH": str(ROOT / "workflow")},
         capture_output=True,

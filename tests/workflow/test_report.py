@@ -9,7 +9,6 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 CATEGORIES = {"Charts": 4, "Images": 2, "Page": 1, "Tables": 3}
-SECTIONS = ["table", "charts", "images", "costs", "lineage"]
 
 
 @pytest.fixture(scope="module")
@@ -55,27 +54,6 @@ def test_results_are_in_their_categories(report):
 
 def test_a_report_leaves_nothing_to_do(cold, report):
     assert cold.jobs() == {}
-
-
-def test_our_page_opens_inside_the_report(browser, report):
-    browser.open(report, 1280)
-    names = "[...document.querySelectorAll('a')].map((a) => a.textContent)"
-    browser.until(f"{names}.includes('Page')")
-    browser.click("a", browser.ask(names).index("Page"))
-    browser.until("document.querySelector('table a')")
-    browser.click("table a")
-    browser.until("document.querySelector('iframe')")
-    tabs = "document.querySelectorAll('nav a[aria-selected]').length"
-    browser.until(f"{tabs} === {len(SECTIONS)}", inside=True)
-    assert browser.ask("document.querySelector('h1').textContent", inside=True) == "tiny"
-    hidden = "document.documentElement.scrollWidth - innerWidth"
-    for number, tab in enumerate(SECTIONS):
-        browser.ask(f"document.querySelectorAll('nav a')[{number}].click()", inside=True)
-        shown = "[...document.querySelectorAll('section')].filter((s) => s.clientHeight)"
-        assert browser.ask(f"{shown}.map((s) => s.id)", inside=True) == [tab]
-        assert browser.ask(hidden, inside=True) <= 0
-    assert browser.errors == []
-    assert [url for url in browser.requests if not url.startswith("data:")] == [report.as_uri()]
 
 
 def test_pictures_of_diffusion_methods_are_drawn_and_what_methods_share_once(folder, config):

@@ -4,9 +4,9 @@
 rule denoiser:
     """Train a denoiser on a source, or check the one that is given."""
     input:
-        unpack(lambda w: denoiser_inputs(wanted("denoiser", w.spec))),
+        unpack(lambda w: artifact_inputs("denoiser", w)),
     output:
-        described=update("results/denoiser/{spec}/denoiser.json"),
+        description=update("results/denoiser/{spec}/denoiser.json"),
     log:
         "results/logs/denoiser/{spec}.log",
     benchmark:
@@ -17,6 +17,6 @@ rule denoiser:
     resources:
         **HEAVY,
     params:
-        spec=lambda w: wanted("denoiser", w.spec).spec(),
+        spec=lambda w: wanted("denoiser", w).spec(),
     script:
-        "../scripts/denoiser.py"
+        "../scripts/stage.py"

@@ -2,14 +2,9 @@
 
 
 rule labels:
-    """Show the views of every stored epoch to the teachers and keep what they say."""
+    """Store teacher logits for the augmented views of every epoch."""
     input:
-        images=lambda w: ancient(
-            wanted("labels", w.spec).upstream["distilled"].file("images.parquet")
-        ),
-        teachers=lambda w: teacher_files(
-            wanted("labels", w.spec), [f"results/labels/{w.spec}/labels.parquet"]
-        ),
+        unpack(lambda w: artifact_inputs("labels", w)),
     output:
         labels=update("results/labels/{spec}/labels.parquet"),
     log:
@@ -22,6 +17,6 @@ rule labels:
     resources:
         **HEAVY,
     params:
-        spec=lambda w: wanted("labels", w.spec).spec(),
+        spec=lambda w: wanted("labels", w).spec(),
     script:
-        "../scripts/labels.py"
+        "../scripts/stage.py"

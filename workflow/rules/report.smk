@@ -2,7 +2,17 @@
 
 REPORT = Path(workflow.basedir, "workflow/report")
 CHARTS = ["accuracy", "bytes", "cost", "curves"]
-CAPTIONS = [*CHARTS, "clusters", "heat_maps", "latents", "synthesis", "terms"]
+CAPTIONS = sorted({*CHARTS, *(one.caption for drawn in FIGURES.values() for one in drawn.values())})
+
+
+def sheets(experiment):
+    """Return {contact sheet: method, IPC and seed} of an experiment's distilled sets."""
+    return {
+        f"results/figures/{cell['artifact'].upstream['distilled'].place}.png": {
+            name: cell[name] for name in ("method", "ipc", "distill_seed")
+        }
+        for cell in cells_of(experiment)
+    }
 
 
 rule page:
@@ -14,10 +24,10 @@ rule page:
         curves="results/figures/{experiment}/curves.svg",
         cost="results/figures/{experiment}/cost.svg",
         sheets=lambda w: list(sheets(w.experiment)),
-        cells=lambda w: cell_files(w.experiment),
-        indexes=lambda w: gappy_indexes(w.experiment),
-        pictures=lambda w: list(pictures(w.experiment)),
-        inversions=lambda w: inversions(w.experiment),
+        cells=lambda w: cell_manifests(w.experiment),
+        indexes=lambda w: skipping_indexes(w.experiment),
+        pictures=lambda w: list(figure_files(w.experiment)),
+        numbers=lambda w: figure_numbers(w.experiment),
         captions=[str(REPORT / f"{name}.rst") for name in CAPTIONS],
         template=str(REPORT / "page.html.jinja"),
     output:
@@ -31,8 +41,9 @@ rule page:
     threads: 1
     params:
         cells=lambda w: identities(w.experiment),
+        function="stillhouse.reporting.html_report:page",
+        pictures=lambda w: list(figure_files(w.experiment).values()),
         sheets=lambda w: list(sheets(w.experiment).values()),
-        pictures=lambda w: list(pictures(w.experiment).values()),
-        version=VERSIONS["figures"],
+        version=REPORT_VERSIONS["figures"],
     script:
-        "../scripts/page.py"
+        "../scripts/report.py"

@@ -1,29 +1,23 @@
-"""Sets and labels to students.  in: distilled set, labels, test images   out: a cell a seed"""
+"""Sets and labels to students.  in: distilled set, labels, test images   out: a manifest of cells"""
 
-for family, members in plan.parts("students", COMPUTE["seeds_per_job"]):
-    cells = [family.artifact.at(student_seed=seed).file("cell.json") for seed in members]
 
-    rule:
-        name:
-            f"students_{family.artifact.name}-seed{members[0]}"
-        input:
-            set=ancient(family.artifact.upstream["distilled"].file("images.parquet")),
-            images=class_images(family.artifact.upstream["distilled"]),
-            labels=label_files(family.artifact),
-            teachers=lambda w, family=family.artifact, cells=cells: teacher_files(family, cells),
-        output:
-            cells=[update(path) for path in cells],
-        log:
-            f"results/logs/students/{family.artifact.name}-seed{members[0]}.log",
-        benchmark:
-            f"results/benchmarks/students/{family.artifact.name}-seed{members[0]}.jsonl"
-        conda:
-            "../../envs/stillhouse.yaml"
-        threads: COMPUTE["threads"]
-        resources:
-            **HEAVY,
-        params:
-            spec=family.artifact.spec(),
-            member="student_seed",
-        script:
-            "../scripts/students.py"
+rule students:
+    """Train and test the students of one cell, one per seed."""
+    input:
+        unpack(lambda w: block_inputs("students", w)),
+    output:
+        manifest="results/manifests/students/{family}/{block}.json",
+    log:
+        "results/logs/students/{family}/{block}.log",
+    benchmark:
+        "results/benchmarks/students/{family}/{block}.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: COMPUTE["threads"]
+    resources:
+        **HEAVY,
+    params:
+        spec=lambda w: block("students", w).artifact.spec(),
+        members=lambda w: list(block("students", w).members),
+    script:
+        "../scripts/stage.py"

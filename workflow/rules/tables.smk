@@ -1,13 +1,67 @@
-"""Cells to tables and charts.  in: cells of an experiment, its distilled sets   out: for people"""
+"""Cells to tables and charts.  in: cells of an experiment, its distilled sets   out: reports"""
 
 PUBLISHED = sorted(str(p) for p in Path(workflow.basedir, "workflow/published").glob("*.csv"))
+
+
+def cells_of(experiment):
+    """Return the cells of an experiment in the order of its table."""
+    if experiment not in plan.experiments:
+        raise WorkflowError(f"experiment {experiment}: not in this config; see snakemake -n")
+    return plan.experiments[experiment]
+
+
+def identities(experiment):
+    """Return what identifies each cell, and the address of its artifact."""
+    return [
+        {**cell, "artifact": str(Path(cell["artifact"].member_file(cell["seed"])).parent)}
+        for cell in cells_of(experiment)
+    ]
+
+
+def cell_manifests(experiment):
+    """Return the manifests of an experiment's students.
+
+    Not as unchanged: a table is made again when there are other seeds.
+    """
+    cells = cells_of(experiment)
+    seeds = dict.fromkeys(cell["seed"] for cell in cells)
+    artifacts = {cell["artifact"].place: cell["artifact"] for cell in cells}
+    return [path for one in artifacts.values() for path in plan.manifests(one, seeds)]
+
+
+def counted_files(experiment):
+    """Return the distilled sets and label tables whose bytes an experiment's table counts."""
+    upstream = {cell["artifact"].place: cell["artifact"].upstream for cell in cells_of(experiment)}
+    parts = [one[name] for one in upstream.values() for name in ("distilled", "labels") if name in one]
+    return unchanged(dict.fromkeys(part.file for part in parts))
+
+
+def skipping_indexes(experiment):
+    """Return the indexes of sources that leave out unreadable images, for an experiment's table."""
+    skipping, upstream = {}, [cell["artifact"] for cell in cells_of(experiment)]
+    seen = set()
+    while upstream:
+        artifact = upstream.pop()
+        if id(artifact) in seen:
+            continue
+        seen.add(id(artifact))
+        upstream += [part for _, part in artifact.parts()]
+        if artifact.stage.name == "index" and artifact.settings.get("on_bad_image") == "skip":
+            skipping[artifact.file] = None
+    return unchanged(skipping)
+
+
+def shown(path, caption, category, what):
+    """Show a file of an experiment in `snakemake --report`."""
+    labels = {"experiment": "{experiment}", "what": what}
+    return report(path, caption=f"../report/{caption}.rst", category=category, labels=labels)
 
 
 rule tables:
     """Put the cells of one experiment into a CSV, a Markdown and a LaTeX table."""
     input:
-        cells=lambda w: cell_files(w.experiment),
-        indexes=lambda w: gappy_indexes(w.experiment),
+        cells=lambda w: cell_manifests(w.experiment),
+        indexes=lambda w: skipping_indexes(w.experiment),
         counted=lambda w: counted_files(w.experiment),
         published=PUBLISHED,
     output:
@@ -23,15 +77,16 @@ rule tables:
     threads: 1
     params:
         cells=lambda w: identities(w.experiment),
-        version=VERSIONS["tables"],
+        function="stillhouse.reporting.tables:tables",
+        version=REPORT_VERSIONS["tables"],
     script:
-        "../scripts/tables.py"
+        "../scripts/report.py"
 
 
 rule curves:
     """Draw loss and accuracy over epochs for one experiment."""
     input:
-        cells=lambda w: cell_files(w.experiment),
+        cells=lambda w: cell_manifests(w.experiment),
     output:
         svg=shown("results/figures/{experiment}/curves.svg", "curves", "Charts", "curves"),
     log:
@@ -43,9 +98,10 @@ rule curves:
     threads: 1
     params:
         cells=lambda w: identities(w.experiment),
-        version=VERSIONS["figures"],
+        function="stillhouse.reporting.charts:curves",
+        version=REPORT_VERSIONS["figures"],
     script:
-        "../scripts/curves.py"
+        "../scripts/report.py"
 
 
 rule charts:
@@ -65,142 +121,7 @@ rule charts:
     threads: 1
     params:
         cells=lambda w: identities(w.experiment),
-        version=VERSIONS["figures"],
+        function="stillhouse.reporting.charts:charts",
+        version=REPORT_VERSIONS["figures"],
     script:
-        "../scripts/charts.py"
-
-
-rule contact_sheet:
-    """Draw the images of one distilled set."""
-    input:
-        set=ancient("results/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}/images.parquet"),
-    output:
-        png=report(
-            "results/figures/{dataset}/{spec}/ipc{ipc}-seed{seed}.png",
-            caption="../report/sheet.rst",
-            category="Images",
-            labels={"dataset": "{dataset}", "set": "{spec}", "IPC": "{ipc}", "seed": "{seed}"},
-        ),
-    log:
-        "results/logs/figures/{dataset}/{spec}/ipc{ipc}-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/figures/{dataset}/{spec}/ipc{ipc}-seed{seed}.jsonl"
-    conda:
-        "../../envs/stillhouse.yaml"
-    threads: 1
-    params:
-        version=VERSIONS["figures"],
-        title=lambda w: f"{w.dataset}, {w.spec}, {w.ipc} image{'s' * (w.ipc != '1')} per class",
-    script:
-        "../scripts/contact_sheet.py"
-
-
-rule latent_chart:
-    """Draw the latents of one D3HR method before and after inversion, and measure them."""
-    input:
-        inversions=lambda w: latent_files(w)["inversions"],
-        samples=lambda w: latent_files(w)["samples"],
-    output:
-        svg=pictured(
-            "results/figures/{experiment}/latents-{method}-seed{seed}.svg", "latents", "latents"
-        ),
-        csv=pictured(
-            "results/figures/{experiment}/latents-{method}-seed{seed}.csv", "latents", "numbers"
-        ),
-    log:
-        "results/logs/figures/{experiment}/latents-{method}-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/figures/{experiment}/latents-{method}-seed{seed}.jsonl"
-    conda:
-        "../../envs/stillhouse.yaml"
-    threads: 1
-    params:
-        distill_seed=lambda w: int(w.seed),
-        method=lambda w: w.method,
-        version=VERSIONS["figures"],
-    script:
-        "../scripts/latent_chart.py"
-
-
-rule heat_maps:
-    """Lay the class scores of one DDPS method over the images that score best."""
-    input:
-        scores=lambda w: pictured_files(w, "heat_maps")["heat_maps"],
-        images=lambda w: pictured_files(w, "heat_maps")["images"],
-    output:
-        png=pictured(
-            "results/figures/{experiment}/heat_maps-{method}-seed{seed}.png",
-            "heat_maps",
-            "class scores",
-        ),
-    log:
-        "results/logs/figures/{experiment}/heat_maps-{method}-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/figures/{experiment}/heat_maps-{method}-seed{seed}.jsonl"
-    conda:
-        "../../envs/stillhouse.yaml"
-    threads: 1
-    resources:
-        **READING,
-    params:
-        title=lambda w: f"{w.experiment}, {w.method}, seed {w.seed}: class scores",
-        version=VERSIONS["figures"],
-    script:
-        "../scripts/heat_maps.py"
-
-
-rule cluster_sheet:
-    """Draw the clusters of one DDPS method, the best first."""
-    input:
-        clusters=lambda w: pictured_files(w, "clusters")["clusters"],
-        images=lambda w: pictured_files(w, "clusters")["images"],
-    output:
-        png=pictured(
-            "results/figures/{experiment}/clusters-{method}-seed{seed}.png", "clusters", "clusters"
-        ),
-    log:
-        "results/logs/figures/{experiment}/clusters-{method}-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/figures/{experiment}/clusters-{method}-seed{seed}.jsonl"
-    conda:
-        "../../envs/stillhouse.yaml"
-    threads: 1
-    resources:
-        **READING,
-    params:
-        title=lambda w: f"{w.experiment}, {w.method}, seed {w.seed}: clusters",
-        version=VERSIONS["figures"],
-    script:
-        "../scripts/cluster_sheet.py"
-
-
-rule descents:
-    """Draw how the first images of one method were synthesised."""
-    input:
-        pictures=lambda w: first_batch(w, "snapshots.parquet"),
-        curve=lambda w: first_batch(w, "curve.json"),
-    output:
-        png=pictured(
-            "results/figures/{experiment}/synthesis-{method}-seed{seed}.png",
-            "synthesis",
-            "pictures",
-            "Synthesis",
-        ),
-        svg=pictured(
-            "results/figures/{experiment}/terms-{method}-seed{seed}.svg",
-            "terms",
-            "terms",
-            "Synthesis",
-        ),
-    log:
-        "results/logs/figures/{experiment}/synthesis-{method}-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/figures/{experiment}/synthesis-{method}-seed{seed}.jsonl"
-    conda:
-        "../../envs/stillhouse.yaml"
-    threads: 1
-    params:
-        title=lambda w: f"{w.experiment}, {w.method}, seed {w.seed}: synthesis",
-        version=VERSIONS["figures"],
-    script:
-        "../scripts/descents.py"
+        "../scripts/report.py"

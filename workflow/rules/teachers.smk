@@ -1,10 +1,10 @@
-"""Images to teachers.  in: images of a dataset's classes   out: weights and metrics"""
+"""Images to teachers.  in: images of a dataset   out: weights and metrics"""
 
 
 rule teacher:
     """Train a teacher by its recipe, or load it; test it."""
     input:
-        unpack(lambda w: teacher_inputs(wanted("teacher", w.spec))),
+        unpack(lambda w: artifact_inputs("teacher", w)),
     output:
         model=update("results/teacher/{spec}/model.safetensors"),
         metrics=update("results/teacher/{spec}/metrics.json"),
@@ -17,8 +17,8 @@ rule teacher:
     threads: COMPUTE["threads"]
     resources:
         **HEAVY,
-        min_accuracy=lambda w: str(plan.min_accuracy(wanted("teacher", w.spec))),
+        min_accuracy=lambda w: str(plan.min_accuracy(wanted("teacher", w))),
     params:
-        spec=lambda w: wanted("teacher", w.spec).spec(),
+        spec=lambda w: wanted("teacher", w).spec(),
     script:
-        "../scripts/teacher.py"
+        "../scripts/stage.py"

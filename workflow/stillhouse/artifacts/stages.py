@@ -46,8 +46,13 @@ class Stage:
 
     def load(self):
         """Import and return the stage's function."""
-        module, _, name = self.function.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return load_function(self.function)
+
+
+def load_function(text):
+    """Import and return the function that ``module:function`` names."""
+    module, _, name = text.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 INDEX = Stage(

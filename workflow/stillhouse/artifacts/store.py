@@ -35,19 +35,33 @@ PARQUET = {
 }
 
 
-class Missing(StillhouseError):
-    """A file of an artifact is not there."""
+class FileError(StillhouseError):
+    """A file that cannot be used, by its path.
+
+    Parameters
+    ----------
+    path : Path
+    problem : str
+    """
+
+    def __init__(self, path, problem):
+        super().__init__(f"{path}: {problem}")
+        self.path = Path(path)
 
 
-class Damaged(StillhouseError):
+class Missing(FileError):
+    """A file of an artifact does not exist."""
+
+
+class Damaged(FileError):
     """A file is truncated, altered, or not what its spec says."""
 
 
-class Misplaced(StillhouseError):
-    """A whole artifact that belongs to another address."""
+class Misplaced(FileError):
+    """A complete artifact that belongs to another address."""
 
 
-class WrongType(StillhouseError):
+class WrongType(FileError):
     """A whole file of the wrong kind, or with other columns than expected."""
 
 
@@ -76,33 +90,33 @@ def write(directory, spec, files, timing=None):
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    _remove_drafts(directory)
-    drafts = {}
+    _remove_temporaries(directory)
+    temporaries = {}
     try:
         for name, content in files.items():
-            drafts[name] = _draft(directory, name)
-            _WRITERS[Path(name).suffix](drafts[name], content)
-            _flush(drafts[name])
+            temporaries[name] = _temporary(directory, name)
+            _WRITERS[Path(name).suffix](temporaries[name], content)
+            _flush(temporaries[name])
         sizes = {
-            name: {"bytes": draft.stat().st_size, "sha256": checksum(draft)}
-            for name, draft in drafts.items()
+            name: {"bytes": temporary.stat().st_size, "sha256": checksum(temporary)}
+            for name, temporary in temporaries.items()
         }
         sealed = {**spec, "files": sizes}
         _put_json(directory, SPEC, {**sealed, "seal": _seal(sealed)})
         if timing is not None:
             _put_json(directory, TIMING, timing())
-        for name, draft in drafts.items():
+        for name, temporary in temporaries.items():
             (directory / name).parent.mkdir(exist_ok=True)
-            os.replace(draft, directory / name)
-        for folder in {(directory / name).parent for name in drafts}:
+            os.replace(temporary, directory / name)
+        for folder in {(directory / name).parent for name in temporaries}:
             _flush(folder)
     finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
 
 
-def is_whole(directory, spec, names):
-    """Tell whether the artifact at `directory` is there, undamaged, and made by `spec`."""
+def is_complete(directory, spec, names):
+    """Return whether the files of an artifact exist, undamaged and made by `spec`."""
     try:
         kept = check(Path(directory) / name for name in names)
     except StillhouseError:
@@ -132,26 +146,29 @@ def _check(path):
     folder = _folder(path)
     if not path.exists():
         # Of an artifact's files, Snakemake may know one alone.
-        lost = f"delete the folder {folder} and run again"
-        remedy = lost if (folder / SPEC).exists() else "run the workflow again to make it"
-        raise Missing(f"{path}: is not there; {remedy}")
+        remedy = _delete(folder) if (folder / SPEC).exists() else "rerun the workflow to create it"
+        raise Missing(path, f"missing; {remedy}")
     spec, name = read_spec(folder), path.relative_to(folder).as_posix()
     state = path.stat()
-    seen = (state.st_mtime_ns, state.st_size, spec["files"].get(name, {}).get("sha256"))
-    if _checked.get(path.absolute()) == seen:
+    current = (state.st_mtime_ns, state.st_size, spec["files"].get(name, {}).get("sha256"))
+    if _checked.get(path.absolute()) == current:
         return spec
-    remedy = f"delete the folder {folder} and run again"
-    kept = spec["files"].get(name)
-    if kept is None:
-        raise Damaged(f"{path}: is not among the files that {SPEC} beside it lists; {remedy}")
-    if state.st_size != kept["bytes"]:
+    listed = spec["files"].get(name)
+    if listed is None:
+        raise Damaged(path, f"not among the files that {SPEC} beside it lists; {_delete(folder)}")
+    if state.st_size != listed["bytes"]:
         raise Damaged(
-            f"{path}: has {state.st_size} bytes where {SPEC} says {kept['bytes']}; {remedy}"
+            path,
+            f"has {state.st_size} bytes, {SPEC} lists {listed['bytes']}; {_delete(folder)}",
         )
-    if checksum(path) != kept["sha256"]:
-        raise Damaged(f"{path}: its content was altered (SHA-256 differs from {SPEC}); {remedy}")
-    _checked[path.absolute()] = seen
+    if checksum(path) != listed["sha256"]:
+        raise Damaged(path, f"content was altered (SHA-256 is not {SPEC}'s); {_delete(folder)}")
+    _checked[path.absolute()] = current
     return spec
+
+
+def _delete(folder):
+    return f"delete the folder {folder} and rerun"
 
 
 def _folder(path):
@@ -164,17 +181,17 @@ def read_spec(directory):
     """Read and check the ``spec.json`` of an artifact's folder."""
     path = Path(directory) / SPEC
     if not path.exists():
-        raise Missing(f"{path}: is not there; delete the folder {directory} and run again")
+        raise Missing(path, f"missing; {_delete(directory)}")
     try:
         spec = json.loads(path.read_bytes())
         sound = spec.pop("seal") == _seal(spec)
     except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
-        raise Damaged(f"{path}: was altered; delete the folder {directory} and run again")
+        raise Damaged(path, f"was altered; {_delete(directory)}")
     address = Path(spec["address"])
     if path.parent.absolute().parts[-len(address.parts) :] != address.parts:
-        raise Misplaced(f"{path.parent}: holds the artifact of {address}; put it back or delete it")
+        raise Misplaced(path.parent, f"holds the artifact of {address}; move it back or delete it")
     return spec
 
 
@@ -212,12 +229,12 @@ def _check_schema(path, schema):
     try:
         found = pq.read_schema(path)
     except pa.ArrowInvalid:
-        raise WrongType(f"{path}: is not a Parquet file") from None
+        raise WrongType(path, "not a Parquet file") from None
     for column in schema or ():
         index = found.get_field_index(column.name)
         if index < 0 or not found.field(index).type.equals(column.type):
-            what = "no such column" if index < 0 else str(found.field(index).type)
-            raise WrongType(f"{path}: column {column.name!r} should be {column.type}, is {what}")
+            what = "missing" if index < 0 else str(found.field(index).type)
+            raise WrongType(path, f"column {column.name!r} must be {column.type}, is {what}")
 
 
 def read_tensors(path, device="cpu"):
@@ -234,7 +251,7 @@ def load_tensors(path, device="cpu"):
     try:
         return load_file(path, device=str(device))
     except (SafetensorError, OSError) as error:
-        raise WrongType(f"{path}: is not a readable safetensors file ({error})") from None
+        raise WrongType(path, f"not a readable safetensors file ({error})") from None
 
 
 def tensor_shape(path, name):
@@ -252,7 +269,7 @@ def read_json(path):
     try:
         return json.loads(Path(path).read_bytes())
     except ValueError:
-        raise WrongType(f"{path}: is not JSON") from None
+        raise WrongType(path, "not JSON") from None
 
 
 def read_timing(directory):
@@ -271,43 +288,48 @@ def checksum(path):
 
 def save_tensors(path, tensors, metadata=None):
     """Write a safetensors file under its final name at once, with JSON-able metadata."""
-    _save(path, lambda draft: _write_tensors(draft, tensors, metadata))
+    _save(path, lambda temporary: _write_tensors(temporary, tensors, metadata))
 
 
 def save_bytes(path, data):
     """Write a file that is no artifact (a table for people, a figure) under its name at once."""
-    _save(path, lambda draft: draft.write_bytes(data))
+    _save(path, lambda temporary: temporary.write_bytes(data))
+
+
+def save_json(path, values):
+    """Write a JSON file under its final name at once."""
+    _save(path, lambda temporary: _write_json(temporary, values))
 
 
 def save_table(path, schema, tables):
     """Write tables as the row groups of one Parquet file under its final name at once."""
-    _save(path, lambda draft: _write_parquet(draft, RowGroups(schema, tables)))
+    _save(path, lambda temporary: _write_parquet(temporary, RowGroups(schema, tables)))
 
 
 def _save(path, write):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path.parent, path.name)
+    temporary = _temporary(path.parent, path.name)
     try:
-        write(draft)
-        _flush(draft)
-        os.replace(draft, path)
+        write(temporary)
+        _flush(temporary)
+        os.replace(temporary, path)
     finally:
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _draft(directory, name):
+def _temporary(directory, name):
     name = name.replace("/", "-")
-    return Path(directory) / f".{platform.node()}.{os.getpid()}.{name}.draft"
+    return Path(directory) / f".{platform.node()}.{os.getpid()}.{name}.tmp"
 
 
-def _remove_drafts(directory):
+def _remove_temporaries(directory):
     """Remove what killed writers of this machine have left."""
     start = f".{platform.node()}."
-    for draft in directory.glob(".*.draft"):
-        writer = draft.name.removeprefix(start).split(".")[0]
-        if draft.name.startswith(start) and not Path(f"/proc/{writer}").exists():
-            draft.unlink(missing_ok=True)
+    for temporary in directory.glob(".*.tmp"):
+        writer = temporary.name.removeprefix(start).split(".")[0]
+        if temporary.name.startswith(start) and not Path(f"/proc/{writer}").exists():
+            temporary.unlink(missing_ok=True)
 
 
 def _flush(path):
@@ -319,10 +341,10 @@ def _flush(path):
 
 
 def _put_json(directory, name, values):
-    draft = _draft(directory, name)
-    _write_json(draft, values)
-    _flush(draft)
-    os.replace(draft, directory / name)
+    temporary = _temporary(directory, name)
+    _write_json(temporary, values)
+    _flush(temporary)
+    os.replace(temporary, directory / name)
 
 
 def _write_json(path, values):

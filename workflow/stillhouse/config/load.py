@@ -1,98 +1,154 @@
-"""From the user's YAML to settings that can be trusted: schema, defaults, references."""
+"""From the user's YAML to settled settings: schema, overrides, defaults, switches, checks."""
 
 from pathlib import Path
 
-from stillhouse.config import schema
-from stillhouse.config.unused_settings import without_unused
-from stillhouse.config.validation import check_references, known
+from stillhouse.checks import known
+from stillhouse.config import duplicates, schema, validation
+from stillhouse.config.settle import settle
 from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError
 
 
-def complete(config, where):
-    """Check a config; return it with the defaults of all that is used, numbers in one form.
+def complete(config, where, files=()):
+    """Check a config and return its settled settings.
 
     Parameters
     ----------
     config : dict
         As read from YAML.
     where : str
-        The file's name, for messages.
+        The files' names, for messages.
+    files : sequence of str or Path
+        The YAML files that it was read from, to find keys that they have twice.
+
+    Returns
+    -------
+    dict
+        All sections, with the defaults of all settings that have an effect. Of ``datasets``:
+        ``source``, ``resolution`` and ``classes``, the class ids in the order of the labels. Of
+        ``methods``: the resolved settings, see `stillhouse.methods.base.Method.resolve`. Of each
+        of ``experiments``: ``methods`` as {name: resolved settings}, overrides merged. Of
+        ``labels``: ``views`` decided; ``hard`` always exists. Of ``protocols``: loss, schedule and
+        switches decided, see `stillhouse.config.protocols.for_cell`. Of ``denoisers``:
+        ``class_labels`` as {class id: number}.
 
     Raises
     ------
     StillhouseError
-        One line: file, key, what is wrong, what would be right.
+        One line: file, key, problem, remedy.
     """
+    for file in files:
+        duplicates.check(file)
     try:
-        config = schema.read_text(config, schema.schema())
-        schema.check(config)
-        given = _override_methods(config)
+        given = schema.read_text(config, schema.schema())
         schema.check(given)
-        config = schema.fill(given, schema.schema())
-        config["labels"].setdefault(
-            "hard", schema.fill({"kind": "hard"}, schema.definition("labels"))
-        )
-        config = _list_classes(config)
-        check_references(config)
-        config = without_unused(config, given)
+        overrides = _overrides(given)
+        filled = _fill(given, overrides)
+        validation.check_sections(filled)
+        settled = settle(filled, given, overrides)
+        validation.check_methods(settled)
+        validation.check_experiments(settled, filled["labels"])
     except StillhouseError as error:
         raise StillhouseError(f"{where}: {error}") from None
-    return config
+    return settled
 
 
-def _override_methods(config):
-    """Turn an experiment's `{method: settings}` into a whole method of that experiment."""
+def _overrides(config):
+    """Return {experiment: {method: settings that it changes}}, all checked by the schema."""
+    overrides = {}
+    for name, experiment in config["experiments"].items():
+        key, changes_of = f"experiments.{name}.methods", {}
+        for entry in experiment["methods"]:
+            method, changes = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+            known(key, method, config["methods"], "method")
+            if method in changes_of:
+                raise StillhouseError(
+                    f"{key}: {method!r} is given twice; copy it under methods by another name"
+                )
+            changes_of[method] = _read(config["methods"][method], changes)
+            if changes:
+                _check_override(config, name, method, changes_of[method])
+        overrides[name] = changes_of
+    return overrides
+
+
+def _read(method, changes):
+    """Return the settings that change a method, with text turned into numbers."""
+    merged = schema.read_text({**method, **changes}, schema.definition("method"))
+    return {name: merged[name] for name in changes}
+
+
+def _check_override(config, experiment, method, changes):
+    merged = {method: {**config["methods"][method], **changes}}
+    try:
+        schema.check({**config, "methods": merged})
+    except StillhouseError as error:
+        raise StillhouseError(f"experiments.{experiment}.{error}") from None
+
+
+def _fill(given, overrides):
+    """Return a config with the schema's defaults, class lists, and experiments' own methods."""
+    labels = {"hard": {"kind": "hard"}, **given.get("labels", {})}
+    config = schema.fill({**given, "labels": labels}, schema.schema())
     experiments = {}
     for name, experiment in config["experiments"].items():
-        methods = []
-        for entry in experiment["methods"]:
-            base, changes = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
-            known(f"experiments.{name}.methods", base, config["methods"], "methods")
-            changed = schema.read_text(
-                {**config["methods"][base], **changes}, schema.definition("method")
+        methods = {
+            method: schema.fill(
+                {**given["methods"][method], **changes}, schema.definition("method")
             )
-            methods.append({base: changed} if changes else base)
+            for method, changes in overrides[name].items()
+        }
         experiments[name] = {**experiment, "methods": methods}
-        for method in methods:
-            if isinstance(method, dict):
-                try:
-                    schema.check({**config, "methods": method, "experiments": experiments})
-                except StillhouseError as error:
-                    raise StillhouseError(f"experiments.{name}.{error}") from None
-    return {**config, "experiments": experiments}
+    sources = {
+        name: _with_classes(f"sources.{name}", source) for name, source in config["sources"].items()
+    }
+    return {
+        **config,
+        "sources": sources,
+        "datasets": {
+            name: _with_dataset_classes(f"datasets.{name}", dataset, sources)
+            for name, dataset in config["datasets"].items()
+        },
+        "denoisers": {
+            name: _with_class_labels(f"denoisers.{name}", denoiser)
+            for name, denoiser in config["denoisers"].items()
+        },
+        "experiments": experiments,
+    }
 
 
-def _list_classes(config):
-    """Return a config with the class ids of the published lists that it names."""
-    listed = {}
-    for section in ("sources", "datasets"):
-        listed[section] = {}
-        for name, entry in config[section].items():
-            value = entry.get("classes")
-            if isinstance(value, str) and (section, value) != ("datasets", "all"):
-                known(
-                    f"{section}.{name}.classes",
-                    value,
-                    catalogue.published_names(),
-                    "published lists of classes",
-                )
-                value = list(catalogue.published_classes(value))
-            if entry.get("kind") == "tiny_imagenet":
-                value = sorted(value)
-            listed[section][name] = {**entry, **({"classes": value} if value else {})}
-    listed["denoisers"] = {}
-    for name, entry in config["denoisers"].items():
-        value = entry.get("labels")
-        if isinstance(value, str):
-            key, names = f"denoisers.{name}.labels", catalogue.published_names()
-            known(key, value, names, "published lists of classes")
-            listed_ids = catalogue.published_classes(value)
-            entry = {**entry, "labels": {class_id: i for i, class_id in enumerate(listed_ids)}}
-        listed["denoisers"][name] = entry
-    return {**config, **listed}
+def _with_classes(key, source):
+    """Return a source with its class ids as a list, where it has any."""
+    if "classes" not in source:
+        return source
+    classes = _listed(f"{key}.classes", source["classes"])
+    return {**source, "classes": sorted(classes) if source["kind"] == "tiny_imagenet" else classes}
+
+
+def _with_dataset_classes(key, dataset, sources):
+    """Return a dataset with its class ids as a list, in the order of its labels."""
+    known(f"{key}.source", dataset["source"], sources, "source")
+    if dataset["classes"] == "all":
+        return {**dataset, "classes": list(catalogue.classes(sources[dataset["source"]]))}
+    return {**dataset, "classes": _listed(f"{key}.classes", dataset["classes"])}
+
+
+def _with_class_labels(key, denoiser):
+    """Return a denoiser with its class labels as {class id: number}, where it has any."""
+    if not isinstance(denoiser.get("class_labels"), str):
+        return denoiser
+    classes = _listed(f"{key}.class_labels", denoiser["class_labels"])
+    return {**denoiser, "class_labels": {class_id: i for i, class_id in enumerate(classes)}}
+
+
+def _listed(key, classes):
+    """Return class ids as a list, from a list or the name of a published one."""
+    if not isinstance(classes, str):
+        return list(classes)
+    known(key, classes, catalogue.published_names(), "published list of classes")
+    return list(catalogue.published_classes(classes))
 
 
 def wants_gpu(device):
-    """Tell whether jobs of a ``compute.device`` will take a GPU of this machine."""
+    """Return whether jobs of a ``compute.device`` will take a GPU of this machine."""
     return device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())

@@ -1,58 +1,12 @@
-"""Settings that follow from other settings: what paper and code do, and RDED's tables.
+"""Protocols and labels: what paper and code do, and the tables of RDED, IDC and EDC.
 
-Resolved settings no longer know which `fidelity` they came from: the same switches have the same
-address. Facts: RDED supplement, sections C and D; LINs-lab/RDED at 3f6453d.
+Settled settings have no ``fidelity``: the same switches have the same address. Facts: RDED
+supplement, sections C and D; LINs-lab/RDED at 3f6453d.
 """
 
-import functools
 import math
 
-from stillhouse.methods.statistical_matching import fidelity as synthesis_switches
-from stillhouse.networks.architectures import has_batchnorm
-
-RDED = {
-    "code": {
-        "scoring": "pad",
-        "assignment": "rank_blocks",
-        "rounding": "truncate",
-        "encoding": "jpeg",
-    },
-    # The paper does not say how a small patch is scored: as in the code.
-    "paper": {
-        "scoring": "pad",
-        "assignment": "random",
-        "rounding": "nearest",
-        "encoding": "png",
-    },
-}
-
-# lin-zhao-resoLve/D3HR at 8ba351d, generation/; paper: equations 5 to 8 and appendix B.
-D3HR = {
-    "code": {
-        "inversion_start": "zero",
-        "candidates": 100_000_000,
-        "terms": "norm",
-        "std": "own",
-        "skewness": "latent",
-        "sampling_start": "next",
-    },
-    "paper": {
-        "inversion_start": "clean",
-        "candidates": 100_000,
-        "terms": "squared",
-        "std": "target",
-        "skewness": "group",
-        "sampling_start": "aligned",
-    },
-}
-D3HR_SKEWNESS = {"code": 0.1, "paper": 0.5}
-
-# suduo94/D4M at da35d10, gen_prototype.py.
-D4M = {"code": {"fit": "partial"}, "paper": {"fit": "full"}}
-
-SWITCHES = {"rded": RDED, "d3hr": D3HR, "d4m": D4M, **synthesis_switches.SWITCHES}
-
-PROTOCOL = {
+FIDELITY = {
     "code": {"schedule": "half_cosine", "batchnorm_updates": 2},
     # The paper names no schedule: a cosine to zero is what its references do.
     "paper": {"schedule": "cosine", "batchnorm_updates": 1},
@@ -74,118 +28,146 @@ LEARNING_RATES = {
     "torchvision/swin_v2_t": 0.0001,
 }
 
-
-def method(settings):
-    """Return a method's settings with every switch decided and without `fidelity`."""
-    switches = SWITCHES.get(settings["kind"], {}).get(settings["fidelity"], {})
-    unused = {"fidelity"}.union(*(names for names, _ in unused_by_method(settings)))
-    decided = {k: v for k, v in {**switches, **settings}.items() if k not in unused}
-    return DECIDE.get(settings["kind"], lambda decided, fidelity: decided)(
-        decided, settings["fidelity"]
-    )
-
-
-DIFT = {"timestep", "layer", "ensemble"}
-
-
-def unused_by_method(settings):
-    """Return [(names of settings that a method's others leave without use, why)]."""
-    kind = settings["kind"]
-    if kind in synthesis_switches.SWITCHES:
-        return synthesis_switches.unused(settings)
-    if kind == "ddps" and settings["ranking"] == "score":
-        unused = DIFT | {"features", "clip", "clusters", "clusters_used"}
-        return [(unused, "ranking 'score' forms no clusters")]
-    if kind == "ddps" and settings["features"] == "clip":
-        return [(DIFT, "features 'clip' do not use it")]
-    if kind == "ddps":
-        return [({"clip"}, "features 'dift' do not use it")]
-    if kind == "d4m" and settings.get("fit", D4M[settings["fidelity"]]["fit"]) == "full":
-        return [({"expand"}, "fit 'full' does not use it")]
-    if kind == "d3hr" and settings["process"] == "diffusion":
-        return [({"inversion_start"}, "process 'diffusion' does not invert")]
-    return []
-
-
-def _decide_rded(decided, fidelity):
-    if decided["patches_per_side"] == 1:
-        decided["scoring"] = "pad"  # a patch as large as the input is scored as it is
-    if decided["selection"] == "realism":
-        del decided["selection"]
-    return decided
-
-
-def _decide_d3hr(decided, fidelity):
-    decided["weights"] = {"skewness": D3HR_SKEWNESS[fidelity], **decided["weights"]}
-    decided["snapshots"] = sorted(decided.get("snapshots", [decided["inversion_steps"]]))
-    return decided
-
-
-def _decide_ddps(decided, fidelity):
-    """Say a whole image as a patch of no size, and no more clusters used than there are.
-
-    Where a folder lies is left out.
-    """
-    if "clusters" in decided:
-        decided["clusters_used"] = min(decided["clusters_used"], decided["clusters"])
-    if decided["patch"] == "whole":
-        decided["patch"] = 0
-    if "clip" in decided:
-        decided["clip"] = {k: v for k, v in decided["clip"].items() if k != "folder"}
-    return decided
-
-
-DECIDE = {
-    "rded": _decide_rded,
-    "d3hr": _decide_d3hr,
-    "ddps": _decide_ddps,
-    **{
-        k: functools.partial(synthesis_switches.decide, kind=k) for k in synthesis_switches.SWITCHES
-    },
-}
-
-
-def views(labels):
-    """Return the views of `labels` as `stillhouse.augmentation.views.draw` takes them.
-
-    RDED's code crops to at least 1/f of the area and permutes the f × f patches; its paper says
-    no more than "random resized crop", whose default is 0.08.
-    """
-    given = labels["views"]
-    code = labels["fidelity"] == "code"
-    side = given["patches_per_side"]
-    crop = given.get("crop", [1 / side if code else 0.08, 1.0])
-    shuffle = given.get("shuffle_patches", code)
-    decided = {
-        "crop": crop,
-        "flip": given["flip"],
-        "mix": given["mix"],
-        "patches_per_side": side if shuffle else 1,
-        **{k: given[k] for k in ("randaugment", "jitter", "lighting", "siamese") if k in given},
-    }
-    if given["mix"] != "none":
-        decided |= {"mix_alpha": given["mix_alpha"], "mix_per": given["mix_per"]}
-    return decided
-
-
 # (teacher, classes, resolution) of ConvNet-3 on CIFAR-100, which argument.py treats apart.
 CIFAR100_CONVNET = ("convnet3", 100, 32)
 
+# Networks of ours that have no batch normalisation whatever their settings.
+WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
 
-def batch_size(setting, ipc, teacher, n_classes, resolution):
-    """Return the images a step: RDED's table where `setting` is ``auto``.
+# Which keys a schedule uses, and their defaults: IDC (Minimax train.py), EDC's code (st 2,
+# alrs-dr 0.9975).
+SCHEDULES = {
+    "cosine": {"smoothing": 1.0},
+    "ssrs": {"smoothing": 2.0},
+    "linear": {"smoothing": 1.0},
+    "multistep": {"milestones": [2 / 3, 5 / 6], "rate_decay": 0.2},
+    "alrs": {"rate_decay": 0.9975},
+}
+SCHEDULE_KEYS = ("smoothing", "milestones", "rate_decay")
+
+# Which keys a loss alone uses.
+LOSS_KEYS = {"kl": {"temperature"}, "mse_ce": {"ce_weight"}, "ce": set()}
+
+
+def views(labels):
+    """Return the views of labels as `stillhouse.augmentation.views.draw` takes them.
+
+    RDED's code crops to at least 1/f of the area and permutes the f × f patches; its paper says
+    no more than "random resized crop", whose default is 0.08.
+
+    Parameters
+    ----------
+    labels : dict
+        With the schema's defaults.
+    """
+    chosen, code = labels["views"], labels["fidelity"] == "code"
+    side = chosen["patches_per_side"]
+    optional = ("randaugment", "jitter", "lighting", "siamese")
+    decided = {
+        "crop": chosen.get("crop", [1 / side if code else 0.08, 1.0]),
+        "flip": chosen["flip"],
+        "mix": chosen["mix"],
+        "patches_per_side": side if chosen.get("shuffle_patches", code) else 1,
+        **{name: chosen[name] for name in optional if name in chosen},
+    }
+    if chosen["mix"] != "none":
+        decided |= {"mix_alpha": chosen["mix_alpha"], "mix_per": chosen["mix_per"]}
+    return decided
+
+
+def with_switches(protocol, kind):
+    """Return a protocol with every switch decided, for labels of a kind.
+
+    Parameters
+    ----------
+    protocol : dict
+        With the schema's defaults.
+    kind : str
+        ``hard``, ``soft`` or ``online``.
+    """
+    loss = "ce" if kind == "hard" else "kl"
+    return {"loss": loss, **FIDELITY[protocol["fidelity"]], **protocol}
+
+
+def unused(protocol):
+    """Return [(names of settings that the others leave without effect, which)].
+
+    Parameters
+    ----------
+    protocol : dict
+        As `with_switches` returns it.
+    """
+    loss, schedule = protocol["loss"], protocol["schedule"]
+    idle = set().union(*LOSS_KEYS.values()) - LOSS_KEYS[loss]
+    entries = [(idle, f"loss: {loss}")]
+    for key in SCHEDULE_KEYS:
+        if key not in SCHEDULES.get(schedule, {}):
+            others = " or ".join(name for name, keys in SCHEDULES.items() if key in keys)
+            entries.append(({key}, f"schedule: {schedule}, but with {others}"))
+    return entries
+
+
+def settled(protocol, kind):
+    """Return a protocol with every switch decided and every key of its schedule written out.
+
+    ``half_cosine`` is a cosine of smoothing 2. Settings without effect are left out, and so is
+    ``fidelity``.
+    """
+    decided = with_switches(protocol, kind)
+    idle = {"fidelity"}.union(*(names for names, _ in unused(decided)))
+    decided = {name: value for name, value in decided.items() if name not in idle}
+    if decided["schedule"] == "half_cosine":
+        return {**decided, "schedule": "cosine", "smoothing": 2.0}
+    return {**SCHEDULES.get(decided["schedule"], {}), **decided}
+
+
+def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc):
+    """Return (training settings, batch size) of the students of one cell.
+
+    What shapes no student (``report``) and what the labels say (``labels``, ``batch_size``) is no
+    training setting; ``batchnorm_updates`` only of a network that has batch norms.
+
+    Parameters
+    ----------
+    protocol, labels : dict
+        Settled.
+    network : dict
+        Of the student.
+    teacher_arch : str
+        Of the labels' teacher; empty for none or several.
+    n_classes : int
+    resolution : int
+        Of the dataset [px].
+    ipc : int
+    """
+    task = (teacher_arch, n_classes, resolution)
+    n_epochs = epochs(protocol["epochs"], ipc, n_classes)
+    rate = learning_rate(protocol["learning_rate"], network["arch"], *task)
+    training = {**protocol, "epochs": n_epochs, "learning_rate": rate}
+    if "milestones" in training:
+        training["milestones"] = _passed(training["milestones"], n_epochs)
+    left_out = {"labels", "report", "batch_size"}
+    if not has_batchnorm(network):
+        left_out.add("batchnorm_updates")
+    training = {name: value for name, value in training.items() if name not in left_out}
+    return training, batch_size(protocol["batch_size"], ipc, *task)
+
+
+def batch_size(setting, ipc, teacher_arch, n_classes, resolution):
+    """Return the images per step: RDED's table where `setting` is ``auto``.
 
     The table (argument.py) knows IPC 1, 10 and 50 and leaves other values without a batch size;
     here they take the entry of the next smaller IPC. Doubled from 100 classes on; always 100 for
     200 classes of 64 px (Tiny-ImageNet) and 25 for labels of a ConvNet-3 on CIFAR-100; never more
-    than there are images. The student has no say: students share a table, which fixes the batches.
+    than all images. It does not depend on the student: students share a table of labels, which
+    fixes the batches.
     """
     if setting == "auto":
         base = 100 if ipc >= 50 else 50 if ipc >= 10 else 10
         setting = base * (2 if n_classes >= 100 else 1)
         if (n_classes, resolution) == (200, 64):
             setting = 100
-        if (teacher, n_classes, resolution) == CIFAR100_CONVNET:
+        if (teacher_arch, n_classes, resolution) == CIFAR100_CONVNET:
             setting = 25
     return min(setting, ipc * n_classes)
 
@@ -199,82 +181,30 @@ def epochs(setting, ipc, n_classes):
     if setting != "auto":
         return setting
     steps = ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500))
-    found = next((epochs for most, epochs in steps if ipc <= most), 300)
-    return found * 2 // 3 // 100 * 100 if n_classes == 100 else found
+    n_epochs = next((number for most, number in steps if ipc <= most), 300)
+    return n_epochs * 2 // 3 // 100 * 100 if n_classes == 100 else n_epochs
 
 
-# Which keys a schedule uses, and what they are where they are not given: IDC (Minimax train.py),
-# EDC's code (st 2, alrs-dr 0.9975).
-SCHEDULES = {
-    "cosine": {"smoothing": 1.0},
-    "ssrs": {"smoothing": 2.0},
-    "linear": {"smoothing": 1.0},
-    "multistep": {"milestones": [2 / 3, 5 / 6], "rate_decay": 0.2},
-    "alrs": {"rate_decay": 0.9975},
-}
-SCHEDULE_KEYS = ("smoothing", "milestones", "rate_decay")
+def learning_rate(setting, student_arch, teacher_arch, n_classes, resolution):
+    """Return the learning rate at the start: RDED's table where `setting` is ``auto``."""
+    if setting != "auto":
+        return setting
+    task = (teacher_arch, n_classes, resolution)
+    if student_arch == teacher_arch and task == CIFAR100_CONVNET:
+        return 0.002
+    return LEARNING_RATES[student_arch]
 
 
-def schedule(settings):
-    """Return settings with the schedule said in one way.
-
-    What ``cosine`` and ``multistep`` are by default is left out, as before these keys were there;
-    a cosine of smoothing 2 is ``half_cosine``; milestones are epochs, in order.
-    """
-    name = settings["schedule"]
-    if name == "cosine" and settings.get("smoothing") == 2:
-        settings, name = {**settings, "schedule": "half_cosine"}, "half_cosine"
-    usual = SCHEDULES.get(name, {})
-    unsaid = name in ("cosine", "multistep")
-    given = {k: settings.get(k, value) for k, value in usual.items()}
-    if "milestones" in given:
-        usual, given = (
-            {**keys, "milestones": _milestones(keys["milestones"], settings["epochs"])}
-            for keys in (usual, given)
-        )
-    others = {k: v for k, v in settings.items() if k not in SCHEDULE_KEYS}
-    return others | {k: v for k, v in given.items() if not (unsaid and v == usual[k])}
+def has_batchnorm(network):
+    """Return whether a network has running statistics; networks of libraries count as if."""
+    normalised = network.get("norm", "batch") == "batch"
+    return normalised and network["arch"] not in WITHOUT_BATCHNORM
 
 
-def _milestones(given, epochs):
+def _passed(milestones, n_epochs):
     """Return milestones as the first epochs that have passed them, in order."""
     passed = (
-        next(e for e in range(epochs + 1) if e / epochs >= m) if m < 1 else math.ceil(m)
-        for m in given
+        next(e for e in range(n_epochs + 1) if e / n_epochs >= m) if m < 1 else math.ceil(m)
+        for m in milestones
     )
     return sorted(map(float, passed))
-
-
-# Which keys a loss alone uses.
-LOSS_KEYS = {"kl": {"temperature"}, "mse_ce": {"ce_weight"}, "ce": set()}
-
-
-def loss(settings, kind):
-    """Return the loss of a protocol's settings for labels of `kind`."""
-    return settings.get("loss", "ce" if kind == "hard" else "kl")
-
-
-def unused_by(loss):
-    """Return the keys of other losses."""
-    return set().union(*LOSS_KEYS.values()) - LOSS_KEYS[loss]
-
-
-def protocol(settings, kind, network, teacher, n_classes, resolution):
-    """Return a protocol's settings with every switch decided, for labels of `kind` and a student.
-
-    `teacher` is the architecture of the labels' teacher, empty for none or several.
-
-    What shapes no student (`report`) and what is said elsewhere (`labels`, `batch_size`) is left
-    out, and so is what the chosen loss does not use.
-    """
-    decided = {"loss": loss(settings, kind), **PROTOCOL[settings["fidelity"]], **settings}
-    if decided["learning_rate"] == "auto":
-        special = (
-            network["arch"] == teacher and (teacher, n_classes, resolution) == CIFAR100_CONVNET
-        )
-        decided["learning_rate"] = 0.002 if special else LEARNING_RATES[network["arch"]]
-    unused = {"fidelity", "labels", "report", "batch_size"} | unused_by(decided["loss"])
-    unused |= set() if has_batchnorm(network) else {"batchnorm_updates"}
-    # RDED's view is left out, as before this key was there.
-    unused |= {"test_view"} if decided["test_view"] == "rded" else set()
-    return schedule({k: v for k, v in decided.items() if k not in unused})

@@ -1,108 +1,98 @@
-"""What the JSON schema says of a config: errors in a line, defaults, numbers."""
+"""The JSON schema of a config: errors in one line, defaults, numbers.
+
+The schema of a method's settings is ``schemas/methods/<kind>.yaml``: ``title``, for the
+description of the key ``kind``, ``required`` and ``properties``, or a ``$ref`` to settings shared
+with other kinds, and ``$defs`` of its own.
+"""
 
 import contextlib
-import difflib
 import math
-import re
 from functools import cache
 from pathlib import Path
 
 import jsonschema
 import yaml
 
+from stillhouse.checks import suggestion
+from stillhouse.config.renamed import hint, value_hint
 from stillhouse.errors import StillhouseError
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+METHODS = SCHEMA.parent / "methods"
+
+# Words for the types of JSON, in messages.
+TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "an integer",
+    "number": "a number",
+    "object": "a mapping",
+    "string": "text",
+}
+# What a value must be, by the keyword of the schema that it violates.
+RULES = {
+    "minimum": "be at least {}",
+    "maximum": "be at most {}",
+    "exclusiveMinimum": "be more than {}",
+    "exclusiveMaximum": "be less than {}",
+    "pattern": "match {}",
+    "uniqueItems": "have each value once",
+    "minItems": "have at least {} item{s}",
+    "maxItems": "have at most {} item{s}",
+    "minProperties": "have at least {} key{s}",
+    "maxProperties": "have at most {} key{s}",
+}
+# Keywords of objects that have no other keys than the schema's.
+CLOSED = ("additionalProperties", "unevaluatedProperties")
+# Characters of a value that a message shows.
+SHOWN = 80
 
 
 @cache
 def schema():
-    """Return the JSON schema of the config."""
+    """Return the JSON schema of a config."""
+    return assemble(METHODS)
+
+
+def assemble(folder):
+    """Return the JSON schema of a config with one kind of method per file of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``<kind>.yaml`` for each kind.
+
+    Raises
+    ------
+    StillhouseError
+        If two files define the same of ``$defs``.
+    """
+    assembled = _read(SCHEMA)
+    definitions, titles = assembled["$defs"], {}
+    method = {**definitions["method"], "allOf": []}
+    for path in sorted(folder.glob("*.yaml")):
+        settings, kind = _read(path), path.stem
+        own = {f"method_{kind}": settings, **settings.pop("$defs", {})}
+        for name in own.keys() & definitions.keys():
+            raise StillhouseError(f"{path}: $defs: {name!r} conflicts with another file; rename it")
+        definitions |= own
+        titles[kind] = settings.pop("title")
+        condition = {"properties": {"kind": {"const": kind}}}
+        method["allOf"].append({"if": condition, "then": {"$ref": f"#/$defs/method_{kind}"}})
+    method["properties"] = {
+        **method["properties"],
+        "kind": {
+            "enum": list(titles),
+            "description": "; ".join(f"`{kind}`: {title}" for kind, title in titles.items()),
+        },
+    }
+    definitions["method"] = method
+    return assembled
+
+
+def _read(path):
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(SCHEMA.read_text(), Loader=loader)
-
-
-def check(config):
-    """Raise a StillhouseError with the line that says most of what the schema refuses."""
-    _check_plain(config)
-    validator = jsonschema.Draft202012Validator(schema())
-    errors = [e for error in validator.iter_errors(config) for e in _inner(error)]
-    # The deepest error says most: a wrong kind makes all keys of that kind look unknown.
-    error = max(errors, key=lambda e: len(e.absolute_path), default=None)
-    if error is not None:
-        raise StillhouseError(_sentence(error))
-
-
-def _inner(error):
-    """Return what is wrong with the one alternative of a oneOf that a value was meant to be."""
-    here = len(error.absolute_path)
-    meant = [
-        e
-        for e in error.context
-        if len(e.absolute_path) > here or e.validator not in ("const", "type")
-    ]
-    for e in meant:
-        e.schema = {"description": error.schema.get("description"), **e.schema}
-    return meant or [error]
-
-
-def _check_plain(value, key=""):
-    """Refuse what YAML can say and no schema sees: names that are numbers, NaN, infinity."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            if not isinstance(name, str):
-                quotes = "; YAML wants quotes around on, off, yes and no"
-                hint = quotes if isinstance(name, bool) else ""
-                raise StillhouseError(f"{key or 'the config'}: name {name!r} should be text{hint}")
-            _check_plain(part, f"{key}.{name}".lstrip("."))
-    elif isinstance(value, list):
-        for i, part in enumerate(value):
-            _check_plain(part, f"{key}.{i}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise StillhouseError(f"{key}: is {value!r}; should be a finite number")
-
-
-def _sentence(error):
-    """Say one schema error as `key: what is wrong; what would be right`."""
-    key = ".".join(str(part) for part in error.absolute_path) or "the config"
-    value, rule, kind = error.instance, error.validator_value, error.validator
-    if kind in ("additionalProperties", "unevaluatedProperties"):
-        known = sorted(_properties(error.schema, value))
-        unknown = next(k for k in value if k not in known)
-        near = difflib.get_close_matches(str(unknown), known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        return f"{key}: unknown key {unknown!r}; {hint}"
-    if kind == "required":
-        absent = next(name for name in rule if name not in value)
-        return f"{key}: {absent!r} is missing" + _meaning(
-            _properties(error.schema, value).get(absent)
-        )
-    shown = f"{key}: is {value!r}" if kind != "propertyNames" else f"{key}: name {value!r}"
-    wanted = {
-        "type": f"should be of type {rule}",
-        "enum": f"should be one of {', '.join(map(str, rule)) if kind == 'enum' else ''}",
-        "const": f"should be {rule}",
-        "minimum": f"should be at least {rule}",
-        "maximum": f"should be at most {rule}",
-        "exclusiveMinimum": f"should be more than {rule}",
-        "exclusiveMaximum": f"should be less than {rule}",
-        "pattern": f"should match {rule}",
-        "uniqueItems": "should have each value once",
-        "minItems": f"should have at least {rule} items",
-        "maxItems": f"should have at most {rule} items",
-        "minProperties": "should not be empty",
-        "oneOf": "should be " + " or ".join(_brief(one) for one in rule) if kind == "oneOf" else "",
-    }.get(kind, error.message)
-    return f"{shown}; {wanted}" + _meaning(error.schema)
-
-
-def _brief(one):
-    return repr(one["const"]) if "const" in one else f"{one['type']}"
-
-
-def _meaning(subschema):
-    text = (subschema or {}).get("description")
-    return f" ({text})" if text else ""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
 
 
 def definition(name):
@@ -110,48 +100,172 @@ def definition(name):
     return schema()["$defs"][name]
 
 
-def _properties(subschema, value):
-    """Return the property schemas that apply to an object, through $ref and if/then."""
-    found = {}
-    if "$ref" in subschema:
-        found |= _properties(definition(subschema["$ref"].rsplit("/", 1)[1]), value)
-    found |= subschema.get("properties", {})
+def check(config):
+    """Raise a `StillhouseError` with the most specific violation of the schema, in one line."""
+    _check_values(config, [])
+    validator = jsonschema.Draft202012Validator(schema())
+    errors = [e for error in validator.iter_errors(config) for e in _of_alternative(error)]
+    errors = [e for e in errors if e.validator not in CLOSED or _unknown_keys(e)]
+    # The deepest error says most: an unknown kind makes all keys of that kind unknown. A misspelt
+    # key is missing too, but should be named as it is written.
+    error = max(errors, key=lambda e: (len(e.absolute_path), e.validator in CLOSED), default=None)
+    if error is not None:
+        raise StillhouseError(_message(error))
+
+
+def _check_values(value, path):
+    """Raise if a value is what YAML has and JSON lacks: keys that are no text, NaN, infinity."""
+    key = _dotted(path)
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if not isinstance(name, str):
+                remedy = hint(path, name) or "put it in quotes"
+                raise StillhouseError(f"{key}: key {name!r} must be text; {remedy}")
+            _check_values(part, [*path, name])
+    elif isinstance(value, list):
+        for i, part in enumerate(value):
+            _check_values(part, [*path, i])
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise StillhouseError(f"{key}: must be a finite number, not {value!r}")
+
+
+def _of_alternative(error):
+    """Return the errors of the alternative of a ``oneOf`` that a value has the type of."""
+    depth = len(error.absolute_path)
+    of_alternative = [
+        e
+        for e in error.context
+        if len(e.absolute_path) > depth or e.validator not in ("const", "type")
+    ]
+    return of_alternative or [error]
+
+
+def _unknown_keys(error):
+    """Return the keys of an object that it cannot have.
+
+    An object with another error has keys that the validator has not evaluated, but that exist.
+    """
+    keys = properties(error.schema, error.instance)
+    return [name for name in error.instance if name not in keys]
+
+
+def _message(error):
+    """Return an error of the schema as `<key>: <problem>; <remedy>`."""
+    path, value, rule = list(error.absolute_path), error.instance, error.validator_value
+    if error.validator in CLOSED:
+        unknown, keys = _unknown_keys(error)[0], properties(error.schema, value)
+        remedy = hint(path, unknown, keys) or suggestion(unknown, keys)
+        return f"{_dotted(path)}: unknown key {unknown!r}; {remedy}"
+    if error.validator == "required":
+        name = next(name for name in rule if name not in value)
+        about = properties(error.schema, value).get(name, {}).get("description")
+        return f"{_dotted([*path, name])}: missing" + (f" ({about})" if about else "")
+    must = _must(error)
+    if "propertyNames" in error.absolute_schema_path:
+        return f"{_dotted(path)}: name {value!r} must {must}"
+    shown = repr(value)
+    if len(shown) > SHOWN:
+        shown = shown[:SHOWN] + "…"
+    remedy = value_hint(path, value)
+    if remedy:
+        return f"{_dotted(path)}: must {must}, not {shown}; {remedy}"
+    return f"{_dotted(path)}: must {must}, not {shown}" + _about(error)
+
+
+def _about(error):
+    """Return the description of an error's key in brackets; choices explain themselves."""
+    alternatives = error.parent.schema if error.parent else {}
+    about = error.schema.get("description", alternatives.get("description"))
+    return f" ({about})" if about and error.validator != "enum" else ""
+
+
+def _must(error):
+    """Return what a value must be by the rule that it violates: "be at least 1"."""
+    rule = error.validator_value
+    if error.validator == "type":
+        return f"be {TYPES[rule]}"
+    if error.validator == "enum":
+        return f"be one of {', '.join(map(str, rule))}"
+    if error.validator == "oneOf":
+        words = [repr(r["const"]) if "const" in r else TYPES[r["type"]] for r in rule]
+        return f"be {' or '.join(words)}"
+    if error.validator in RULES:
+        return RULES[error.validator].format(rule, s="" if rule == 1 else "s")
+    return f"satisfy {error.validator}: {rule}"
+
+
+def _dotted(path):
+    return ".".join(map(str, path)) or "the config"
+
+
+def resolve(subschema, root):
+    """Return a subschema with what its ``$ref`` refers to merged in; its own keywords win.
+
+    Parameters
+    ----------
+    subschema : dict
+    root : dict
+        Whole schema, with its ``$defs``.
+    """
+    if "$ref" not in subschema:
+        return subschema
+    own = {keyword: rule for keyword, rule in subschema.items() if keyword != "$ref"}
+    referred = root["$defs"][subschema["$ref"].rpartition("/")[2]]
+    return {**resolve(referred, root), **own}
+
+
+def properties(subschema, value):
+    """Return {key: subschema} of the keys that an object may have: those of its kind included."""
+    subschema = resolve(subschema, schema())
+    keys = {k: resolve(rule, schema()) for k, rule in subschema.get("properties", {}).items()}
     for branch in subschema.get("allOf", ()):
-        condition = branch["if"]["properties"]
-        if all(_fits(value.get(k), rule) for k, rule in condition.items()):
-            found |= _properties(branch["then"], value)
-    return found
-
-
-def _fits(value, rule):
-    return re.search(rule["pattern"], str(value)) if "pattern" in rule else value == rule["const"]
-
-
-def _resolved(subschema):
-    """Return a property's schema with what its $ref says, and the types that it allows."""
-    if "$ref" in subschema:
-        subschema = {**definition(subschema["$ref"].rsplit("/", 1)[1]), **subschema}
-    alternatives = [subschema, *subschema.get("oneOf", ())]
-    return subschema, {one["type"] for one in alternatives if "type" in one}
+        if jsonschema.Draft202012Validator(branch["if"]).is_valid(value):
+            keys |= properties(branch["then"], value)
+    return keys
 
 
 def read_text(value, subschema):
-    """Return `value` with text turned into numbers where the schema wants numbers.
+    """Return a value with text converted to numbers where the schema has numbers.
 
-    YAML 1.1 reads 1e-3 as text, and Snakemake's --config all that lies deeper than one key.
+    YAML 1.1 reads 1e-3 as text, and Snakemake's --config everything below one key.
     """
-    subschema, types = _resolved(subschema)
+    return _convert(value, subschema, _from_text, with_defaults=False)
+
+
+def fill(value, subschema):
+    """Return a value with the schema's defaults, and numbers of the schema's types."""
+    return _convert(value, subschema, _as_number, with_defaults=True)
+
+
+def _convert(value, subschema, convert, with_defaults):
+    """Apply `convert(value, types)` to all values that are no objects or lists."""
+    subschema = resolve(subschema, schema())
+    alternatives = [subschema, *subschema.get("oneOf", ())]
+
+    def inner(value, subschema):
+        return _convert(value, subschema or {}, convert, with_defaults)
+
+    def rule_of(keyword):
+        return next((one[keyword] for one in alternatives if keyword in one), {})
+
     if isinstance(value, dict):
-        known = _properties(subschema, value)
-        other = subschema.get("additionalProperties") or {}
-        return {k: read_text(v, known.get(k, other)) for k, v in value.items()}
+        keys, other = properties(subschema, value), rule_of("additionalProperties")
+        if with_defaults:
+            defaults = {k: rule["default"] for k, rule in keys.items() if "default" in rule}
+            value = {**defaults, **value}
+        return {name: inner(part, keys.get(name, other)) for name, part in value.items()}
     if isinstance(value, list):
-        return [read_text(item, _branch(subschema, "items")) for item in value]
-    if isinstance(value, str) and "string" not in types:
-        for name, read in (("integer", int), ("number", float), ("boolean", _truth)):
-            with contextlib.suppress(ValueError, KeyError):
-                if name in types:
-                    return read(value)
+        return [inner(item, rule_of("items")) for item in value]
+    return convert(value, {one["type"] for one in alternatives if "type" in one})
+
+
+def _from_text(value, types):
+    if not isinstance(value, str) or "string" in types:
+        return value
+    for name, read in (("integer", int), ("number", float), ("boolean", _truth)):
+        with contextlib.suppress(ValueError, KeyError):
+            if name in types:
+                return read(value)
     return value
 
 
@@ -159,22 +273,7 @@ def _truth(text):
     return {"true": True, "false": False}[text.lower()]
 
 
-def _branch(subschema, keyword):
-    """Return what a schema, or the first of its alternatives that says so, has under a keyword."""
-    alternatives = [subschema, *subschema.get("oneOf", ())]
-    return next((one[keyword] for one in alternatives if keyword in one), {})
-
-
-def fill(value, subschema):
-    """Return `value` with defaults filled in and numbers as the schema's type."""
-    subschema, types = _resolved(subschema)
-    if isinstance(value, dict):
-        known = _properties(subschema, value)
-        filled = {k: rule["default"] for k, rule in known.items() if "default" in rule}
-        other = subschema.get("additionalProperties") or {}
-        return {k: fill(v, known.get(k, other)) for k, v in {**filled, **value}.items()}
-    if isinstance(value, list):
-        return [fill(item, subschema.get("items", {})) for item in value]
+def _as_number(value, types):
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return float(value) if "number" in types else int(value) if "integer" in types else value

@@ -74,7 +74,8 @@ class Method:
         class as [(pixels, origin)], pixels (3, resolution, resolution) uint8, origin the boxes in
         source images, empty for synthetic ones.
     fidelity : dict of str to dict
-        Settings that differ between the official ``code`` and the ``paper``.
+        Values of the settings in which the official ``code`` and the ``paper`` differ, or the
+        method from its kin; those of a group of settings are a dict. Settings that are given win.
     unlimited : bool
         Whether it makes any number of images per class, however small the classes are.
     figures : tuple of Figure
@@ -87,15 +88,38 @@ class Method:
     unlimited = False
     figures = ()
 
+    def with_switches(self, settings):
+        """Return settings with every value filled in that ``fidelity`` decides.
+
+        Parameters
+        ----------
+        settings : dict
+            With the schema's defaults.
+        """
+        switches = {
+            name: {**value, **settings.get(name, {})} if isinstance(value, dict) else value
+            for name, value in self.fidelity[settings["fidelity"]].items()
+        }
+        groups = {name for name, value in switches.items() if isinstance(value, dict)}
+        return {**switches, **{k: v for k, v in settings.items() if k not in groups}}
+
     def resolve(self, settings):
         """Return settings with every switch decided, those without effect left out.
 
-        The result keeps ``kind`` and ``fidelity``.
+        The result keeps ``kind`` and ``fidelity``; it is what `check`, `max_ipc` and `plan` take.
+
+        Parameters
+        ----------
+        settings : dict
+            With the schema's defaults.
         """
-        unused = self.unused(settings)
-        names = set().union(*(entry.names for entry in unused if not entry.group))
-        decided = {**self.fidelity[settings["fidelity"]], **settings}
-        decided = {name: value for name, value in decided.items() if name not in names}
+        decided = self.with_switches(settings)
+        for unused in self.unused(decided):
+            if unused.group:
+                group = decided[unused.group]
+                decided[unused.group] = {k: v for k, v in group.items() if k not in unused.names}
+            else:
+                decided = {k: v for k, v in decided.items() if k not in unused.names}
         return self.decide(decided)
 
     def decide(self, settings):
@@ -108,7 +132,7 @@ class Method:
         Parameters
         ----------
         settings : dict
-            With the schema's defaults, switches not decided.
+            As `with_switches` returns them.
         """
         return []
 
@@ -128,7 +152,7 @@ class Method:
         key : str
             Where they are in the config, for messages.
         settings : dict
-            With the schema's defaults, switches not decided.
+            Resolved.
         config : dict
         """
 

@@ -166,7 +166,8 @@ def dataset_manifest(plan, source, class_ids):
     """Return the manifest of the images of some classes, whatever the order of the labels."""
     order = {c: i for i, c in enumerate(catalogue.classes(plan.config["sources"][source]))}
     class_ids = sorted(class_ids, key=order.__getitem__)
-    upstream = {"images": images(plan, source, class_ids)}
+    encoded = images(plan, source, class_ids)
+    upstream = {"images": encoded, "index": encoded.upstream["index"]}
     words = slug(source, f"{len(class_ids)}classes")
     return plan.add(Artifact(DATASET, words, {"classes": class_ids}, upstream))
 

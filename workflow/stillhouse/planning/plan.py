@@ -1,51 +1,93 @@
-"""From a complete config to the artifacts that it wants, with their addresses.
+"""From settled settings to the artifacts that they want, with their addresses.
 
-The plan says what there is to make and from what; the rules say how jobs make it. It is built from
-the config alone, never from what lies on disk, so that every process that parses the workflow
+The plan says what there is to compute and from what; the rules say how jobs compute it. It is built
+from the config alone, never from what lies on disk, so that every process that parses the workflow
 builds the same one.
 """
 
+import itertools
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from stillhouse.artifacts.addresses import Artifact, digest, label
+from stillhouse.artifacts.addresses import MANIFESTS, Artifact, digest, slug
+from stillhouse.artifacts.stages import DISTILLED, LABELS, STUDENTS
 from stillhouse.config import protocols
-from stillhouse.config.validation import methods_of, teachers_of
 from stillhouse.data.sources import catalogue
-from stillhouse.errors import StillhouseError
-from stillhouse.methods.statistical_matching.batches import batches
-from stillhouse.planning import recipes
-
-PER_CLASS = {
-    "images": "images.parquet",
-    "latents": "latents.safetensors",
-    "inversion": "inversion.safetensors",
-    "samples": "samples.safetensors",
-    "prototypes": "prototypes.safetensors",
-    "decode": "images.parquet",
-    "patch_scores": "scores.parquet",
-    "class_scores": "scores.parquet",
-    "features": "features.parquet",
-    "clusters": "clusters.parquet",
-}
+from stillhouse.methods import registry
+from stillhouse.methods.task import Task, dataset_manifest, teacher
 
 
-@dataclass
-class Family:
-    """An artifact with members: one a class, a batch of synthesised images, or a student seed.
+@dataclass(frozen=True)
+class Block:
+    """Members of an artifact that one job computes.
 
     Parameters
     ----------
     artifact : Artifact
-        The family, without the member's key.
-    source : str
-        Name of the source whose blocks cut it; empty for batches and seeds.
-    members : dict
-        The wanted class ids, batches or seeds, as an ordered set.
+    members : tuple
+        Class ids, batches, seeds.
+    name : str
+        Position among the blocks, and a digest of the members.
     """
 
     artifact: Artifact
-    source: str = ""
+    members: tuple
+    name: str
+
+    @property
+    def manifest(self):
+        """Path of the file that lists the block's files, as text; written when all are complete."""
+        return str(MANIFESTS / self.artifact.stage.name / family_name(self.artifact) / self.file)
+
+    @property
+    def file(self):
+        """File name of the manifest."""
+        return f"{self.name}.json"
+
+
+def family_name(artifact):
+    """Return an artifact's place as one path component."""
+    return artifact.place.replace("/", "_")
+
+
+@dataclass
+class Family:
+    """An artifact that is stored per class, batch, seed or other member.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    size : int
+        Members per block.
+    order : dict
+        Position of each class in its source; empty for numbered members.
+    members : dict
+        The wanted members, as an ordered set.
+    """
+
+    artifact: Artifact
+    size: int
+    order: dict = field(default_factory=dict)
     members: dict = field(default_factory=dict)
+
+    @cached_property
+    def blocks(self):
+        """The blocks, cut at fixed positions of the source's classes, {name: Block}."""
+        members = sorted(self.members, key=self.order.__getitem__) if self.order else self.members
+        numbered = ((self.order.get(m, i) // self.size, m) for i, m in enumerate(members))
+        blocks = {}
+        for number, group in itertools.groupby(numbered, key=lambda pair: pair[0]):
+            chosen = tuple(member for _, member in group)
+            name = f"{number:04d}-{digest(chosen)}"
+            blocks[name] = Block(self.artifact, chosen, name)
+        return blocks
+
+    @cached_property
+    def manifest_of(self):
+        """{member: manifest of its block}."""
+        return {
+            member: block.manifest for block in self.blocks.values() for member in block.members
+        }
 
 
 @dataclass
@@ -54,93 +96,103 @@ class Plan:
 
     Parameters
     ----------
-    single : dict of str to dict of str to Artifact
-        Stage, then path below the stage's folder.
+    config : dict
+        As `stillhouse.config.load.complete` returns it.
+    artifacts : dict of str to dict of str to Artifact
+        Those stored as one: by stage, then by path below the stage's folder.
     families : dict of str to dict of str to Family
-        The same for artifacts with members.
-    given : dict of str to list of dict
+        Those with members: by stage, then by `family_name`.
+    teacher_configs : dict of str to list of dict
         By a teacher artifact's name: the settings of all teachers of the config that it is, with
-        what shapes no artifact (where its weights lie, how bad it may be).
+        what shapes no artifact (where its weights lie, its lowest accuracy).
     experiments : dict of str to list of dict
-        The cells of each table, in order: identity, student artifact, and whose bytes to count.
+        The cells of each table, in order: identity, student artifact and seed.
     """
 
     config: dict
-    single: dict = field(default_factory=dict)
+    artifacts: dict = field(default_factory=dict)
     families: dict = field(default_factory=dict)
-    given: dict = field(default_factory=dict)
+    teacher_configs: dict = field(default_factory=dict)
     experiments: dict = field(default_factory=dict)
 
     def add(self, artifact):
-        """Want an artifact; the same one is kept once."""
-        return self.single.setdefault(artifact.stage, {}).setdefault(artifact.place, artifact)
-
-    def add_members(self, artifact, members, source=""):
-        """Want members of a family."""
-        family = self.families.setdefault(artifact.stage, {}).setdefault(
-            artifact.place, Family(artifact, source)
+        """Add an artifact stored as one; return the one that was first added at its place."""
+        return self.artifacts.setdefault(artifact.stage.name, {}).setdefault(
+            artifact.place, artifact
         )
-        family.members |= dict.fromkeys(members)
-        return family.artifact
 
-    def min_accuracy(self, teacher):
-        """Return the strictest bar for a teacher artifact [%]; 1.5 times chance if none is set."""
-        bars = [t["min_accuracy"] for t in self.given[teacher.name] if "min_accuracy" in t]
-        return max(bars, default=150 / len(teacher.settings["classes"]))
+    def add_members(self, artifact, members, source=None):
+        """Add members of an artifact; return the one that was first added at its place.
 
-    def blocks(self, stage):
-        """Yield (family, classes) for every job of a per-class stage, in source order."""
-        for family in self.families.get(stage, {}).values():
-            source = self.config["sources"][family.source]
-            wanted = [c for c in catalogue.classes(source) if c in family.members]
-            size = source["classes_per_block"]
-            for first in range(0, len(wanted), size):
-                yield family, wanted[first : first + size]
+        Parameters
+        ----------
+        artifact : Artifact
+        members : iterable
+        source : str, optional
+            Whose classes the members are.
+        """
+        families = self.families.setdefault(artifact.stage.name, {})
+        name = family_name(artifact)
+        if name not in families:
+            families[name] = Family(artifact, *self._cut(artifact.stage, source))
+        families[name].members |= dict.fromkeys(members)
+        return families[name].artifact
 
-    def parts(self, stage, size):
-        """Yield (family, members) for every job of a stage whose members are numbered."""
-        for family in self.families.get(stage, {}).values():
-            members = list(family.members)
-            for first in range(0, len(members), size):
-                yield family, members[first : first + size]
+    def _cut(self, stage, source):
+        """Return the size of a stage's blocks, and the order of its members."""
+        if source is not None:
+            return self.config["sources"][source]["classes_per_block"], self._order(source)
+        name = "seeds_per_job" if stage == STUDENTS else "batches_per_job"
+        return self.config["compute"][name], {}
 
+    def _order(self, source):
+        classes = catalogue.classes(self.config["sources"][source])
+        return {class_id: i for i, class_id in enumerate(classes)}
 
-def member_files(artifact, class_ids):
-    """Return the paths of a per-class family's files for some classes."""
-    return [artifact.at(class_id=c).file(PER_CLASS[artifact.stage]) for c in class_ids]
+    def family(self, artifact):
+        """Return the `Family` of an artifact."""
+        return self.families[artifact.stage.name][family_name(artifact)]
 
+    def manifests(self, artifact, members=None):
+        """Return the manifests of the blocks that hold an artifact's members, of all by default."""
+        family = self.family(artifact)
+        if members is None:
+            return [block.manifest for block in family.blocks.values()]
+        return list(dict.fromkeys(family.manifest_of[member] for member in members))
 
-def batch_files(artifact, members=None, name="images.parquet"):
-    """Return the paths of one of the files of each batch of a synthesis, or of some batches."""
-    if members is None:
-        members = range(len(batches(artifact.settings, artifact.keys["ipc"])))
-    return [artifact.at(batch=number).file(name) for number in members]
+    def min_accuracy(self, artifact):
+        """Return the highest `min_accuracy` of a teacher [%]; 1.5 times chance if none is set."""
+        settings = self.teacher_configs[artifact.name]
+        lowest = [one["min_accuracy"] for one in settings if "min_accuracy" in one]
+        return max(lowest, default=150 / len(artifact.settings["classes"]))
 
+    def distilled(self, dataset, name, settings, ipc, seed):
+        """Return the distilled set of a method; add it and all that it is made from.
 
-def block_name(artifact, members):
-    """Return the name of a block's rule: stage, keys, first and last member, digest."""
-    keys = [f"{name}{value}" for name, value in artifact.keys.items()]
-    ends = [m if m == label(m) else digest(m) for m in (members[0], members[-1])]
-    return "_".join([artifact.stage, *keys, *ends, artifact.digest])
-
-
-def given_folders(config):
-    """Return {digest of its files: folder} of all pretrained weights that lie in folders."""
-    methods = [m for e in config["experiments"].values() for _, m in methods_of(config, e)]
-    holders = [*config["denoisers"].values(), *config["methods"].values(), *methods]
-    given = [holder[k] for holder in holders for k in ("pretrained", "clip") if k in holder]
-    folders = {}
-    for one in given:
-        if "folder" in one and folders.setdefault(one["sha256"], one["folder"]) != one["folder"]:
-            raise StillhouseError(
-                f"{one['folder']} and {folders[one['sha256']]}: are given the same sha256; should "
-                "be one folder, or each have its own digest"
-            )
-    return folders
+        Parameters
+        ----------
+        dataset, name : str
+            Of the dataset and the method.
+        settings : dict
+            Of the method, resolved.
+        ipc, seed : int
+        """
+        task = Task(self, dataset, settings, {"ipc": ipc, "seed": seed})
+        kind = settings["kind"]
+        upstream, shaping = registry.method(kind).plan(task)
+        artifact = Artifact(
+            DISTILLED,
+            slug(name),
+            {"kind": kind, **shaping, "classes": task.classes, "resolution": task.resolution},
+            upstream,
+            task.keys,
+            folder=slug(dataset),
+        )
+        return self.add(artifact)
 
 
 def build(config):
-    """Return the `Plan` of a complete config."""
+    """Return the `Plan` of settled settings."""
     plan = Plan(config)
     for name in sorted(config["experiments"]):
         plan.experiments[name] = list(_cells(plan, name, config["experiments"][name]))
@@ -149,39 +201,38 @@ def build(config):
 
 def _cells(plan, name, experiment):
     """Yield the cells of one experiment: every combination that it names."""
-    config = plan.config
-    for method, settings in methods_of(config, experiment):
-        for ipc in experiment["ipc"]:
-            for seed in experiment["distill_seeds"]:
-                distilled = recipes.distilled(
-                    plan, experiment["dataset"], method, settings, ipc, seed
-                )
-                for protocol in experiment["protocols"]:
-                    for student in experiment["students"]:
-                        cell = _students(plan, experiment, distilled, protocol, student)
-                        for student_seed in experiment["seeds"]:
-                            yield {
-                                "experiment": name,
-                                "dataset": experiment["dataset"],
-                                "method": method,
-                                "fidelity": settings["fidelity"],
-                                "ipc": ipc,
-                                "distill_seed": seed,
-                                "teacher": _teacher_names(config, settings, protocol),
-                                "student": student,
-                                "protocol": protocol,
-                                "seed": student_seed,
-                                "kind": settings["kind"],
-                                "arch": config["students"][student]["arch"],
-                                "artifact": cell.at(student_seed=student_seed),
-                                **_label_columns(config, protocol),
-                            }
+    dataset = experiment["dataset"]
+    sets = itertools.product(
+        experiment["methods"].items(), experiment["ipc"], experiment["distill_seeds"]
+    )
+    for (method, settings), ipc, distill_seed in sets:
+        distilled = plan.distilled(dataset, method, settings, ipc, distill_seed)
+        for protocol, student in itertools.product(experiment["protocols"], experiment["students"]):
+            artifact = _students(plan, dataset, distilled, protocol, student)
+            plan.add_members(artifact, experiment["seeds"])
+            identity = {
+                "experiment": name,
+                "dataset": dataset,
+                "method": method,
+                "fidelity": settings["fidelity"],
+                "ipc": ipc,
+                "distill_seed": distill_seed,
+                "teacher": _teacher_names(plan.config, settings, protocol),
+                "student": student,
+                "protocol": protocol,
+                "kind": settings["kind"],
+                "arch": plan.config["students"][student]["arch"],
+                "artifact": artifact,
+                **_label_columns(plan.config, protocol),
+            }
+            for seed in experiment["seeds"]:
+                yield {**identity, "seed": seed}
 
 
-def _teacher_names(config, method, protocol):
-    names = teachers_of(method)
-    names += config["labels"][config["protocols"][protocol]["labels"]].get("teachers", [])
-    return "+".join(dict.fromkeys(names))
+def _teacher_names(config, settings, protocol):
+    of_method = registry.method(settings["kind"]).teachers(settings).values()
+    of_labels = config["labels"][config["protocols"][protocol]["labels"]].get("teachers", [])
+    return "+".join(dict.fromkeys([*itertools.chain(*of_method), *of_labels]))
 
 
 def _label_columns(config, protocol):
@@ -195,71 +246,51 @@ def _label_columns(config, protocol):
     }
 
 
-def _judge(config, labels):
-    """Return the architecture of the one teacher of labels; empty for none or several."""
-    teachers = labels.get("teachers", ())
-    return config["teachers"][teachers[0]]["arch"] if len(teachers) == 1 else ""
-
-
-def _labels(plan, dataset, distilled, protocol):
-    """Return (kind, settings, upstream) of what a protocol tells its students."""
+def _students(plan, dataset, distilled, protocol, student):
+    """Return the artifact of the students of one cell, stored per seed."""
     config = plan.config
-    name = config["protocols"][protocol]["labels"]
-    given = config["labels"][name]
-    views = protocols.views(given)
-    n_classes = len(distilled.settings["classes"])
-    task = (_judge(config, given), n_classes, distilled.settings["resolution"])
-    batch = protocols.batch_size(
-        config["protocols"][protocol]["batch_size"], distilled.keys["ipc"], *task
-    )
-    if given["kind"] == "hard":
-        return {"kind": "hard", "views": views, "batch_size": batch}, {}
-    teachers = {
-        f"teacher{i}": recipes.teacher(plan, t, dataset) for i, t in enumerate(given["teachers"])
-    }
-    if given["kind"] == "online":
-        settings = {"kind": "online", "views": views, "batch_size": batch, "seed": given["seed"]}
-        return settings, teachers
-    settings = {
-        "views": views,
-        "encoding": given["encoding"],
-        "epochs_stored": given["epochs_stored"],
-        "seed": given["seed"],
-    }
-    if views.get("mix_per") == "batch" or "siamese" in views:
-        settings["batch_size"] = batch
-    table = Artifact(
-        "labels", _set_label(distilled, "soft"), settings, {"distilled": distilled, **teachers}
-    )
-    return {"kind": "soft", "batch_size": batch}, {"labels": plan.add(table)}
-
-
-def _set_label(distilled, *parts):
-    """Return a readable label; no names of labels, protocols or students, which shape nothing."""
-    keys = [f"{k}{v}" for k, v in distilled.keys.items()]
-    return label(distilled.folder, distilled.label, *keys, *parts)
-
-
-def _students(plan, experiment, distilled, protocol, student):
-    """Return the family of students (one a seed) of one cell, with the seeds wanted."""
-    config = plan.config
-    network = config["students"][student]
-    labels, upstream = _labels(plan, experiment["dataset"], distilled, protocol)
-    judge = _judge(config, config["labels"][config["protocols"][protocol]["labels"]])
+    chosen = config["protocols"][protocol]
+    labels, network = config["labels"][chosen["labels"]], config["students"][student]
+    teachers = [teacher(plan, name, dataset) for name in labels.get("teachers", ())]
+    # RDED's tables of rates and batch sizes know one teacher.
+    architecture = teachers[0].settings["arch"] if len(teachers) == 1 else ""
     n_classes, resolution = len(distilled.settings["classes"]), distilled.settings["resolution"]
-    given = config["protocols"][protocol]
-    given = {**given, "epochs": protocols.epochs(given["epochs"], distilled.keys["ipc"], n_classes)}
-    settings = {
-        "labels": labels,
-        "network": network,
-        "training": protocols.protocol(
-            given, labels["kind"], network, judge, n_classes, resolution
-        ),
-    }
-    artifact = Artifact(
-        "students",
-        _set_label(distilled, labels["kind"], network["arch"]),
-        settings,
-        {"distilled": distilled, **upstream},
+    training, batch_size = protocols.for_cell(
+        chosen, labels, network, architecture, n_classes, resolution, distilled.keys["ipc"]
     )
-    return plan.add_members(artifact, experiment["seeds"])
+    shaping, upstream = _labels(plan, distilled, labels, teachers, batch_size)
+    images = dataset_manifest(
+        plan, config["datasets"][dataset]["source"], distilled.settings["classes"]
+    )
+    return Artifact(
+        STUDENTS,
+        _set_slug(distilled, labels["kind"], network["arch"]),
+        {"labels": shaping, "network": network, "training": training},
+        {"distilled": distilled, "images": images, **upstream},
+    )
+
+
+def _labels(plan, distilled, labels, teachers, batch_size):
+    """Return (settings, upstream) of the labels that students learn."""
+    kind, views = labels["kind"], labels["views"]
+    if kind == "hard":
+        return {"kind": kind, "views": views, "batch_size": batch_size}, {}
+    if kind == "online":
+        shaping = {"kind": kind, "views": views, "batch_size": batch_size, "seed": labels["seed"]}
+        return shaping, {"teachers": teachers}
+    settings = {name: labels[name] for name in ("views", "encoding", "epochs_stored", "seed")}
+    if views.get("mix_per") == "batch" or "siamese" in views:
+        settings["batch_size"] = batch_size
+    table = Artifact(
+        LABELS,
+        _set_slug(distilled, kind),
+        settings,
+        {"distilled": distilled, "teachers": teachers},
+    )
+    return {"kind": kind, "batch_size": batch_size}, {"labels": plan.add(table)}
+
+
+def _set_slug(distilled, *words):
+    """Return a readable slug; no names of labels, protocols or students, which shape nothing."""
+    keys = [f"{name}{value}" for name, value in distilled.keys.items()]
+    return slug(distilled.folder, distilled.slug, *keys, *words)

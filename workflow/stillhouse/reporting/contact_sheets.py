@@ -1,4 +1,4 @@
-"""Contact sheets: rows of small pictures with a name, of distilled sets among others."""
+"""Contact sheets: named rows of small images, of distilled sets among others."""
 
 import io
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 from stillhouse.artifacts import store
 
 CELL = 64  # px
-MARGIN = 4
-TEXT = 14
-MOST_CLASSES = 20
-MOST_IMAGES = 10
+MARGIN = 4  # px
+TEXT = 14  # px
+MAX_CLASSES = 20
+MAX_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class Row:
     Parameters
     ----------
     name : str
-        What stands at its left, of one or more lines; of a row without pictures, its heading.
-    pictures : list of PIL.Image.Image
+        Text at the left, of one or more lines; a row without images is a heading.
+    images : list of PIL.Image.Image
         Each as wide and as high as the sheet's cells.
     """
 
     name: str
-    pictures: list
+    images: list
 
 
 def contact_sheet(inputs, params, outputs):
-    """Draw a distilled set: a row a class (the first 20), its first 10 images, enlarged.
+    """Draw a distilled set: one row per class (the first 20), its first 10 images, rescaled.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ def contact_sheet(inputs, params, outputs):
         ``png``.
     """
     table = store.read_table(inputs["set"][0])
-    rows = {}
+    classes = {}
     for row in table.to_pylist():
-        rows.setdefault(row["class_id"], []).append(row["image"]["bytes"])
-    shown = [
-        Row(name, [_square(Image.open(io.BytesIO(data))) for data in images[:MOST_IMAGES]])
-        for name, images in list(rows.items())[:MOST_CLASSES]
+        classes.setdefault(row["class_id"], []).append(row["image"]["bytes"])
+    rows = [
+        Row(class_id, [_square(Image.open(io.BytesIO(data))) for data in images[:MAX_IMAGES]])
+        for class_id, images in list(classes.items())[:MAX_CLASSES]
     ]
-    store.save_bytes(outputs["png"], sheet(params["title"], shown))
+    store.save_bytes(outputs["png"], sheet(params["title"], rows))
 
 
 def _square(image):
@@ -58,13 +58,13 @@ def _square(image):
 
 
 def scaled(image, size):
-    """Return an image in another size (width, height): small ones in squares, large averaged."""
+    """Resize an image to (width, height): enlarged by nearest neighbour, reduced by averaging."""
     small = image.width <= size[0]
     return image.resize(size, Image.Resampling.NEAREST if small else Image.Resampling.BOX)
 
 
 def sheet(title, rows, cell=CELL, legend=None):
-    """Draw rows of pictures below a title.
+    """Draw rows of images below a title.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ def sheet(title, rows, cell=CELL, legend=None):
     rows : list of Row
         At least one.
     cell : int
-        Width and height of all pictures [px].
+        Width and height of all images [px].
     legend : PIL.Image.Image, optional
-        Stands between title and rows.
+        Drawn between title and rows.
 
     Returns
     -------
@@ -82,29 +82,34 @@ def sheet(title, rows, cell=CELL, legend=None):
         PNG.
     """
     font = ImageFont.load_default(TEXT)
-    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    named = [row.name for row in rows if row.pictures]
-    left = int(max((ruler.textlength(t, font) for n in named for t in n.split("\n")), default=0))
-    left += 3 * MARGIN
+    left, width = _widths(title, rows, cell, legend, font)
     top = TEXT + 3 * MARGIN + (legend.height + MARGIN if legend else 0)
-    heights = [cell + MARGIN if row.pictures else TEXT + 2 * MARGIN for row in rows]
-    wide = [title] + [row.name for row in rows if not row.pictures]
-    width = max(
-        left + max(len(row.pictures) for row in rows) * (cell + MARGIN),
-        max(int(font.getlength(text)) for text in wide) + 2 * MARGIN,
-        legend.width + 2 * MARGIN if legend else 0,
-    )
-    picture = Image.new("RGB", (width, top + sum(heights)), "white")
-    draw = ImageDraw.Draw(picture)
+    heights = [cell + MARGIN if row.images else TEXT + 2 * MARGIN for row in rows]
+    canvas = Image.new("RGB", (width, top + sum(heights)), "white")
+    draw = ImageDraw.Draw(canvas)
     draw.text((MARGIN, MARGIN), title, fill="black", font=font)
     if legend:
-        picture.paste(legend, (MARGIN, TEXT + 3 * MARGIN))
+        canvas.paste(legend, (MARGIN, TEXT + 3 * MARGIN))
     for row, height in zip(rows, heights, strict=True):
-        room = (height - MARGIN - TEXT * (row.name.count("\n") + 1)) // 2
-        draw.multiline_text((MARGIN, top + room), row.name, fill="black", font=font, spacing=0)
-        for x, one in enumerate(row.pictures):
-            picture.paste(one, (left + x * (cell + MARGIN), top))
+        offset = (height - MARGIN - TEXT * (row.name.count("\n") + 1)) // 2
+        draw.multiline_text((MARGIN, top + offset), row.name, fill="black", font=font, spacing=0)
+        for column, image in enumerate(row.images):
+            canvas.paste(image, (left + column * (cell + MARGIN), top))
         top += height
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    canvas.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _widths(title, rows, cell, legend, font):
+    """Return the left edge of the images and the width of a sheet [px]."""
+    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    names = [line for row in rows if row.images for line in row.name.split("\n")]
+    left = int(max((ruler.textlength(name, font) for name in names), default=0)) + 3 * MARGIN
+    headings = [title] + [row.name for row in rows if not row.images]
+    width = max(
+        left + max(len(row.images) for row in rows) * (cell + MARGIN),
+        max(int(font.getlength(text)) for text in headings) + 2 * MARGIN,
+        legend.width + 2 * MARGIN if legend else 0,
+    )
+    return left, width

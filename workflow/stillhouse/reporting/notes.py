@@ -1,46 +1,121 @@
-"""Where soft labels leave methods nothing to be told apart by, said as a sentence."""
+"""Notes below an experiment's tables: label kinds, accuracies, costs, saturation, lost images."""
 
-from stillhouse.reporting.table_layout import reported
+from stillhouse.artifacts import store
+from stillhouse.data.class_images import skipped_images
+from stillhouse.reporting.table_layout import reported_accuracy
+
+REPORTED = {
+    "last": "after the last epoch",
+    "best": "best of the evaluations on the test split in the last fifth of the epochs",
+}
 
 
-def notes(frame):
-    """Return a sentence for every student and soft protocol that no method gains anything under.
+def accuracy_notes(frame):
+    """Return the notes on labels and accuracies, one per protocol and one on all, as sentences."""
+    notes = []
+    for protocol, cells in frame.groupby("protocol", sort=False):
+        first = cells.iloc[0]
+        encoding = f" ({first['label_encoding']})" if first["label_encoding"] else ""
+        teachers = f" of {first['label_teachers']}" if first["label_teachers"] else ""
+        labels = f"{first['labels']} labels{encoding}{teachers}"
+        notes.append(f"{protocol}: {labels}; {REPORTED[first['report']]}.")
+    seeds = frame["seed"].nunique()
+    notes.append(
+        f"Test accuracy, mean ± standard deviation (n - 1) over {seeds} student seeds of one "
+        "distilled set."
+        if seeds > 1
+        else "Test accuracy of one student seed."
+    )
+    return notes
 
-    At the largest IPC, where no method's mean accuracy is above that of random images by more than
-    the standard deviations (n - 1) of both together. Nothing is said of a single student seed.
+
+def cost_notes(frame):
+    """Return the notes on stored bytes and compute time, as sentences."""
+    devices = ", ".join(sorted(set(frame["device"].dropna()) - {""})) or "an unknown device"
+    notes = []
+    if frame["recognised"].notna().any():
+        notes.append(
+            "Recognised: share of a set's whole images to whose class the teachers of its soft "
+            "labels assign the highest probability."
+        )
+    if frame["statistics_bytes"].notna().any():
+        notes.append(
+            "Statistics: mean and variance per class, from which sets of any size can be "
+            "resampled with the denoiser, whose weights are not counted."
+        )
+    return [
+        *notes,
+        "Bytes of a whole set: encoded images; the stored soft label table, or 8 bytes per hard "
+        "label; none for online labels, which are not stored.",
+        f"Seconds on {devices}: compute time of the full lineage of a set and its labels, as if "
+        "computed alone; `train` is one student.",
+    ]
+
+
+def saturation_notes(frame):
+    """Return a sentence per student and soft protocol under which no method beats random images.
+
+    At the largest IPC, where no method's mean accuracy exceeds that of random images by more than
+    the sum of both standard deviations (n - 1). One student seed gives no note.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        A row a cell, as `stillhouse.reporting.tables.cell_row` makes them.
+        One row per cell, as `stillhouse.reporting.tables.cell_row` returns them.
     """
     largest = frame[frame["ipc"] == frame["ipc"].max()]
-    largest = largest.assign(shown=reported(largest))
+    largest = largest.assign(reported=reported_accuracy(largest))
     hard = list(dict.fromkeys(largest.loc[largest["labels"] == "hard", "protocol"]))
     soft = largest[largest["labels"] != "hard"]
-    keys = ["student", "protocol"]
-    said = [_sentence(*names, cells, hard) for names, cells in soft.groupby(keys, sort=False)]
-    return [sentence for sentence in said if sentence]
+    groups = soft.groupby(["student", "protocol"], sort=False)
+    sentences = [_saturation(*names, cells, hard) for names, cells in groups]
+    return [sentence for sentence in sentences if sentence]
 
 
-def _sentence(student, protocol, cells, hard):
-    """Return what there is to say of one student under one soft protocol, or None."""
-    scores = cells.groupby(["kind", "method"], sort=False)["shown"].agg(["mean", "std"])
+def _saturation(student, protocol, cells, hard):
+    """Return the note on one student under one soft protocol, None if it does not saturate."""
+    scores = cells.groupby(["kind", "method"], sort=False)["reported"].agg(["mean", "std"])
     kinds = scores.index.get_level_values("kind")
-    chance, others = scores[kinds == "random"], scores[kinds != "random"]
-    if chance.empty or others.empty or scores["std"].isna().any():
+    baselines, others = scores[kinds == "random"], scores[kinds != "random"]
+    if baselines.empty or others.empty or scores["std"].isna().any():
         return None
-    base = chance.iloc[0]
-    gains, room = others["mean"] - base["mean"], others["std"] + base["std"]
-    if (gains > room).any():
+    baseline = baselines.iloc[0]
+    gains, tolerance = others["mean"] - baseline["mean"], others["std"] + baseline["std"]
+    if (gains > tolerance).any():
         return None
-    name = chance.index[0][1]
-    behind = [method for (_, method), below in (gains < -room).items() if below]
-    within = f"no method {'beats' if behind else 'differs from'} `{name}` by more than"
-    rest = f" ({', '.join(behind)}: below it by more)" if behind else ""
-    where = f"At IPC {cells['ipc'].iloc[0]}, {protocol}, student {student}"
-    look = f"; compare under {', '.join(hard)}" if hard else ""
+    name = baselines.index[0][1]
+    worse = [method for (_, method), below in (gains < -tolerance).items() if below]
+    verb = "beats" if worse else "differs from"
+    exceptions = f" (below by more: {', '.join(worse)})" if worse else ""
+    remedy = f"; compare under {', '.join(hard)}" if hard else ""
     return (
-        f"{where}: {within} their standard deviations together{rest}. "
-        f"Soft labels saturate there{look}."
+        f"At IPC {cells['ipc'].iloc[0]}, {protocol}, student {student}: no method {verb} `{name}` "
+        f"by more than the sum of their standard deviations{exceptions}. "
+        f"Soft labels saturate here{remedy}."
     )
+
+
+def unreadable_notes(indexes):
+    """Return a sentence per source on the unreadable images that were skipped.
+
+    Parameters
+    ----------
+    indexes : list of Path
+        ``index.parquet`` of every source with ``on_bad_image: skip``.
+    """
+    notes = []
+    for path in indexes:
+        name = store.read_spec(path.parent)["settings"]["name"]
+        count = len(skipped_images(store.open_row_groups(path).schema_arrow))
+        notes.append(f"Unreadable images of source {name} that were skipped: {count}.")
+    return notes
+
+
+def all_notes(frame, indexes):
+    """Return all notes of an experiment; `indexes` as for `unreadable_notes`."""
+    return [
+        *accuracy_notes(frame),
+        *saturation_notes(frame),
+        *cost_notes(frame),
+        *unreadable_notes(indexes),
+    ]

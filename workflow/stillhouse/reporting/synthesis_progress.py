@@ -1,6 +1,7 @@
-"""How images were synthesised, as pictures: from start to end, and the terms of the loss."""
+"""Progress of a synthesis: snapshots of its images, and the loss terms over the iterations."""
 
 import io
+from pathlib import Path
 
 from PIL import Image
 
@@ -8,39 +9,54 @@ from stillhouse.artifacts import store
 from stillhouse.reporting import contact_sheets, plotting
 
 
-def descents(inputs, params, outputs):
-    """Draw a batch of images on its way, a row a time, and the loss's terms over the iterations.
+def synthesis_progress(inputs, params, outputs):
+    """Draw the snapshots of a batch, one row per time, and its loss terms over the iterations.
 
     Parameters
     ----------
     inputs : dict
-        ``pictures`` (``snapshots.parquet``) and ``curve`` (``curve.json``) of one batch.
     params : dict
-        ``title``.
+        ``title``; ``files``: ``synthesis``, the files of one batch by its number.
     outputs : dict
-        ``png`` and ``svg``.
+        ``png``: the snapshots; ``svg``: the loss terms.
     """
-    (path,), (curve,) = inputs["pictures"], inputs["curve"]
-    count = store.read_spec(path.parent)["settings"]["iterations"]
-    times = {}
-    for row in store.read_table(path).to_pylist():
+    (path,) = map(Path, params["files"]["synthesis"].values())
+    iterations = store.read_spec(path.parent)["settings"]["iterations"]
+    snapshots = {}
+    for row in store.read_table(path.with_name("snapshots.parquet")).to_pylist():
         image = Image.open(io.BytesIO(row["image"]["bytes"]))
-        shown = contact_sheets.scaled(image, (contact_sheets.CELL, contact_sheets.CELL))
-        times.setdefault(row["iteration"], []).append(shown)
-    rows = [contact_sheets.Row(f"{done}", images) for done, images in times.items()]
+        scaled = contact_sheets.scaled(image, (contact_sheets.CELL, contact_sheets.CELL))
+        snapshots.setdefault(row["iteration"], []).append(scaled)
+    rows = [contact_sheets.Row(f"{done}", images) for done, images in snapshots.items()]
     store.save_bytes(outputs["png"], contact_sheets.sheet(params["title"], rows))
-    store.save_bytes(outputs["svg"], terms(store.read_json(curve), count, params["title"]))
+    curve = store.read_json(path.with_name("curve.json"))
+    store.save_bytes(outputs["svg"], loss_terms(curve, iterations, params["title"]))
 
 
-def terms(curve, count, title):
-    """Draw the loss's terms, as weighted, over `count` iterations, on a logarithmic scale."""
-    with plotting.drawing(1, 1) as (figure, axes, out):
+def loss_terms(curve, iterations, title):
+    """Draw the weighted loss terms over the iterations, on a logarithmic scale.
+
+    Parameters
+    ----------
+    curve : dict of str to list of (float or None)
+        Means over equally long stretches of the iterations; None where a term was not computed.
+    iterations : int
+    title : str
+
+    Returns
+    -------
+    bytes
+        SVG.
+    """
+    with plotting.svg_figure(1, 1) as (figure, axes, buffer):
         axis = axes[0, 0]
-        shown = [(name, values) for name, values in sorted(curve.items()) if any(values)]
-        for i, (name, values) in enumerate(shown):
-            every = -(-count // len(values))
+        terms = [(name, values) for name, values in sorted(curve.items()) if any(values)]
+        for i, (name, values) in enumerate(terms):
+            stretch = -(-iterations // len(values))
             points = [
-                (min((j + 1) * every, count), value) for j, value in enumerate(values) if value
+                (min((j + 1) * stretch, iterations), value)
+                for j, value in enumerate(values)
+                if value
             ]
             axis.plot(
                 *zip(*points, strict=True),
@@ -49,7 +65,7 @@ def terms(curve, count, title):
                 linestyle=plotting.STROKES[i % len(plotting.STROKES)],
             )
         axis.set_yscale("log")
-        axis.set_ylabel("term of the loss, weighted")
+        axis.set_ylabel("weighted loss term")
         plotting.title(axis, title, "iteration")
         plotting.legend(figure, axes)
-    return out.getvalue()
+    return buffer.getvalue()

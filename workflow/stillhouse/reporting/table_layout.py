@@ -1,19 +1,33 @@
-"""What stands in an experiment's table, and how Markdown prints it."""
+"""Layout of an experiment's tables, and their Markdown and LaTeX."""
 
 import itertools
 from dataclasses import dataclass
 
 import pandas as pd
 
-# Stands where there is no number.
-NOTHING = "–"
-PARTS = {
+from stillhouse.artifacts.addresses import slug
+
+MISSING = "–"
+COST_COLUMNS = {
     "seconds_teacher": "teacher",
     "seconds_denoiser": "denoiser",
     "seconds_distill": "distil",
     "seconds_label": "label",
     "seconds_train": "train",
 }
+LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        "–": "--",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -23,12 +37,12 @@ class Column:
     Parameters
     ----------
     group : str
-        ``set``, ``accuracy``, ``bytes`` or ``seconds``.
+        ``set``, ``accuracy``, ``teacher``, ``bytes`` or ``seconds``.
     name : str
     unit : str
-        Empty where there is none.
+        Empty if there is none.
     texts : list of str
-        One a row.
+        One per row.
     """
 
     group: str
@@ -44,7 +58,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """The table of one dataset and student: one row a distilled set."""
+    """The table of one dataset and student: one row per distilled set."""
 
     dataset: str
     student: str
@@ -63,13 +77,13 @@ def sections(frame):
     Parameters
     ----------
     frame : pandas.DataFrame
-        One row a cell, as `stillhouse.reporting.tables.cell_row` makes them.
+        One row per cell, as `stillhouse.reporting.tables.cell_row` returns them.
 
     Returns
     -------
     list of Section
-        One a student. Accuracies are mean ± standard deviation (n - 1) over the student seeds of
-        one distilled set, one column a protocol.
+        One per student. Accuracies are mean ± standard deviation (n - 1) over the student seeds of
+        one distilled set, one column per protocol.
     """
     return [
         Section(dataset, student, _columns(part))
@@ -78,56 +92,78 @@ def sections(frame):
 
 
 def _columns(part):
+    """Return the columns of one student's table."""
     rows = list(part.groupby(["method", "ipc", "distill_seed"], sort=False))
     names = set_names(part)
     sets = [cells for _, cells in rows]
-    of = {p: [cells[cells["protocol"] == p] for cells in sets] for p in part["protocol"].unique()}
-    with_table = [p for p in of if (part[part["protocol"] == p]["labels"] == "soft").any()]
-    # A teacher that only the labels need is in the seconds of their protocol alone.
-    teacher = [_seconds(cells["seconds_teacher"].max()) for cells in sets]
-    distil = [_seconds(cells["seconds_distill"].iloc[0]) for cells in sets]
-    statistics = [_kilobytes(cells["statistics_bytes"]) for cells in sets]
-    denoiser = [_seconds(cells["seconds_denoiser"].iloc[0]) for cells in sets]
-    denoiser = [Column("seconds", "denoiser", "s", denoiser)] * bool(
-        (part["seconds_denoiser"] != 0).any()
-    )
+    by_protocol = {
+        protocol: [cells[cells["protocol"] == protocol] for cells in sets]
+        for protocol in part["protocol"].unique()
+    }
     return [
         Column("set", "method", "", [names[method, seed] for (method, _, seed), _ in rows]),
         Column("set", "IPC", "", [str(ipc) for (_, ipc, _), _ in rows]),
-        *(Column("accuracy", p, "%", [accuracy(c) for c in of[p]]) for p in of),
-        *_if_any(Column("teacher", "recognised", "%", [_recognised(c) for c in sets])),
-        Column("bytes", "images", "kB", [_kilobytes(c["image_bytes"]) for c in sets]),
         *(
-            Column("bytes", f"labels, {p}", "kB", [_kilobytes(c["label_bytes"]) for c in of[p]])
-            for p in of
+            Column("accuracy", protocol, "%", [accuracy(cells) for cells in of_sets])
+            for protocol, of_sets in by_protocol.items()
+        ),
+        *_if_any(Column("teacher", "recognised", "%", [_recognised(cells) for cells in sets])),
+        *_byte_columns(sets, by_protocol),
+        *_second_columns(part, sets, by_protocol),
+    ]
+
+
+def _byte_columns(sets, by_protocol):
+    statistics = [_kilobytes(cells["statistics_bytes"]) for cells in sets]
+    return [
+        Column("bytes", "images", "kB", [_kilobytes(cells["image_bytes"]) for cells in sets]),
+        *(
+            Column(
+                "bytes",
+                f"labels, {protocol}",
+                "kB",
+                [_kilobytes(cells["label_bytes"]) for cells in of_sets],
+            )
+            for protocol, of_sets in by_protocol.items()
         ),
         *_if_any(Column("bytes", "statistics", "kB", statistics)),
-        Column("seconds", "teacher", "s", teacher),
-        *denoiser,
-        Column("seconds", "distil", "s", distil),
+    ]
+
+
+def _second_columns(part, sets, by_protocol):
+    def column(name, values):
+        return Column("seconds", name, "s", [_seconds(value) for value in values])
+
+    def means(name, of_sets):
+        return [cells[name].mean() for cells in of_sets]
+
+    soft = set(part.loc[part["labels"] == "soft", "protocol"])
+    denoiser = column("denoiser", [cells["seconds_denoiser"].iloc[0] for cells in sets])
+    return [
+        # A teacher that only the labels need is in the seconds of their protocol alone.
+        column("teacher", [cells["seconds_teacher"].max() for cells in sets]),
+        *([denoiser] if (part["seconds_denoiser"] != 0).any() else []),
+        column("distil", [cells["seconds_distill"].iloc[0] for cells in sets]),
         *(
-            Column(
-                "seconds", f"label, {p}", "s", [_seconds(c["seconds_label"].mean()) for c in of[p]]
-            )
-            for p in with_table
+            column(f"label, {protocol}", means("seconds_label", of_sets))
+            for protocol, of_sets in by_protocol.items()
+            if protocol in soft
         ),
         *(
-            Column(
-                "seconds", f"train, {p}", "s", [_seconds(c["seconds_train"].mean()) for c in of[p]]
-            )
-            for p in of
+            column(f"train, {protocol}", means("seconds_train", of_sets))
+            for protocol, of_sets in by_protocol.items()
         ),
     ]
 
 
 def _if_any(column):
-    """Return a column in a list, if any of its rows has something to say."""
-    return [column] if set(column.texts) != {NOTHING} else []
+    """Return a column in a list, or no column if all its rows are missing."""
+    return [column] if set(column.texts) != {MISSING} else []
 
 
 def _recognised(cells):
     value = cells["recognised"].max()
-    return NOTHING if pd.isna(value) else f"{value:.0f}"
+    return MISSING if pd.isna(value) else f"{value:.0f}"
 
 
 def groups(columns):
@@ -140,20 +176,20 @@ def groups(columns):
 
 
 def set_names(frame):
-    """Return {(method, distill seed): name}; the seed is told where there is more than one."""
+    """Return {(method, distill seed): name}, with the seed if there are several."""
     pairs = dict.fromkeys(zip(frame["method"], frame["distill_seed"], strict=True))
     several = frame["distill_seed"].nunique() > 1
     return {(m, seed): f"{m} (seed {seed})" if several else m for m, seed in pairs}
 
 
-def reported(cells):
-    """Return the accuracies that the tables show [%]: the last or the best, as the config says."""
+def reported_accuracy(cells):
+    """Return the reported test accuracy per cell [%]: the last or the best, as configured."""
     return cells["accuracy_best"].where(cells["report"] == "best", cells["accuracy"])
 
 
 def accuracy(cells):
-    """Return mean ± std of the reported accuracy, with the published number beside it."""
-    values, published = reported(cells), cells["published"].iloc[0]
+    """Return mean ± std of the reported accuracy as text, with the published number beside it."""
+    values, published = reported_accuracy(cells), cells["published"].iloc[0]
     text = f"{values.mean():.1f}"
     if len(values) > 1:
         text += f" ± {values.std(ddof=1):.1f}"
@@ -163,31 +199,31 @@ def accuracy(cells):
 
 
 def _kilobytes(values):
-    return NOTHING if pd.isna(values.iloc[0]) else f"{values.iloc[0] / 1000:.1f}"
+    return MISSING if pd.isna(values.iloc[0]) else f"{values.iloc[0] / 1000:.1f}"
 
 
 def _seconds(value):
-    return NOTHING if pd.isna(value) else f"{value:.1f}"
+    return MISSING if pd.isna(value) else f"{value:.1f}"
 
 
 def costs(frame):
-    """Return the seconds of every number: of its set, its labels and one of its students.
+    """Return the compute time per accuracy: of its set, its labels and one of its students.
 
     Returns
     -------
     pandas.DataFrame
-        A row a number, indexed by (student, method, distill seed, IPC, protocol); the columns of
-        `PARTS` that are not zero throughout, by their names [s]. NaN where a timing is missing.
+        One row per accuracy, indexed by (student, method, distill seed, IPC, protocol); those of
+        `COST_COLUMNS` that are not zero throughout, by name [s]. NaN where a timing is missing.
     """
     keys = ["student", "method", "distill_seed", "ipc", "protocol"]
-    means = frame.groupby(keys, sort=False)[list(PARTS)].mean().rename(columns=PARTS)
+    means = frame.groupby(keys, sort=False)[list(COST_COLUMNS)].mean().rename(columns=COST_COLUMNS)
     return means.loc[:, (means != 0).any()]
 
 
 def cost_columns(frame):
     """Return the columns of the table of `costs`."""
     seconds, names = costs(frame), set_names(frame)
-    words = {
+    identities = {
         "method": [names[method, seed] for _, method, seed, _, _ in seconds.index],
         "IPC": [str(ipc) for _, _, _, ipc, _ in seconds.index],
         "protocol": [protocol for *_, protocol in seconds.index],
@@ -195,72 +231,54 @@ def cost_columns(frame):
     }
     total = seconds.sum(axis=1, skipna=False)
     return [
-        *(Column("set", name, "", texts) for name, texts in words.items()),
+        *(Column("set", name, "", texts) for name, texts in identities.items()),
         *(Column("seconds", name, "s", [_seconds(v) for v in seconds[name]]) for name in seconds),
         Column("seconds", "total", "s", [_seconds(value) for value in total]),
     ]
 
 
-def accuracy_notes(frame):
-    """Return what there is to know about the accuracies, as sentences."""
-    notes = []
-    for protocol, cells in frame.groupby("protocol", sort=False):
-        when = {
-            "last": "after the last epoch",
-            "best": "best of the evaluations on the test split in the last fifth of the epochs",
-        }[cells["report"].iloc[0]]
-        encoding = cells["label_encoding"].iloc[0]
-        kind = f"{cells['labels'].iloc[0]} labels" + (f" ({encoding})" if encoding else "")
-        teachers = cells["label_teachers"].iloc[0]
-        notes.append(f"{protocol}: {kind}{f' of {teachers}' if teachers else ''}; {when}.")
-    seeds = frame["seed"].nunique()
-    notes.append(
-        f"Test accuracy, mean ± standard deviation (n - 1) over {seeds} student seeds of one "
-        "distilled set."
-        if seeds > 1
-        else "Test accuracy of one student seed."
-    )
-    return notes
+def markdown(frame, notes):
+    """Return the tables of one experiment as Markdown, followed by its notes.
 
-
-def cost_notes(frame):
-    """Return what there is to know about bytes and seconds, as sentences."""
-    devices = ", ".join(sorted(set(frame["device"].dropna()) - {""})) or "an unknown device"
-    notes = []
-    if frame["recognised"].notna().any():
-        notes.append(
-            "Recognised: share of a set's whole images whose class the teachers of its soft labels "
-            "name first."
-        )
-    if frame["statistics_bytes"].notna().any():
-        notes.append(
-            "Statistics: mean and variance of every class, from which sets of any size can be made "
-            "again with the denoiser, whose weights are not counted."
-        )
-    return [
-        *notes,
-        "Bytes of a whole set: encoded images; the stored label table, or 8 bytes a hard label; "
-        "none where teachers label in the loop.",
-        f"Seconds on {devices}: of everything that a set and its labels are made from, as if made "
-        "alone; `train` is one student.",
-    ]
-
-
-def markdown(frame, notes=()):
-    """Return the tables of one experiment as Markdown, with `notes` below what there is to say.
-
-    `frame` as for `sections`.
+    `frame` as for `sections`; `notes` as sentences.
     """
     lines = [f"# {frame['experiment'].iloc[0]}", ""]
     for section in sections(frame):
         lines += [f"## {section.dataset}, student {section.student}", ""]
         lines += [*_markdown_table(section.only()), ""]
-    notes = [*accuracy_notes(frame), *cost_notes(frame), *notes]
     return "\n".join(lines + [f"- {note}" for note in notes])
 
 
 def _markdown_table(rows):
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    filled = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows]
-    filled.insert(1, ["-" * w for w in widths])
-    return [f"| {' | '.join(row)} |" for row in filled]
+    padded = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows]
+    padded.insert(1, ["-" * w for w in widths])
+    return [f"| {' | '.join(row)} |" for row in padded]
+
+
+def latex(frame, notes):
+    """Return the accuracies of one experiment as LaTeX tables, with its notes in their captions.
+
+    `frame` and `notes` as for `markdown`.
+    """
+    tables = [_latex_table(section, frame, notes) for section in sections(frame)]
+    return "\n".join([r"% Needs \usepackage{booktabs}.", *tables])
+
+
+def _latex_table(section, frame, notes):
+    experiment = frame["experiment"].iloc[0]
+    header, *rows = [[escaped(text) for text in row] for row in section.only("set", "accuracy")]
+    title = f"{experiment}: {section.dataset}, student {section.student}."
+    table = pd.DataFrame(rows, columns=header)
+    return table.style.hide(axis="index").to_latex(
+        hrules=True,
+        column_format=f"lr{'l' * (len(header) - 2)}",
+        position_float="centering",
+        caption=escaped(" ".join([title, *notes])),
+        label=f"tab:{slug(experiment, section.dataset, section.student)}",
+    )
+
+
+def escaped(text):
+    """Return a text with all characters escaped that LaTeX interprets."""
+    return text.translate(LATEX)

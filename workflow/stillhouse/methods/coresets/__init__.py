@@ -1,1 +1,1 @@
-"""Random real images, and coresets by herding or k-means."""
+"""Whole real images: random, herding, k-means."""

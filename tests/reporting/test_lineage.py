@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import pytest
+from stillhouse.errors import StillhouseError
+from stillhouse.methods import registry
+from stillhouse.reporting import lineage
+
+from tests.reporting.fakes import put_timing, spec_of
+
+RDED_SOFT = "results/students/rded-ipc2-soft/seed1"
+
+
+def description(stage):
+    return registry.stages()[stage].description
+
+
+@pytest.mark.parametrize("target", ["", "/cell.json"])
+def test_every_upstream_artifact_is_explained_once(experiment, capsys, target):
+    assert lineage.main([RDED_SOFT + target]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for address in ("labels/rded-ipc2-soft", "distilled/rded-ipc2", "teacher/t", "images/digits"):
+        mentions = [line for line in lines if f", results/{address}" in line]
+        explained = [line for line in mentions if not line.endswith("(as above)")]
+        assert len(mentions) > len(explained) == 1 or address.startswith("labels"), address
+    assert lines[0].startswith(f"{description('students')}, {RDED_SOFT} (computed in 1000000.0 s ")
+
+
+def test_settings_are_listed(experiment, capsys):
+    lineage.main([RDED_SOFT])
+    lines = {line.strip() for line in capsys.readouterr().out.splitlines()}
+    assert {
+        "seed: 1",
+        "training.temperature: 20.0",
+        "labels.kind: soft",
+        "encoding: float16",
+        "classes: 0, 1, 2",
+        "version: 1",
+    } <= lines
+
+
+def test_long_settings_are_abridged():
+    ids = [f"n{i:08d}" for i in range(1000)]
+    settings = {
+        "classes": ids,
+        "crop": [0.5, 1.0],
+        "class_labels": {class_id: label for label, class_id in enumerate(ids)},
+    }
+    assert list(lineage._setting_lines(settings)) == [
+        "class_labels: 1000 entries",
+        "classes: 1000 values, n00000000 to n00000999",
+        "crop: 0.5, 1.0",
+    ]
+
+
+def test_roles_and_depth_are_shown(experiment):
+    lines = lineage.explain(lineage.find("results/students/rded-ipc1-hard/seed0"))
+    assert [line for line in lines if line.startswith(f"  distilled: {description('distilled')}, ")]
+    assert [line for line in lines if line.startswith(f"    scores: {description('patch_scores')}")]
+
+
+def test_several_upstreams_of_a_name_are_all_explained():
+    teachers = [spec_of("teacher", name) for name in "ab"]
+    lines = lineage.explain(spec_of("labels", "l", {}, {"teachers": teachers}))
+    heads = [line for line in lines if "results/" in line]
+    assert heads[1:] == [
+        f"  teachers: {description('teacher')}, results/teacher/{name}" for name in "ab"
+    ]
+
+
+def test_computation_of_members_is_summed(empty):
+    spec = spec_of("synthesis", "x")
+    for number in range(2):
+        put_timing(Path(spec["address"]) / f"batch{number}", 1.5 + number)
+    (head, *_) = lineage.explain(spec)
+    assert head.endswith("results/synthesis/x (2 members, computed in 4.0 s on abacus, 2026-01-01)")
+
+
+def test_a_missing_artifact_has_no_compute_time(empty):
+    (head, *_) = lineage.explain(spec_of("students", "elsewhere"))
+    assert head == f"{description('students')}, results/students/elsewhere"
+
+
+def test_a_folder_without_a_spec_gives_one_line_with_a_hint(experiment, capsys):
+    assert lineage.main(["results/students"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: results/students: spec.json missing; give the path of an ")
+    assert ", such as results/students/" in error
+    assert error.count("\n") == 1
+    assert lineage.main(["nowhere/at/all"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_altered_spec_is_named(experiment):
+    path = Path(RDED_SOFT) / "spec.json"
+    spec = json.loads(path.read_text())
+    spec["settings"]["training"]["epochs"] += 1
+    path.write_text(json.dumps(spec))
+    with pytest.raises(StillhouseError, match=str(path)):
+        lineage.find(RDED_SOFT)
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], [""]])
+def test_wrong_arguments_print_the_usage(arguments, capsys):
+    assert lineage.main(arguments) == 2
+    assert "usage: make explain" in capsys.readouterr().err

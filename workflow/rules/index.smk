@@ -1,0 +1,52 @@
+"""Sources to indexes and datasets.  in: files of a source   out: index, manifest of a dataset"""
+
+
+def index_source(w):
+    """Return the settings of the source that an index is of."""
+    return settings["sources"][wanted("index", w).settings["name"]]
+
+
+rule index:
+    """List all images of a source with their checksums."""
+    input:
+        unpack(lambda w: artifact_inputs("index", w)),
+    output:
+        index="results/index/{spec}/index.parquet",
+    log:
+        "results/logs/index/{spec}.log",
+    benchmark:
+        "results/benchmarks/index/{spec}.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: COMPUTE["index_threads"]
+    resources:
+        **LIGHT,
+        as_published=lambda w: int("smallest_class" not in index_source(w)),
+        download=lambda w: int(index_source(w).get("download", False)),
+        index_threads=lambda w, threads: threads,
+        smallest_class=lambda w: n_smallest(index_source(w)),
+    params:
+        spec=lambda w: wanted("index", w).spec(),
+    script:
+        "../scripts/stage.py"
+
+
+rule dataset:
+    """List the images of a dataset's classes, so that one file stands for all of them."""
+    input:
+        unpack(lambda w: artifact_inputs("dataset", w)),
+    output:
+        manifest="results/dataset/{spec}/dataset.json",
+    log:
+        "results/logs/dataset/{spec}.log",
+    benchmark:
+        "results/benchmarks/dataset/{spec}.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: 1
+    resources:
+        **LIGHT,
+    params:
+        spec=lambda w: wanted("dataset", w).spec(),
+    script:
+        "../scripts/stage.py"

@@ -1,6 +1,0 @@
-"""Keep what teachers say of the views of a distilled set."""
-
-from stillhouse.artifacts.jobs import run
-from stillhouse.evaluation.soft_labels import labels
-
-run(labels, snakemake)

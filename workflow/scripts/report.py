@@ -1,0 +1,6 @@
+"""Draw the table, figure or page that one job wants."""
+
+from stillhouse.artifacts.jobs import run_report
+from stillhouse.artifacts.stages import load_function
+
+run_report(load_function(snakemake.params.function), snakemake)

@@ -1,0 +1,108 @@
+"""What a stage may use that does not shape its result: devices, batch sizes, folders."""
+
+import functools
+import os
+import platform
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stillhouse.artifacts.addresses import RESULTS
+from stillhouse.artifacts.locks import try_lock
+from stillhouse.errors import StillhouseError
+
+WORK = RESULTS / ".work"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use that does not shape its result.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    batch_size : int
+        Images per forward pass without gradients.
+    checkpoint_seconds : float
+        Time between two checkpoints.
+    work : Path
+        Folder of checkpoints of the artifact being computed; survives a kill, carries its digest.
+    earlier : float
+        Seconds that killed jobs had spent on this artifact when they last noted it.
+    keys : tuple
+        The members that this job will compute, in order.
+    source_roots : dict of str to str
+        Root folder by source, for sources that have one.
+    weight_folders : dict of str to str
+        Folder by the digest of its files, for pretrained weights in local folders.
+    extra : dict
+        Resources of a single stage (a teacher's lowest accuracy).
+    """
+
+    device: str = "cpu"
+    batch_size: int = 64
+    checkpoint_seconds: float = 60.0
+    work: Path = WORK
+    earlier: float = 0.0
+    keys: tuple = ()
+    source_roots: dict = field(default_factory=dict)
+    weight_folders: dict = field(default_factory=dict)
+    extra: dict = field(default_factory=dict)
+
+    def torch_device(self):
+        """Return the torch device to compute on; the same GPU at every call of a process."""
+        import torch
+
+        if self.device == "cpu" or (self.device == "auto" and not torch.cuda.is_available()):
+            return torch.device("cpu")
+        count = torch.cuda.device_count()
+        wanted = torch.device("cuda" if self.device == "auto" else self.device)
+        if (wanted.index or 0) >= count:
+            raise StillhouseError(
+                f"compute.device: is {self.device!r}, but torch finds {count} GPUs here; must be "
+                "auto or cpu"
+            )
+        _exact_cuda()
+        return torch.device("cuda", _free_gpu(count) if wanted.index is None else wanted.index)
+
+
+def _exact_cuda():
+    """Make a GPU sum in the same order every time, and in full float32."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@functools.cache
+def _free_gpu(count):
+    """Return the number of a GPU that no other job of this working directory is using.
+
+    With ``--resources gpu=N``, N jobs run at once, and each takes one; where all are taken, any
+    is shared.
+    """
+    for number in range(count):
+        held = try_lock(WORK / f"gpu{number}-{platform.node()}.gpu")
+        if held is not None:
+            _held.append(held)  # until the process ends
+            return number
+    return os.getpid() % count
+
+
+_held = []
+
+
+def device_name(context):
+    """Return the name of the GPU that a job computes on, or of the processor and its threads."""
+    torch = sys.modules.get("torch")
+    if torch is not None and context.torch_device().type == "cuda":
+        return torch.cuda.get_device_name(context.torch_device())
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    threads = torch.get_num_threads() if torch is not None else 1
+    return f"{names[0] if names else platform.machine()}, {threads} thread{'s' * (threads > 1)}"

@@ -1,0 +1,48 @@
+"""Keys that a YAML file has twice: YAML keeps the last and says nothing."""
+
+from collections import deque
+from pathlib import Path
+
+import yaml
+
+from stillhouse.errors import StillhouseError
+
+MERGE = "tag:yaml.org,2002:merge"
+
+
+def check(path):
+    """Raise a `StillhouseError` if a mapping of a YAML file has a key twice, at any depth.
+
+    Parameters
+    ----------
+    path : str or Path
+        The message names it, the key's dotted path and both lines.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=loader)
+    pending, visited = deque([((), root)]), set()
+    while pending:
+        keys, node = pending.popleft()
+        # An alias is the node of its anchor.
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            _check_mapping(path, keys, node)
+            pending += [((*keys, key.value), value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            pending += [((*keys, i), value) for i, value in enumerate(node.value)]
+
+
+def _check_mapping(path, keys, node):
+    lines = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
+            continue
+        line, name = key.start_mark.line + 1, (key.tag, key.value)
+        if name in lines:
+            dotted = ".".join(map(str, (*keys, key.value)))
+            raise StillhouseError(
+                f"{path}: {dotted}: key given twice, in lines {lines[name]} and {line}; remove one"
+            )
+        lines[name] = line

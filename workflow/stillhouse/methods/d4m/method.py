@@ -1,0 +1,50 @@
+"""D4M: latents clustered per class; the centres, noised and denoised, are the images.
+
+Su et al., "D⁴M: Dataset Distillation via Disentangled Diffusion Model", CVPR 2024. Facts:
+suduo94/D4M at da35d10, gen_prototype.py.
+"""
+
+from stillhouse.artifacts.stages import Stage
+from stillhouse.errors import StillhouseError
+from stillhouse.methods.base import Method, Unused
+
+PROTOTYPES = Stage(
+    "prototypes",
+    version=1,
+    files=("prototypes.safetensors",),
+    function="stillhouse.methods.d4m.prototypes:prototypes",
+    description="centres of clustered latents",
+    member="class_id",
+    on_device=False,
+)
+
+
+class D4M(Method):
+    """Centres of a class's latents, moved back to the images by a denoiser."""
+
+    kind = "d4m"
+    stages = (PROTOTYPES,)
+    images = "stillhouse.methods.common.decoded_images:images_of_class"
+    fidelity = {"code": {"fit": "partial"}, "paper": {"fit": "full"}}  # noqa: RUF012
+
+    def unused(self, settings):
+        """Return the settings of chunks where all latents are fitted at once."""
+        return [Unused({"expand"}, "fit: full")] if settings["fit"] == "full" else []
+
+    def check(self, key, settings, config):
+        """Raise a `StillhouseError` if no step of the grid is left to denoise."""
+        steps, strength = settings["steps"], settings["strength"]
+        if int(steps * strength) < 1:
+            raise StillhouseError(
+                f"{key}.strength: {strength:g} of {steps} steps leaves none; raise strength or "
+                "steps"
+            )
+
+    def plan(self, task):
+        """Return (upstream, settings) of the distilled set; add prototypes and decoded images."""
+        denoiser = task.denoiser()
+        upstream = {"latents": denoiser.latents("square")}
+        settings = task.only("latents", "fit", "expand")
+        start = task.per_class(PROTOTYPES, (denoiser.word,), settings, upstream, ("ipc", "seed"))
+        sampling = {"sampling": "image_to_image", **task.only("steps", "guidance", "strength")}
+        return {"decoded": denoiser.decode(start, sampling)}, task.only("encoding")

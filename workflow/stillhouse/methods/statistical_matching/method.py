@@ -1,0 +1,241 @@
+"""SRe2L, G-VBSM and EDC: images optimised to match the statistics of teachers' layers.
+
+Yin et al., "Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New
+Perspective", NeurIPS 2023 (VILA-Lab/SRe2L at 8d00cba). Shao et al., "Generalized Large-Scale Data
+Condensation via Various Backbone and Statistical Matching", CVPR 2024
+(shaoshitong/G_VBSM_Dataset_Condensation at 1ed80b0). Shao et al., "Elucidating the Design Space of
+Dataset Condensation", NeurIPS 2024 (shaoshitong/EDC at 80116a7, utils.py and recover.py, and the
+tables of appendix A.1). The three are settings of one synthesis.
+"""
+
+from stillhouse.artifacts.stages import Stage
+from stillhouse.config.protocols import has_batchnorm
+from stillhouse.errors import StillhouseError
+from stillhouse.methods.base import Figure, Method, Unused
+from stillhouse.methods.statistical_matching.batches import batches
+
+STATISTICS = Stage(
+    "statistics",
+    version=2,
+    files=("statistics.safetensors",),
+    function="stillhouse.methods.statistical_matching.statistics:statistics",
+    description="feature statistics of real images",
+)
+SYNTHESIS = Stage(
+    "synthesis",
+    version=2,
+    files=("images.parquet", "curve.json", "snapshots.parquet"),
+    function="stillhouse.methods.statistical_matching.synthesis:synthesis",
+    description="synthesised images",
+    member="batch",
+)
+CODE = {
+    "initial_draw": "replacement",
+    "class_terms": "mixture",
+    "class_variance": "within",
+    "tile_statistics": "swapped",
+    "momentum_start": "zero",
+    "observer_order": "continued",
+    "flatness": {"kind": "none"},
+}
+PAPER = {
+    "initial_draw": "distinct",
+    "class_terms": "classes",
+    "class_variance": "total",
+    "tile_statistics": "correct",
+    "momentum_start": "first",
+    "observer_order": "restart",
+    "flatness": {"kind": "none"},
+}
+FROM_NOISE = {"initial": "noise", "iterations": 4000, "crop": [0.08, 1.0], "alpha": 1.0}
+# Settings of `flatness` that each kind of it uses.
+FLATNESS = {
+    "none": set(),
+    "logits": {"weight", "beta", "temperature"},
+    "statistics": {"weight", "beta"},
+    "sam": {"weight"},
+}
+# Settings that only statistics of classes use.
+CLASS_STATISTICS = {"class_terms", "class_variance", "class_layers", "tile_statistics"}
+
+
+def _first_batch(sets):
+    """Return the first batch of the largest set."""
+    return {"synthesis": (sets[max(sets)].upstream["synthesis"], [0])}
+
+
+class StatisticalMatching(Method):
+    """Images optimised by the losses of observers: teachers whose statistics they match."""
+
+    stages = (STATISTICS, SYNTHESIS)
+    images = "stillhouse.methods.statistical_matching.images:images_of_class"
+    unlimited = True
+    figures = (
+        Figure(
+            "synthesis",
+            title="Synthetic images during optimisation",
+            caption="synthesis",
+            function="stillhouse.reporting.synthesis_progress:synthesis_progress",
+            inputs=_first_batch,
+        ),
+        Figure(
+            "terms",
+            title="Terms of the loss",
+            caption="terms",
+            function="stillhouse.reporting.synthesis_progress:synthesis_progress",
+            inputs=_first_batch,
+            suffix="svg",
+        ),
+    )
+
+    def unused(self, settings):
+        """Return the settings that the others leave without effect."""
+        flatness = settings["flatness"]["kind"]
+        idle = FLATNESS["logits"] - FLATNESS[flatness]
+        unused = [Unused(idle, f"kind: {flatness}", "flatness")]
+        pad = settings["statistics"]["pad"]
+        if pad:
+            unused.append(Unused({"crop"}, f"pad: {pad}", "statistics"))
+        unmatched = settings["loss_weights"]["convolution"] == 0
+        no_convolutions = "loss_weights.convolution: 0"
+        if unmatched:
+            unused.append(Unused({"tile", "convolution_dropout"}, no_convolutions))
+        if settings["alpha"] == 1:
+            unused.append(Unused(CLASS_STATISTICS, "alpha: 1"))
+            if unmatched:
+                unused.append(Unused({"statistics"}, f"alpha: 1 and {no_convolutions}"))
+        elif unmatched or settings["tile"] == 0:
+            reason = no_convolutions if unmatched else "tile: 0"
+            unused.append(Unused({"tile_statistics"}, reason))
+        if settings["momentum"] == 0:
+            unused.append(Unused({"momentum_start"}, "momentum: 0"))
+        if settings["initial"] == "noise":
+            unused.append(Unused({"initial_draw"}, "initial: noise"))
+        if len(settings["observers"]) == 1:
+            unused.append(Unused({"observer_order"}, "a single observer"))
+        return unused
+
+    def decide(self, settings):
+        """Return settings with the layers that are matched, ``kinds``; a batch of all as size 0."""
+        weights = settings["loss_weights"]
+        kinds = [kind for kind in ("batchnorm", "convolution") if weights[kind] > 0]
+        decided = {**settings, "kinds": kinds}
+        if settings["batch_size"] == "all":
+            decided["batch_size"] = 0
+        if "convolution" not in kinds:
+            decided |= {"tile": 0, "convolution_dropout": 0.0}
+        return decided
+
+    def teachers(self, settings):
+        """Return the observers, by key."""
+        return {"observers": list(settings["observers"])}
+
+    def starts_from(self, settings):
+        """Return the method whose distilled set is the initialisation; None for noise or real."""
+        initial = settings["initial"]
+        return None if initial in ("noise", "real") else initial
+
+    def check(self, key, settings, config):
+        """Raise a `StillhouseError` if there is nothing to match, or no layer to match it at."""
+        weights, kinds = settings["loss_weights"], settings["kinds"]
+        if not kinds and not any(weights[name] for name in ("cross_entropy", "densification")):
+            raise StillhouseError(f"{key}.loss_weights: must not all be 0; raise one of them")
+        for name in settings["observers"] if kinds == ["batchnorm"] else ():
+            if not has_batchnorm(config["teachers"][name]):
+                raise StillhouseError(
+                    f"{key}.observers: {name!r} has no batch norm to match; give it norm: batch, "
+                    "or raise loss_weights.convolution above 0"
+                )
+        if settings["flatness"]["kind"] == "statistics" and not kinds:
+            raise StillhouseError(
+                f"{key}.flatness.kind: statistics conflicts with loss_weights that match none; "
+                "choose another kind, or raise loss_weights.batchnorm or loss_weights.convolution"
+            )
+
+    def plan(self, task):
+        """Return (upstream, settings) of the distilled set; add statistics and synthesis."""
+        teachers = [task.teacher(name) for name in task.settings["observers"]]
+        upstream = {"teachers": teachers, **self._statistics(task, teachers)}
+        settings = task.without("observers", "statistics", "encoding")
+        settings |= {"classes": task.classes, "resolution": task.resolution}
+        start = self.starts_from(task.settings)
+        if start is not None:
+            upstream["initial"] = task.distilled(start)
+            settings["initial"] = "set"
+        elif settings["initial"] == "real":
+            upstream["images"] = task.dataset
+        n_batches = len(batches(settings, task.keys["ipc"]))
+        words = (f"{task.resolution}px",)
+        synthesis = task.numbered(SYNTHESIS, words, settings, upstream, n_batches)
+        return {"synthesis": synthesis}, task.only("encoding")
+
+    def _statistics(self, task, teachers):
+        """Return the statistics of real images that the observers need, as upstream."""
+        kinds, alpha = task.settings["kinds"], task.settings["alpha"]
+        # Batch norms have their inputs' statistics themselves, but not those of classes.
+        if not ("convolution" in kinds or (alpha < 1 and kinds)):
+            return {}
+        # The classes' order shapes the labels of a set, not the statistics of a class.
+        settings = {
+            "tile": task.settings["tile"],
+            "views": task.settings["statistics"],
+            "classes": sorted(task.classes),
+        }
+        statistics = [
+            task.single(
+                STATISTICS,
+                (f"{task.resolution}px", teacher.settings["arch"]),
+                settings,
+                {"images": task.dataset, "teacher": teacher},
+            )
+            for teacher in teachers
+        ]
+        return {"statistics": statistics}
+
+
+def _fidelity(**own):
+    """Return the fidelity of a kind, whose own settings are the same in code and paper."""
+    return {"code": {**CODE, **own}, "paper": {**PAPER, **own}}
+
+
+class SRe2L(StatisticalMatching):
+    """Batch-norm statistics of one teacher, one image of each class per batch."""
+
+    kind = "sre2l"
+    fidelity = _fidelity(
+        **FROM_NOISE,
+        order="by_copy",
+        learning_rate=0.25,
+        momentum=0.0,
+        loss_weights={"convolution": 0.0, "densification": 0.0},
+    )
+
+
+class GVBSM(StatisticalMatching):
+    """Statistics of batch norms and convolutions of several teachers."""
+
+    kind = "gvbsm"
+    fidelity = _fidelity(
+        **FROM_NOISE,
+        order="by_class",
+        learning_rate=0.1,
+        momentum=0.4,
+        loss_weights={"convolution": 0.01, "densification": 1.0},
+    )
+
+
+class EDC(StatisticalMatching):
+    """Statistics of each class, from real images or another set."""
+
+    kind = "edc"
+    fidelity = _fidelity(
+        initial="real",
+        order="by_class",
+        learning_rate=0.05,
+        crop=[0.5, 1.0],
+        alpha=0.5,
+        momentum=0.8,
+        loss_weights={"convolution": 0.01, "densification": 0.0},
+    )
+    fidelity["code"] |= {"iterations": 1000}
+    fidelity["paper"] |= {"iterations": 2000, "flatness": {"kind": "logits"}}

@@ -1,0 +1,143 @@
+"""Storage and compute time of a cell: bytes of images, labels and statistics, seconds by stage."""
+
+import functools
+from pathlib import Path
+
+from stillhouse.artifacts import store
+from stillhouse.artifacts.addresses import member_folder
+from stillhouse.methods import registry
+
+HARD_LABEL_BYTES = 8
+COSTS = ("teacher", "denoiser", "distill", "label", "train")
+
+
+class Measurements:
+    """The measured columns of cells; what several cells share is read once."""
+
+    def __init__(self):
+        self._timing = functools.cache(store.read_timing)
+        self._recognised = functools.cache(recognised)
+        self._storage = {}
+
+    def columns(self, spec):
+        """Return the measured columns of a cell.
+
+        Parameters
+        ----------
+        spec : dict
+            The cell's ``spec.json``.
+
+        Returns
+        -------
+        dict
+            ``image_bytes``, ``statistics_bytes``, ``label_bytes``, ``seconds_*``, ``device`` and
+            ``recognised`` [%]. NaN for what is not stored and for missing timings.
+        """
+        distilled, labels = (spec["upstream"].get(name) for name in ("distilled", "labels"))
+        address = distilled["address"]
+        if address not in self._storage:
+            self._storage[address] = storage_bytes(distilled)
+        return {
+            **self._storage[address],
+            "label_bytes": label_bytes(spec),
+            **seconds(spec, self._timing),
+            "device": (self._timing(Path(spec["address"])) or {}).get("device"),
+            "recognised": self._recognised(labels["address"]) if labels else float("nan"),
+        }
+
+
+def storage_bytes(spec):
+    """Return ``image_bytes`` and ``statistics_bytes`` of a distilled set.
+
+    The bytes of the encoded images, and of the statistics from which sets of any IPC can be
+    recomputed: NaN where the method (`Method.storage_bytes`) has none.
+    """
+    method = registry.method(spec["settings"]["kind"])
+    return {
+        "image_bytes": image_bytes(spec),
+        "statistics_bytes": float("nan"),
+        **method.storage_bytes(spec),
+    }
+
+
+def image_bytes(spec):
+    """Return the bytes of a distilled set's encoded images."""
+    table = store.read_table(Path(spec["address"]) / "images.parquet", columns=["image"])
+    return sum(len(image["bytes"]) for image in table["image"].to_pylist())
+
+
+def label_bytes(spec):
+    """Return the bytes of a student's labels: the soft label table, or an int64 per image.
+
+    NaN for online labels, which are not stored.
+    """
+    upstream = spec["upstream"]
+    if spec["settings"]["labels"]["kind"] == "online":
+        return float("nan")
+    if "labels" in upstream:
+        return (Path(upstream["labels"]["address"]) / "labels.parquet").stat().st_size
+    distilled = upstream["distilled"]
+    images = distilled["keys"]["ipc"] * len(distilled["settings"]["classes"])
+    return images * HARD_LABEL_BYTES
+
+
+def recognised(address):
+    """Return the share of a set's images that the teachers of its soft labels recognise [%].
+
+    Read from the metadata of the soft label table at an address; NaN if it has none.
+    """
+    table = store.open_row_groups(Path(address) / "labels.parquet")
+    return float((table.schema_arrow.metadata or {}).get(b"recognised", b"nan"))
+
+
+def upstream_parts(spec):
+    """Yield (name, spec) of all artifacts that one was computed from, lists in order."""
+    for name, part in spec["upstream"].items():
+        for one in part if isinstance(part, list) else [part]:
+            yield name, one
+
+
+def lineage(spec):
+    """Return {folder: cost} of an artifact and everything upstream, each once.
+
+    Per-class artifacts count for the classes that their user needs, others for all members. The
+    cost is that of the stage (`COSTS`); what only a teacher or a denoiser was trained on belongs
+    to it.
+    """
+    costs, stages = {}, registry.stages()
+
+    def walk(spec, folders, classes, cost):
+        stage, classes = stages[spec["stage"]], spec["settings"].get("classes", classes)
+        if stage.cost != "distill" or cost not in ("teacher", "denoiser"):
+            cost = stage.cost
+        for folder in folders:
+            if costs.setdefault(folder, cost) in ("teacher", "denoiser"):
+                costs[folder] = cost
+        for _, part in upstream_parts(spec):
+            folders = _folders(part, stages[part["stage"]].member, classes)
+            walk(part, folders, classes, cost)
+
+    walk(spec, [Path(spec["address"])], (), "distill")
+    return costs
+
+
+def _folders(spec, member, classes):
+    """Return the folders of an artifact, or of the members that its user needs."""
+    if not member or member in spec["keys"]:
+        return [Path(spec["address"])]
+    if member == "class_id":
+        members = spec["settings"].get("classes", classes)
+    else:
+        members = range(spec["members"])
+    return [member_folder(spec["address"], member, one) for one in members]
+
+
+def seconds(spec, timing):
+    """Return the ``seconds_*`` columns: the full lineage, as if computed alone.
+
+    `timing` maps a folder to its ``timing.json``; where one is missing, its column is NaN.
+    """
+    totals = dict.fromkeys(COSTS, 0.0)
+    for folder, cost in lineage(spec).items():
+        totals[cost] += (timing(folder) or {}).get("seconds", float("nan"))
+    return {f"seconds_{name}": round(total, 3) for name, total in totals.items()}

@@ -1,0 +1,103 @@
+"""Text form of an artifact's lineage: ``python -m stillhouse.reporting.lineage results/…``."""
+
+import sys
+from pathlib import Path
+
+from stillhouse.artifacts import store
+from stillhouse.errors import StillhouseError
+from stillhouse.methods import registry
+
+# Longer lists, and dictionaries by class id, are abridged.
+MAX_VALUES = 12
+MAX_ENTRIES = 30
+
+
+def explain(spec):
+    """Return lines that describe an artifact, its settings and everything upstream.
+
+    Parameters
+    ----------
+    spec : dict
+        Its ``spec.json``.
+    """
+    return _explain(spec, "", 0, set())
+
+
+def _explain(spec, role, depth, explained):
+    """Return the lines of one artifact at a depth; `explained` are addresses with lines already."""
+    indent = "  " * depth
+    description = registry.stages()[spec["stage"]].description
+    head = f"{indent}{role + ': ' if role else ''}{description}, {spec['address']}"
+    if spec["address"] in explained:
+        return [f"{head} (as above)"]
+    explained.add(spec["address"])
+    lines = [head + _compute_time(spec)]
+    settings = {**spec["keys"], **spec["settings"], "version": spec["version"]}
+    lines += [f"{indent}    {line}" for line in _setting_lines(settings)]
+    for name, part in spec["upstream"].items():
+        for one in part if isinstance(part, list) else [part]:
+            lines += _explain(one, name, depth + 1, explained)
+    return lines
+
+
+def _compute_time(spec):
+    """Summarise compute time and date of an artifact, or of its existing members."""
+    address = Path(spec["address"])
+    timing = store.read_timing(address)
+    timings = [timing] if timing else [*filter(None, map(store.read_timing, address.glob("*/")))]
+    if not timings:
+        return ""
+    members = "" if timing else f"{len(timings)} members, "
+    last = max(timings, key=lambda timing: timing["finished"])
+    seconds = sum(timing["seconds"] for timing in timings)
+    return f" ({members}computed in {seconds:.1f} s on {last['device']}, {last['finished']})"
+
+
+def _setting_lines(settings, prefix=""):
+    for name, value in sorted(settings.items()):
+        if isinstance(value, dict) and len(value) > MAX_ENTRIES:
+            yield f"{prefix}{name}: {len(value)} entries"
+        elif isinstance(value, dict):
+            yield from _setting_lines(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and len(value) > MAX_VALUES:
+            yield f"{prefix}{name}: {len(value)} values, {value[0]} to {value[-1]}"
+        elif isinstance(value, list):
+            yield f"{prefix}{name}: {', '.join(map(str, value))}"
+        else:
+            yield f"{prefix}{name}: {value}"
+
+
+def find(target):
+    """Return the spec of the artifact at a path: its folder, or a file in it.
+
+    Raises
+    ------
+    StillhouseError
+        If there is none, with the path of one below.
+    """
+    path = Path(target)
+    folder = path if path.is_dir() else path.parent
+    if not (folder / store.SPEC).exists():
+        below = sorted(folder.glob(f"**/{store.SPEC}"))
+        hint = f", such as {below[0].parent}" if below else ""
+        raise StillhouseError(
+            f"{target}: {store.SPEC} missing; give the path of an artifact's folder{hint}"
+        )
+    return store.read_spec(folder)
+
+
+def main(arguments):
+    """Print the lineage of the artifact named on the command line; return the exit status."""
+    if len(arguments) != 1 or not arguments[0]:
+        print("usage: make explain TARGET=results/<stage>/<artifact>", file=sys.stderr)
+        return 2
+    try:
+        print("\n".join(explain(find(arguments[0]))))
+    except StillhouseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
