@@ -31,9 +31,6 @@ LEARNING_RATES = {
 # (teacher, classes, resolution) of ConvNet-3 on CIFAR-100, which argument.py treats apart.
 CIFAR100_CONVNET = ("convnet3", 100, 32)
 
-# Networks of ours that have no batch normalisation whatever their settings.
-WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
-
 # Which keys a schedule uses, and their defaults: IDC (Minimax train.py), EDC's code (st 2,
 # alrs-dr 0.9975).
 SCHEDULES = {
@@ -193,12 +190,6 @@ def learning_rate(setting, student_arch, teacher_arch, n_classes, resolution):
     if student_arch == teacher_arch and task == CIFAR100_CONVNET:
         return 0.002
     return LEARNING_RATES[student_arch]
-
-
-def has_batchnorm(network):
-    """Return whether a network has running statistics; networks of libraries count as if."""
-    normalised = network.get("norm", "batch") == "batch"
-    return normalised and network["arch"] not in WITHOUT_BATCHNORM
 
 
 def _passed(milestones, n_epochs):
