@@ -262,7 +262,8 @@ def test_unreadable_images_are_skipped_and_counted(empty, kind):
     note = f"Unreadable images of source {pets.index.settings['name']} that were skipped: 1."
     assert notes.unreadable_notes([Path(pets.index.file("index.parquet"))]) == [note]
     # Images and readers do without it.
-    (path,) = pets.make_images("dog", **({"source_roots": pets.source_roots} if kind is Folder else {}))
+    roots = {"source_roots": pets.source_roots} if kind is Folder else {}
+    (path,) = pets.make_images("dog", **roots)
     assert len(read_class(path, "train", {"pets": str(empty)})) == 9
 
 

@@ -29,9 +29,7 @@ NETWORK = {
 
 
 def pixels(n=10, side=8):
-    return torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (n, 3, side, side), "uint8")
-    )
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (n, 3, side, side), "uint8"))
 
 
 def posteriors(views=1, n=10):

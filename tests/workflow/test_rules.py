@@ -112,7 +112,8 @@ def test_parsing_the_workflow_loads_nothing_heavy():
         "stillhouse.artifacts.addresses",
     } <= set(modules)
     code = (
-        f"import {', '.join(modules)}; import yaml; from stillhouse.config import load; from stillhouse.planning import plan; "
+        f"import {', '.join(modules)}; import yaml; "
+        "from stillhouse.config import load; from stillhouse.planning import plan; "
         f"text = open({str(ROOT / 'config.yaml')!r}).read(); "
         "plan.build(load.complete(yaml.safe_load(text), 'config.yaml'))"
     )

@@ -64,6 +64,7 @@ rule tables:
         indexes=lambda w: skipping_indexes(w.experiment),
         counted=lambda w: counted_files(w.experiment),
         published=PUBLISHED,
+        signatures=str(Path(workflow.basedir, "workflow/published/signatures.json")),
     output:
         csv=shown("results/tables/{experiment}.csv", "tables", "Tables", "CSV, all cells"),
         markdown=shown("results/tables/{experiment}.md", "tables", "Tables", "Markdown"),

@@ -23,7 +23,7 @@ from stillhouse.artifacts.context import WORK, Context, device_name
 from stillhouse.artifacts.locks import lock
 from stillhouse.errors import StillhouseError
 
-# Images per forward pass, where compute.batch_size is auto: of more, a CPU's caches hold too little.
+# Images per forward pass where compute.batch_size is auto: more do not fit a CPU's caches.
 AUTO_BATCH = {"cpu": 64, "cuda": 256}
 PACKAGES = ("numpy", "pyarrow", "torch", "torchvision")
 # What numerical libraries read when they are loaded.

@@ -6,6 +6,8 @@ supplement, sections C and D; LINs-lab/RDED at 3f6453d.
 
 import math
 
+from stillhouse.networks.architectures import has_batchnorm
+
 FIDELITY = {
     "code": {"schedule": "half_cosine", "batchnorm_updates": 2},
     # The paper names no schedule: a cosine to zero is what its references do.

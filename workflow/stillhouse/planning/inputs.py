@@ -98,7 +98,7 @@ def drawn_sets(cells):
     """Return {(method, distill seed): (kind, {IPC: distilled set})} of an experiment's cells."""
     sets = {}
     for cell in cells:
-        kind, by_ipc = sets.setdefault((cell["method"], cell["distill_seed"]), (cell["kind"], {}))
+        _, by_ipc = sets.setdefault((cell["method"], cell["distill_seed"]), (cell["kind"], {}))
         by_ipc[cell["ipc"]] = cell["artifact"].upstream["distilled"]
     return sets
 
@@ -114,6 +114,8 @@ def figures(cells):
             inputs = figure.inputs(sets)
             if not inputs:
                 continue
+            classes = next(iter(sets.values())).settings["classes"]
+            inputs = {n: (part, members or classes) for n, (part, members) in inputs.items()}
             shown = (figure.name, tuple(artifact.place for artifact, _ in inputs.values()))
             key = shared.setdefault((shown, seed), (figure.name, method, seed))
             drawn.setdefault(key, (figure, inputs, []))[2].append(method)

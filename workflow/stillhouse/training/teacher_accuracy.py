@@ -52,7 +52,7 @@ def check_existing(teacher, min_accuracy):
         As `check_accuracy` takes it.
     """
     try:
-        accuracy = store.read_json(teacher.file("metrics.json"))["accuracy"]
+        accuracy = store.read_json(teacher.directory / "metrics.json")["accuracy"]
     except StillhouseError:
         return  # missing, or damaged, which its readers report
     check_accuracy(accuracy, teacher.directory, len(teacher.settings["classes"]), min_accuracy)

@@ -9,10 +9,10 @@ tables of appendix A.1). The three are settings of one synthesis.
 """
 
 from stillhouse.artifacts.stages import Stage
-from stillhouse.networks.architectures import has_batchnorm
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.base import Figure, Method, Unused
 from stillhouse.methods.statistical_matching.batches import batches
+from stillhouse.networks.architectures import has_batchnorm
 
 STATISTICS = Stage(
     "statistics",
