@@ -3,7 +3,7 @@ import pipelines
 import pytest
 import torch
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context, produce
+from stillhouse.artifacts.jobs import Context
 from stillhouse.data.codecs import decode as decode_image
 from stillhouse.diffusion import decode
 from stillhouse.diffusion.ddim import denoise, sample
@@ -31,14 +31,13 @@ def made(folders, empty):
 
     def make(settings, latents=LATENTS, kind="dit", seed=5, batch_size=64, label="x"):
         path, roots = pipelines.denoiser(folders[kind], kind, f"{kind}-{label}")
-        start, at = empty / f"start-{label}/1", f"results/decode/{label}/1"
+        start = empty / f"start-{label}/1"
         store.write(start, {"address": str(start)}, {"samples.safetensors": {"latents": latents}})
         spec = {"stage": "decode", "settings": settings, "keys": {"class_id": "1", "seed": seed}}
-        wanted = [(spec | {"address": at}, "1", ["images.parquet"])]
         inputs = {"start": {"1": start / "samples.safetensors"}, "denoiser": path}
-        shared = {"device": "cpu", "batch_size": batch_size, "weight_folders": roots}
-        produce(decode.decode, inputs, wanted, shared)
-        table = store.read_table(f"{at}/images.parquet", schema=decode.SCHEMA)
+        context = Context(batch_size=batch_size, weight_folders=roots)
+        table = decode.decode(inputs, spec, context)("1", context)["images.parquet"]
+        assert table.schema == decode.SCHEMA
         assert table["index"].to_pylist() == list(range(len(latents)))
         images = [decode_image(row["bytes"]) for row in table["image"].to_pylist()]
         return np.stack(images).astype(int), load_denoiser(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context, produce
+from stillhouse.artifacts.jobs import Context
 from stillhouse.data.class_images import IMAGES_SCHEMA, ClassImages
 from stillhouse.data.transforms import cut
 from stillhouse.diffusion import latents
@@ -64,9 +64,8 @@ def made(folder, empty):
         spec = {"stage": "latents", "settings": settings, "keys": {"class_id": "1"}}
         spec["address"] = str(at.relative_to(empty))
         inputs = {"images": {"1": source / "images.parquet"}, "denoiser": path}
-        wanted = [(spec, "1", ["latents.safetensors", "images.json"])]
-        shared = {"device": "cpu", "batch_size": batch_size, "weight_folders": roots}
-        produce(latents.latents, inputs, wanted, shared)
+        context = Context(batch_size=batch_size, weight_folders=roots)
+        store.write(at, spec, latents.latents(inputs, spec, context)("1", context))
         return latents.read(at / "latents.safetensors")
 
     denoiser = load_denoiser(path, {"precision": "float32"}, Context(weight_folders=roots))

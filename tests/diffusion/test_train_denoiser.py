@@ -31,7 +31,7 @@ def planned_denoiser(tiny, planned):
         config["sources"]["digits"]["holdout"] = 0.9
         config["experiments"]["x"]["methods"] = ["d3hr"]
         change(config)
-        (found,) = planned(config).single["denoiser"].values()
+        (found,) = planned(config).artifacts["denoiser"].values()
         return found
 
     return find

@@ -23,7 +23,7 @@ def table_of(plan, method="rded", ipc=2):
     """Return the label artifact of a method's set."""
     (found,) = (
         a
-        for a in plan.single["labels"].values()
+        for a in plan.artifacts["labels"].values()
         if a.upstream["distilled"].settings["kind"] == method
         and a.upstream["distilled"].keys["ipc"] == ipc
     )
@@ -74,7 +74,7 @@ def test_columns_are_as_promised(in_tiny_results):
         "logits": pa.list_(pa.float16(), 3),
     }
     kept = {k.decode(): v.decode() for k, v in schema.metadata.items()}
-    (teacher,) = in_tiny_results.single["teacher"].values()
+    (teacher,) = in_tiny_results.artifacts["teacher"].values()
     assert kept["encoding"] == "float16"
     assert (kept["resolution"], kept["mix"], kept["mix_per"]) == ("8", "cutmix", "batch")
     assert json.loads(kept["teachers"]) == [teacher.name]
@@ -107,7 +107,7 @@ def test_recognised_is_the_share_of_images_whose_class_is_named_first(batch_size
 
 
 def test_whole_images_are_judged_and_not_their_views(in_tiny_results):
-    for artifact in in_tiny_results.single["labels"].values():
+    for artifact in in_tiny_results.artifacts["labels"].values():
         images, hard = images_of(artifact)
         ensemble = TeacherEnsemble(files_of(artifact)["teachers"], ["0", "1", "2"], CPU)
         mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def teacher_of(plan):
-    (artifact,) = plan.single["teacher"].values()
+    (artifact,) = plan.artifacts["teacher"].values()
     return artifact
 
 
@@ -203,3 +203,20 @@ def test_seeds_make_other_teachers(made, tiny, planned, make):
     assert not torch.equal(before["features.0.weight"], other["features.0.weight"])
     fresh = registry.build(teacher_of(made).settings, 3, 8, 1, "teacher")
     assert not torch.equal(fresh.features[0].weight, other["features.0.weight"])
+
+
+def test_logits_are_those_of_the_named_classes():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4, 4))
+    found = teachers.Teacher(net, ["a", "b", "c", "d"], 2)
+    images = torch.linspace(-1, 1, 2 * 12).view(2, 3, 2, 2)
+    assert found.columns(["d", "b"]).tolist() == [3, 1]
+    assert torch.equal(found.logits(images, ["d", "b"]), net(images)[:, [3, 1]])
+    assert torch.equal(found.logits(images, ["a"]), net(images)[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "origin"),
+    [({"weights": "5" * 64}, "file"), ({"pretrained": "V1"}, "library"), ({}, "training")],
+)
+def test_the_origin_of_weights_is_named(settings, origin):
+    assert teachers.weights_origin(settings) == origin

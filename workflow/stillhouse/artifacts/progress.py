@@ -9,20 +9,24 @@ from tqdm import tqdm
 LINE_SECONDS = 10.0
 
 
-def track(items, total, what, detail=lambda: ""):
-    """Yield `items`, showing how far they are.
+def _no_detail():
+    return ""
+
+
+def track(items, total, unit, detail=_no_detail):
+    """Yield `items` and show the progress.
 
     Parameters
     ----------
     items : iterable
     total : int
-        How many items there will be.
-    what : str
-        What is counted, shown before the count.
+        Number of items.
+    unit : str
+        Name of the items, shown before the count.
     detail : callable
         Returns a short text (a loss, an accuracy) for the line.
     """
-    bar = tqdm(total=total, desc=what, file=console(), leave=False) if console() else None
+    bar = tqdm(total=total, desc=unit, file=console(), leave=False) if console() else None
     started = last = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
@@ -32,7 +36,7 @@ def track(items, total, what, detail=lambda: ""):
             bar.update()
         if now - last >= LINE_SECONDS or done == total:
             print(
-                f"{what}: {done}/{total} in {now - started:.1f} s {detail()}".rstrip(), flush=True
+                f"{unit}: {done}/{total} in {now - started:.1f} s {detail()}".rstrip(), flush=True
             )
             last = now
     if bar is not None:
@@ -43,7 +47,7 @@ _console = []
 
 
 def keep_console(descriptor):
-    """Remember the terminal that standard error had before a log took its place."""
+    """Keep the terminal of standard error for bars, before a log replaces it."""
     stream = os.fdopen(descriptor, "w", buffering=1)
     if stream.isatty():
         _console[:] = [stream]
@@ -52,7 +56,7 @@ def keep_console(descriptor):
 
 
 def console():
-    """Return the terminal to draw bars on, or None where there is none."""
+    """Return the terminal to draw bars on, or None."""
     if _console:
         return _console[0]
     return sys.stderr if sys.stderr.isatty() else None

@@ -7,6 +7,7 @@ supplement, sections C and D; LINs-lab/RDED at 3f6453d.
 import math
 
 from stillhouse.networks.architectures import has_batchnorm
+from stillhouse.training.lr_schedules import SCHEDULES
 
 FIDELITY = {
     "code": {"schedule": "half_cosine", "batchnorm_updates": 2},
@@ -33,15 +34,6 @@ LEARNING_RATES = {
 # (teacher, classes, resolution) of ConvNet-3 on CIFAR-100, which argument.py treats apart.
 CIFAR100_CONVNET = ("convnet3", 100, 32)
 
-# Which keys a schedule uses, and their defaults: IDC (Minimax train.py), EDC's code (st 2,
-# alrs-dr 0.9975).
-SCHEDULES = {
-    "cosine": {"smoothing": 1.0},
-    "ssrs": {"smoothing": 2.0},
-    "linear": {"smoothing": 1.0},
-    "multistep": {"milestones": [2 / 3, 5 / 6], "rate_decay": 0.2},
-    "alrs": {"rate_decay": 0.9975},
-}
 SCHEDULE_KEYS = ("smoothing", "milestones", "rate_decay")
 
 # Which keys a loss alone uses.

@@ -138,7 +138,7 @@ def train(net, labels, test, settings, seed, context):
     test : (images, labels)
         Real images, (n, 3, side, side) uint8, and their labels.
     settings : dict
-        Training settings of the protocol, all decided.
+        The protocol as `stillhouse.config.protocols.for_cell` returns it.
     seed : int
     context : stillhouse.artifacts.jobs.Context
 

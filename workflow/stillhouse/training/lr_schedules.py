@@ -11,7 +11,7 @@ ALRS_THRESHOLD = 0.02
 
 # The settings of each schedule and their defaults: IDC (Minimax train.py), EDC's code (st 2,
 # alrs-dr 0.9975).
-DEFAULTS = {
+SCHEDULES = {
     "cosine": {"smoothing": 1.0},
     "ssrs": {"smoothing": 2.0},
     "linear": {"smoothing": 1.0},
@@ -26,7 +26,7 @@ def learning_rate_factor(settings, epoch, losses=()):
     Parameters
     ----------
     settings : dict
-        ``schedule``, ``epochs``, and the schedule's settings; `DEFAULTS` for those not given.
+        ``schedule``, ``epochs``, and the schedule's settings; `SCHEDULES` for those not given.
     epoch : float
         From 0; between two epochs for a schedule of `PER_STEP`.
     losses : list of float
@@ -48,7 +48,7 @@ def learning_rate_factor(settings, epoch, losses=()):
       (Smith & Topin 2018 as in torch's OneCycleLR).
     """
     schedule, share = settings["schedule"], epoch / settings["epochs"]
-    settings = {**DEFAULTS.get(schedule, {}), **settings}
+    settings = {**SCHEDULES.get(schedule, {}), **settings}
     if schedule == "constant":
         return 1.0
     if schedule == "cosine":
