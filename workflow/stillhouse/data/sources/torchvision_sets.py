@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stillhouse.artifacts.jobs import lock
+from stillhouse.artifacts.locks import lock
 from stillhouse.data.sources.base import Image
 from stillhouse.data.sources.catalogue import TORCHVISION_FOLDERS, classes
 from stillhouse.data.sources.image_folder import ImageFolder
@@ -137,7 +137,10 @@ class TorchvisionFolder(ImageFolder):
         name = self.settings["set"]
         draft = self.root / f".{name}-unpacking"
         options = {"download": True} if name == "Imagenette" else {}
-        with _one_line_errors(self.settings, self.root, download=True), lock(draft):
+        with (
+            _one_line_errors(self.settings, self.root, download=True),
+            lock(draft.with_suffix(".lock")),
+        ):
             _make_draft(draft, FILES[name])
             try:
                 for split in self._missing_splits():  # another job may have unpacked them meanwhile
