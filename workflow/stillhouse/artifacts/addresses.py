@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -61,6 +61,7 @@ def slug(*parts):
     return "-".join(word for word in words if word)
 
 
+@cache
 def safe_name(class_id):
     """Return a class id as one path component.
 

@@ -4,7 +4,7 @@ A setting goes to the first stage that it shapes and to no other, so that varian
 methods that begin alike, share what they can.
 """
 
-from stillhouse.artifacts.addresses import Artifact, safe_name, slug
+from stillhouse.artifacts.addresses import Artifact, slug
 from stillhouse.artifacts.stages import (
     DATASET,
     DECODED,
@@ -157,8 +157,6 @@ def images(plan, source, class_ids):
     """Return the encoded images of classes of a source, stored per class."""
     settings = catalogue.shaping(source, plan.config["sources"][source])
     index = plan.add(Artifact(INDEX, slug(source), settings))
-    for class_id in class_ids:
-        safe_name(class_id)
     return plan.add_members(Artifact(IMAGES, slug(source), {}, {"index": index}), class_ids, source)
 
 

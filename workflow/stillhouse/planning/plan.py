@@ -34,7 +34,7 @@ class Block:
     members: tuple
     name: str
 
-    @property
+    @cached_property
     def manifest(self):
         """Path of the file that lists the block's files, as text; written when all are complete."""
         return str(MANIFESTS / self.artifact.stage.name / family_name(self.artifact) / self.file)
@@ -85,9 +85,10 @@ class Family:
     @cached_property
     def manifest_of(self):
         """{member: manifest of its block}."""
-        return {
-            member: block.manifest for block in self.blocks.values() for member in block.members
-        }
+        manifests = {}
+        for block in self.blocks.values():
+            manifests |= dict.fromkeys(block.members, block.manifest)
+        return manifests
 
 
 @dataclass
