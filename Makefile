@@ -1,17 +1,18 @@
 # make run, make test: each sets up all it needs. Python 3.11+ and a compiler-free machine suffice.
-.PHONY: run test check bench lock explain format clean
+.PHONY: run test check bench lock explain verify format clean
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UV := uv==$(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' envs/requirements.txt)
 CORES ?= all
+CONFIG ?= config.yaml
 PYTHON ?= python3
 
 run: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(READY)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -25,11 +26,16 @@ bench: $(READY)
 explain: $(READY)
 	@$(BIN)/python -m stillhouse.reporting.lineage "$(TARGET)"
 
+verify: $(READY)
+	@$(BIN)/python -m stillhouse.planning.verify "$(CONFIG)"
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 	$(BIN)/python docs/config_table.py
+	$(BIN)/python docs/architecture_names.py
+	$(BIN)/python docs/published_signatures.py
 
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -1,0 +1,70 @@
+"""Verify all artifacts of a config: ``python -m stillhouse.planning.verify config.yaml``.
+
+Every file is compared with its checksum. Manifests that list a missing or damaged member are
+removed, so that the next run computes it again.
+"""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from stillhouse.artifacts import manifests, store
+from stillhouse.artifacts.addresses import member_folder
+from stillhouse.config.load import complete
+from stillhouse.errors import StillhouseError
+from stillhouse.planning.plan import build
+
+
+def verify(plan):
+    """Yield a line per artifact that a manifest or its folder claims, but whose files are not sound.
+
+    Parameters
+    ----------
+    plan : stillhouse.planning.plan.Plan
+    """
+    for by_place in plan.artifacts.values():
+        for artifact in by_place.values():
+            if artifact.directory.exists():
+                yield from _problems(artifact.directory, artifact.stage)
+    for by_name in plan.families.values():
+        for family in by_name.values():
+            listed = {f for b in family.blocks.values() for f in _listed(b.manifest)}
+            for member in family.members:
+                kind = family.artifact.stage.member
+                folder = member_folder(family.artifact.directory, kind, member)
+                if folder.exists() or str(folder) in listed:
+                    yield from _problems(folder, family.artifact.stage)
+
+
+def _listed(manifest):
+    return manifests.read(manifest).get("members", {})
+
+
+def _problems(folder, stage):
+    try:
+        store.check(folder / name for name in stage.files)
+    except store.FileError as error:
+        yield f"{error}{manifests.forget(error.path)}"
+
+
+def main(arguments):
+    """Verify the artifacts of the config named on the command line; return the exit status."""
+    if len(arguments) != 1 or not arguments[0]:
+        print("usage: make verify CONFIG=config.yaml", file=sys.stderr)
+        return 2
+    path = Path(arguments[0])
+    try:
+        plan = build(complete(yaml.safe_load(path.read_text()), str(path), [path]))
+    except (OSError, yaml.YAMLError, StillhouseError) as error:
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+    problems = 0
+    for problems, line in enumerate(verify(plan), 1):  # noqa: B007
+        print(line)
+    print(f"{problems} missing or damaged artifacts" if problems else "all artifacts are sound")
+    return int(problems > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
