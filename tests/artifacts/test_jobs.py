@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts import formats, jobs, store
 from stillhouse.artifacts.addresses import Artifact, digest
 from stillhouse.errors import StillhouseError
 
@@ -147,7 +147,7 @@ def test_row_groups_made_while_writing_are_timed(empty):
 
     def stage(inputs, spec, context):
         schema = pa.schema([("n", pa.int64())])
-        return lambda key, context: {"t.parquet": store.RowGroups(schema, slow())}
+        return lambda key, context: {"t.parquet": formats.RowGroups(schema, slow())}
 
     jobs.produce(stage, {}, [(FAMILY.at(class_id="cat").spec(), "cat", ["t.parquet"])], {})
     assert store.read_timing(made("cat").parent)["seconds"] >= 0.1

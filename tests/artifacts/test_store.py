@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.artifacts.addresses import Artifact
 from stillhouse.artifacts.store import Damaged, Misplaced, Missing, RowGroups, WrongType
 from stillhouse.errors import StillhouseError
@@ -417,20 +417,20 @@ def test_timing_is_no_part_of_the_artifact(written):
     assert store.is_whole(written, artifact().spec(), FILES)
 
 
-@pytest.mark.parametrize("save", [store.save_bytes, store.save_tensors])
+@pytest.mark.parametrize("save", [formats.save_bytes, formats.save_tensors])
 def test_other_files_are_whole_or_absent_too(tmp_path, save):
     path = tmp_path / "new" / "file.x"
     with pytest.raises((TypeError, AttributeError)):
         save(path, {"a": "no tensor, no bytes"})
     assert names(path.parent) == []
-    save(path, {"a": torch.ones(2)} if save is store.save_tensors else b"text")
+    save(path, {"a": torch.ones(2)} if save is formats.save_tensors else b"text")
     assert names(path.parent) == ["file.x"]
 
 
 def test_a_checksum_is_the_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert store.checksum(tmp_path / "abc") == known
+    assert formats.checksum(tmp_path / "abc") == known
 
 
 def test_nothing_opens_pickles():

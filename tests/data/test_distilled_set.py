@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import stillhouse
 import torch
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.artifacts.addresses import Artifact
 from stillhouse.data.codecs import encode
 from stillhouse.data.distilled_set import (
@@ -47,7 +47,7 @@ def write(empty):
         spec = artifact.spec()
         schema = set_schema(set_metadata(spec), learned)
         table = pa.table(columns, schema=schema)
-        groups = store.RowGroups(schema, [table[:2], table[2:]])
+        groups = formats.RowGroups(schema, [table[:2], table[2:]])
         store.write(artifact.directory, spec, {"images.parquet": groups})
         return artifact.directory / "images.parquet"
 

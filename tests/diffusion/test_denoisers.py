@@ -6,7 +6,7 @@ import numpy as np
 import pipelines
 import pytest
 import torch
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.artifacts.jobs import Context
 from stillhouse.diffusion import pretrained
 from stillhouse.diffusion.ddim import guided
@@ -208,7 +208,7 @@ def test_the_files_of_a_pipeline_are_all_that_is_loaded(name, folders, tmp_path)
     net = load(tmp_path / "copy", name, tmp_path)
     assert net.condition("1") is not None
     for path, checksum in files.items():
-        assert store.checksum(folders[name] / path) == checksum
+        assert formats.checksum(folders[name] / path) == checksum
     digest = pretrained.folder_digest(files)
     assert digest == pretrained.folder_digest(dict(reversed(files.items()))) and len(digest) == 64
     assert digest != pretrained.folder_digest(files | {"model_index.json": "0" * 64})

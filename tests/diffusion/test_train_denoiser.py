@@ -7,7 +7,7 @@ import pipelines
 import pytest
 import torch
 from diffused import with_denoisers
-from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts import formats, jobs, store
 from stillhouse.artifacts.jobs import Context
 from stillhouse.data.class_images import load_split
 from stillhouse.data.transforms import to_unit
@@ -144,7 +144,7 @@ def test_the_batch_of_forward_passes_shapes_no_more_than_last_digits(own, make, 
     make(own)
     shutil.move(own.directory, empty / "first")
     make(own, batch_size=17)
-    assert store.checksum(own.directory / VAE) == store.checksum(empty / "first" / VAE)
+    assert formats.checksum(own.directory / VAE) == formats.checksum(empty / "first" / VAE)
     first, found = (
         store.load_tensors(at / NETWORK_FILE) for at in (empty / "first", own.directory)
     )
@@ -155,7 +155,7 @@ def test_the_batch_of_forward_passes_shapes_no_more_than_last_digits(own, make, 
 def test_another_seed_is_another_denoiser(own, make, planned_denoiser):
     other = planned_denoiser(lambda config: config["denoisers"]["own"].update(seed=1))
     paths = [make(one) / name for name in (VAE, NETWORK_FILE) for one in (own, other)]
-    sums = [store.checksum(path) for path in paths]
+    sums = [formats.checksum(path) for path in paths]
     assert sums[0] != sums[1] and sums[2] != sums[3]
 
 
@@ -305,7 +305,7 @@ def test_weights_that_are_not_there_are_not_made_up(
     path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     tensors = store.load_tensors(path)
     lost = next(name for name in tensors if "to_q" in name)
-    store.save_tensors(path, {k: t for k, t in tensors.items() if k != lost})
+    formats.save_tensors(path, {k: t for k, t in tensors.items() if k != lost})
     digest = train_denoiser.folder_digest(weight_files(folder, "dit"))
     made = make(given_artifact(planned_denoiser, digest), weight_folders={digest: str(folder)})
     context = Context(weight_folders={digest: str(folder)})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts import formats, jobs, store
 from stillhouse.augmentation.views import draw, render
 from stillhouse.data.distilled_set import read_set
 from stillhouse.evaluation import label_sources, soft_labels, teacher_ensemble
@@ -380,7 +380,7 @@ def test_int8_takes_half_the_bytes(tmp_path):
     sizes = {}
     for encoding in ("float16", "int8"):
         table = soft_labels.to_table(0, views, logits, {"encoding": encoding}, 8)
-        store.save_table(tmp_path / f"{encoding}.parquet", table.schema, [table])
+        formats.save_table(tmp_path / f"{encoding}.parquet", table.schema, [table])
         sizes[encoding] = (tmp_path / f"{encoding}.parquet").stat().st_size
     assert sizes["int8"] < 0.6 * sizes["float16"]
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image as Pillow
-from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts import formats, jobs, store
 from stillhouse.artifacts.store import Damaged, WrongType
 from stillhouse.data.codecs import decode, encode
 from stillhouse.data.distilled_set import DistilledSet
@@ -199,7 +199,7 @@ def test_a_synthesised_set_is_collected_from_all_batches(
             for label, index in batch
         ]
         groups = [pa.Table.from_pylist([row], synthesis.SCHEMA) for row in rows]
-        member, stored = made.at(batch=number), store.RowGroups(synthesis.SCHEMA, groups)
+        member, stored = made.at(batch=number), formats.RowGroups(synthesis.SCHEMA, groups)
         store.write(member.directory, member.spec(), {"images.parquet": stored})
     job = [(artifact.spec(), None, ["images.parquet"])]
     # In any order of the batches.

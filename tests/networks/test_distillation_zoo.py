@@ -2,7 +2,7 @@ import re
 
 import pytest
 import torch
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.config import schema
 from stillhouse.networks import batchnorm, registry, state_dicts
 from stillhouse.networks.features import classifier, penultimate
@@ -158,7 +158,7 @@ def used(request):
 def test_weights_are_restored_from_a_file(used, tmp_path):
     net, images = used
     wanted = net(images)
-    store.save_tensors(tmp_path / "x.safetensors", net.state_dict())
+    formats.save_tensors(tmp_path / "x.safetensors", net.state_dict())
     for tensor in net.state_dict().values():
         tensor.zero_()
     state_dicts.load(net, store.load_tensors(tmp_path / "x.safetensors"), "x")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import registry, state_dicts
 
@@ -45,7 +45,7 @@ def test_foreign_weights_are_loaded(tmp_path, state, wrap):
 
 
 def test_foreign_safetensors_are_loaded(tmp_path, state):
-    store.save_tensors(
+    formats.save_tensors(
         tmp_path / "x.safetensors", {f"module.{name}": t for name, t in state.items()}
     )
     net = build("convnet1")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from stillhouse.artifacts import store
-from stillhouse.artifacts.store import RowGroups
+from stillhouse.artifacts.formats import RowGroups
 from stillhouse.reporting import contact_sheets
 
 from tests.reporting.fakes import put_set, spec_of

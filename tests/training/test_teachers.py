@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.data.class_images import load_split
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import registry
@@ -169,7 +169,7 @@ class TestLoadedWeights:
         return teacher_of(planned(tiny))
 
     def test_weights_are_loaded_and_tested(self, weights, learnt, tiny, planned, make):
-        artifact = self.loaded(planned, tiny, weights, store.checksum(weights))
+        artifact = self.loaded(planned, tiny, weights, formats.checksum(weights))
         folder = make(artifact, files={"weights": [weights]}, min_accuracy="50")
         found = store.read_tensors(model(folder))
         wanted = store.read_tensors(model(learnt.directory))
@@ -185,13 +185,13 @@ class TestLoadedWeights:
 
     def test_weights_in_another_class_order_stop_the_run(self, weights, tiny, planned, make):
         tiny["datasets"]["three"]["classes"] = ["1", "2", "0"]
-        artifact = self.loaded(planned, tiny, weights, store.checksum(weights))
+        artifact = self.loaded(planned, tiny, weights, formats.checksum(weights))
         with pytest.raises(StillhouseError, match="near chance, the class order is the usual"):
             make(artifact, files={"weights": [weights]}, min_accuracy="50")
 
     def test_weights_of_another_network_stop_the_run(self, weights, tiny, planned, make):
         tiny["teachers"]["t"]["width"] = 5
-        artifact = self.loaded(planned, tiny, weights, store.checksum(weights))
+        artifact = self.loaded(planned, tiny, weights, formats.checksum(weights))
         with pytest.raises(StillhouseError, match="check architecture, width, resolution"):
             make(artifact, files={"weights": [weights]}, min_accuracy="50")
 

@@ -17,9 +17,9 @@ from stillhouse.artifacts.stages import REPORT_VERSIONS
 from stillhouse.config.load import complete, wants_gpu
 from stillhouse.data.sources.catalogue import n_smallest
 from stillhouse.errors import StillhouseError
-from stillhouse.methods import registry
 from stillhouse.methods.registry import stages
-from stillhouse.planning.inputs import declared_inputs, figures, weight_folders
+from stillhouse.planning import reports
+from stillhouse.planning.inputs import declared_inputs, source_root, user_files, weight_folders
 from stillhouse.planning.plan import build
 from stillhouse.training.teacher_accuracy import check_existing
 
@@ -98,22 +98,26 @@ def unchanged(paths):
 def artifact_inputs(stage, w):
     """Return the declared inputs of an artifact that is stored as one."""
     artifact = wanted(stage, w)
-    return {**inputs_of(artifact, (), artifact.file), **user_files(artifact, artifact.file)}
+    return inputs_of(artifact, (), artifact.file)
 
 
 def block_inputs(stage, w):
     """Return the declared inputs of the members of one job."""
     chosen = block(stage, w)
-    inputs = inputs_of(chosen.artifact, chosen.members, chosen.manifest)
-    return {**inputs, **user_files(chosen.artifact, chosen.manifest)}
+    return inputs_of(chosen.artifact, chosen.members, chosen.manifest)
 
 
 def inputs_of(artifact, members, output):
-    """Return the declared inputs; where the output is missing, teachers have to be good enough."""
+    """Return the declared inputs; where the output is missing, check what it needs of the user."""
+    external = user_files(plan, artifact)
     if not Path(output).exists():
         for part in [part for _, part in artifact.parts() if part.stage.name == "teacher"]:
             check_teacher(part.name)
+        for key, paths in [source_root(plan, artifact), *external.values()]:
+            for path in [path for path in paths if not Path(path).exists()]:
+                stop(f"{key}: file not found: {path}")
     inputs = declared_inputs(plan, artifact, members)
+    inputs |= {name: paths for name, (_, paths) in external.items()}
     return {name: unchanged(paths) for name, paths in inputs.items()}
 
 
@@ -127,32 +131,34 @@ def check_teacher(name):
         stop(f"teachers: {error}")
 
 
-def user_files(artifact, output):
-    """Return the user's own files that an artifact is made from, {name: paths}.
-
-    Of a folder that a source lies in, no more is asked than that it exists: Snakemake would look
-    at the time of change of a million files, and the index has their checksums.
-    """
-    if artifact.stage.name == "teacher":
-        files = [one.get("weights", {}).get("file") for one in plan.teacher_configs[artifact.name]]
-        found = {"weights": ("a teacher's weights.file", [f for f in files if f][:1])}
-    elif artifact.stage.name in ("index", "images"):
-        index = artifact.upstream.get("index", artifact)
-        name = index.settings["name"]
-        source = settings["sources"][name]
-        if "root" in source and not source.get("download"):
-            exist([source["root"]], f"sources.{name}.root", output)
-        splits = ("train", "test") if source["kind"] == "parquet" else ()
-        found = {split: (f"sources.{name}.{split}", source[split]) for split in splits}
-    else:
-        return {}
-    for key, paths in found.values():
-        exist(paths, key, output)
-    return {name: unchanged(paths) for name, (_, paths) in found.items()}
+def index_source(w):
+    """Return the settings of the source that an index is of."""
+    return settings["sources"][wanted("index", w).settings["name"]]
 
 
-def exist(paths, key, output):
-    """Say which of the user's files is missing where it is needed."""
-    missing = [path for path in paths if not Path(path).exists()]
-    if missing and not Path(output).exists():
-        stop(f"{key}: file not found: {missing[0]}")
+def cells_of(w):
+    """Return the cells of an experiment, in the order of its table."""
+    if w.experiment not in plan.experiments:
+        raise WorkflowError(f"experiment {w.experiment}: not in this config; see snakemake -n")
+    return plan.experiments[w.experiment]
+
+
+def figure_inputs(name, w):
+    """Return {name: (artifact, members)} of what a figure shows."""
+    try:
+        figure, inputs, _ = reports.figures(cells_of(w))[name, w.method, int(w.seed)]
+    except KeyError:
+        raise WorkflowError(
+            f"experiment {w.experiment}: has no figure {name} of {w.method}, seed {w.seed}; "
+            "see snakemake -n"
+        )
+    return {
+        what: (artifact, list(members)[: figure.classes or None])
+        for what, (artifact, members) in inputs.items()
+    }
+
+
+def shown(path, caption, category, what):
+    """Show a file of an experiment in `snakemake --report`."""
+    labels = {"experiment": "{experiment}", "what": what}
+    return report(path, caption=f"../report/{caption}.rst", category=category, labels=labels)

@@ -4,77 +4,28 @@ A method declares its pictures in its ``method.py``; those that one function dra
 named after the function.
 """
 
+DRAWINGS = reports.drawing_rules()
 
-@functools.cache
-def figures_of(experiment):
-    """Return the figures of an experiment's methods, see `stillhouse.planning.inputs.figures`."""
-    return figures(cells_of(experiment))
-
-
-def figure_files(experiment):
-    """Return {path: identity on the page} of an experiment's figures."""
-    return {
-        figure_path(figure, figure.suffix).format(experiment=experiment, method=method, seed=seed): {
-            "name": figure.name,
-            "title": figure.title,
-            "caption": figure.caption,
-            "methods": methods,
-            "distill_seed": seed,
-        }
-        for (_, method, seed), (figure, _, methods) in figures_of(experiment).items()
-    }
-
-
-def figure_path(figure, suffix):
-    """Return the path of a figure's file, with wildcards."""
-    return f"results/figures/{{experiment}}/{figure.name}-{{method}}-seed{{seed}}.{suffix}"
-
-
-def figure_numbers(experiment):
-    """Return the CSV files that lie beside figures."""
-    drawn = figures_of(experiment).items()
-    return [
-        figure_path(figure, suffix).format(experiment=experiment, method=method, seed=seed)
-        for (_, method, seed), (figure, _, _) in drawn
-        for suffix in figure.extra
-    ]
-
-
-def figure_inputs(name, w):
-    """Return (manifests, {name: {member: path}}) of what a figure shows."""
-    key = name, w.method, int(w.seed)
-    if key not in figures_of(w.experiment):
-        raise WorkflowError(
-            f"experiment {w.experiment}: has no figure {name} of {w.method}, seed {w.seed}; "
-            "see snakemake -n"
-        )
-    figure, inputs, _ = figures_of(w.experiment)[key]
-    manifests, files = {}, {}
-    for what, (artifact, members) in inputs.items():
-        members = list(members)[: figure.classes or None]
-        manifests[what] = unchanged(plan.manifests(artifact, members))
-        files[what] = {member: artifact.member_file(member) for member in members}
-    return manifests, files
-
-
-FIGURES = {}
-for method in registry.METHODS.values():
-    for figure in method.figures:
-        FIGURES.setdefault(figure.function, {}).setdefault(figure.name, figure)
-
-for function, drawn in FIGURES.items():
+for drawing, (function, drawn) in DRAWINGS.items():
     first = next(iter(drawn.values()))
     endings = {s: one for one in drawn.values() for s in (one.suffix, *one.extra)}
+    log_path = reports.figure_path(first, "log").replace("results/", "results/logs/")
+    benchmark_path = reports.figure_path(first, "jsonl").replace("results/", "results/benchmarks/")
 
     rule:
         name:
-            function.partition(":")[2]
+            drawing
         input:
-            unpack(lambda w, name=first.name: figure_inputs(name, w)[0]),
+            unpack(
+                lambda w, name=first.name: {
+                    what: unchanged(plan.manifests(artifact, members))
+                    for what, (artifact, members) in figure_inputs(name, w).items()
+                }
+            ),
         output:
             **{
                 suffix: report(
-                    figure_path(one, suffix),
+                    reports.figure_path(one, suffix),
                     caption=f"../report/{one.caption}.rst",
                     category="Methods",
                     labels={
@@ -85,9 +36,9 @@ for function, drawn in FIGURES.items():
                 for suffix, one in endings.items()
             },
         log:
-            figure_path(first, "log").replace("results/", "results/logs/"),
+            log_path,
         benchmark:
-            figure_path(first, "jsonl").replace("results/", "results/benchmarks/")
+            benchmark_path
         conda:
             "../../envs/stillhouse.yaml"
         threads: 1
@@ -95,7 +46,10 @@ for function, drawn in FIGURES.items():
             **LIGHT,
         params:
             distill_seed=lambda w: int(w.seed),
-            files=lambda w, name=first.name: figure_inputs(name, w)[1],
+            files=lambda w, name=first.name: {
+                what: {member: artifact.member_file(member) for member in members}
+                for what, (artifact, members) in figure_inputs(name, w).items()
+            },
             function=function,
             method=lambda w: w.method,
             title=lambda w, one=first: f"{w.experiment}, {w.method}, seed {w.seed}: {one.title}",

@@ -1,11 +1,6 @@
 """Sources to indexes and datasets.  in: files of a source   out: index, manifest of a dataset"""
 
 
-def index_source(w):
-    """Return the settings of the source that an index is of."""
-    return settings["sources"][wanted("index", w).settings["name"]]
-
-
 rule index:
     """List all images of a source with their checksums."""
     input:

@@ -2,17 +2,7 @@
 
 REPORT = Path(workflow.basedir, "workflow/report")
 CHARTS = ["accuracy", "bytes", "cost", "curves"]
-CAPTIONS = sorted({*CHARTS, *(one.caption for drawn in FIGURES.values() for one in drawn.values())})
-
-
-def sheets(experiment):
-    """Return {contact sheet: method, IPC and seed} of an experiment's distilled sets."""
-    return {
-        f"results/figures/{cell['artifact'].upstream['distilled'].place}.png": {
-            name: cell[name] for name in ("method", "ipc", "distill_seed")
-        }
-        for cell in cells_of(experiment)
-    }
+CAPTIONS = {*CHARTS, *(one.caption for _, drawn in DRAWINGS.values() for one in drawn.values())}
 
 
 rule page:
@@ -23,12 +13,12 @@ rule page:
         bytes="results/figures/{experiment}/bytes.svg",
         curves="results/figures/{experiment}/curves.svg",
         cost="results/figures/{experiment}/cost.svg",
-        sheets=lambda w: list(sheets(w.experiment)),
-        cells=lambda w: cell_manifests(w.experiment),
-        indexes=lambda w: skipping_indexes(w.experiment),
-        pictures=lambda w: list(figure_files(w.experiment)),
-        numbers=lambda w: figure_numbers(w.experiment),
-        captions=[str(REPORT / f"{name}.rst") for name in CAPTIONS],
+        sheets=lambda w: list(reports.contact_sheets(cells_of(w))),
+        cells=lambda w: reports.cell_manifests(plan, cells_of(w)),
+        indexes=lambda w: reports.skipping_indexes(cells_of(w)),
+        pictures=lambda w: list(reports.figure_files(w.experiment, cells_of(w))),
+        numbers=lambda w: reports.figure_numbers(w.experiment, cells_of(w)),
+        captions=[str(REPORT / f"{name}.rst") for name in sorted(CAPTIONS)],
         template=str(REPORT / "page.html.jinja"),
     output:
         html=shown("results/report/{experiment}.html", "page", "Page", "page"),
@@ -40,10 +30,10 @@ rule page:
         "../../envs/stillhouse.yaml"
     threads: 1
     params:
-        cells=lambda w: identities(w.experiment),
+        cells=lambda w: reports.identities(cells_of(w)),
         function="stillhouse.reporting.html_report:page",
-        pictures=lambda w: list(figure_files(w.experiment).values()),
-        sheets=lambda w: list(sheets(w.experiment).values()),
+        pictures=lambda w: list(reports.figure_files(w.experiment, cells_of(w)).values()),
+        sheets=lambda w: list(reports.contact_sheets(cells_of(w)).values()),
         version=REPORT_VERSIONS["figures"],
     script:
         "../scripts/report.py"

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.data.class_images import load_split
 from stillhouse.data.codecs import encode
 from stillhouse.data.distilled_set import SCHEMA, read_set
@@ -32,7 +32,7 @@ def distilled_set(tmp_path_factory):
         for label, (class_id, images) in enumerate(zip(CLASSES, pixels, strict=True))
     ]
     spec = {"settings": {"classes": CLASSES}, "address": str(folder / "x")}
-    store.write(spec["address"], spec, {"images.parquet": store.RowGroups(SCHEMA, tables)})
+    store.write(spec["address"], spec, {"images.parquet": formats.RowGroups(SCHEMA, tables)})
     return folder / "x" / "images.parquet"
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 
-from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts import formats, jobs
 
 CHUNK_BYTES = 256 * 2**20
 
@@ -47,7 +47,7 @@ class Checkpoint:
         """
         text = json.dumps(values)
         metadata = {"values": text, "sha256": _tensors_checksum(tensors, text)}
-        store.save_tensors(self.path, tensors, metadata)
+        formats.save_tensors(self.path, tensors, metadata)
         jobs.note_seconds(self.context, time.monotonic() - self.started)
         self.saved = time.monotonic()
 
@@ -141,7 +141,7 @@ class TableCheckpoint:
     def _undamaged(self):
         paths = sorted(self.context.work.glob("part-*.parquet"))
         for i, path in enumerate(paths):
-            if store.checksum(path) != path.stem.split("-")[-1]:
+            if formats.checksum(path) != path.stem.split("-")[-1]:
                 print(f"{path}: damaged; recomputing it and what follows", flush=True)
                 for stale in paths[i:]:
                     stale.unlink()
@@ -154,8 +154,8 @@ class TableCheckpoint:
         due = time.monotonic() - self.saved >= self.context.checkpoint_seconds
         if due or sum(table.nbytes for table in self.unsaved) > CHUNK_BYTES:
             draft = self.context.work / "part.parquet"
-            store.save_table(draft, self.schema, self.unsaved)
-            stem = f"part-{self.n_files:06d}-{store.checksum(draft)}"
+            formats.save_table(draft, self.schema, self.unsaved)
+            stem = f"part-{self.n_files:06d}-{formats.checksum(draft)}"
             draft.rename(draft.with_stem(stem))
             jobs.note_seconds(self.context, time.monotonic() - self.started)
             self.unsaved, self.saved = [], time.monotonic()

@@ -8,7 +8,7 @@ of a job are complete, and lists their files with their checksums.
 import json
 from pathlib import Path
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.artifacts.addresses import MANIFESTS, RESULTS, member_folder
 
 
@@ -24,7 +24,7 @@ def write(path, stage, spec, members):
     members : sequence
     """
     folders = [member_folder(spec["address"], stage.member, member) for member in members]
-    store.save_json(path, {"stage": stage.name, "address": spec["address"], **listing(folders)})
+    formats.save_json(path, {"stage": stage.name, "address": spec["address"], **listing(folders)})
 
 
 def listing(folders):

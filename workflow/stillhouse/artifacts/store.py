@@ -3,36 +3,20 @@
 An artifact is a folder with its data files, ``spec.json`` (what made it, with the size and SHA-256
 of each data file, and a seal over itself) and ``timing.json`` (when, where, how long; not part of
 its identity). Data files are written under a temporary name, flushed and renamed, last of all:
-what has its final name is whole. Whoever reads a file has it checked first.
+a file under its final name is complete. Every reader checks a file before reading it.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
 import os
-import platform
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from stillhouse.artifacts import formats
 from stillhouse.artifacts.addresses import canonical
 from stillhouse.errors import StillhouseError
 
-# Snakefiles are parsed with this module: what is heavy is imported where it is used.
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 SPEC = "spec.json"
 TIMING = "timing.json"
-# Dictionaries and statistics would make a label table of 200 row groups half as large again.
-PARQUET = {
-    "compression": "zstd",
-    "compression_level": 3,
-    "use_dictionary": False,
-    "write_statistics": False,
-}
 
 
 class FileError(StillhouseError):
@@ -62,19 +46,11 @@ class Misplaced(FileError):
 
 
 class WrongType(FileError):
-    """A whole file of the wrong kind, or with other columns than expected."""
-
-
-@dataclass(frozen=True)
-class RowGroups:
-    """A Parquet file that is written one row group at a time, never whole in memory."""
-
-    schema: pa.Schema
-    groups: Iterable[pa.Table]
+    """A complete file of the wrong kind, or with other columns than expected."""
 
 
 def write(directory, spec, files, timing=None):
-    """Write an artifact, whole or not at all.
+    """Write an artifact, completely or not at all.
 
     Parameters
     ----------
@@ -82,34 +58,32 @@ def write(directory, spec, files, timing=None):
     spec : dict
         `Artifact.spec()` of the artifact.
     files : dict of str to content
-        By the name's ending: ``.parquet`` takes a pyarrow Table or `RowGroups`, ``.safetensors`` a
-        dict of tensors, ``.json`` plain values. Names may have a subfolder (``vae/config.json``).
-        The last file named is renamed last.
+        By the name's ending: ``.parquet`` takes a pyarrow Table or `formats.RowGroups`,
+        ``.safetensors`` a dict of tensors, ``.json`` plain values. Names may have a subfolder
+        (``vae/config.json``). The last file named is renamed last.
     timing : callable, optional
         Returns the plain values of ``timing.json``; called when all else is written.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    _remove_temporaries(directory)
+    formats.remove_temporaries(directory)
     temporaries = {}
     try:
         for name, content in files.items():
-            temporaries[name] = _temporary(directory, name)
-            _WRITERS[Path(name).suffix](temporaries[name], content)
-            _flush(temporaries[name])
+            temporaries[name] = formats.write_temporary(directory, name, content)
         sizes = {
-            name: {"bytes": temporary.stat().st_size, "sha256": checksum(temporary)}
+            name: {"bytes": temporary.stat().st_size, "sha256": formats.checksum(temporary)}
             for name, temporary in temporaries.items()
         }
         sealed = {**spec, "files": sizes}
-        _put_json(directory, SPEC, {**sealed, "seal": _seal(sealed)})
+        formats.save_json(directory / SPEC, {**sealed, "seal": _seal(sealed)})
         if timing is not None:
-            _put_json(directory, TIMING, timing())
+            formats.save_json(directory / TIMING, timing())
         for name, temporary in temporaries.items():
             (directory / name).parent.mkdir(exist_ok=True)
             os.replace(temporary, directory / name)
         for folder in {(directory / name).parent for name in temporaries}:
-            _flush(folder)
+            formats.flush(folder)
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
@@ -118,14 +92,14 @@ def write(directory, spec, files, timing=None):
 def is_complete(directory, spec, names):
     """Return whether the files of an artifact exist, undamaged and made by `spec`."""
     try:
-        kept = check(Path(directory) / name for name in names)
+        specs = check(Path(directory) / name for name in names)
     except StillhouseError:
         return False
-    return all(canonical({k: one[k] for k in spec}) == canonical(spec) for one in kept)
+    return all(canonical({k: one[k] for k in spec}) == canonical(spec) for one in specs)
 
 
 def check(paths):
-    """Check files against their ``spec.json`` and return the specs, one a file.
+    """Check files against their ``spec.json`` and return the specs, one per file.
 
     Raises
     ------
@@ -161,7 +135,7 @@ def _check(path):
             path,
             f"has {state.st_size} bytes, {SPEC} lists {listed['bytes']}; {_delete(folder)}",
         )
-    if checksum(path) != listed["sha256"]:
+    if formats.checksum(path) != listed["sha256"]:
         raise Damaged(path, f"content was altered (SHA-256 is not {SPEC}'s); {_delete(folder)}")
     _checked[path.absolute()] = current
     return spec
@@ -244,7 +218,7 @@ def read_tensors(path, device="cpu"):
 
 
 def load_tensors(path, device="cpu"):
-    """Read any safetensors file, kept by us or not, as a dict of tensors."""
+    """Read any safetensors file, an artifact's or a user's, as a dict of tensors."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -278,99 +252,3 @@ def read_timing(directory):
         return json.loads((Path(directory) / TIMING).read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def checksum(path):
-    """Return the SHA-256 of a file as hexadecimal text."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def save_tensors(path, tensors, metadata=None):
-    """Write a safetensors file under its final name at once, with JSON-able metadata."""
-    _save(path, lambda temporary: _write_tensors(temporary, tensors, metadata))
-
-
-def save_bytes(path, data):
-    """Write a file that is no artifact (a table for people, a figure) under its name at once."""
-    _save(path, lambda temporary: temporary.write_bytes(data))
-
-
-def save_json(path, values):
-    """Write a JSON file under its final name at once."""
-    _save(path, lambda temporary: _write_json(temporary, values))
-
-
-def save_table(path, schema, tables):
-    """Write tables as the row groups of one Parquet file under its final name at once."""
-    _save(path, lambda temporary: _write_parquet(temporary, RowGroups(schema, tables)))
-
-
-def _save(path, write):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path.parent, path.name)
-    try:
-        write(temporary)
-        _flush(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(directory, name):
-    name = name.replace("/", "-")
-    return Path(directory) / f".{platform.node()}.{os.getpid()}.{name}.tmp"
-
-
-def _remove_temporaries(directory):
-    """Remove what killed writers of this machine have left."""
-    start = f".{platform.node()}."
-    for temporary in directory.glob(".*.tmp"):
-        writer = temporary.name.removeprefix(start).split(".")[0]
-        if temporary.name.startswith(start) and not Path(f"/proc/{writer}").exists():
-            temporary.unlink(missing_ok=True)
-
-
-def _flush(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _put_json(directory, name, values):
-    temporary = _temporary(directory, name)
-    _write_json(temporary, values)
-    _flush(temporary)
-    os.replace(temporary, directory / name)
-
-
-def _write_json(path, values):
-    path.write_text(json.dumps(values, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
-
-
-def _write_parquet(path, content):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if isinstance(content, pa.Table):
-        content = RowGroups(content.schema, [content])
-    with pq.ParquetWriter(path, content.schema, **PARQUET) as writer:
-        for group in content.groups:
-            writer.write_table(group, row_group_size=max(group.num_rows, 1))
-
-
-def _write_tensors(path, tensors, metadata=None):
-    from safetensors.torch import save_file
-
-    tensors = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    save_file(tensors, path, metadata=metadata)
-
-
-_WRITERS = {
-    ".parquet": _write_parquet,
-    ".safetensors": _write_tensors,
-    ".json": _write_json,
-}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats
 from stillhouse.artifacts.checkpoints import TableCheckpoint
 from stillhouse.artifacts.progress import LINE_SECONDS
 from stillhouse.data.codecs import unreadable
@@ -63,7 +63,7 @@ def index(inputs, spec, context):
             schema = schema.with_metadata({"skipped": json.dumps(skipped.to_pylist())})
         starts = range(0, table.num_rows, ROW_GROUP)
         groups = (table.slice(first, ROW_GROUP).combine_chunks().cast(schema) for first in starts)
-        return {"index.parquet": store.RowGroups(schema, groups)}
+        return {"index.parquet": formats.RowGroups(schema, groups)}
 
     return make
 

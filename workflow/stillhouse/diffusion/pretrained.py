@@ -8,7 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.errors import StillhouseError
 
 # Kind → component → what its config.json may call itself. DiT-XL/2 was published under a class of
@@ -63,7 +63,7 @@ def weight_files(folder, kind):
             for name in VOCABULARIES[0]:
                 _need(folder / "tokenizer" / name, kind)
     paths = {folder / ALWAYS[0]}.union(*(_files(folder / part) for part in parts))
-    return {path.relative_to(folder).as_posix(): store.checksum(path) for path in sorted(paths)}
+    return {path.relative_to(folder).as_posix(): formats.checksum(path) for path in sorted(paths)}
 
 
 def _files(folder):
@@ -203,7 +203,7 @@ def _check_file(path, checksum, description):
 @functools.lru_cache(maxsize=256)
 def _cached_checksum(path, changed, size):
     """Return the SHA-256 of a file, computed once per modification time and size."""
-    return store.checksum(path)
+    return formats.checksum(path)
 
 
 def load_complete(model, folder, **options):

@@ -9,8 +9,8 @@ import torch
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import TableCheckpoint
+from stillhouse.artifacts.formats import RowGroups
 from stillhouse.artifacts.progress import track
-from stillhouse.artifacts.store import RowGroups
 from stillhouse.augmentation.ops import NAMES
 from stillhouse.augmentation.views import Views, draw, render
 from stillhouse.data.distilled_set import SCHEMA, read_set

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.reporting import plotting, table_layout, tables
 
 COST_STYLES = {
@@ -36,7 +36,7 @@ def charts(inputs, params, outputs):
     """
     frame = tables.read(inputs["csv"][0], params["cells"])
     for name, draw in (("accuracy", accuracy), ("bytes", size), ("cost", cost)):
-        store.save_bytes(outputs[name], draw(frame))
+        formats.save_bytes(outputs[name], draw(frame))
 
 
 def curves(inputs, params, outputs):
@@ -54,7 +54,7 @@ def curves(inputs, params, outputs):
     frame = pd.DataFrame(params["cells"])
     paths = [Path(folder) / "cell.json" for folder in frame["artifact"]]
     frame["curve"] = [store.read_json(path)["curve"] for path in paths]
-    store.save_bytes(outputs["svg"], learning(frame))
+    formats.save_bytes(outputs["svg"], learning(frame))
 
 
 def learning(frame):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 
 CELL = 64  # px
 MARGIN = 4  # px
@@ -50,7 +50,7 @@ def contact_sheet(inputs, params, outputs):
         Row(class_id, [_square(Image.open(io.BytesIO(data))) for data in images[:MAX_IMAGES]])
         for class_id, images in list(classes.items())[:MAX_CLASSES]
     ]
-    store.save_bytes(outputs["png"], sheet(params["title"], rows))
+    formats.save_bytes(outputs["png"], sheet(params["title"], rows))
 
 
 def _square(image):

@@ -7,7 +7,7 @@ import re
 import pandas as pd
 from PIL import Image
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.reporting import latent_space, lineage, notes, table_layout, tables
 
 CHARTS = {
@@ -61,7 +61,7 @@ def page(inputs, params, outputs):
         costs=table_layout.cost_columns(frame),
         lineages=list(_lineages(frame)),
     )
-    store.save_bytes(outputs["html"], text.encode())
+    formats.save_bytes(outputs["html"], text.encode())
 
 
 def _chart(name, caption, path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.reporting import plotting, table_layout
 
 MAX_CLASSES = 10
@@ -60,12 +60,12 @@ def latent_chart(inputs, params, outputs):
         for ipc, paths in sorted(samples.items())
     ]
     text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    store.save_bytes(outputs["csv"], text.encode())
+    formats.save_bytes(outputs["csv"], text.encode())
     spaces = {
         class_id: (*_spaces(path, snapshot), _group(largest[class_id]))
         for class_id, path in list(inversions.items())[:MAX_CLASSES]
     }
-    store.save_bytes(outputs["svg"], draw(spaces, rows[-1]))
+    formats.save_bytes(outputs["svg"], draw(spaces, rows[-1]))
 
 
 def _paths(by_class):

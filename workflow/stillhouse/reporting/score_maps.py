@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.data.boxes import region_of
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
@@ -52,7 +52,7 @@ def heat_maps(inputs, params, outputs):
         for class_id, of_class in views.items()
     ]
     png = contact_sheets.sheet(params["title"], rows, CELL, _legend(limit))
-    store.save_bytes(outputs["png"], png)
+    formats.save_bytes(outputs["png"], png)
 
 
 def _scored(path, images, source_roots):
@@ -172,7 +172,7 @@ def cluster_sheet(inputs, params, outputs):
     for class_id, path in files["clusters"].items():
         class_images = read_class(Path(files["images"][class_id]), "train", params["source_roots"])
         rows += _cluster_rows(class_id, store.read_table(path), class_images)
-    store.save_bytes(outputs["png"], contact_sheets.sheet(params["title"], rows))
+    formats.save_bytes(outputs["png"], contact_sheets.sheet(params["title"], rows))
 
 
 def _cluster_rows(class_id, table, class_images):

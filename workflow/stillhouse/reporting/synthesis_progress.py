@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.reporting import contact_sheets, plotting
 
 
@@ -28,9 +28,9 @@ def synthesis_progress(inputs, params, outputs):
         scaled = contact_sheets.scaled(image, (contact_sheets.CELL, contact_sheets.CELL))
         snapshots.setdefault(row["iteration"], []).append(scaled)
     rows = [contact_sheets.Row(f"{done}", images) for done, images in snapshots.items()]
-    store.save_bytes(outputs["png"], contact_sheets.sheet(params["title"], rows))
+    formats.save_bytes(outputs["png"], contact_sheets.sheet(params["title"], rows))
     curve = store.read_json(path.with_name("curve.json"))
-    store.save_bytes(outputs["svg"], loss_terms(curve, iterations, params["title"]))
+    formats.save_bytes(outputs["svg"], loss_terms(curve, iterations, params["title"]))
 
 
 def loss_terms(curve, iterations, title):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.reporting import costs, notes, published, table_layout
 
 COLUMNS = """
@@ -37,13 +37,13 @@ def tables(inputs, params, outputs):
     rows = [cell_row(identity, numbers, measurements) for identity in params["cells"]]
     frame = pd.DataFrame(rows)
     text = frame[COLUMNS].to_csv(index=False, lineterminator="\n", float_format="%.4f")
-    store.save_bytes(outputs["csv"], text.encode())
+    formats.save_bytes(outputs["csv"], text.encode())
     # Markdown, LaTeX and charts use the rounded numbers of the CSV, so that all agree.
     frame = read(outputs["csv"], params["cells"])
     markdown = table_layout.markdown(frame, notes.all_notes(frame, inputs["indexes"]))
-    store.save_bytes(outputs["markdown"], markdown.encode())
+    formats.save_bytes(outputs["markdown"], markdown.encode())
     latex = table_layout.latex(frame, notes.accuracy_notes(frame))
-    store.save_bytes(outputs["latex"], latex.encode())
+    formats.save_bytes(outputs["latex"], latex.encode())
 
 
 def read(path, identities):

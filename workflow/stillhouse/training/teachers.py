@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.class_images import load_split
 from stillhouse.data.transforms import cut, normalise
@@ -128,7 +128,7 @@ def _no_evaluation(net, epoch):
 
 
 def _load_file(net, path, sha256):
-    actual = store.checksum(path)
+    actual = formats.checksum(path)
     if actual != sha256:
         raise StillhouseError(
             f"{path}: SHA-256 is {actual}, but must be {sha256} by the config; if the file is "

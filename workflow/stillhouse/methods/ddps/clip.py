@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats
 from stillhouse.diffusion.pretrained import fetch, folder_digest, load_complete, read_config
 from stillhouse.errors import StillhouseError
 from stillhouse.training.loop import freeze
@@ -79,4 +79,4 @@ def clip_files(folder):
                 f"{Path(folder) / name}: missing; must be a CLIP model saved by transformers in "
                 "safetensors, with its image processor"
             )
-    return {name: store.checksum(Path(folder) / name) for name in CLIP_FILES}
+    return {name: formats.checksum(Path(folder) / name) for name in CLIP_FILES}

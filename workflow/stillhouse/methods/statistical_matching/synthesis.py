@@ -12,8 +12,8 @@ import torch
 from torch.optim.adam import adam
 
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
+from stillhouse.artifacts.formats import RowGroups
 from stillhouse.artifacts.progress import track
-from stillhouse.artifacts.store import RowGroups
 from stillhouse.data.codecs import IMAGE, encode
 from stillhouse.data.transforms import normalise, normalised_to_bytes
 from stillhouse.methods.common.initialization import initial_images

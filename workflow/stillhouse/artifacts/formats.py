@@ -1,0 +1,154 @@
+"""File formats: Parquet, safetensors and JSON files, written completely or not at all.
+
+A file is written under a temporary name, flushed and renamed. `stillhouse.artifacts.store` writes
+artifacts with this module; files that are no artifacts (a figure, a checkpoint) are saved with it
+directly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Snakefiles are parsed with this module: what is heavy is imported where it is used.
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Dictionaries and statistics would make a label table of 200 row groups half as large again.
+PARQUET = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": False,
+    "write_statistics": False,
+}
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """A Parquet file that is written one row group at a time, never all of it in memory."""
+
+    schema: pa.Schema
+    groups: Iterable[pa.Table]
+
+
+def checksum(path):
+    """Return the SHA-256 of a file as hexadecimal text."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save_bytes(path, data):
+    """Write bytes (a table for people, a figure) as a file."""
+    _save(path, lambda temporary: temporary.write_bytes(data))
+
+
+def save_json(path, values):
+    """Write plain values as a JSON file."""
+    _save(path, lambda temporary: _write_json(temporary, values))
+
+
+def save_table(path, schema, tables):
+    """Write tables as the row groups of one Parquet file."""
+    _save(path, lambda temporary: _write_parquet(temporary, RowGroups(schema, tables)))
+
+
+def save_tensors(path, tensors, metadata=None):
+    """Write a dict of tensors as a safetensors file, with metadata of text by name."""
+    _save(path, lambda temporary: _write_tensors(temporary, tensors, metadata))
+
+
+def _save(path, write):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path.parent, path.name)
+    try:
+        write(temporary)
+        flush(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_temporary(directory, name, content):
+    """Write a file by its name's ending under a temporary name, and flush it.
+
+    Parameters
+    ----------
+    directory : Path
+    name : str
+        Relative to the folder; may have a subfolder.
+    content
+        See `stillhouse.artifacts.store.write`.
+
+    Returns
+    -------
+    Path
+        In `directory` itself; missing if the content could not be written.
+    """
+    temporary = temporary_path(directory, name)
+    try:
+        WRITERS[Path(name).suffix](temporary, content)
+        flush(temporary)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def temporary_path(directory, name):
+    """Return the temporary path of a file: hidden, with the names of the machine and process."""
+    name = name.replace("/", "-")
+    return Path(directory) / f".{platform.node()}.{os.getpid()}.{name}.tmp"
+
+
+def remove_temporaries(directory):
+    """Remove temporary files of killed processes of this machine."""
+    start = f".{platform.node()}."
+    for temporary in directory.glob(".*.tmp"):
+        writer = temporary.name.removeprefix(start).split(".")[0]
+        if temporary.name.startswith(start) and not Path(f"/proc/{writer}").exists():
+            temporary.unlink(missing_ok=True)
+
+
+def flush(path):
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_json(path, values):
+    path.write_text(json.dumps(values, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write_parquet(path, content):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if isinstance(content, pa.Table):
+        content = RowGroups(content.schema, [content])
+    with pq.ParquetWriter(path, content.schema, **PARQUET) as writer:
+        for group in content.groups:
+            writer.write_table(group, row_group_size=max(group.num_rows, 1))
+
+
+def _write_tensors(path, tensors, metadata=None):
+    from safetensors.torch import save_file
+
+    tensors = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    save_file(tensors, path, metadata=metadata)
+
+
+WRITERS = {
+    ".parquet": _write_parquet,
+    ".safetensors": _write_tensors,
+    ".json": _write_json,
+}
