@@ -8,7 +8,6 @@ from pathlib import Path
 
 from stillhouse.artifacts.addresses import member_folder
 from stillhouse.errors import StillhouseError
-from stillhouse.methods import registry
 from stillhouse.methods.registry import stages
 
 
@@ -94,29 +93,30 @@ def weight_folders(config):
     return folders
 
 
-def drawn_sets(cells):
-    """Return {(method, distill seed): (kind, {IPC: distilled set})} of an experiment's cells."""
-    sets = {}
-    for cell in cells:
-        _, by_ipc = sets.setdefault((cell["method"], cell["distill_seed"]), (cell["kind"], {}))
-        by_ipc[cell["ipc"]] = cell["artifact"].upstream["distilled"]
-    return sets
+def user_files(plan, artifact):
+    """Return the user's own files that an artifact is made from, {name: (config key, paths)}."""
+    config = plan.config
+    if artifact.stage.name == "teacher":
+        weights = [one.get("weights", {}) for one in plan.teacher_configs[artifact.name]]
+        files = [one["file"] for one in weights if "file" in one]
+        return {"weights": ("a teacher's weights.file", files[:1])}
+    if artifact.stage.name not in ("index", "images"):
+        return {}
+    name = artifact.upstream.get("index", artifact).settings["name"]
+    source = config["sources"][name]
+    splits = ("train", "test") if source["kind"] == "parquet" else ()
+    return {split: (f"sources.{name}.{split}", source[split]) for split in splits}
 
 
-def figures(cells):
-    """Return the figures of an experiment, {(figure name, method, seed): [Figure, inputs, names]}.
+def source_root(plan, artifact):
+    """Return (config key, paths) of the folder of a source that an artifact is made from.
 
-    Methods that share what a figure shows share the figure, which is named after the first.
+    No more is asked of it than that it exists, and that not of one that is downloaded: Snakemake
+    would read the time of change of a million files, and the index has their checksums.
     """
-    drawn, shared = {}, {}
-    for (method, seed), (kind, sets) in drawn_sets(cells).items():
-        for figure in registry.method(kind).figures:
-            inputs = figure.inputs(sets)
-            if not inputs:
-                continue
-            classes = next(iter(sets.values())).settings["classes"]
-            inputs = {n: (part, members or classes) for n, (part, members) in inputs.items()}
-            shown = (figure.name, tuple(artifact.place for artifact, _ in inputs.values()))
-            key = shared.setdefault((shown, seed), (figure.name, method, seed))
-            drawn.setdefault(key, (figure, inputs, []))[2].append(method)
-    return drawn
+    if artifact.stage.name not in ("index", "images"):
+        return "", []
+    name = artifact.upstream.get("index", artifact).settings["name"]
+    source = plan.config["sources"][name]
+    needed = "root" in source and not source.get("download")
+    return f"sources.{name}.root", [source["root"]] if needed else []

@@ -1,0 +1,131 @@
+"""What tables, charts, figures and pages of one experiment are drawn from, by its cells.
+
+They lie at paths without a digest. Cells are those of `Plan.experiments`, in the table's order.
+"""
+
+from pathlib import Path
+
+from stillhouse.methods import registry
+
+
+def identities(cells):
+    """Return what identifies each cell, with the folder of its student in place of the artifact."""
+    return [
+        {**cell, "artifact": str(Path(cell["artifact"].member_file(cell["seed"])).parent)}
+        for cell in cells
+    ]
+
+
+def cell_manifests(plan, cells):
+    """Return the manifests of an experiment's students."""
+    seeds = dict.fromkeys(cell["seed"] for cell in cells)
+    artifacts = {cell["artifact"].place: cell["artifact"] for cell in cells}
+    return [path for one in artifacts.values() for path in plan.manifests(one, seeds)]
+
+
+def counted_files(cells):
+    """Return the distilled sets and soft label tables whose bytes an experiment's table counts."""
+    upstream = {cell["artifact"].place: cell["artifact"].upstream for cell in cells}
+    counted = ("distilled", "labels")
+    parts = [parts[name] for parts in upstream.values() for name in counted if name in parts]
+    return list(dict.fromkeys(part.file for part in parts))
+
+
+def skipping_indexes(cells):
+    """Return the indexes of sources that leave out unreadable images, for an experiment's notes."""
+    skipping, visited = {}, set()
+    pending = [cell["artifact"] for cell in cells]
+    while pending:
+        artifact = pending.pop()
+        if id(artifact) in visited:
+            continue
+        visited.add(id(artifact))
+        pending += [part for _, part in artifact.parts()]
+        if artifact.stage.name == "index" and artifact.settings.get("on_bad_image") == "skip":
+            skipping[artifact.file] = None
+    return list(skipping)
+
+
+def contact_sheets(cells):
+    """Return {contact sheet: method, IPC and seed} of an experiment's distilled sets."""
+    return {
+        f"results/figures/{cell['artifact'].upstream['distilled'].place}.png": {
+            name: cell[name] for name in ("method", "ipc", "distill_seed")
+        }
+        for cell in cells
+    }
+
+
+def distilled_sets(cells):
+    """Return {(method, distill seed): (kind, {IPC: distilled set})} of an experiment's cells."""
+    sets = {}
+    for cell in cells:
+        _, by_ipc = sets.setdefault((cell["method"], cell["distill_seed"]), (cell["kind"], {}))
+        by_ipc[cell["ipc"]] = cell["artifact"].upstream["distilled"]
+    return sets
+
+
+def figures(cells):
+    """Return the figures of an experiment, {(figure name, method, seed): (Figure, inputs, names)}.
+
+    Methods that share what a figure shows share the figure, which is named after the first.
+    """
+    drawn, shared = {}, {}
+    for (method, seed), (kind, sets) in distilled_sets(cells).items():
+        for figure in registry.method(kind).figures:
+            inputs = figure.inputs(sets)
+            if not inputs:
+                continue
+            classes = next(iter(sets.values())).settings["classes"]
+            inputs = {n: (part, members or classes) for n, (part, members) in inputs.items()}
+            shown = (figure.name, tuple(artifact.place for artifact, _ in inputs.values()))
+            key = shared.setdefault((shown, seed), (figure.name, method, seed))
+            drawn.setdefault(key, (figure, inputs, []))[2].append(method)
+    return drawn
+
+
+def figure_path(figure, suffix):
+    """Return the path of a figure's file, with wildcards."""
+    return f"results/figures/{{experiment}}/{figure.name}-{{method}}-seed{{seed}}.{suffix}"
+
+
+def figure_files(experiment, cells):
+    """Return {path: identity on the page} of an experiment's figures."""
+    return {
+        path: {
+            "name": figure.name,
+            "title": figure.title,
+            "caption": figure.caption,
+            "methods": methods,
+            "distill_seed": seed,
+        }
+        for (_, method, seed), (figure, _, methods) in figures(cells).items()
+        for path in _paths(experiment, figure, method, seed, [figure.suffix])
+    }
+
+
+def figure_numbers(experiment, cells):
+    """Return the CSV files that lie beside an experiment's figures."""
+    return [
+        path
+        for (_, method, seed), (figure, _, _) in figures(cells).items()
+        for path in _paths(experiment, figure, method, seed, figure.extra)
+    ]
+
+
+def _paths(experiment, figure, method, seed, suffixes):
+    wildcards = {"experiment": experiment, "method": method, "seed": seed}
+    return [figure_path(figure, suffix).format(**wildcards) for suffix in suffixes]
+
+
+def drawing_rules():
+    """Return {rule: (function, {name: Figure})} of the figures of all methods.
+
+    Figures that one function draws are one rule, named after the function.
+    """
+    rules = {}
+    for method in registry.METHODS.values():
+        for figure in method.figures:
+            name = figure.function.partition(":")[2]
+            rules.setdefault(name, (figure.function, {}))[1].setdefault(figure.name, figure)
+    return rules
