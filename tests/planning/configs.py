@@ -1,0 +1,79 @@
+"""Configs of digits, and the stages that lead to each method's sets, for tests of plans."""
+
+from stillhouse.config.load import complete
+from stillhouse.methods.registry import stages
+from stillhouse.planning import plan
+
+SOURCE = {"index", "images", "dataset"}
+SYNTHESES = ("sre2l", "gvbsm", "edc")
+
+
+def with_observers(config):
+    """Put observers a, b and c and the methods that synthesise into a config, with hard labels."""
+    for seed, name in enumerate("abc"):
+        config["teachers"][name] = {"arch": "convnet1", "width": 4, "norm": "batch", "seed": seed}
+    config["methods"] |= {kind: {"kind": kind, "observers": ["a", "b"]} for kind in SYNTHESES}
+    config["experiments"]["x"] |= {"methods": list(SYNTHESES), "protocols": ["hard"]}
+    return config
+
+
+def put(config, path, value):
+    """Set a value of a config by its dotted path."""
+    *parents, last = path.split(".")
+    for name in parents:
+        config = config.setdefault(name, {})
+    config[last] = value
+
+
+def build(config):
+    """Return the plan of a config."""
+    return plan.build(complete(config, "tiny.yaml"))
+
+
+def places(wanted):
+    """Return {stage: places} of all artifacts of a plan, families as one."""
+    named = {stage: set(by_place) for stage, by_place in wanted.artifacts.items()}
+    families = wanted.families.items()
+    return named | {
+        stage: {family.artifact.place for family in by_name.values()} for stage, by_name in families
+    }
+
+
+def lineage(artifact):
+    """Yield an artifact and all that it is made from."""
+    yield artifact
+    for _, part in artifact.parts():
+        yield from lineage(part)
+
+
+def ancestor(artifact, stage):
+    """Return the first artifact of a stage, by its name, that an artifact is made from."""
+    return artifact.ancestor(stages()[stage])
+
+
+def digests(artifact):
+    """Return {stage: digests} of an artifact and of all that it is made from."""
+    by_stage = {}
+    for part in lineage(artifact):
+        by_stage.setdefault(part.stage.name, set()).add(part.digest)
+    return by_stage
+
+
+def sets_of(wanted):
+    """Return {method: its distilled set of the smallest IPC and seed} of a plan."""
+    sets = {}
+    for artifact in wanted.artifacts["distilled"].values():
+        sets.setdefault(artifact.slug, artifact)
+    return sets
+
+
+def set_digests(config):
+    """Return {method: {stage: digests}} of all that a config's sets are made from."""
+    return {method: digests(one) for method, one in sets_of(build(config)).items()}
+
+
+def changed(before, after):
+    """Return the stages whose digests differ."""
+    return {
+        stage for stage in before.keys() | after.keys() if before.get(stage) != after.get(stage)
+    }
