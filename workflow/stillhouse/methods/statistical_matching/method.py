@@ -80,7 +80,7 @@ class StatisticalMatching(Method):
         ),
         Figure(
             "terms",
-            title="Terms of the loss",
+            title="Loss terms",
             caption="terms",
             function="stillhouse.reporting.synthesis_progress:synthesis_progress",
             inputs=_first_batch,

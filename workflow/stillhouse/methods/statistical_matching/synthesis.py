@@ -4,12 +4,9 @@ SRe2L (Yin et al., NeurIPS 2023), G-VBSM (Shao et al., CVPR 2024) and EDC (Shao 
 2024) are settings of this one loop.
 """
 
-import math
-
 import numpy as np
 import pyarrow as pa
 import torch
-from torch.optim.adam import adam
 
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.formats import RowGroups
@@ -21,12 +18,14 @@ from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.methods.statistical_matching.curves import Curve
 from stillhouse.methods.statistical_matching.observers import load_observer
+from stillhouse.training.lr_schedules import half_cosine
+from stillhouse.training.optimizers import TensorAdam
 
 SCHEMA = pa.schema([("image", IMAGE), ("class_id", pa.string()), ("index", pa.int32())])
 SNAPSHOTS = pa.schema([("iteration", pa.int32()), ("image", IMAGE)])
 # Points of a curve, and snapshots after the initial one, for any number of iterations.
 N_POINTS, N_SNAPSHOTS = 100, 4
-BETAS, EPSILON = (0.5, 0.9), 1e-8
+BETAS = (0.5, 0.9)
 
 
 def synthesis(inputs, spec, context):
@@ -104,8 +103,7 @@ class Batch:
         self.images = images.contiguous().requires_grad_(True)
         self.labels, self.settings, self.keys = labels, settings, keys
         self.same_class = losses.same_class_groups(labels)
-        self.first, self.second = torch.zeros_like(images), torch.zeros_like(images)
-        self.steps = torch.zeros(())
+        self.adam = TensorAdam(self.images, betas=BETAS)
         # Moving average of the images over the iterations, for flatness.
         self.average = images.detach().clone() if "beta" in settings["flatness"] else None
         black, white = (
@@ -117,34 +115,14 @@ class Batch:
     @torch.no_grad()
     def step(self, rate):
         """Update the images by Adam, clamp them to the range of pixels, clear the gradient."""
-        adam(
-            params=[self.images],
-            grads=[self.images.grad],
-            exp_avgs=[self.first],
-            exp_avg_sqs=[self.second],
-            max_exp_avg_sqs=[],
-            state_steps=[self.steps],
-            amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            lr=rate,
-            weight_decay=0.0,
-            eps=EPSILON,
-            maximize=False,
-        )
+        self.adam.step(rate)
         self.images.clamp_(*self.bounds)
         if self.average is not None:
             self.average.lerp_(self.images, 1 - self.settings["flatness"]["beta"])
-        self.images.grad = None
 
     def state(self):
         """Return all that the next step depends on but the observers' running statistics."""
-        state = {
-            "images": self.images.detach(),
-            "first": self.first,
-            "second": self.second,
-            "steps": self.steps,
-        }
+        state = {"images": self.images.detach(), **self.adam.state()}
         return state if self.average is None else {**state, "average": self.average}
 
     @torch.no_grad()
@@ -213,7 +191,7 @@ def snapshot_table(snapshots, count):
 def learning_rate(settings, iteration):
     """Return the learning rate of an iteration: constant, or half a cosine down to zero."""
     share = iteration / settings["iterations"]
-    factor = 0.5 * (1 + math.cos(math.pi * share)) if settings["schedule"] == "cosine" else 1.0
+    factor = half_cosine(share) if settings["schedule"] == "cosine" else 1.0
     return settings["learning_rate"] * factor
 
 
