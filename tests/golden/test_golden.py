@@ -61,7 +61,7 @@ CONFIG = {
         "d3hr": {**D3HR, "fidelity": "code"},
         "paper": {**D3HR, "fidelity": "paper", "sampler": "exact"},
         "ddps": {"kind": "ddps", "denoiser": "n", "draws": 2, "clusters": 4},
-        "d4m": {"kind": "d4m", "denoiser": "n", "steps": 6, "guidance": 2},
+        "d4m": {"kind": "d4m", "denoiser": "n", "steps": 6, "guidance": 2, "expand": 4},
     },
     "denoisers": {"n": {"kind": "dit", "resolution": 8, "train": DENOISER}},
     "labels": {
