@@ -1,6 +1,6 @@
 import hashlib
 import io
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,13 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image as Pillow
-from stillhouse.artifacts import jobs
-from stillhouse.artifacts import store as artifacts
+from stillhouse.artifacts import jobs, store
 from stillhouse.artifacts.addresses import Artifact
+from stillhouse.artifacts.stages import IMAGES, INDEX
 from stillhouse.data import class_images as images_module
-from stillhouse.data.class_images import images, load_split, read_class
+from stillhouse.data.class_images import load_split, read_class
 from stillhouse.data.codecs import decode
-from stillhouse.data.index import index
 from stillhouse.data.sources.base import Image
 from stillhouse.data.sources.parquet_files import ParquetFiles
 from stillhouse.errors import StillhouseError
@@ -50,8 +49,8 @@ class Pets:
             "holdout": 0.0,
             **settings,
         }
-        self.index = Artifact("index", "pets", self.settings)
-        self.images = Artifact("images", "pets", {}, {"index": self.index})
+        self.index = Artifact(INDEX, "pets", self.settings)
+        self.images = Artifact(IMAGES, "pets", {}, {"index": self.index})
 
     def write(self, split, rows):
         data = pa.array([picture(value) for value, _ in rows], pa.binary())
@@ -59,15 +58,16 @@ class Pets:
         pq.write_table(table, self.files[split][0])
 
     def make_index(self, **resources):
-        wanted = [(self.index.spec(), None, ["index.parquet"])]
-        jobs.produce(index, self.files, wanted, resources)
-        return artifacts.read_table(self.index.file("index.parquet")).to_pylist()
+        jobs.produce(INDEX, self.files, self.index.spec(), (), resources)
+        return store.read_table(self.index.file).to_pylist()
 
     def make_images(self, *classes, **resources):
-        members = [(self.images.at(class_id=c).spec(), c, ["images.parquet"]) for c in classes]
-        inputs = {**self.files, "index": self.index.directory / "index.parquet"}
-        jobs.produce(images, inputs, members, resources)
-        return [self.images.at(class_id=c).directory / "images.parquet" for c in classes]
+        inputs = {**self.files, "index": Path(self.index.file)}
+        jobs.produce(IMAGES, inputs, self.images.spec(), classes, resources)
+        return [self.path(class_id) for class_id in classes]
+
+    def path(self, class_id):
+        return Path(self.images.member_file(class_id))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def pets(empty):
 def test_images_are_stored_unchanged_per_class(pets):
     pets.make_index()
     paths = pets.make_images("hen", "cat")
-    rows = artifacts.read_table(paths[1]).to_pylist()
+    rows = store.read_table(paths[1]).to_pylist()
     assert {row["class_id"] for row in rows} == {"cat"}
     assert [row["image"]["bytes"] for row in rows] == [
         picture(value) for value in [*range(0, 30, 3), 100, 103]
@@ -108,7 +108,7 @@ def test_classes_do_not_depend_on_the_other_classes_of_a_job(pets):
     together = [path.read_bytes() for path in pets.make_images(*CLASSES)]
     alone = []
     for class_id in CLASSES:
-        pets.images.at(class_id=class_id).directory.joinpath("images.parquet").unlink()
+        pets.path(class_id).unlink()
         alone += [path.read_bytes() for path in pets.make_images(class_id)]
     assert alone == together
 
@@ -124,7 +124,7 @@ def changed(value):
         (changed(4)[:28], "image 'train-0000028' of class 'dog' was removed"),
         ([(i, 2 if i == 4 else i % 3) for i in range(30)], "'train-0000004'.* was removed"),
     ],
-    ids=["changed", "gone", "relabelled"],
+    ids=["changed", "removed", "relabelled"],
 )
 def test_a_source_that_has_changed_is_an_error(pets, rows, message):
     pets.make_index()
@@ -133,35 +133,35 @@ def test_a_source_that_has_changed_is_an_error(pets, rows, message):
         pets.make_images("dog")
     assert "raise sources.pets.revision above 4" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not pets.images.at(class_id="dog").directory.joinpath("images.parquet").exists()
+    assert not pets.path("dog").exists()
 
 
 def test_unused_images_are_not_stored(empty):
     pets = Pets(empty, holdout=0.3)
     pets.make_index()
     (path,) = pets.make_images("dog")
-    rows = artifacts.read_table(path).to_pylist()
+    rows = store.read_table(path).to_pylist()
     assert sorted(row["split"] for row in rows) == ["test"] * 3 + ["train"] * 7
     assert all(row["image_id"].startswith("train-") for row in rows)
 
 
 def test_a_truncated_index_is_an_error(pets):
     pets.make_index()
-    path = pets.index.directory / "index.parquet"
+    path = Path(pets.index.file)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(artifacts.Damaged, match=r"index\.parquet"):
+    with pytest.raises(store.Damaged, match=r"index\.parquet"):
         pets.make_images("cat")
 
 
 class TestLoadSplit:
     @pytest.fixture
-    def store(self, empty):
+    def stored(self, empty):
         """Return a function that stores images of classes as the stage `images` does."""
 
-        def store(of_class):
-            paths = {}
+        def stored(of_class):
+            artifact, paths = Artifact(IMAGES, "pets", {}), {}
             for class_id, rows in of_class.items():
-                one = Artifact("images", "pets", {}).at(class_id=class_id)
+                spec = artifact.member_spec(class_id)
                 table = pa.table(
                     {
                         "image": [{"bytes": data, "path": name} for name, _, data in rows],
@@ -171,16 +171,16 @@ class TestLoadSplit:
                     },
                     schema=images_module.IMAGES_SCHEMA,
                 )
-                artifacts.write(one.directory, one.spec(), {"images.parquet": table})
-                paths[class_id] = one.directory / "images.parquet"
+                store.write(spec["address"], spec, {"images.parquet": table})
+                paths[class_id] = Path(artifact.member_file(class_id))
             return paths
 
-        return store
+        return stored
 
-    def test_labels_follow_the_given_order_and_rows_their_ids(self, store):
+    def test_labels_follow_the_given_order_and_rows_their_ids(self, stored):
         cat = [("b", "test", picture(1)), ("a", "test", picture(2)), ("c", "train", picture(3))]
         dog = [("a", "test", picture(4))]
-        paths = store({"dog": dog, "cat": cat})
+        paths = stored({"dog": dog, "cat": cat})
         pixels, labels = load_split(paths, ["cat", "dog"], 2, "test")
         assert labels.tolist() == [0, 0, 1]
         assert labels.dtype == torch.int64
@@ -194,34 +194,33 @@ class TestLoadSplit:
     @pytest.mark.parametrize(
         ("split", "whole"), [("test", False), ("test", True), ("train", False)]
     )
-    def test_pixels_are_those_of_torchvision(self, store, split, whole):
+    def test_pixels_are_those_of_torchvision(self, stored, split, whole):
         sizes = [(64, 64), (90, 70), (30, 41), (64, 64), (40, 40)]
         data = [picture(i, size) for i, size in enumerate(sizes)]
-        paths = store({"cat": [(str(i), split, one) for i, one in enumerate(data)]})
+        paths = stored({"cat": [(str(i), split, encoded) for i, encoded in enumerate(data)]})
         pixels, _ = load_split(paths, ["cat"], 64, split, whole=whole)
         assert pixels.shape == (5, 3, 64, 64)
         assert pixels.dtype == torch.uint8
-        for found, one in zip(pixels, data, strict=True):
-            image = torch.from_numpy(decode(one).copy())
+        for loaded, encoded in zip(pixels, data, strict=True):
+            image = torch.from_numpy(decode(encoded).copy())
             short = min(image.shape[1:])
             side = short if whole or split == "train" else round(short * 64 / 72)
             top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
-            wanted = functional.resized_crop(
+            expected = functional.resized_crop(
                 image.float(), top, left, side, side, [64, 64], antialias=True
             )
-            assert (found - wanted).abs().max() < 0.51
+            assert (loaded - expected).abs().max() < 0.51
 
-    def test_a_damaged_image_is_an_error_with_its_id(self, store):
-        paths = store({"cat": [("cat-1", "test", b"no image")]})
+    def test_a_damaged_image_is_an_error_with_its_id(self, stored):
+        paths = stored({"cat": [("cat-1", "test", b"no image")]})
         with pytest.raises(StillhouseError, match="cat-1: not a readable image"):
             load_split(paths, ["cat"], 8, "test")
 
 
 def test_more_images_than_a_batch_are_all_resized():
-    rows = SimpleNamespace(shape=(3, 6, 6))
-    pixels = [np.full(rows.shape, value % 256, np.uint8) for value in range(300)]
-    found = images_module._squares(pixels, 4, True)
-    assert found[:, 0, 0, 0].tolist() == [value % 256 for value in range(300)]
+    pixels = [np.full((3, 6, 6), value % 256, np.uint8) for value in range(300)]
+    resized = images_module._squares(pixels, 4, True)
+    assert resized[:, 0, 0, 0].tolist() == [value % 256 for value in range(300)]
 
 
 def test_an_image_added_after_indexing_is_an_error():

@@ -9,6 +9,7 @@ import stillhouse
 import torch
 from stillhouse.artifacts import formats, store
 from stillhouse.artifacts.addresses import Artifact
+from stillhouse.artifacts.stages import DISTILLED
 from stillhouse.data.codecs import encode
 from stillhouse.data.distilled_set import (
     SCHEMA,
@@ -29,9 +30,8 @@ def write(empty):
     """Return a function that writes a set of two classes and two images per class."""
 
     def write(learned=None):
-        artifact = Artifact(
-            "distilled", "three/toy", {"classes": ["a", "b"]}, keys={"ipc": 2, "seed": 0}
-        )
+        settings, keys = {"classes": ["a", "b"]}, {"ipc": 2, "seed": 0}
+        artifact = Artifact(DISTILLED, "toy", settings, keys=keys, folder="three")
         columns = {
             "image": [
                 {"bytes": encode(image, "png"), "path": f"{i}.png"}
@@ -49,7 +49,7 @@ def write(empty):
         table = pa.table(columns, schema=schema)
         groups = formats.RowGroups(schema, [table[:2], table[2:]])
         store.write(artifact.directory, spec, {"images.parquet": groups})
-        return artifact.directory / "images.parquet"
+        return artifact.file
 
     return write
 
@@ -115,6 +115,7 @@ def test_learned_labels_of_an_unknown_kind_are_refused(write, kind):
 def test_metadata_describe_the_set_for_hugging_face(write):
     metadata = store.read_table(write()).schema.metadata
     assert json.loads(metadata[b"class_names"]) == ["a", "b"]
+    assert (metadata[b"dataset"], metadata[b"method"]) == (b"three", b"toy")
     assert (metadata[b"ipc"], metadata[b"seed"]) == (b"2", b"0")
     features = json.loads(metadata[b"huggingface"])["info"]["features"]
     assert features["label"] == {"names": ["a", "b"], "_type": "ClassLabel"}

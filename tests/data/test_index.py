@@ -105,7 +105,7 @@ def test_the_index_does_not_depend_on_the_number_of_threads(tree):
         "bytes": len(picture(1)),
         "sha256": hashlib.sha256(picture(1)).hexdigest(),
     }
-    path = tree.index.directory / "index.parquet"
+    path = Path(tree.index.file)
     alone = path.read_bytes()
     path.unlink()
     assert tree.make_index(index_threads=5) == rows
@@ -114,7 +114,7 @@ def test_the_index_does_not_depend_on_the_number_of_threads(tree):
 
 def test_the_index_does_not_depend_on_the_chunk_size(tree, monkeypatch):
     rows = tree.make_index()
-    path = tree.index.directory / "index.parquet"
+    path = Path(tree.index.file)
     assert pq.ParquetFile(path).num_row_groups == 1
     path.unlink()
     monkeypatch.setattr(index, "CHUNK", 5)
@@ -124,7 +124,7 @@ def test_the_index_does_not_depend_on_the_chunk_size(tree, monkeypatch):
 
 
 class Killed(Exception):
-    """End of a job before it is complete."""
+    """The end of a job before it is complete."""
 
 
 @pytest.fixture
@@ -138,13 +138,13 @@ def repairable(tree):
 @pytest.fixture
 def killed(tree, monkeypatch):
     """Kill an index job after 17 images, and count those that are read from then on."""
-    whole, read = index._row, []
+    row, read = index._row, []
 
     def counted(image, settings, context):
         if len(read) == 17:
             raise Killed
         read.append(image.image_id)
-        return whole(image, settings, context)
+        return row(image, settings, context)
 
     monkeypatch.setattr(index, "CHUNK", 5)
     monkeypatch.setattr(index, "_row", counted)
@@ -184,7 +184,7 @@ def test_a_resumed_index_reads_unreadable_images_again(repairable, killed):
     assert read == ["train/cat/006.png", *(row["image_id"] for row in rows[15:])]
     assert len(rows) == 36
     assert rows[2]["sha256"] == hashlib.sha256(picture(6)).hexdigest()
-    table = store.read_table(repairable.index.file("index.parquet"))
+    table = store.read_table(repairable.index.file)
     assert skipped_images(table.schema) == []
 
 
@@ -234,7 +234,7 @@ def test_rows_without_bytes_are_skipped_and_counted(empty):
     table = pa.table({"image": data, "label": [i % 3 for i in range(30)]})
     pq.write_table(table, pets.files["train"][0])
     assert len(pets.make_index()) == 34
-    table = store.read_table(pets.index.file("index.parquet"))
+    table = store.read_table(pets.index.file)
     skipped = [row["image_id"] for row in skipped_images(table.schema)]
     assert skipped == ["train-0000004", "train-0000006"]
     (path,) = pets.make_images("dog")
@@ -255,12 +255,12 @@ def test_unreadable_images_are_skipped_and_counted(empty, kind):
     rows = pets.make_index()
     assert len(rows) == 35
     assert bad not in {row["image_id"] for row in rows}
-    table = store.read_table(pets.index.file("index.parquet"))
+    table = store.read_table(pets.index.file)
     (skipped,) = skipped_images(table.schema)
     assert (skipped["class_id"], skipped["image_id"]) == ("dog", bad)
     assert "cannot identify" in skipped["problem"]
     note = f"Unreadable images of source {pets.index.settings['name']} that were skipped: 1."
-    assert notes.unreadable_notes([Path(pets.index.file("index.parquet"))]) == [note]
+    assert notes.unreadable_notes([Path(pets.index.file)]) == [note]
     # Images and readers do without it.
     roots = {"source_roots": pets.source_roots} if kind is Folder else {}
     (path,) = pets.make_images("dog", **roots)

@@ -20,13 +20,14 @@ def dataset(inputs, spec, context):
         table = store.read_table(inputs["index"], schema=INDEX_SCHEMA)
         table = table.filter(pc.is_in(table["class_id"], pa.array(classes)))
         counts = {class_id: {"train": 0, "test": 0} for class_id in classes}
-        hashes = {"train": set(), "test": set()}
+        hashes = {"train": [], "test": []}
         columns = (table[name].to_pylist() for name in ("class_id", "split", "sha256"))
         for class_id, split, sha256 in zip(*columns, strict=True):
             if split in hashes:
                 counts[class_id][split] += 1
-                hashes[split].add(sha256)
-        shared = len(hashes["train"] & hashes["test"])
+                hashes[split].append(sha256)
+        tested = set(hashes["test"])
+        shared = sum(sha256 in tested for sha256 in hashes["train"])
         if shared:
             print(f"{shared} training images are test images as well", flush=True)
         folders = [inputs["images"][class_id].parent for class_id in classes]
