@@ -57,7 +57,7 @@ def load_function(text):
 
 INDEX = Stage(
     "index",
-    version=1,
+    version=2,
     files=("index.parquet",),
     function="stillhouse.data.index:index",
     description="index of a source",
@@ -65,7 +65,7 @@ INDEX = Stage(
 )
 IMAGES = Stage(
     "images",
-    version=1,
+    version=2,
     files=("images.parquet",),
     function="stillhouse.data.class_images:images",
     description="encoded images of a source",
@@ -82,7 +82,7 @@ DATASET = Stage(
 )
 TEACHER = Stage(
     "teacher",
-    version=3,
+    version=4,
     files=("model.safetensors", "metrics.json"),
     function="stillhouse.training.teachers:teacher",
     description="teacher",
@@ -90,7 +90,7 @@ TEACHER = Stage(
 )
 DENOISER = Stage(
     "denoiser",
-    version=1,
+    version=2,
     files=("denoiser.json",),
     function="stillhouse.diffusion.train_denoiser:denoiser",
     description="denoiser",
@@ -98,7 +98,7 @@ DENOISER = Stage(
 )
 LATENTS = Stage(
     "latents",
-    version=1,
+    version=2,
     files=("latents.safetensors", "images.json"),
     function="stillhouse.diffusion.latents:latents",
     description="encoded latents of real images",
@@ -106,7 +106,7 @@ LATENTS = Stage(
 )
 DECODED = Stage(
     "decode",
-    version=1,
+    version=2,
     files=("images.parquet",),
     function="stillhouse.diffusion.decode:decode",
     description="images sampled by a denoiser",
@@ -114,7 +114,7 @@ DECODED = Stage(
 )
 FEATURES = Stage(
     "features",
-    version=2,
+    version=3,
     files=("features.parquet",),
     function="stillhouse.methods.common.features:features",
     description="teacher features of images or patches",
@@ -122,7 +122,7 @@ FEATURES = Stage(
 )
 DISTILLED = Stage(
     "distilled",
-    version=1,
+    version=2,
     files=("images.parquet",),
     function="stillhouse.methods.distilled:distilled",
     description="distilled set",
@@ -130,7 +130,7 @@ DISTILLED = Stage(
 )
 LABELS = Stage(
     "labels",
-    version=3,
+    version=4,
     files=("labels.parquet",),
     function="stillhouse.evaluation.soft_labels:labels",
     description="soft label table",
@@ -138,7 +138,7 @@ LABELS = Stage(
 )
 STUDENTS = Stage(
     "students",
-    version=3,
+    version=4,
     files=("cell.json",),
     function="stillhouse.evaluation.students:students",
     description="student",
@@ -150,4 +150,4 @@ SHARED = (
     *(DISTILLED, LABELS, STUDENTS),
 )
 # Versions of what is drawn from cells, which have no addresses.
-REPORT_VERSIONS = {"tables": 5, "figures": 4}
+REPORT_VERSIONS = {"tables": 6, "figures": 5}

@@ -11,7 +11,7 @@ from stillhouse.methods.base import Figure, Method, Unused
 
 INVERSION = Stage(
     "inversion",
-    version=1,
+    version=2,
     files=("inversion.safetensors", "quality.json"),
     function="stillhouse.methods.d3hr.inversion:inversion",
     description="inverted latents and their statistics",
@@ -19,7 +19,7 @@ INVERSION = Stage(
 )
 SAMPLES = Stage(
     "samples",
-    version=1,
+    version=2,
     files=("samples.safetensors",),
     function="stillhouse.methods.d3hr.samples:samples",
     description="latents drawn by their statistics",

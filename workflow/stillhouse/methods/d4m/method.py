@@ -10,7 +10,7 @@ from stillhouse.methods.base import Method, Unused
 
 PROTOTYPES = Stage(
     "prototypes",
-    version=1,
+    version=2,
     files=("prototypes.safetensors",),
     function="stillhouse.methods.d4m.prototypes:prototypes",
     description="centres of clustered latents",

@@ -12,7 +12,7 @@ from stillhouse.methods.ddps.settings import patches_per_side
 
 CLASS_SCORES = Stage(
     "class_scores",
-    version=1,
+    version=2,
     files=("scores.parquet",),
     function="stillhouse.methods.ddps.class_scores:class_scores",
     description="patches scored by a denoiser",
@@ -28,7 +28,7 @@ PATCH_FEATURES = Stage(
 )
 CLUSTERS = Stage(
     "clusters",
-    version=1,
+    version=2,
     files=("clusters.parquet",),
     function="stillhouse.methods.ddps.clusters:clusters",
     description="clusters of the best patches",

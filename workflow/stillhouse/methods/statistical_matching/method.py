@@ -16,14 +16,14 @@ from stillhouse.networks.architectures import has_batchnorm
 
 STATISTICS = Stage(
     "statistics",
-    version=2,
+    version=3,
     files=("statistics.safetensors",),
     function="stillhouse.methods.statistical_matching.statistics:statistics",
     description="feature statistics of real images",
 )
 SYNTHESIS = Stage(
     "synthesis",
-    version=2,
+    version=3,
     files=("images.parquet", "curve.json", "snapshots.parquet"),
     function="stillhouse.methods.statistical_matching.synthesis:synthesis",
     description="synthesised images",
