@@ -304,7 +304,7 @@ def test_augmenting_changes_no_other_draw():
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_views_move_to_a_device_whole():
+def test_all_fields_of_views_move_to_a_device():
     views = views_of()
     moved = views.to("cpu")
     assert isinstance(moved, Views)

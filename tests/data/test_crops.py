@@ -37,7 +37,7 @@ def test_boxes_of_rows_have_the_order_of_the_box_columns():
 @pytest.mark.parametrize(
     ("size", "box"), [((12, 8), (0, 2, 8, 8)), ((8, 13), (2, 0, 8, 8)), ((4, 4), (0, 0, 4, 4))]
 )
-def test_whole_image_is_the_centred_square(size, box):
+def test_the_crop_of_an_entire_image_is_the_centred_square(size, box):
     functional = pytest.importorskip("torchvision.transforms.v2.functional")
     rng = np.random.default_rng(0)
     buffer = io.BytesIO()

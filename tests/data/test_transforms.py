@@ -52,7 +52,7 @@ def test_every_row_has_its_own_box_and_flip():
         assert (found[row] - wanted).abs().max() < 1e-3
 
 
-def test_a_whole_box_at_its_own_size_changes_no_pixel():
+def test_a_box_of_all_pixels_at_its_own_size_changes_none():
     batch = images(3, 8, 8)
     boxes = torch.tensor([[0, 0, 8, 8]] * 3)
     assert torch.equal(cut(batch, boxes, 8), batch.float())

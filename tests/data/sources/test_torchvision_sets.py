@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as Pillow
 from stillhouse.artifacts import jobs
 from stillhouse.artifacts.addresses import Artifact
-from stillhouse.data import index
+from stillhouse.artifacts.stages import INDEX
 from stillhouse.data.sources import catalogue
 from stillhouse.data.sources.registry import open_source
 from stillhouse.errors import StillhouseError
@@ -59,7 +59,7 @@ def cifar10(tmp_path, monkeypatch):
     return tmp_path, data
 
 
-def test_cifar10_is_kept_to_the_pixel(cifar10):
+def test_pixels_of_cifar10_are_unchanged(cifar10):
     root, data = cifar10
     found = images("CIFAR10", root)
     assert [image.class_id for image in found] == [
@@ -75,12 +75,12 @@ def test_cifar10_is_kept_to_the_pixel(cifar10):
 
 def test_ids_do_not_depend_on_the_classes_wanted(cifar10):
     root, _ = cifar10
-    whole = {image.image_id: image for image in images("CIFAR10", root)}
-    some = images("CIFAR10", root, ["airplane"])
-    assert [image.image_id for image in some] == [
+    by_id = {image.image_id: image for image in images("CIFAR10", root)}
+    airplanes = images("CIFAR10", root, ["airplane"])
+    assert [image.image_id for image in airplanes] == [
         *("train-0000001", "train-0000003", "test-0000001"),
     ]
-    assert all(whole[image.image_id] == image for image in some)
+    assert all(by_id[image.image_id] == image for image in airplanes)
 
 
 def test_a_file_that_is_not_the_published_one_is_not_unpickled(cifar10, monkeypatch):
@@ -295,12 +295,12 @@ def test_imagenette_of_a_killed_job_is_incomplete(imagenette, monkeypatch):
     root, files = imagenette
     wanted = ["n01440764", "n03888257"]
 
-    def some(archive, path, **options):
+    def extract_one(archive, path, **options):
         archive.extract(archive.getmembers()[0], path)
         os._exit(9)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tarfile.TarFile, "extractall", some)
+        patch.setattr(tarfile.TarFile, "extractall", extract_one)
         killed(images, "Imagenette", root, wanted, True)
     assert not (root / "imagenette2").exists()
     (draft,) = root.glob(".Imagenette-unpacking/")
@@ -340,9 +340,9 @@ def test_with_a_holdout_the_test_split_may_be_missing(tmp_path, name):
 
 def make_index(name, root, holdout=0.0, as_published=1):
     """Index a set as a job does."""
-    artifact = Artifact("index", "small", settings(name, holdout))
+    artifact = Artifact(INDEX, "small", settings(name, holdout))
     resources = {"source_roots": {"small": str(root)}, "as_published": as_published}
-    jobs.produce(index.index, {}, [(artifact.spec(), None, ["index.parquet"])], resources)
+    jobs.produce(INDEX, {}, artifact.spec(), (), resources)
 
 
 @pytest.fixture
@@ -379,7 +379,7 @@ def test_a_missing_test_image_is_an_error(folders, empty):
         make_index("Imagenette", folders, holdout=0.34)
 
 
-def test_a_whole_set_is_indexed_and_one_held_out_from_needs_no_test_split(folders, empty):
+def test_a_complete_set_is_indexed_and_with_a_holdout_needs_no_test_split(folders, empty):
     make_index("Imagenette", folders)
     shutil.rmtree(folders / "imagenette2/val")
     make_index("Imagenette", folders, holdout=0.34)
