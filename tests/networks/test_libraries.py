@@ -1,9 +1,12 @@
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from stillhouse.artifacts import store
 from stillhouse.errors import StillhouseError
+from stillhouse.evaluation import students
 from stillhouse.networks import architectures, libraries, registry, state_dicts
 from stillhouse.networks.architectures import imagenet
 from stillhouse.training import teachers
@@ -144,34 +147,34 @@ class TestPretrained:
     settings = {"arch": "timm/tiny", "pretrained": "in1k"}  # noqa: RUF012
 
     @pytest.fixture
-    def whole(self, monkeypatch):
-        """Have one library with one network with weights; return these."""
-        whole = Tiny(1000).requires_grad_(False)
+    def library(self, monkeypatch):
+        """Have one library of one network with weights; return the network."""
+        net = Tiny(1000).requires_grad_(False)
         monkeypatch.setattr(libraries, "_timm", lambda name, n, resolution, pretrained: Tiny(n))
-        monkeypatch.setattr(libraries, "_fetch_timm", lambda *task: dict(whole.state_dict()))
-        return whole
+        monkeypatch.setattr(libraries, "_fetch_timm", lambda *task: dict(net.state_dict()))
+        return net
 
     @pytest.mark.parametrize("n_classes", [3, 1000])
-    def test_the_outputs_are_those_of_the_classes_in_order(self, whole, n_classes):
+    def test_the_outputs_are_those_of_the_classes_in_order(self, library, n_classes):
         classes = WANTED if n_classes == 3 else list(reversed(imagenet()))
         net = Tiny(len(classes)).requires_grad_(False)
         state_dicts.load(net, libraries.pretrained(self.settings, classes, 8), "here")
         x = torch.randn(5, 3, 8, 8)
         rows = [sorted(imagenet()).index(class_id) for class_id in classes]
-        assert torch.allclose(net(x), whole(x)[:, rows])
-        assert torch.equal(net.body.weight, whole.body.weight)
+        assert torch.allclose(net(x), library(x)[:, rows])
+        assert torch.equal(net.body.weight, library.body.weight)
 
-    def test_the_global_random_state_is_restored(self, whole):
+    def test_the_global_random_state_is_restored(self, library):
         before = torch.get_rng_state()
         libraries.pretrained(self.settings, WANTED, 8)
         assert torch.equal(torch.get_rng_state(), before)
 
-    def test_weights_of_other_classes_are_an_error(self, whole, monkeypatch):
+    def test_weights_of_other_classes_are_an_error(self, library, monkeypatch):
         monkeypatch.setattr(libraries, "_fetch_timm", lambda *task: Tiny(21841).state_dict())
         with pytest.raises(StillhouseError, match=r"'head\.weight' must have the 1000 outputs"):
             libraries.pretrained(self.settings, WANTED, 8)
 
-    def test_a_failed_download_is_an_error_of_one_line(self, whole, monkeypatch):
+    def test_a_failed_download_is_an_error_of_one_line(self, library, monkeypatch):
         def offline(*task):
             raise OSError("<urlopen error [Errno -2] Name or service not known>\nand more")
 
@@ -199,7 +202,7 @@ def test_weights_of_torchvision_are_cut_to_the_classes(monkeypatch):
 def test_a_pretrained_teacher_is_loaded_tested_and_read_back(
     empty, tiny, planned, make_all, monkeypatch
 ):
-    """The whole stage, with digits in the place of ImageNet's classes."""
+    """The stage, with digits in the place of ImageNet's classes."""
     import timm
 
     order = (*"9876543210", *(f"n{i}" for i in range(990)))
@@ -212,12 +215,11 @@ def test_a_pretrained_teacher_is_loaded_tested_and_read_back(
     }  # fmt: skip
     tiny["datasets"]["three"]["resolution"] = 16
     tiny["experiments"]["x"] |= {"methods": ["random"], "ipc": [1], "protocols": ["soft"]}
-    wanted = planned(tiny)
-    make_all(wanted)
-    (artifact,) = wanted.single["teacher"].values()
+    plan = planned(tiny)
+    make_all(plan)
+    (artifact,) = plan.artifacts["teacher"].values()
     assert artifact.settings["pretrained"] == "r160_in1k"
-    path = artifact.directory / "model.safetensors"
-    teacher = teachers.load_teacher(path, torch.device("cpu"))
+    teacher = teachers.load_teacher(Path(artifact.file), torch.device("cpu"))
     net, classes, resolution = teacher.net, teacher.class_ids, teacher.resolution
     assert (classes, resolution) == (["0", "1", "2"], 16)
     pixels = torch.rand(4, 3, 16, 16)
@@ -271,54 +273,41 @@ def test_inputs_are_unchanged_for_weights_of_our_statistics():
     assert not net._forward_pre_hooks
 
 
-def students_of(tiny, planned, arch, resolution=32):
-    tiny["datasets"]["three"]["resolution"] = resolution
-    tiny["students"] = {"s": {"arch": arch}}
+def test_a_resumed_student_equals_an_uninterrupted_one(
+    empty, tiny, planned, make, make_all, interrupt
+):
+    """A training of a network with batch normalisation and dropout."""
+    tiny["datasets"]["three"]["resolution"] = 32
+    tiny["students"] = {"s": {"arch": "torchvision/mobilenet_v2"}}
     tiny["protocols"]["hard"] |= {"learning_rate": 0.001}
     tiny["experiments"]["x"] |= {
         "methods": ["random"], "ipc": [2], "protocols": ["hard"], "seeds": [0],
     }  # fmt: skip
-    wanted = planned(tiny)
-    (family,) = wanted.families["students"].values()
-    return wanted, family
-
-
-@pytest.mark.parametrize(
-    ("arch", "resolution"),
-    [("torchvision/mobilenet_v2", 32), ("timm/test_vit", 48), ("vit_patch16_512x10", 32)],
-)
-def test_a_resumed_student_equals_an_uninterrupted_one(
-    empty, tiny, planned, make, make_all, interrupt, arch, resolution
-):
-    """Real trainings of networks with dropout, one of each library and one of ours."""
-    from stillhouse.artifacts import store
-    from stillhouse.evaluation import students
-
-    wanted, family = students_of(tiny, planned, arch, resolution)
-    make_all(wanted)
-    path = family.artifact.at(student_seed=0).directory / "cell.json"
-    whole = store.read_json(path)
+    plan = planned(tiny)
+    make_all(plan)
+    (family,) = plan.families["students"].values()
+    path = Path(family.artifact.member_file(0))
+    uninterrupted = store.read_json(path)
     path.unlink()
-    # Two steps an epoch: in the middle of the second.
+    # Two steps per epoch: in the middle of the second epoch.
     calls = interrupt(students, "render", 4)
     with pytest.raises(KeyboardInterrupt):
         make(family.artifact, [0], checkpoint_seconds=0.0)
     make(family.artifact, [0])
     assert len(calls) == 4 + 2
-    assert store.read_json(path) == whole
-    assert len(whole["curve"]) == 2
+    assert store.read_json(path) == uninterrupted
+    assert len(uninterrupted["curve"]) == 2
 
 
 def test_a_teacher_of_a_library_is_trained_and_loaded(empty, tiny, planned, make_all):
     tiny["teachers"]["t"] = {"arch": "timm/test_resnet", "epochs": 1, "min_accuracy": 0}
     tiny["datasets"]["three"]["resolution"] = 16
     tiny["experiments"]["x"] |= {"methods": ["random"], "ipc": [1], "protocols": ["soft"]}
-    wanted = planned(tiny)
-    make_all(wanted)
-    (artifact,) = wanted.single["teacher"].values()
-    assert artifact.label == "digits-16px-timm-test_resnet"
-    path = artifact.directory / "model.safetensors"
-    teacher = teachers.load_teacher(path, torch.device("cpu"))
+    plan = planned(tiny)
+    make_all(plan)
+    (artifact,) = plan.artifacts["teacher"].values()
+    assert artifact.slug == "digits-16px-timm-test_resnet"
+    teacher = teachers.load_teacher(Path(artifact.file), torch.device("cpu"))
     net, classes, resolution = teacher.net, teacher.class_ids, teacher.resolution
     assert net(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
     assert (classes, resolution) == (["0", "1", "2"], 16)
