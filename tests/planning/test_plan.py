@@ -2,15 +2,11 @@
 
 import copy
 import itertools
-from pathlib import Path
 
 import pytest
 from diffused import with_denoisers
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from stillhouse.artifacts.addresses import digest
 from stillhouse.methods.registry import stages
-from stillhouse.methods.task import dataset_manifest
 
 from tests.conftest import TINY
 from tests.planning.configs import build, lineage, places, put, sets_of, with_observers
@@ -18,26 +14,26 @@ from tests.planning.configs import build, lineage, places, put, sets_of, with_ob
 # Digest of all places of a stage in a config with every stage. They change when a default, a
 # version or what is digested does; then everybody computes these stages again.
 ADDRESSES = {
-    "index": "ff49ab7b21f6",
-    "images": "2107d3b2ba3d",
-    "dataset": "f0d1e75d99f4",
-    "teacher": "011efcd15033",
-    "denoiser": "df18f803b87f",
-    "latents": "75e7a10dd754",
-    "decode": "9d27805ae9b2",
-    "features": "b1db1be4e742",
-    "distilled": "4df6a437f900",
-    "labels": "7be96454030d",
-    "students": "96b056c005f7",
-    "patch_scores": "555fd1dfe0c4",
-    "class_scores": "585ca5778350",
-    "patch_features": "2f31bd39ef2a",
-    "clusters": "6d4601801dbe",
-    "inversion": "6e503f0ff664",
-    "samples": "861cf91e0a6e",
-    "prototypes": "527ed3e6d206",
-    "statistics": "4dea405cbe75",
-    "synthesis": "a02753039b30",
+    "index": "8c3e2e4213c9",
+    "images": "18f43005f68e",
+    "dataset": "f41ff72bb8b2",
+    "teacher": "07e6e21f89eb",
+    "denoiser": "2cab4bd9e045",
+    "latents": "01ca713bd10f",
+    "decode": "32a3848e5d39",
+    "features": "b6722fc8f2aa",
+    "distilled": "3e69dc738bac",
+    "labels": "42f43645d5df",
+    "students": "efa661044a94",
+    "patch_scores": "86a019d43d31",
+    "class_scores": "637b58120ea5",
+    "patch_features": "61f157f80209",
+    "clusters": "5ccecec1c429",
+    "inversion": "9e1ebb8188f1",
+    "samples": "668dfa642557",
+    "prototypes": "01dfa7f6db6a",
+    "statistics": "4e1b39949bc6",
+    "synthesis": "ee00e2de4245",
 }
 CLASSES = tuple("0123456789")
 
@@ -96,106 +92,6 @@ def test_distill_seeds_are_in_the_path_and_not_in_the_digest(tiny):
     assert len({artifact.name for artifact in scores}) == 1
     students = wanted.families["students"].values()
     assert len({family.artifact.digest for family in students}) == len(students) == 16
-
-
-# Blocks and manifests.
-
-class_lists = st.lists(st.sampled_from(CLASSES), min_size=2, unique=True)
-sizes = st.integers(1, 12)
-
-
-def family_of_scores(classes, size):
-    """Return the scores of a dataset's patches, by a teacher of all classes of the source."""
-    config = copy.deepcopy(TINY)
-    config["sources"]["digits"]["classes_per_block"] = size
-    config["datasets"] = {
-        "all": {"source": "digits", "classes": "all", "resolution": 8},
-        "some": {"source": "digits", "classes": classes, "resolution": 8},
-    }
-    config["teachers"]["t"]["dataset"] = "all"
-    config["experiments"]["x"] |= {"dataset": "some", "ipc": [1], "protocols": ["hard"]}
-    (family,) = build(config).families["patch_scores"].values()
-    return family
-
-
-@settings(max_examples=25)
-@given(class_lists, sizes)
-def test_blocks_are_cut_at_fixed_positions_of_the_sources_classes(classes, size):
-    blocks = family_of_scores(classes, size).blocks
-    assert [m for block in blocks.values() for m in block.members] == sorted(classes)
-    for name, block in blocks.items():
-        number = int(name.split("-")[0])
-        assert {CLASSES.index(member) // size for member in block.members} == {number}
-
-
-@settings(max_examples=25)
-@given(class_lists, class_lists, sizes, sizes)
-def test_no_address_depends_on_the_other_classes_or_the_block_size(classes, others, size, other):
-    first, second = family_of_scores(classes, size), family_of_scores(others, other)
-    assert first.artifact.spec() == second.artifact.spec()
-    for member in classes:
-        path = first.artifact.member_file(member)
-        assert path == second.artifact.member_file(member)
-        assert Path(path).parts[-2] == member
-    # A manifest lists the same members whenever it has the same name.
-    members = {}
-    for block in (*first.blocks.values(), *second.blocks.values()):
-        assert members.setdefault(block.manifest, block.members) == block.members
-
-
-@pytest.mark.parametrize("size", [1, 3, 100])
-def test_every_batch_and_every_seed_is_in_one_block(size):
-    config = every_stage()
-    config["compute"] = {"batches_per_job": size, "seeds_per_job": size}
-    config["methods"]["edc"]["batch_size"] = 1
-    config["experiments"]["x"]["seeds"] = [5, 0, 7, 2]
-    wanted = build(config)
-    for stage in ("synthesis", "students"):
-        for family in wanted.families[stage].values():
-            members = [block.members for block in family.blocks.values()]
-            assert list(itertools.chain(*members)) == list(family.members)
-            assert {len(block) for block in members[:-1]} <= {size}
-    seeds = next(iter(wanted.families["students"].values())).members
-    assert list(seeds) == [5, 0, 7, 2]
-
-
-def test_manifests_are_those_of_the_blocks_that_hold_the_members(tiny):
-    tiny["sources"]["digits"]["classes_per_block"] = 2
-    tiny["datasets"]["three"]["classes"] = ["9", "2", "5", "3"]
-    wanted = build(tiny)
-    (family,) = wanted.families["patch_scores"].values()
-    blocks = {block.members: block.manifest for block in family.blocks.values()}
-    assert list(blocks) == [("2", "3"), ("5",), ("9",)]
-    assert wanted.manifests(family.artifact) == list(blocks.values())
-    assert wanted.manifests(family.artifact, ["9", "3", "2"]) == [
-        blocks["9",],
-        blocks["2", "3"],
-    ]
-    folder = family.artifact.place.replace("/", "_")
-    assert {str(Path(path).parent) for path in blocks.values()} == {
-        f"results/manifests/patch_scores/{folder}"
-    }
-
-
-def test_the_cut_into_jobs_is_in_no_address(tiny):
-    before = places(build(tiny))
-    tiny["sources"]["digits"]["classes_per_block"] = 1
-    tiny["compute"] = {"device": "cuda", "threads": 3, "batch_size": 7, "checkpoint_seconds": 1}
-    tiny["compute"] |= {"batches_per_job": 1, "seeds_per_job": 1}
-    assert places(build(tiny)) == before
-
-
-def test_datasets_with_the_same_classes_share_a_manifest_of_images(tiny):
-    tiny["datasets"]["turned"] = {**tiny["datasets"]["three"], "classes": ["2", "1", "0"]}
-    tiny["experiments"]["y"] = {**tiny["experiments"]["x"], "dataset": "turned"}
-    wanted = build(tiny)
-    (manifest,) = wanted.artifacts["dataset"].values()
-    assert manifest.settings == {"classes": ["0", "1", "2"]}
-    assert dataset_manifest(wanted, "digits", ["1", "2", "0"]) == manifest
-    assert dataset_manifest(wanted, "digits", ["1", "2"]) != manifest
-    # The order of the labels shapes what is trained and labelled, not what is stored per class.
-    assert len(wanted.artifacts["teacher"]) == 2
-    assert len(wanted.artifacts["distilled"]) == 8
 
 
 # Teachers.
