@@ -68,7 +68,7 @@ def fit(net, tmp_path, settings=SETTINGS, checkpoint_seconds=1e9, fails_at=None,
     )
 
 
-def test_a_problem_is_learnt(tmp_path):
+def test_training_solves_a_simple_problem(tmp_path):
     net = build()
     curve = fit(net, tmp_path)
     images, labels = problem(seed=1, n=200)
@@ -82,7 +82,7 @@ def test_a_problem_is_learnt(tmp_path):
 @pytest.mark.parametrize("schedule", ["half_cosine", "cosine", "one_cycle"])
 def test_the_learning_rate_is_that_of_the_epoch_or_of_the_step(tmp_path, schedule):
     curve = fit(build(), tmp_path, {**SETTINGS, "schedule": schedule})
-    # Three steps an epoch; one_cycle moves every step.
+    # Three steps per epoch; one_cycle moves every step.
     last = [e + (2 / 3 if schedule == "one_cycle" else 0) for e in range(6)]
     settings = {"schedule": schedule, "epochs": 6}
     wanted = [0.02 * learning_rate_factor(settings, step) for step in last]
@@ -133,7 +133,7 @@ def _update(settings, parameter, memory, name, rate, decay, step, nesterov):
 @pytest.mark.parametrize(
     ("optimizer", "nesterov"), [("sgd", False), ("sgd", True), ("adamw", False)]
 )
-def test_training_is_what_it_says(tmp_path, optimizer, nesterov):
+def test_training_agrees_with_steps_written_by_hand(tmp_path, optimizer, nesterov):
     settings = {**SETTINGS, "optimizer": optimizer}
     net = build()
     curve = fit(net, tmp_path, settings, nesterov=nesterov)
@@ -181,7 +181,7 @@ def test_a_training_job_does_not_load_the_compiler():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_only_what_has_more_than_one_dimension_decays(optimizer):
+def test_only_weights_of_several_dimensions_decay(optimizer):
     net = build()
     made = optimizers.Optimizer(net, {**SETTINGS, "optimizer": optimizer})
     found = {name: decay for decay, names in made.groups for name in names}
@@ -205,28 +205,28 @@ def same(one, other):
 @pytest.mark.parametrize("schedule", ["half_cosine", "one_cycle"])
 def test_resumed_training_is_undisturbed_training(tmp_path, optimizer, schedule):
     settings = {**SETTINGS, "optimizer": optimizer, "schedule": schedule}
-    whole = build(dropout=True)
-    curve = fit(whole, tmp_path / "whole", settings)
+    undisturbed = build(dropout=True)
+    curve = fit(undisturbed, tmp_path / "undisturbed", settings)
     for epoch in (0, 2, 3):
         with pytest.raises(KeyboardInterrupt):
-            fit(build(dropout=True), tmp_path / "cut", settings, 0, fails_at=epoch)
+            fit(build(dropout=True), tmp_path / "interrupted", settings, 0, fails_at=epoch)
     resumed = build(dropout=True)
-    seen = []
+    epochs = []
     images, labels = problem()
     steps = batches_of(images, labels)
-    context = Context(work=tmp_path / "cut/work", checkpoint_seconds=0)
+    context = Context(work=tmp_path / "interrupted/work", checkpoint_seconds=0)
     found = loop.fit(
         resumed,
         settings,
-        lambda epoch: (seen.append(epoch), steps(epoch))[1],
+        lambda epoch: (epochs.append(epoch), steps(epoch))[1],
         lambda net, epoch: {"tested": epoch} if epoch % 2 == 0 else {},
         context,
         "test epoch",
         0,
     )
-    assert seen == [3, 4, 5]
+    assert epochs == [3, 4, 5]
     assert found == curve
-    assert same(resumed, whole)
+    assert same(resumed, undisturbed)
 
 
 def naive_average(nets, decay):
@@ -242,22 +242,22 @@ def naive_average(nets, decay):
 def test_the_average_is_over_all_steps(optimizer):
     net, (images, labels) = build(), problem()
     settings = {**SETTINGS, "optimizer": optimizer, "ema": 0.7}
-    made, seen = optimizers.Optimizer(net, settings), []
-    seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
+    made, history = optimizers.Optimizer(net, settings), []
+    history.append({name: p.detach().clone() for name, p in net.named_parameters()})
     for _ in range(5):
         cross_entropy(net(images), labels).backward()
         made.step(0.05)
-        seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
-    wanted = naive_average(seen, 0.7)
+        history.append({name: p.detach().clone() for name, p in net.named_parameters()})
+    wanted = naive_average(history, 0.7)
     buffers = {name: b.clone() for name, b in net.named_buffers()}
     with made.averaged():
         for name, parameter in net.named_parameters():
             assert torch.allclose(parameter, wanted[name], atol=1e-6)
-        assert not torch.equal(net.classifier.weight, seen[-1]["classifier.weight"])
+        assert not torch.equal(net.classifier.weight, history[-1]["classifier.weight"])
         # The running statistics are those of the net itself.
         assert all(torch.equal(b, buffers[name]) for name, b in net.named_buffers())
     for name, parameter in net.named_parameters():
-        assert torch.equal(parameter, seen[-1][name])
+        assert torch.equal(parameter, history[-1][name])
 
 
 def test_the_average_is_tested_and_changes_no_step(tmp_path):
@@ -285,33 +285,35 @@ def test_a_resumed_average_is_an_undisturbed_one(tmp_path):
     settings = {**SETTINGS, "ema": 0.9}
 
     def run(folder, fails_at=None, checkpoint_seconds=1e9):
-        test = lambda net, epoch: {"sum": sum(p.double().sum().item() for p in net.parameters())}  # noqa: E731
+        def test(net, epoch):
+            return {"sum": sum(p.double().sum().item() for p in net.parameters())}
+
         context = Context(work=tmp_path / folder, checkpoint_seconds=checkpoint_seconds)
         steps = batches_of(*problem(), fails_at=fails_at)
         return loop.fit(build(), settings, steps, test, context, "test", 0)
 
-    whole = run("whole")
+    undisturbed = run("undisturbed")
     with pytest.raises(KeyboardInterrupt):
-        run("cut", fails_at=3, checkpoint_seconds=0)
-    assert run("cut") == whole
+        run("interrupted", fails_at=3, checkpoint_seconds=0)
+    assert run("interrupted") == undisturbed
 
 
 def test_alrs_goes_on_from_the_losses_before(tmp_path):
     # Hardly a step: the loss stays, and the rate falls after every epoch but the first.
     settings = {**SETTINGS, "schedule": "alrs", "rate_decay": 0.5, "learning_rate": 1e-7}
-    curve = fit(build(), tmp_path / "whole", settings)
+    curve = fit(build(), tmp_path / "undisturbed", settings)
     rates = [row["learning_rate"] / 1e-7 for row in curve]
     assert rates == pytest.approx([1, 1, 0.5, 0.25, 0.125, 0.0625])
     with pytest.raises(KeyboardInterrupt):
-        fit(build(), tmp_path / "cut", settings, 0, fails_at=4)
-    assert fit(build(), tmp_path / "cut", settings) == curve
+        fit(build(), tmp_path / "interrupted", settings, 0, fails_at=4)
+    assert fit(build(), tmp_path / "interrupted", settings) == curve
 
 
 def flip_last_bit(data):
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
-def test_side_files_are_not_written_before_their_time(tmp_path):
+def test_checkpoints_are_not_written_before_their_time(tmp_path):
     fit(build(), tmp_path)
     assert not (tmp_path / "work").exists()
 
@@ -320,25 +322,25 @@ def test_side_files_are_not_written_before_their_time(tmp_path):
     "damage",
     [lambda data: data[:-5], flip_last_bit, lambda data: data.replace(b"epoch", b"epocj", 1)],
 )
-def test_a_damaged_side_file_starts_over(tmp_path, damage):
-    whole = build()
-    curve = fit(whole, tmp_path / "whole")
+def test_a_damaged_checkpoint_starts_over(tmp_path, damage):
+    undisturbed = build()
+    curve = fit(undisturbed, tmp_path / "undisturbed")
     with pytest.raises(KeyboardInterrupt):
         fit(build(), tmp_path, checkpoint_seconds=0, fails_at=3)
-    side = tmp_path / "work/state.safetensors"
-    side.write_bytes(damage(side.read_bytes()))
+    checkpoint = tmp_path / "work/state.safetensors"
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
     again = build()
     assert fit(again, tmp_path) == curve
-    assert same(again, whole)
+    assert same(again, undisturbed)
 
 
 def test_logits_do_not_depend_on_the_batch():
     net, (images, _) = build(), problem()
     net.train()(images)
-    whole = loop.logits(net, images, 60, lambda part: part)
+    at_once = loop.logits(net, images, 60, lambda part: part)
     assert not net.training
     parts = loop.logits(net, images, 7, lambda part: part)
-    assert torch.allclose(whole, parts, atol=1e-5)
+    assert torch.allclose(at_once, parts, atol=1e-5)
     with torch.no_grad():
         alone = torch.cat([net.eval()(image[None] * 2) for image in images])
     assert torch.allclose(loop.logits(net, images, 7, lambda part: part * 2), alone, atol=1e-5)

@@ -5,6 +5,7 @@ from stillhouse.artifacts import formats, store
 from stillhouse.data.class_images import load_split
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import registry
+from stillhouse.planning.inputs import job_inputs
 from stillhouse.training import loop, teacher_accuracy, teachers
 
 CPU = torch.device("cpu")
@@ -24,34 +25,33 @@ def model(folder):
 
 
 @pytest.fixture
-def learnt(made, tiny, planned, make):
-    """Return the artifact of a teacher that has learnt its classes, and make it."""
+def trained(made, tiny, planned, make):
+    """Return the artifact of a teacher whose accuracy is high, and make it."""
     tiny["teachers"]["t"] |= {"epochs": 12, "learning_rate": 0.05, "flip": 0, "crop": [0.8, 1]}
     artifact = teacher_of(planned(tiny))
     make(artifact)
     return artifact
 
 
-def test_a_teacher_learns_and_is_tested_on_the_test_split(learnt):
-    said = metrics(learnt.directory)
-    assert said["accuracy"] > 80
-    assert said["accuracy_top5"] is None
-    assert said["n_test"] == 59 + 61 + 59
-    assert said["n_parameters"] == 315
-    assert [row["epoch"] for row in said["curve"]] == list(range(1, 13))
+def test_a_teacher_learns_and_is_tested_on_the_test_split(trained):
+    measured = metrics(trained.directory)
+    assert measured["accuracy"] > 80
+    assert measured["accuracy_top5"] is None
+    assert measured["n_test"] == 59 + 61 + 59
+    assert measured["n_parameters"] == 315
+    assert [row["epoch"] for row in measured["curve"]] == list(range(1, 13))
 
-    teacher = teachers.load_teacher(model(learnt.directory), CPU)
+    teacher = teachers.load_teacher(model(trained.directory), CPU)
     net, classes, resolution = teacher.net, teacher.class_ids, teacher.resolution
     assert (classes, resolution) == (["0", "1", "2"], 8)
     assert not net.training
     assert not any(p.requires_grad for p in net.parameters())
-    images = learnt.upstream["images"]
-    paths = {c: images.at(class_id=c).directory / "images.parquet" for c in classes}
+    paths = job_inputs(trained.spec())["images"]
     pixels, labels = load_split(paths, classes, 8, "test", {})
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     inputs = (pixels.numpy() / 255 - mean[:, None, None]) / std[:, None, None]
     right = net(torch.from_numpy(inputs).float()).argmax(1) == labels
-    assert said["accuracy"] == pytest.approx(100 * right.float().mean().item())
+    assert measured["accuracy"] == pytest.approx(100 * right.float().mean().item())
 
 
 def test_the_order_of_classes_is_the_order_of_outputs(made, tiny, planned, make):
@@ -61,26 +61,26 @@ def test_the_order_of_classes_is_the_order_of_outputs(made, tiny, planned, make)
     teacher = teachers.load_teacher(model(make(artifact)), CPU)
     net, classes = teacher.net, teacher.class_ids
     assert classes == ["2", "0", "1"]
-    images = artifact.upstream["images"].at(class_id="2").directory / "images.parquet"
-    pixels, _ = load_split({"2": images}, ["2"], 8, "test", {})
+    paths = job_inputs(artifact.spec())["images"]
+    pixels, _ = load_split(paths, ["2"], 8, "test", {})
     outputs = loop.logits(net, pixels, 64, teachers.normalise)
     assert (outputs.argmax(1) == 0).float().mean() > 0.8
 
 
-def test_a_teacher_resumed_is_a_teacher_undisturbed(made, tiny, planned, make, interrupt):
+def test_a_resumed_teacher_has_the_same_bytes(made, tiny, planned, make, interrupt):
     tiny["teachers"]["t"]["epochs"] = 4
     artifact = teacher_of(planned(tiny))
     path = model(make(artifact))
-    whole, curve = path.read_bytes(), metrics(path.parent)["curve"]
+    undisturbed, curve = path.read_bytes(), metrics(path.parent)["curve"]
     path.unlink()
-    # Six steps an epoch: in the middle of the third.
+    # Six steps per epoch: in the middle of the third.
     calls = interrupt(teachers, "cut", 15)
     with pytest.raises(KeyboardInterrupt):
         make(artifact, checkpoint_seconds=0.0)
     assert not path.exists()
     make(artifact)
     assert len(calls) == 15 + 2 * 6
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == undisturbed
     assert metrics(path.parent)["curve"] == curve
 
 
@@ -109,13 +109,13 @@ def test_inputs_are_crops_flips_and_an_order_of_the_epoch(made, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bar", "accuracy", "passes"),
+    ("min_accuracy", "accuracy", "passes"),
     [(None, 50.1, True), (None, 49.9, False), (95, 94.9, False), (95, 95, True), (0, 0, True)],
 )
-def test_a_teacher_under_the_bar_stops_the_run(tiny, planned, bar, accuracy, passes):
+def test_a_teacher_below_min_accuracy_is_refused(tiny, planned, min_accuracy, accuracy, passes):
     tiny["teachers"]["t"].pop("min_accuracy")
-    if bar is not None:
-        tiny["teachers"]["t"]["min_accuracy"] = bar
+    if min_accuracy is not None:
+        tiny["teachers"]["t"]["min_accuracy"] = min_accuracy
     wanted = planned(tiny)
     artifact = teacher_of(wanted)
     lowest = wanted.min_accuracy(artifact)
@@ -124,12 +124,12 @@ def test_a_teacher_under_the_bar_stops_the_run(tiny, planned, bar, accuracy, pas
         return
     with pytest.raises(StillhouseError, match=f"teacher {artifact.name}: test accuracy") as caught:
         teacher_accuracy.check_accuracy(accuracy, artifact.directory, 3, lowest)
-    assert f"under min_accuracy {bar or 50}% (chance is 33.3%)" in str(caught.value)
+    assert f"under min_accuracy {min_accuracy or 50}% (chance is 33.3%)" in str(caught.value)
     assert ("class order" in str(caught.value)) == (accuracy < 66)
     assert "\n" not in str(caught.value)
 
 
-def test_a_kept_teacher_is_held_to_the_bar_of_today(made):
+def test_a_complete_teacher_is_checked_against_the_present_min_accuracy(made):
     artifact = teacher_of(made)
     accuracy = metrics(artifact.directory)["accuracy"]
     teacher_accuracy.check_existing(artifact, accuracy)
@@ -137,17 +137,17 @@ def test_a_kept_teacher_is_held_to_the_bar_of_today(made):
         teacher_accuracy.check_existing(artifact, accuracy + 0.1)
 
 
-def test_a_damaged_accuracy_is_left_to_its_readers(made):
+def test_damaged_metrics_are_left_to_their_readers(made):
     artifact = teacher_of(made)
     (artifact.directory / "metrics.json").write_text("{}")
     teacher_accuracy.check_existing(artifact, 100)
 
 
-def test_a_teacher_that_is_not_made_yet_has_no_accuracy(empty, tiny, planned):
+def test_a_missing_teacher_is_not_checked(empty, tiny, planned):
     teacher_accuracy.check_existing(teacher_of(planned(tiny)), 100)
 
 
-def test_nothing_is_kept_of_a_teacher_under_the_bar(made, tiny, planned, make):
+def test_a_teacher_below_min_accuracy_is_not_stored(made, tiny, planned, make):
     tiny["teachers"]["t"]["seed"] = 5
     artifact = teacher_of(planned(tiny))
     with pytest.raises(StillhouseError, match=r"is under min_accuracy 99\.9%"):
@@ -157,9 +157,9 @@ def test_nothing_is_kept_of_a_teacher_under_the_bar(made, tiny, planned, make):
 
 class TestLoadedWeights:
     @pytest.fixture
-    def weights(self, learnt, tmp_path):
+    def weights(self, trained, tmp_path):
         """Write the weights of a teacher as another program would; return the file."""
-        state = store.read_tensors(model(learnt.directory))
+        state = store.read_tensors(model(trained.directory))
         torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, "x.pth")
         return tmp_path / "x.pth"
 
@@ -168,13 +168,13 @@ class TestLoadedWeights:
         tiny["teachers"]["t"] = {**network, "weights": {"file": str(path), "sha256": sha256}}
         return teacher_of(planned(tiny))
 
-    def test_weights_are_loaded_and_tested(self, weights, learnt, tiny, planned, make):
+    def test_weights_are_loaded_and_tested(self, weights, trained, tiny, planned, make):
         artifact = self.loaded(planned, tiny, weights, formats.checksum(weights))
         folder = make(artifact, files={"weights": [weights]}, min_accuracy="50")
         found = store.read_tensors(model(folder))
-        wanted = store.read_tensors(model(learnt.directory))
+        wanted = store.read_tensors(model(trained.directory))
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-        assert metrics(folder)["accuracy"] == metrics(learnt.directory)["accuracy"]
+        assert metrics(folder)["accuracy"] == metrics(trained.directory)["accuracy"]
         assert metrics(folder)["curve"] == []
 
     def test_another_checksum_stops_the_run(self, weights, tiny, planned, make):
@@ -196,7 +196,7 @@ class TestLoadedWeights:
             make(artifact, files={"weights": [weights]}, min_accuracy="50")
 
 
-def test_seeds_make_other_teachers(made, tiny, planned, make):
+def test_another_seed_is_another_teacher(made, tiny, planned, make):
     before = store.read_tensors(model(teacher_of(made).directory))
     tiny["teachers"]["t"]["seed"] = 1
     other = store.read_tensors(model(make(teacher_of(planned(tiny)))))
