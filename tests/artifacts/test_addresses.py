@@ -1,31 +1,59 @@
 import copy
-from pathlib import PurePosixPath
+import re
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from stillhouse.artifacts import addresses
-from stillhouse.artifacts.addresses import Artifact, class_of, digest_of, label, safe_name
+from stillhouse.artifacts.addresses import (
+    Artifact,
+    digest_of,
+    member_folder,
+    member_spec,
+    safe_name,
+    slug,
+)
+from stillhouse.artifacts.stages import (
+    DATASET,
+    DECODED,
+    DISTILLED,
+    IMAGES,
+    INDEX,
+    LABELS,
+    STUDENTS,
+    TEACHER,
+    Stage,
+)
 from stillhouse.errors import StillhouseError
+
+SYNTHESIS = Stage("synthesis", 1, ("images.parquet",), "module:function", "images", "batch")
 
 
 def artifact(**changes):
-    upstream = Artifact("index", "digits", {"kind": "digits", "holdout": 0.0})
+    """Return a distilled set, made from images, made from an index."""
+    index = Artifact(INDEX, "digits", {"kind": "digits", "holdout": 0.0})
     parts = {
-        "stage": "distilled",
-        "label": "rded",
+        "stage": DISTILLED,
+        "slug": "rded",
         "settings": {"crop": [0.5, 1.0], "teacher": {"seed": 0, "arch": "convnet3"}},
-        "upstream": {"images": Artifact("images", "digits", {}, {"index": upstream})},
+        "upstream": {"images": Artifact(IMAGES, "digits", {}, {"index": index})},
         "keys": {"ipc": 10, "seed": 0},
         "folder": "digits",
     }
     return Artifact(**{**parts, **changes})
 
 
+def test_a_digest_has_twelve_hexadecimal_digits():
+    assert re.fullmatch("[0-9a-f]{12}", artifact().digest)
+
+
 def test_the_order_of_settings_does_not_matter():
     turned = artifact(settings={"teacher": {"arch": "convnet3", "seed": 0}, "crop": [0.5, 1.0]})
     assert turned.digest == artifact().digest
     assert turned.directory == artifact().directory
+    assert str(turned.spec()) == str(artifact().spec())
 
 
 @pytest.mark.parametrize(
@@ -43,85 +71,120 @@ def test_any_other_setting_gives_another_digest(settings):
     assert artifact(settings=settings).digest != artifact().digest
 
 
-def test_upstream_is_digested_with_its_role():
-    changed = Artifact("index", "digits", {"kind": "digits", "holdout": 0.5})
-    images = Artifact("images", "digits", {}, {"index": changed})
+def test_upstream_is_digested_with_its_name():
+    changed = Artifact(INDEX, "digits", {"kind": "digits", "holdout": 0.5})
+    images = Artifact(IMAGES, "digits", {}, {"index": changed})
     assert artifact(upstream={"images": images}).digest != artifact().digest
     assert artifact(upstream={"scores": artifact().upstream["images"]}).digest != artifact().digest
     assert artifact(upstream={}).digest != artifact().digest
 
 
-@pytest.mark.parametrize("stage", ["distilled", "images", "index"])
-def test_a_raised_version_is_a_new_address_for_all_that_follows(monkeypatch, stage):
-    before = artifact().digest
-    monkeypatch.setitem(addresses.VERSIONS, stage, addresses.VERSIONS[stage] + 1)
-    assert artifact().digest != before
+def test_the_order_of_several_upstream_artifacts_is_digested():
+    first, second = (Artifact(TEACHER, "t", {"seed": seed}) for seed in (0, 1))
+    both = artifact(upstream={"teachers": [first, second]})
+    assert both.parts() == [("teachers", first), ("teachers", second)]
+    assert both.digest == digest_of(both.spec())
+    digests = {
+        artifact(upstream={"teachers": teachers}).digest
+        for teachers in ([first, second], [second, first], [first], first)
+    }
+    assert len(digests) == 4
 
 
-def test_the_version_of_another_stage_changes_nothing(monkeypatch):
-    before = artifact().digest
-    monkeypatch.setitem(addresses.VERSIONS, "teacher", 99)
-    assert artifact().digest == before
+@pytest.mark.parametrize("stage", [DISTILLED, IMAGES, INDEX], ids=lambda stage: stage.name)
+def test_a_raised_version_is_a_new_address_of_all_downstream(stage):
+    def raised(one):
+        upstream = {name: raised(part) for name, part in one.upstream.items()}
+        version = one.stage.version + (one.stage == stage)
+        return replace(one, stage=replace(one.stage, version=version), upstream=upstream)
+
+    assert raised(artifact()).digest != artifact().digest
 
 
-def test_label_and_folder_are_for_readers_only():
-    assert artifact(label="other", folder="elsewhere").digest == artifact().digest
+def test_slug_and_folder_do_not_change_the_digest():
+    assert artifact(slug="other", folder="elsewhere").digest == artifact().digest
 
 
 def test_keys_are_in_the_path_and_not_in_the_digest():
-    one, other = artifact(), artifact(keys={"ipc": 50, "seed": 3})
-    assert one.digest == other.digest
-    assert other.directory == PurePosixPath(f"results/distilled/digits/{one.name}/ipc50-seed3")
-    images = one.upstream["images"].at(class_id="a/b")
-    assert images.file("images.parquet") == f"results/images/{images.name}/a%2Fb/images.parquet"
-    seeded = Artifact("students", "s", {}).at(student_seed=-1)
-    assert seeded.directory.name == "seed-1"
+    first, other = artifact(), artifact(keys={"ipc": 50, "seed": 3})
+    assert first.digest == other.digest
+    assert other.directory == Path(f"results/distilled/digits/{first.name}/ipc50-seed3")
+    assert other.place == f"digits/{first.name}/ipc50-seed3"
+    assert other.file == f"{other.directory}/images.parquet"
 
 
-def test_keys_of_upstream_are_digested_unless_the_own_path_says_the_same():
-    def with_scores(own, of_scores):
-        scores = Artifact("patch_scores", "digits", {}, {}, {"seed": of_scores})
-        return artifact(upstream={"scores": scores}, keys={"ipc": 1, **own}).digest
+def test_members_lie_below_their_artifact():
+    images = artifact().upstream["images"]
+    assert images.member_file("a/b") == f"results/images/{images.name}/a%2Fb/images.parquet"
+    students = Artifact(STUDENTS, "s", {})
+    assert students.member_file(-1) == f"results/students/{students.name}/seed-1/cell.json"
+    synthesis = Artifact(SYNTHESIS, "s", {}, {}, {"ipc": 1, "seed": -3})
+    assert synthesis.member_file(12) == f"{synthesis.directory}/batch12/images.parquet"
+    assert str(member_folder(synthesis.directory, "batch", 0)) == f"{synthesis.directory}/batch0"
 
-    assert with_scores({"seed": 0}, 0) == with_scores({"seed": 1}, 1)
-    assert with_scores({"seed": 0}, 1) != with_scores({"seed": 0}, 0)
-    assert with_scores({}, 0) != with_scores({}, 1)
+
+def test_the_spec_of_a_member_adds_its_key_and_address():
+    synthesis = Artifact(SYNTHESIS, "s", {}, {}, {"ipc": 1, "seed": -3})
+    spec = synthesis.member_spec(12)
+    assert spec == member_spec(synthesis.spec(), "batch", 12)
+    assert spec["keys"] == {"ipc": 1, "seed": -3, "batch": 12}
+    assert spec["address"] == f"{synthesis.directory}/batch12"
+    assert spec["digest"] == synthesis.digest
+    assert "batch" not in synthesis.spec()["keys"]
 
 
-def test_what_is_made_from_two_seeds_of_one_set_differs():
+def test_the_number_of_members_is_in_the_spec_and_not_in_the_digest():
+    plain, counted = Artifact(SYNTHESIS, "s", {}), Artifact(SYNTHESIS, "s", {}, n_members=7)
+    assert counted.spec() == {**plain.spec(), "members": 7}
+    assert counted.digest == plain.digest
+
+
+def test_keys_of_upstream_are_digested_unless_the_own_path_has_the_same():
+    def with_images(own, upstream):
+        images = Artifact(DECODED, "digits", {}, {}, {"seed": upstream})
+        return artifact(upstream={"images": images}, keys={"ipc": 1, **own}).digest
+
+    assert with_images({"seed": 0}, 0) == with_images({"seed": 1}, 1)
+    assert with_images({"seed": 0}, 1) != with_images({"seed": 0}, 0)
+    assert with_images({}, 0) != with_images({}, 1)
+
+
+def test_students_of_two_seeds_of_a_set_differ():
     def student(seed):
-        return Artifact("students", "s", {}, {"distilled": artifact(keys={"ipc": 1, "seed": seed})})
+        return Artifact(STUDENTS, "s", {}, {"distilled": artifact(keys={"ipc": 1, "seed": seed})})
 
     assert student(0).digest != student(1).digest
 
 
-def test_a_written_spec_gives_its_digest_again():
-    whole = artifact()
-    written = whole.spec()
-    assert written["digest"] == whole.digest == digest_of(written)
-    assert written["address"] == str(whole.directory)
-    changed = copy.deepcopy(written)
+def test_the_digest_follows_from_the_spec_alone():
+    first = artifact()
+    spec = first.spec()
+    assert spec["stage"] == "distilled"
+    assert spec["digest"] == first.digest == digest_of(spec)
+    assert spec["address"] == str(first.directory)
+    changed = copy.deepcopy(spec)
     changed["settings"]["crop"] = [0.5, 0.9]
-    assert digest_of(changed) != whole.digest
+    assert digest_of(changed) != first.digest
 
 
-def test_an_ancestor_is_found_however_far_up():
-    whole = artifact()
-    images = whole.upstream["images"]
-    assert whole.ancestor("images") is images
-    assert whole.ancestor("index") is images.upstream["index"]
-    assert whole.ancestor("teacher") is None
-    assert images.upstream["index"].ancestor("index") is None
-    # Through those that have none; the nearer of two that are in a line.
-    teacher = Artifact("teacher", "t", {}, {"images": images})
-    made = Artifact("decode", "x", {}, {"a": Artifact("samples", "s", {}), "b": teacher})
-    student = Artifact("students", "s", {}, {"distilled": artifact(upstream={"decoded": made})})
-    assert student.ancestor("teacher") is teacher
-    assert student.ancestor("index") is images.upstream["index"]
-    assert student.ancestor("students") is None
-    outer = Artifact("distilled", "o", {}, {"inner": whole})
-    assert outer.ancestor("distilled") is whole
-    assert Artifact("tables", "t", {}, {"x": outer}).ancestor("distilled") is outer
+def test_an_ancestor_is_found_at_any_distance():
+    distilled = artifact()
+    images = distilled.upstream["images"]
+    assert distilled.ancestor(IMAGES) is images
+    assert distilled.ancestor(INDEX) is images.upstream["index"]
+    assert distilled.ancestor(TEACHER) is None
+    assert images.upstream["index"].ancestor(INDEX) is None
+    # Through artifacts without upstream and lists; the nearer of two in one line.
+    teacher = Artifact(TEACHER, "t", {}, {"images": images})
+    upstream = {"a": Artifact(DATASET, "d", {}), "b": [Artifact(LABELS, "l", {}), teacher]}
+    decoded = Artifact(DECODED, "x", {}, upstream)
+    student = Artifact(STUDENTS, "s", {}, {"distilled": artifact(upstream={"decoded": decoded})})
+    assert student.ancestor(TEACHER) is teacher
+    assert student.ancestor(INDEX) is images.upstream["index"]
+    assert student.ancestor(STUDENTS) is None
+    outer = Artifact(DISTILLED, "o", {}, {"inner": distilled})
+    assert outer.ancestor(DISTILLED) is distilled
+    assert Artifact(LABELS, "t", {}, {"x": outer}).ancestor(DISTILLED) is outer
 
 
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=9)
@@ -137,12 +200,12 @@ PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, ma
 @example("hen-of-the-woods, Grifola")
 @example("Müller~é")
 @example("~")
-def test_class_ids_come_back_from_one_path_component(name):
+def test_a_class_id_is_one_path_component_and_follows_from_it(name):
     folder = safe_name(name)
     assert "/" not in folder
     assert folder not in (".", "..", "")
     assert "\\" not in folder
-    assert class_of(f"results/images/x/{folder}/images.parquet") == name
+    assert unquote(folder) == name
 
 
 @given(st.lists(PRINTABLE, min_size=2, max_size=2, unique=True))
@@ -155,14 +218,14 @@ HOSTILE = ["", " ", ".", "..", " . ", "a\nb", "a\x00b", "\x1b[2J", "a\u2028b", "
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_that_cannot_be_folders_are_refused(name):
+def test_class_ids_that_cannot_name_folders_are_an_error(name):
     with pytest.raises(StillhouseError, match="cannot name a folder") as caught:
         safe_name(name)
     assert "\n" not in str(caught.value)
 
 
-def test_labels_are_letters_digits_dots_and_dashes():
-    assert label("digits", "16px", "convnet3") == "digits-16px-convnet3"
-    assert label("a_b c/d", "", "..", "é") == "a_b-c-d"
-    assert label("ipc1", "ImageNet 1K (val)") == "ipc1-ImageNet-1K-val"
-    assert label("../..") == ""
+def test_slugs_are_letters_digits_dots_underscores_and_dashes():
+    assert slug("digits", "16px", "convnet3") == "digits-16px-convnet3"
+    assert slug("a_b c/d", "", "..", "é") == "a_b-c-d"
+    assert slug("ipc1", "ImageNet 1K (val)") == "ipc1-ImageNet-1K-val"
+    assert slug("../..") == ""

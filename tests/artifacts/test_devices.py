@@ -1,14 +1,14 @@
-"""No operation mixes tensors of a GPU with those of the CPU, found out without a GPU.
+"""No operation mixes tensors of a GPU with those of the CPU; tested without a GPU.
 
 torch's fake tensors have a shape and a device, and no content: an operation on tensors of two
-devices fails as it would on a GPU. What needs content, a side file or a backward pass, is left to
+devices fails as it would on a GPU. Checkpoints and backward passes need content and are tested in
 ``tests/gpu``.
 """
 
 import pipelines
 import pytest
 import torch
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.diffusion import training
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
@@ -24,39 +24,41 @@ RECIPE = {
 
 
 @pytest.fixture
-def shares(monkeypatch):
-    """Have noise levels need no content."""
+def contentless_schedule(monkeypatch):
+    """Replace the parts of a noise schedule that read tensors."""
+    schedule = NoiseSchedule.from_config(training.SCHEDULER)
 
     def shares(schedule, timesteps, latents):
         one = torch.ones(latents.shape[0], *[1] * (latents.ndim - 1), device=latents.device)
         return one, one
 
+    monkeypatch.setattr(NoiseSchedule, "from_config", lambda config: schedule)
     monkeypatch.setattr(NoiseSchedule, "_shares", shares)
 
 
 def pretend(net):
-    """Put a network's parameters and buffers on a GPU that is not there."""
+    """Put fake parameters and buffers of a network on a GPU that does not exist."""
     for module in net.modules():
-        for kept in (module._parameters, module._buffers):
-            for name, tensor in kept.items():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
                 if tensor is not None:
-                    there = torch.empty(tensor.shape, dtype=tensor.dtype, device=GPU)
-                    is_parameter = kept is module._parameters
-                    kept[name] = torch.nn.Parameter(there) if is_parameter else there
+                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device=GPU)
+                    is_parameter = tensors is module._parameters
+                    tensors[name] = torch.nn.Parameter(fake) if is_parameter else fake
     return net
 
 
 def losses(net, settings, loss):
-    """Stand for a `Loop`."""
+    """Stand in for a `TrainingLoop`."""
     return [loss(step) for step in range(settings["steps"])]
 
 
-def test_fake_tensors_tell_devices_apart():
+def test_fake_tensors_of_two_devices_do_not_mix():
     with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(Exception, match="same device"):
         torch.ones(3, device=GPU) + torch.ones(3)
 
 
-def test_a_denoiser_is_trained_on_one_device(shares):
+def test_a_denoiser_is_trained_on_one_device(contentless_schedule):
     autoencoder = training.build_autoencoder(RECIPE, 16, 0)
     network = training.build_network(RECIPE, 2, 8, 3, 0)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -64,36 +66,38 @@ def test_a_denoiser_is_trained_on_one_device(shares):
         latents = torch.zeros((2, 10, 2, 8, 8), device=GPU)
         labels = torch.zeros(10, dtype=torch.int64, device=GPU)
         train = training.train_autoencoder
-        found = train(pretend(autoencoder), images, RECIPE, 0, losses)
+        curve = train(pretend(autoencoder), images, RECIPE, 0, losses)
         train = training.train_network
-        found += train(pretend(network), latents, latents, labels, RECIPE, 0, losses)
-        assert {loss.device.type for loss in found} == {"cuda"}
+        curve += train(pretend(network), latents, latents, labels, RECIPE, 0, losses)
+        assert {loss.device.type for loss in curve} == {"cuda"}
 
 
 @pytest.fixture(params=["dit", "stable_diffusion"])
 def denoiser(request, tmp_path, monkeypatch):
-    """Return a function that puts a tiny denoiser on the GPU that is not there."""
+    """Return a function that puts a tiny denoiser on a GPU that does not exist."""
     kind = request.param
     tiny = {"dit": pipelines.tiny_dit, "stable_diffusion": pipelines.tiny_stable_diffusion}[kind]
-    path, roots = pipelines.denoiser(tiny(tmp_path / kind), kind, tmp_path / "denoiser")
+    path, folders = pipelines.denoiser(tiny(tmp_path / kind), kind, tmp_path / "denoiser")
     settings = {"precision": "float32", "prompts": ["an image of {}", ""]}
-    found = load_denoiser(path, settings, Context(device="cpu", roots=roots))
-    # Loaded now, for good: files have content.
-    told, nothing, nets = found.condition("1"), found.null, (found.network, found.vae)
+    loaded = load_denoiser(path, settings, Context(device="cpu", weight_folders=folders))
+    # Loaded outside the fake mode: files have content.
+    condition, null, nets = loaded.condition("1"), loaded.null, (loaded.network, loaded.vae)
 
-    def there():
+    def fake(tensor):
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=GPU)
+
+    def on_gpu():
         for net in nets:
             pretend(net)
-        found.device = GPU
-        at = lambda like: torch.empty(like.shape, dtype=like.dtype, device=GPU)  # noqa: E731
-        monkeypatch.setattr(found, "condition", lambda class_id: at(told))
-        found.null = at(nothing)
-        return found
+        loaded.device = GPU
+        monkeypatch.setattr(loaded, "condition", lambda class_id: fake(condition))
+        loaded.null = fake(null)
+        return loaded
 
-    return there
+    return on_gpu
 
 
-def test_images_are_scored_on_one_device(denoiser, shares, tmp_path):
+def test_images_are_scored_on_one_device(denoiser, contentless_schedule, tmp_path):
     with FakeTensorMode(allow_non_fake_inputs=True):
         net = denoiser()
         stack = torch.zeros(5, net.network.config.in_channels, 8, 8)
