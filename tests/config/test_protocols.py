@@ -48,7 +48,7 @@ def test_protocols_written_out_are_valid(snippet):
         assert settled | written == settled
 
 
-def test_all_papers_are_there():
+def test_every_paper_has_a_snippet():
     names = {name for snippet in SNIPPETS for name in snippet["protocols"]}
     assert names == {
         *("rded", "d3hr", "edc", "edc-ssrs", "sre2l", "sre2l-cifar100", "idc", "dc"),
@@ -67,7 +67,7 @@ def training(protocol, ipc):
     return settings
 
 
-def test_idc_and_dc_are_what_they_should_be():
+def test_protocols_of_idc_and_dc_have_their_published_settings():
     assert training("idc", 1)["training"] == {
         "loss": "ce",
         "epochs": 3000,
