@@ -17,7 +17,7 @@ from stillhouse.planning.plan import build
 
 
 def verify(plan):
-    """Yield a line per artifact that a manifest or its folder claims, but whose files are not sound.
+    """Yield a line per artifact that exists, or that a manifest lists, with a damaged file.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ def _listed(manifest):
 def _problems(folder, stage):
     try:
         store.check(folder / name for name in stage.files)
+        # A trained denoiser, say, has more files than those that its readers are handed.
+        store.check(folder / name for name in store.read_spec(folder)["files"])
     except store.FileError as error:
         yield f"{error}{manifests.forget(error.path)}"
 

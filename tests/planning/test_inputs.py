@@ -1,0 +1,174 @@
+"""The files that Snakemake orders jobs by, and those that jobs read."""
+
+from pathlib import Path
+
+import pytest
+from diffused import FOLDER, HUB, with_denoisers
+from stillhouse.artifacts import manifests, store
+from stillhouse.config.load import complete
+from stillhouse.errors import StillhouseError
+from stillhouse.methods.registry import stages
+from stillhouse.planning.inputs import (
+    declared_inputs,
+    job_inputs,
+    source_root,
+    user_files,
+    weight_folders,
+)
+
+from tests.planning.configs import build, lineage, with_observers
+
+CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
+
+
+def with_every_stage(config):
+    """Put methods with all stages into a config, cut into blocks of two."""
+    methods = {**config["methods"], "herding": {"kind": "herding", "feature_space": "t"}}
+    with_observers(with_denoisers(config))
+    config["methods"] |= methods
+    kinds = ["herding", "rded", "d3hr", "ddps", "d4m", "sre2l", "edc"]
+    config["experiments"]["x"] |= {"methods": kinds, "protocols": ["soft", "hard", "online"]}
+    config["labels"]["online"] = {"kind": "online", "teachers": ["t", "a"]}
+    config["protocols"]["online"] = {"labels": "online", "epochs": 2, "batch_size": 4}
+    config["sources"]["digits"]["classes_per_block"] = 2
+    config["compute"] = {"batches_per_job": 1, "seeds_per_job": 1}
+    config["methods"]["edc"]["batch_size"] = 2
+    return config
+
+
+def jobs_of(wanted):
+    """Yield (artifact, members) of all jobs of a plan."""
+    for by_place in wanted.artifacts.values():
+        for artifact in by_place.values():
+            yield artifact, ()
+    for by_name in wanted.families.values():
+        for family in by_name.values():
+            for block in family.blocks.values():
+                yield family.artifact, block.members
+
+
+def outputs_of(wanted):
+    """Return {declared output: files that are complete once it exists} of all jobs of a plan."""
+    outputs = {}
+    for artifact, members in jobs_of(wanted):
+        if members:
+            (manifest,) = wanted.manifests(artifact, members)
+            outputs[manifest] = {artifact.member_file(member) for member in members}
+        else:
+            outputs[artifact.file] = {artifact.file}
+            if artifact.stage.name == "dataset":
+                images, classes = artifact.upstream["images"], artifact.settings["classes"]
+                outputs[artifact.file] |= {images.member_file(class_id) for class_id in classes}
+    return outputs
+
+
+def files_in(inputs):
+    """Yield the paths of inputs as jobs get them."""
+    for value in inputs.values():
+        for one in value if isinstance(value, list) else [value]:
+            yield from one.values() if isinstance(one, dict) else [one]
+
+
+def test_every_file_that_a_job_reads_is_complete_before_it(tiny):
+    wanted = build(with_every_stage(tiny))
+    outputs = outputs_of(wanted)
+    computed = set()
+    for artifact, members in jobs_of(wanted):
+        declared = declared_inputs(wanted, artifact, members)
+        inputs = job_inputs(artifact.spec(), members)
+        assert declared.keys() == inputs.keys() == artifact.upstream.keys()
+        for name in inputs:
+            listed = set().union(*(outputs[path] for path in declared[name]))
+            assert set(map(str, files_in({name: inputs[name]}))) <= listed
+        computed.add(artifact.stage.name)
+    assert computed == stages().keys()
+
+
+def test_inputs_are_declared_per_job_and_not_per_class(tiny):
+    tiny["datasets"]["three"]["classes"] = "all"
+    tiny["sources"]["digits"]["classes_per_block"] = 5
+    wanted = build(tiny)
+    for cell in wanted.experiments["x"]:
+        declared = declared_inputs(wanted, cell["artifact"], [cell["seed"]])
+        assert {name: len(paths) for name, paths in declared.items()}.items() <= {
+            *(("distilled", 1), ("images", 1), ("labels", 1)),
+        }
+    for distilled in wanted.artifacts["distilled"].values():
+        assert len(declared_inputs(wanted, distilled)["images"]) == 2  # blocks
+        assert len(job_inputs(distilled.spec())["images"]) == 10  # classes
+
+
+def test_inputs_have_the_shape_of_their_upstream(tiny):
+    wanted = build(with_every_stage(tiny))
+    shapes = {}
+    for artifact, members in jobs_of(wanted):
+        for name, value in job_inputs(artifact.spec(), members).items():
+            shapes.setdefault((artifact.stage.name, name), set()).add(type(value))
+            if artifact.stage.member == "class_id" and isinstance(value, dict):
+                assert tuple(value) == members
+    assert shapes["teacher", "images"] == shapes["distilled", "images"] == {dict}
+    assert shapes["distilled", "synthesis"] == shapes["latents", "images"] == {dict}
+    assert shapes["synthesis", "teachers"] == shapes["synthesis", "statistics"] == {list}
+    assert shapes["labels", "distilled"] == shapes["patch_scores", "teacher"] == {type(Path())}
+    (one,) = [a for a, _ in jobs_of(wanted) if a.slug == "edc" and a.keys["ipc"] == 2]
+    assert list(job_inputs(one.spec())["synthesis"]) == list(range(3))  # batches of six images
+
+
+def test_a_dataset_lists_the_images_that_its_readers_open(in_tiny_results):
+    (teacher,) = in_tiny_results.artifacts["teacher"].values()
+    images = job_inputs(teacher.spec())["images"]
+    listed = manifests.read(teacher.upstream["images"].file)["members"]
+    assert [str(path.parent) for path in images.values()] == list(listed)
+    for path in images.values():
+        assert listed[str(path.parent)] == store.read_spec(path.parent)["files"]
+
+
+def test_folders_of_weights_are_found_by_their_digest(tiny):
+    config = with_denoisers(tiny)
+    config["methods"]["ddps"] |= {"features": "clip", "clip": CLIP}
+    other = {"folder": "weights/other", "sha256": "9" * 64}
+    config["experiments"]["x"]["methods"] = ["d3hr", {"ddps": {"clip": other}}]
+    assert weight_folders(complete(config, "x.yaml")) == {
+        FOLDER["sha256"]: FOLDER["folder"],
+        CLIP["sha256"]: CLIP["folder"],
+        other["sha256"]: other["folder"],
+    }
+    # A hub's are in its cache.
+    config["denoisers"]["dit"]["pretrained"] = {**HUB, "hub": "someone/dit"}
+    config["methods"]["ddps"]["clip"] = HUB
+    config["experiments"]["x"]["methods"] = ["ddps"]
+    assert weight_folders(complete(config, "x.yaml")) == {}
+
+
+def test_one_digest_is_that_of_one_folder(tiny):
+    config = with_denoisers(tiny)
+    config["methods"]["ddps"] |= {"features": "clip", "clip": {**CLIP, "sha256": "5" * 64}}
+    with pytest.raises(StillhouseError, match=r"^weights/\w+: conflicts with weights/\w+, "):
+        weight_folders(complete(config, "x.yaml"))
+
+
+def test_files_of_the_user_are_named_by_their_keys(tiny):
+    weights = {"file": "weights/t.safetensors", "sha256": "0" * 64}
+    tiny["teachers"]["t"] = {"arch": "convnet1", "weights": weights}
+    tiny["sources"]["p"] = {
+        **{"kind": "parquet", "train": ["a", "b"], "test": ["c"]},
+        **{"classes": ["0", "1", "2"], "smallest_class": 9},
+    }
+    tiny["sources"]["f"] = {
+        **{"kind": "image_folder", "root": "data/f", "smallest_class": 9},
+        "classes": ["0", "1", "2"],
+    }
+    found = {}
+    for source in ("digits", "p", "f"):
+        tiny["datasets"]["three"]["source"] = source
+        wanted = build(tiny)
+        for artifact in lineage(wanted.experiments["x"][-2]["artifact"]):
+            files, root = user_files(wanted, artifact), source_root(wanted, artifact)
+            found[source, artifact.stage.name] = files, root[1]
+    assert found["digits", "index"] == found["digits", "images"] == ({}, [])
+    files = {"train": ("sources.p.train", ["a", "b"]), "test": ("sources.p.test", ["c"])}
+    assert found["p", "index"] == found["p", "images"] == (files, [])
+    assert found["f", "index"] == found["f", "images"] == ({}, ["data/f"])
+    teacher = ({"weights": ("a teacher's weights.file", ["weights/t.safetensors"])}, [])
+    assert found["p", "teacher"] == teacher
+    assert found["p", "distilled"] == ({}, [])

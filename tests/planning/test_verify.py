@@ -1,0 +1,105 @@
+"""Verifying all artifacts of a config."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from stillhouse.artifacts import manifests, store
+from stillhouse.planning import verify
+
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def listed(made):
+    """Work in complete results whose manifests exist; return the plan."""
+    for by_name in made.families.values():
+        for family in by_name.values():
+            for block in family.blocks.values():
+                artifact = block.artifact
+                manifests.write(block.manifest, artifact.stage, artifact.spec(), block.members)
+    return made
+
+
+def scores_of(plan):
+    (family,) = plan.families["patch_scores"].values()
+    (block,) = family.blocks.values()
+    return Path(family.artifact.member_file("1")), Path(block.manifest)
+
+
+def test_complete_artifacts_are_sound(listed):
+    assert list(verify.verify(listed)) == []
+
+
+def test_what_was_never_computed_is_no_damage(planned, empty):
+    assert list(verify.verify(planned(TINY))) == []
+
+
+def test_the_manifest_of_a_damaged_member_is_removed(listed, aged):
+    path, manifest = scores_of(listed)
+    path.write_bytes(path.read_bytes()[:-1])
+    (line,) = verify.verify(listed)
+    assert line.startswith(f"{path}: has {path.stat().st_size} bytes") and str(manifest) in line
+    assert not manifest.exists()
+
+
+def test_a_member_that_a_manifest_lists_is_missed(listed):
+    path, manifest = scores_of(listed)
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.parent.rmdir()
+    (line,) = verify.verify(listed)
+    assert line.startswith(f"{path}: missing; ")
+    assert not manifest.exists()
+    assert list(verify.verify(listed)) == []
+
+
+def test_the_manifest_of_a_dataset_with_damaged_images_is_removed(listed):
+    (dataset,) = listed.artifacts["dataset"].values()
+    image = Path(dataset.upstream["images"].member_file("2"))
+    image.write_bytes(bytes(image.stat().st_size))
+    (line,) = verify.verify(listed)
+    assert line.startswith(f"{image}: content was altered") and dataset.file in line
+    assert not Path(dataset.file).exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "metrics.json"])
+def test_every_file_of_an_artifact_is_checked(listed, name):
+    (teacher,) = listed.artifacts["teacher"].values()
+    (teacher.directory / name).unlink()
+    (line,) = verify.verify(listed)
+    assert line.startswith(f"{teacher.directory / name}: missing; delete the folder")
+
+
+def test_files_that_no_reader_is_handed_are_checked(listed):
+    (teacher,) = listed.artifacts["teacher"].values()
+    contents = {"part/config.json": {}, "model.safetensors": {}, "metrics.json": {}}
+    store.write(teacher.directory, teacher.spec(), contents)
+    assert list(verify.verify(listed)) == []
+    (teacher.directory / "part/config.json").unlink()
+    (line,) = verify.verify(listed)
+    assert line.startswith(f"{teacher.directory}/part/config.json: missing; ")
+
+
+def test_the_exit_status_says_whether_all_is_sound(listed, capsys):
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
+    assert verify.main(["tiny.yaml"]) == 0
+    assert capsys.readouterr().out == "all artifacts are sound\n"
+    path, _ = scores_of(listed)
+    path.unlink()
+    assert verify.main(["tiny.yaml"]) == 1
+    assert capsys.readouterr().out.endswith("1 missing or damaged artifacts\n")
+
+
+@pytest.mark.parametrize("arguments", [[], [""], ["a.yaml", "b.yaml"]])
+def test_usage_is_shown(arguments, capsys):
+    assert verify.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("usage: make verify ")
+
+
+def test_a_wrong_config_is_one_line(empty, capsys):
+    Path("wrong.yaml").write_text("sources: {}\n")
+    for name in ("wrong.yaml", "missing.yaml"):
+        assert verify.main([name]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and name in error and error.count("\n") == 1
