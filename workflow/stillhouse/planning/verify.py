@@ -17,7 +17,7 @@ from stillhouse.planning.plan import build
 
 
 def verify(plan):
-    """Yield a line per artifact that exists, or that a manifest lists, with a damaged file.
+    """Yield a line per artifact, existing or listed, that has a missing or damaged file.
 
     Parameters
     ----------
