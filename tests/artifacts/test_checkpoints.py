@@ -1,12 +1,15 @@
+import json
 import os
 import subprocess
 import sys
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from stillhouse.artifacts import checkpoints
 from stillhouse.artifacts.checkpoints import Checkpoint, TableCheckpoint, select_prefix
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 
 SCHEMA = pa.schema([("number", pa.int64())])
 TENSORS = {"a.x": torch.arange(3), "b": torch.zeros(2, 2)}
@@ -31,14 +34,25 @@ def test_a_checkpoint_of_other_values_is_ignored(tmp_path, capsys):
     assert Checkpoint(context).resume("cat", "step", batch_size=64) is not None
 
 
-@pytest.mark.parametrize("place", [10, -1])
-def test_a_damaged_checkpoint_is_ignored(tmp_path, capsys, place):
+def flip_bit(place):
+    return lambda data: data[:place] + bytes([data[place] ^ 1]) + data[place:][1:]
+
+
+DAMAGES = {
+    "header": flip_bit(10),
+    "last tensor": flip_bit(-1),
+    "values": lambda data: data.replace(b"done", b"dome", 1),
+    "truncated": lambda data: data[:-5],
+    "empty": lambda data: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_ignored(tmp_path, capsys, damage):
     context = Context(work=tmp_path / "work")
     checkpoint = Checkpoint(context)
     checkpoint.save(TENSORS, {"done": 7})
-    data = bytearray(checkpoint.path.read_bytes())
-    data[place] ^= 1
-    checkpoint.path.write_bytes(data)
+    checkpoint.path.write_bytes(damage(checkpoint.path.read_bytes()))
     assert Checkpoint(context).load() is None
     assert "damaged; starting over" in capsys.readouterr().out
 
@@ -51,6 +65,13 @@ def test_saves_are_due_after_checkpoint_seconds(tmp_path):
     checkpoint.started -= 101
     assert checkpoint.due(last=True)
     assert not checkpoint.due()
+
+
+def test_a_save_notes_the_seconds_of_all_jobs(tmp_path):
+    checkpoint = Checkpoint(Context(work=tmp_path, earlier=40.0))
+    checkpoint.started -= 2
+    checkpoint.save(TENSORS, {"done": 7})
+    assert 42 <= json.loads((tmp_path / "seconds.json").read_text()) < 43
 
 
 def test_a_prefix_is_removed():
@@ -82,10 +103,14 @@ def test_tables_are_resumed_in_order_up_to_a_damaged_file(tmp_path, capsys):
     assert len(list(tmp_path.glob("part-*.parquet"))) == 1
 
 
-def test_tables_wait_for_checkpoint_seconds(tmp_path):
+def test_tables_are_saved_after_checkpoint_seconds_or_when_they_are_large(tmp_path, monkeypatch):
     checkpoint = TableCheckpoint(Context(work=tmp_path, checkpoint_seconds=100), SCHEMA)
     checkpoint.add(*tables(1))
     assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(checkpoints, "CHUNK_BYTES", 8)
+    checkpoint.add(*tables(2))
+    (path,) = tmp_path.glob("part-*.parquet")
+    assert pq.ParquetFile(path).num_row_groups == 2
 
 
 def test_the_module_imports_artifacts_only():

@@ -309,31 +309,6 @@ def test_alrs_goes_on_from_the_losses_before(tmp_path):
     assert fit(build(), tmp_path / "interrupted", settings) == curve
 
 
-def flip_last_bit(data):
-    return data[:-1] + bytes([data[-1] ^ 1])
-
-
-def test_checkpoints_are_not_written_before_their_time(tmp_path):
-    fit(build(), tmp_path)
-    assert not (tmp_path / "work").exists()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [lambda data: data[:-5], flip_last_bit, lambda data: data.replace(b"epoch", b"epocj", 1)],
-)
-def test_a_damaged_checkpoint_starts_over(tmp_path, damage):
-    undisturbed = build()
-    curve = fit(undisturbed, tmp_path / "undisturbed")
-    with pytest.raises(KeyboardInterrupt):
-        fit(build(), tmp_path, checkpoint_seconds=0, fails_at=3)
-    checkpoint = tmp_path / "work/state.safetensors"
-    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-    again = build()
-    assert fit(again, tmp_path) == curve
-    assert same(again, undisturbed)
-
-
 def test_logits_do_not_depend_on_the_batch():
     net, (images, _) = build(), problem()
     net.train()(images)
