@@ -12,10 +12,12 @@ from stillhouse.artifacts import jobs, store
 from stillhouse.artifacts.addresses import Artifact
 from stillhouse.artifacts.stages import IMAGES, INDEX
 from stillhouse.data import class_images as images_module
-from stillhouse.data.class_images import load_split, read_class
+from stillhouse.data import splits
+from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.data.sources.base import Image
 from stillhouse.data.sources.parquet_files import ParquetFiles
+from stillhouse.data.splits import load_split
 from stillhouse.errors import StillhouseError
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
@@ -219,7 +221,7 @@ class TestLoadSplit:
 
 def test_more_images_than_a_batch_are_all_resized():
     pixels = [np.full((3, 6, 6), value % 256, np.uint8) for value in range(300)]
-    resized = images_module._squares(pixels, 4, True)
+    resized = splits._squares(pixels, 4, True)
     assert resized[:, 0, 0, 0].tolist() == [value % 256 for value in range(300)]
 
 

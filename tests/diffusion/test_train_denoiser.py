@@ -9,7 +9,7 @@ import torch
 from diffused import with_denoisers
 from stillhouse.artifacts import formats, jobs, store
 from stillhouse.artifacts.jobs import Context
-from stillhouse.data.class_images import load_split
+from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion import train_denoiser
 from stillhouse.diffusion.denoisers import load_denoiser

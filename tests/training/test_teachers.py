@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts import formats, store
-from stillhouse.data.class_images import load_split
+from stillhouse.data.splits import load_split
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import registry
 from stillhouse.planning.inputs import job_inputs

@@ -3,9 +3,9 @@ import pyarrow as pa
 import pytest
 import torch
 from stillhouse.artifacts import formats, store
-from stillhouse.data.class_images import load_split
 from stillhouse.data.codecs import encode
 from stillhouse.data.distilled_set import SCHEMA, read_set
+from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import normalised_to_bytes
 from stillhouse.methods.common.initialization import initial_images
 

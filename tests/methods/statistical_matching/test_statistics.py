@@ -5,7 +5,7 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import produce
-from stillhouse.data.class_images import load_split
+from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import normalise
 from stillhouse.methods.statistical_matching import statistics
 from stillhouse.methods.statistical_matching.feature_statistics import KINDS, StatisticsRecorder

@@ -8,7 +8,7 @@ import torch
 
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.progress import track
-from stillhouse.data.class_images import load_split
+from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.diffusion.pretrained import fetch, folder_digest, read_config, weight_files

@@ -6,8 +6,8 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, so
 
 from stillhouse.artifacts import store
 from stillhouse.augmentation.views import render
-from stillhouse.data.class_images import load_split
 from stillhouse.data.distilled_set import SCHEMA, read_learned, read_set
+from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import normalise
 from stillhouse.errors import StillhouseError
 from stillhouse.evaluation.label_sources import open_labels

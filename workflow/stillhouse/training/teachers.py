@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from stillhouse.artifacts import formats, store
 from stillhouse.data.boxes import N_DRAWS, random_boxes
-from stillhouse.data.class_images import load_split
+from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import libraries, registry, state_dicts

@@ -12,7 +12,7 @@ from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.progress import track
 from stillhouse.data.boxes import N_DRAWS, random_boxes
-from stillhouse.data.class_images import load_split
+from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.methods.statistical_matching.feature_statistics import KINDS, StatisticsRecorder
 from stillhouse.rng import generator
