@@ -119,8 +119,9 @@ def produce(stage, inputs, spec, members, resources):
     specs = specs or {None: spec}
     remove_stale_checkpoints()
     missing = [m for m, one in specs.items() if not is_complete(one, stage.files)]
-    for member in specs.keys() - set(missing):
-        print(f"{specs[member]['address']}: complete", flush=True)
+    for member in specs:
+        if member not in missing:
+            print(f"{specs[member]['address']}: complete", flush=True)
     if not missing:
         return
     shared = _shared(resources, tuple(missing))

@@ -6,6 +6,7 @@ of a job are complete, and lists their files with their checksums.
 """
 
 import json
+import os
 from pathlib import Path
 
 from stillhouse.artifacts import formats, store
@@ -62,14 +63,7 @@ def forget(path):
     str
         To be added to the message; empty where no manifest lists it.
     """
-    folder = path.parent if not path.is_absolute() else _relative(path.parent)
-    stale = listing_files(folder)
+    stale = listing_files(os.path.relpath(path.parent))
     for manifest in stale:
         manifest.unlink(missing_ok=True)
     return f" (removed {', '.join(map(str, stale))}, which listed it)" if stale else ""
-
-
-def _relative(folder):
-    parts = folder.parts
-    last = max((i for i, part in enumerate(parts) if part == RESULTS.name), default=0)
-    return Path(*parts[last:])
