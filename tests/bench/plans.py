@@ -68,7 +68,7 @@ def plan(path, folder):
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     stats = re.search(r"^job +count\n-+ +-+\n(.*?)^total +(\d+)$", done.stdout, re.M | re.S)
-    return int(stats[2]), stats[1].count("\n"), seconds
+    return int(stats[2]), stats[1].count("\n") + 1, seconds
 
 
 def main(presets):
