@@ -41,7 +41,7 @@ LATENTS = torch.linspace(-2, 2, 2 * 4 * 4 * 4).view(2, 4, 4, 4)
 
 
 @pytest.mark.parametrize("guidance", [1, 1.5, 4.0])
-def test_what_goes_up_comes_down(guidance):
+def test_denoising_inverts_the_inversion(guidance):
     net = Dummy(still)
     up = invert(net, LATENTS, CONDITION, guidance, STEPS, [20, COUNT])
     assert list(up) == [20, COUNT]
@@ -51,7 +51,7 @@ def test_what_goes_up_comes_down(guidance):
         torch.testing.assert_close(down, LATENTS, atol=2e-5, rtol=0)
 
 
-def test_as_in_the_paper_the_network_is_asked_at_every_level_up_and_down():
+def test_the_papers_loops_predict_at_every_level():
     net = Dummy(lively)
     up = invert(net, LATENTS, CONDITION, 4.0, STEPS, [COUNT])
     assert net.levels == list(range(0, 601, 20)) and set(net.sizes) == {4}
@@ -60,7 +60,7 @@ def test_as_in_the_paper_the_network_is_asked_at_every_level_up_and_down():
     assert net.levels == list(range(600, -1, -20))
 
 
-def test_as_in_the_code_inversion_starts_late_and_sampling_high():
+def test_the_codes_loops_start_one_level_higher():
     net = Dummy(lively)
     up = invert(net, LATENTS, CONDITION, 4.0, STEPS, [COUNT], "zero")
     assert net.levels == list(range(20, 601, 20))
@@ -80,7 +80,7 @@ def by_hand(net, x, pairs):
     return x
 
 
-def test_the_variants_of_the_code_step_as_it_does():
+def test_the_codes_steps_agree_with_steps_written_by_hand():
     net = Dummy(lively)
     up = invert(net, LATENTS, CONDITION, 4.0, STEPS, [COUNT], "zero")[COUNT]
     pairs = [(t - 20, t, t) for t in range(20, 601, 20)]
@@ -106,7 +106,7 @@ def test_loops_are_those_of_the_schedulers_of_diffusers():
     torch.testing.assert_close(down, x, atol=1e-3, rtol=1e-3)
 
 
-def test_guidance_mixes_and_one_asks_only_for_the_condition():
+def test_guidance_one_predicts_with_the_condition_alone():
     net = Dummy(lively)
     null, given = lively(LATENTS, 40, 0), lively(LATENTS, 40, 0.5)
     torch.testing.assert_close(guided(net, LATENTS, 40, CONDITION, 3.0), 3 * given - 2 * null)
@@ -128,7 +128,7 @@ def test_snapshots_do_not_depend_on_each_other():
     assert torch.equal(invert(net, LATENTS, CONDITION, 2.0, STEPS, [1], "zero")[1], LATENTS)
 
 
-def test_no_levels_leave_latents_alone():
+def test_no_levels_do_not_change_latents():
     net = Dummy(lively)
     assert torch.equal(denoise(net, LATENTS, CONDITION, 2.0, []), LATENTS)
     assert net.levels == []

@@ -73,7 +73,7 @@ def test_texts_condition_too(made):
 
 
 @pytest.mark.parametrize("strength, levels", [(0.7, 7), (0.35, 3), (1.0, 10), (0.05, 0)])
-def test_prototypes_are_noised_as_far_as_the_strength_says(made, strength, levels):
+def test_prototypes_are_noised_to_the_level_of_the_strength(made, strength, levels):
     found, denoiser = made(D4M | {"strength": strength})
     clean = LATENTS
     if levels:
@@ -122,7 +122,7 @@ def test_strength_is_counted_as_by_diffusers(steps, strength):
 
 
 @pytest.mark.parametrize("settings", [D3HR, D4M])
-def test_a_picture_does_not_depend_on_its_company(made, settings):
+def test_an_image_does_not_depend_on_the_rest_of_the_batch(made, settings):
     together, _ = made(settings)
     for label, size in (("one", 1), ("seven", 7)):
         apart, _ = made(settings, batch_size=size, label=label)

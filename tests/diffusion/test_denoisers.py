@@ -313,7 +313,7 @@ def test_weights_beside_denoiser_json_belong_to_the_artifact(folders, tmp_path, 
         load_denoiser(directory / "denoiser.json", FLOAT32, Context())
 
 
-def test_the_cache_of_the_hub_is_found_without_network(folders, tmp_path, monkeypatch):
+def test_the_cache_of_the_hub_is_used_offline(folders, tmp_path, monkeypatch):
     commit = "0123456789abcdef" * 2 + "01234567"
     at = tmp_path / "models--someone--dit"
     shutil.copytree(folders["dit"], at / "snapshots" / commit)

@@ -95,7 +95,7 @@ def test_squares_are_cut_from_the_middle_and_encoded(made):
     assert torch.equal(stack[3], found.latent(3, "sample", "1"))
 
 
-def test_whole_images_keep_their_aspect(made):
+def test_uncropped_images_keep_their_aspect(made):
     make, denoiser = made
     found = make("aspect")
     sizes = {"im0": (4, 4), "im1": (5, 4), "im3": (4, 12), "im4": (6, 4), "im7": (12, 4)}
@@ -113,7 +113,7 @@ def test_whole_images_keep_their_aspect(made):
 
 
 @pytest.mark.parametrize("shape", ["square", "aspect"])
-def test_batches_do_not_show(made, shape):
+def test_latents_do_not_depend_on_the_batch_size(made, shape):
     make, _ = made
     all_at_once = make(shape)
     for batch_size in (1, 7):
@@ -135,7 +135,7 @@ def test_never_more_than_a_batch_of_images_is_decoded(made, monkeypatch):
     assert seen == ["decoded", "decoded", 2, "decoded", "decoded", 2, "decoded", 1]
 
 
-def test_resizing_is_the_one_of_crops():
+def test_resizing_is_that_of_crops():
     image = picture(2, 30, 20)
     found = latents.resize(image, 12, 12, "cpu")
     wanted = cut(torch.from_numpy(image)[None], torch.tensor([[0, 0, 30, 20]]), 12)[0]

@@ -124,7 +124,7 @@ def test_v_predictions_carry_the_noise():
         ({"rescale_betas_zero_snr": True}, "must be false"),
     ],
 )
-def test_what_is_not_known_is_said(config, said):
+def test_an_unsupported_scheduler_is_refused(config, said):
     with pytest.raises(StillhouseError, match=said) as error:
         NoiseSchedule.from_config(config, "here.json")
     assert str(error.value).startswith("here.json: ") and "\n" not in str(error.value)

@@ -16,6 +16,7 @@ from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.diffusion.pretrained import weight_files
 from stillhouse.diffusion.training import SCHEDULER
 from stillhouse.errors import StillhouseError
+from stillhouse.planning.inputs import job_inputs
 from stillhouse.training import optimizers
 
 VAE = f"vae/{train_denoiser.WEIGHTS}"
@@ -40,16 +41,17 @@ def planned_denoiser(tiny, planned):
 @pytest.fixture(scope="module")
 def images_at(tmp_path_factory, make):
     """Return a function that puts the images of all digits into the working directory."""
-    kept = tmp_path_factory.mktemp("digits")
+    stored = tmp_path_factory.mktemp("digits")
 
     def put(artifact):
-        images = artifact.upstream["images"]
-        if not (kept / "results").exists():
-            make(images.upstream["index"])
-            make(images, list("0123456789"))
-            shutil.copytree("results", kept / "results")
+        if not (stored / "results").exists():
+            dataset = artifact.upstream["images"]
+            make(dataset.upstream["index"])
+            make(dataset.upstream["images"], dataset.settings["classes"])
+            make(dataset)
+            shutil.copytree("results", stored / "results")
         else:
-            shutil.copytree(kept / "results", "results", dirs_exist_ok=True)
+            shutil.copytree(stored / "results", "results", dirs_exist_ok=True)
         return artifact
 
     return put
@@ -61,13 +63,11 @@ def own(planned_denoiser, images_at, empty):
     return images_at(planned_denoiser())
 
 
-def test_the_description_is_the_last_file_to_be_there(own, make, monkeypatch):
+def test_the_description_is_the_last_file_written(own, make, monkeypatch):
     write, order = store.write, []
-    monkeypatch.setattr(
-        store, "write", lambda *given: order.append(list(given[2])) or write(*given)
-    )
+    monkeypatch.setattr(store, "write", lambda *args: order.append(list(args[2])) or write(*args))
     make(own)
-    # The rule asks for no other file: with it, all have to be there.
+    # The rule declares no other file: with it, all must exist.
     assert order[0][-1] == "denoiser.json" and len(order[0]) > 5
 
 
@@ -76,9 +76,9 @@ def test_a_trained_folder_is_what_diffusers_saves(own, make):
     about = store.read_json(folder / "denoiser.json")
     assert about["kind"] == "dit" and about["resolution"] == 8 and about["weights"] is None
     assert about["class_labels"] == {str(i): i for i in range(10)}
-    said = about["metrics"]
-    assert said["autoencoder_loss"] == said["loss"] == []
-    assert said["latent_std"] > 0 and math.isfinite(said["psnr_test"])
+    metrics = about["metrics"]
+    assert metrics["autoencoder_loss"] == metrics["loss"] == []
+    assert metrics["latent_std"] > 0 and math.isfinite(metrics["psnr_test"])
     assert set(store.read_spec(folder)["files"]) == {
         "denoiser.json",
         *weight_files(folder, "dit"),
@@ -89,12 +89,12 @@ def test_a_trained_folder_is_what_diffusers_saves(own, make):
     pipe = DiTPipeline.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
     net = load_denoiser(folder / "denoiser.json", {"precision": "float32"}, Context())
     check_networks(net, pipe)
-    assert 1 / pipe.vae.config.scaling_factor == pytest.approx(said["latent_std"], abs=1e-5)
+    assert 1 / pipe.vae.config.scaling_factor == pytest.approx(metrics["latent_std"], abs=1e-5)
     alphas = pipe.scheduler.alphas_cumprod.double().numpy()
     np.testing.assert_allclose(net.schedule.alphas, alphas, rtol=1e-4)
     assert (net.schedule.alpha(-1), net.schedule.prediction) == (1.0, "epsilon")
     assert pipe.scheduler.config.clip_sample is False
-    assert said["n_parameters"] == {
+    assert metrics["n_parameters"] == {
         "autoencoder": sum(p.numel() for p in pipe.vae.parameters()),
         "network": sum(p.numel() for p in pipe.transformer.parameters()),
     }
@@ -102,7 +102,7 @@ def test_a_trained_folder_is_what_diffusers_saves(own, make):
 
 @torch.no_grad()
 def check_networks(net, pipe):
-    """Check that a denoiser says what the networks of diffusers' own pipeline say."""
+    """Check that a denoiser predicts what the networks of diffusers' own pipeline predict."""
     latents = torch.from_numpy(np.random.default_rng(3).standard_normal((3, 2, 4, 4), np.float32))
     times, labels = torch.tensor([0, 500, 999]), torch.tensor([7, 7, 7])
     wanted = pipe.transformer.eval()(latents, times, labels).sample
@@ -123,24 +123,26 @@ def test_latents_have_unit_variance_and_psnr_is_of_the_test_split(own, make, mon
     monkeypatch.setattr(
         train_denoiser,
         "load_split",
-        lambda *given, **how: loaded.append((given[3], how["whole"])) or load(*given, **how),
+        lambda *args, **options: (
+            loaded.append((args[3], options["whole"])) or load(*args, **options)
+        ),
     )
     folder = make(own, batch_size=64)
-    # Squares, as it was trained on: not RDED's view of test images.
+    # Squares, as in training: not RDED's crop of test images.
     assert loaded == [("train", False), ("test", True)]
-    said = store.read_json(folder / "denoiser.json")["metrics"]
+    metrics = store.read_json(folder / "denoiser.json")["metrics"]
     net = load_denoiser(folder / "denoiser.json", {"precision": "float32"}, Context())
     mean, std = net.encode(all_images(own, "train"))
-    # Of samples: what is between the means, and what is around each of them.
+    # Of samples: the variance of the means, and the mean of the variances.
     assert mean.var() + std.square().mean() == pytest.approx(1, abs=1e-3)
     wanted = []
     for image in all_images(own, "test").split(50):
         error = (net.decode(net.encode(image)[0]) - image).square().mean((1, 2, 3))
         wanted += (20 * np.log10(2 / error.sqrt().numpy())).tolist()
-    assert said["psnr_test"] == pytest.approx(np.mean(wanted), abs=1e-3)
+    assert metrics["psnr_test"] == pytest.approx(np.mean(wanted), abs=1e-3)
 
 
-def test_the_batch_of_forward_passes_shapes_no_more_than_last_digits(own, make, empty):
+def test_the_batch_of_forward_passes_changes_only_last_digits(own, make, empty):
     make(own)
     shutil.move(own.directory, empty / "first")
     make(own, batch_size=17)
@@ -159,47 +161,45 @@ def test_another_seed_is_another_denoiser(own, make, planned_denoiser):
     assert sums[0] != sums[1] and sums[2] != sums[3]
 
 
-@pytest.mark.parametrize("killed", ["autoencoder", "network"])
-def test_a_killed_training_ends_as_if_undisturbed(own, make, monkeypatch, capsys, killed):
+@pytest.mark.parametrize("interrupted", ["autoencoder", "network"])
+def test_a_resumed_training_has_the_same_bytes(own, make, monkeypatch, capsys, interrupted):
     folder = make(own)
     names = store.read_spec(folder)["files"]
-    whole = {name: (folder / name).read_bytes() for name in names}
+    undisturbed = {name: (folder / name).read_bytes() for name in names}
     shutil.rmtree(folder)
-    step, counted = optimizers.Optimizer.step, []
+    step, rates = optimizers.Optimizer.step, []
 
-    def until(self, rate):
-        counted.append(rate)
+    def interrupting(self, rate):
+        rates.append(rate)
         # Four steps of the autoencoder, four of the network.
-        if len(counted) == {"autoencoder": 3, "network": 7}[killed]:
+        if len(rates) == {"autoencoder": 3, "network": 7}[interrupted]:
             raise KeyboardInterrupt
         return step(self, rate)
 
-    monkeypatch.setattr(optimizers.Optimizer, "step", until)
+    monkeypatch.setattr(optimizers.Optimizer, "step", interrupting)
     with pytest.raises(KeyboardInterrupt):
         make(own, checkpoint_seconds=0.0)
     assert not (folder / "denoiser.json").exists()
     capsys.readouterr()
     make(own, checkpoint_seconds=0.0)
-    assert len(counted) == {"autoencoder": 3 + 2 + 4, "network": 7 + 2}[killed]
-    name = {"autoencoder": "autoencoder", "network": "denoiser"}[killed]
+    assert len(rates) == {"autoencoder": 3 + 2 + 4, "network": 7 + 2}[interrupted]
+    name = {"autoencoder": "autoencoder", "network": "denoiser"}[interrupted]
     assert f"{name}: resumes after step 2" in capsys.readouterr().out
-    assert {name: (folder / name).read_bytes() for name in names} == whole
+    assert {name: (folder / name).read_bytes() for name in names} == undisturbed
 
 
 def all_images(artifact, split):
     """Return the images of a denoiser's split as its autoencoder takes them."""
-    classes = artifact.settings["classes"]
-    images = artifact.upstream["images"]
-    paths = {c: images.at(class_id=c).directory / "images.parquet" for c in classes}
+    classes, paths = artifact.settings["classes"], job_inputs(artifact.spec())["images"]
     return to_unit(load_split(paths, classes, 8, split, {}, whole=True)[0])
 
 
-def test_a_network_learns_posteriors_and_mirrored_ones_where_asked(
+def test_a_network_is_trained_on_posteriors_and_on_mirrored_ones_if_flipped(
     own, make, planned_denoiser, monkeypatch
 ):
-    seen = []
+    posteriors = []
     monkeypatch.setattr(
-        train_denoiser, "train_network", lambda net, mean, std, *_: seen.append((mean, std)) or []
+        train_denoiser, "train_network", lambda net, *p: posteriors.append(p[:2]) or []
     )
 
     def flip(config):
@@ -208,7 +208,7 @@ def test_a_network_learns_posteriors_and_mirrored_ones_where_asked(
     for artifact, views in ((own, 1), (planned_denoiser(flip), 2)):
         path = make(artifact) / "denoiser.json"
         net = load_denoiser(path, {"precision": "float32"}, Context())
-        images, (mean, std) = all_images(artifact, "train"), seen.pop()
+        images, (mean, std) = all_images(artifact, "train"), posteriors.pop()
         assert len(mean) == len(std) == views
         for i, view in enumerate([images, images.flip(3)][:views]):
             for found, wanted in zip((mean[i], std[i]), net.encode(view), strict=True):
@@ -220,7 +220,7 @@ def weights(tmp_path_factory):
     return pipelines.tiny_dit(tmp_path_factory.mktemp("weights") / "dit", classes=8)
 
 
-def given_artifact(planned_denoiser, digest):
+def pretrained_artifact(planned_denoiser, digest):
     def change(config):
         config["denoisers"]["dit"]["pretrained"]["sha256"] = digest
         for method in config["methods"].values():
@@ -229,12 +229,10 @@ def given_artifact(planned_denoiser, digest):
     return planned_denoiser(change)
 
 
-def test_a_given_folder_is_listed_and_loaded_from_where_it_lies(
-    planned_denoiser, make, empty, weights
-):
+def test_a_local_folder_is_listed_and_loaded_in_place(planned_denoiser, make, empty, weights):
     files = weight_files(weights, "dit")
     digest = train_denoiser.folder_digest(files)
-    one = given_artifact(planned_denoiser, digest)
+    one = pretrained_artifact(planned_denoiser, digest)
     folder = make(one, weight_folders={digest: str(weights)})
     assert store.read_json(folder / "denoiser.json") == {
         "kind": "dit",
@@ -250,9 +248,9 @@ def test_a_given_folder_is_listed_and_loaded_from_where_it_lies(
     assert net.condition("1").tolist() == [3]
 
 
-def test_a_wrong_digest_is_told_with_the_right_one(planned_denoiser, make, empty, weights):
+def test_a_wrong_digest_is_reported_with_the_right_one(planned_denoiser, make, empty, weights):
     digest = train_denoiser.folder_digest(weight_files(weights, "dit"))
-    one = given_artifact(planned_denoiser, "5" * 64)
+    one = pretrained_artifact(planned_denoiser, "5" * 64)
     with pytest.raises(StillhouseError, match=digest) as error:
         make(one, weight_folders={"5" * 64: str(weights)})
     message = str(error.value)
@@ -271,7 +269,7 @@ def test_a_hub_is_fetched_and_listed(weights, monkeypatch):
     assert found["weights"] == given and found["files"] == weight_files(weights, "dit")
 
 
-def test_names_of_a_given_denoiser_are_kept(tmp_path, monkeypatch):
+def test_names_of_a_pretrained_denoiser_are_stored(tmp_path, monkeypatch):
     folder = pipelines.tiny_stable_diffusion(tmp_path / "sd")
     monkeypatch.setattr(train_denoiser, "fetch", lambda *names: folder)
     settings = {
@@ -283,31 +281,29 @@ def test_names_of_a_given_denoiser_are_kept(tmp_path, monkeypatch):
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_scheduler_is_the_one_of_dit():
+def test_the_scheduler_is_that_of_dit():
     assert SCHEDULER["beta_schedule"] == "linear"
     assert (SCHEDULER["beta_start"], SCHEDULER["beta_end"]) == (0.0001, 0.02)
 
 
-def test_a_given_pipeline_has_a_label_for_every_number_and_a_fitting_size(
+def test_class_numbers_of_a_pretrained_pipeline_are_checked(
     planned_denoiser, make, empty, tmp_path_factory
 ):
     folder = pipelines.tiny_dit(tmp_path_factory.mktemp("small") / "dit", classes=3)
     digest = train_denoiser.folder_digest(weight_files(folder, "dit"))
-    one = given_artifact(planned_denoiser, digest)
+    one = pretrained_artifact(planned_denoiser, digest)
     with pytest.raises(StillhouseError, match=r"class '0' has number 7; must be under 3"):
         make(one, weight_folders={digest: str(folder)})
 
 
-def test_weights_that_are_not_there_are_not_made_up(
-    planned_denoiser, make, empty, tmp_path_factory
-):
+def test_missing_weights_are_an_error(planned_denoiser, make, empty, tmp_path_factory):
     folder = pipelines.tiny_dit(tmp_path_factory.mktemp("gap") / "dit", classes=8)
     path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     tensors = store.load_tensors(path)
     lost = next(name for name in tensors if "to_q" in name)
     formats.save_tensors(path, {k: t for k, t in tensors.items() if k != lost})
     digest = train_denoiser.folder_digest(weight_files(folder, "dit"))
-    made = make(given_artifact(planned_denoiser, digest), weight_folders={digest: str(folder)})
+    made = make(pretrained_artifact(planned_denoiser, digest), weight_folders={digest: str(folder)})
     context = Context(weight_folders={digest: str(folder)})
     with pytest.raises(StillhouseError, match=f"missing weights '{lost}'"):
         load_denoiser(made / "denoiser.json", {"precision": "float32"}, context).network  # noqa: B018

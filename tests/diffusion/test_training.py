@@ -48,7 +48,7 @@ def parameters(net):
 
 
 @pytest.mark.parametrize(("n", "size"), [(10, 3), (8, 4), (5, 7), (1, 1)])
-def test_an_epoch_shows_every_image_at_most_once(n, size):
+def test_an_epoch_has_every_image_at_most_once(n, size):
     batches, fit = Batches(0, "denoiser", n, size), min(size, n)
     seen = []
     for epoch in range(3):
@@ -147,7 +147,7 @@ def test_the_loss_of_a_network_is_its_error_in_the_noise(views):
     assert min(levels) < 50 and max(levels) > 950
 
 
-def test_labels_are_dropped_as_often_as_said():
+def test_labels_are_dropped_with_the_set_probability():
     mean, std, labels = posteriors()
     net = Seen()
     train_network(net, mean, std, labels, {**NETWORK, "steps": 300, "label_dropout": 0.1}, 0, once)
@@ -179,7 +179,7 @@ def test_a_network_begins_with_no_prediction_and_drops_no_label_itself():
     assert not torch.allclose(null, found, atol=1e-4)
 
 
-def test_networks_have_the_sizes_that_they_are_told():
+def test_networks_have_the_sizes_of_their_settings():
     net = build_network({**NETWORK, "layers": 3}, 2, 4, 5, 0)
     assert net.config.num_layers == len(net.transformer_blocks) == 3
     assert (net.config.num_attention_heads, net.config.attention_head_dim) == (2, 4)
@@ -263,7 +263,7 @@ def test_a_loop_is_adamw_with_one_cycle_and_ends_with_the_average(checkpoint, em
 
 @pytest.mark.parametrize("ema", [None, 0.9])
 @pytest.mark.parametrize("stop", [1, 50, 77])
-def test_a_loop_resumed_is_a_loop_undisturbed(checkpoint, ema, stop):
+def test_a_resumed_loop_has_the_same_weights(checkpoint, ema, stop):
     settings = plain(120, **({} if ema is None else {"ema": ema}))
     net, loss = line()
     curve = TrainingLoop("x", checkpoint(1000))(net, settings, loss)
@@ -287,7 +287,7 @@ def test_a_loop_resumed_is_a_loop_undisturbed(checkpoint, ema, stop):
     assert all(torch.equal(wanted[name], tensor) for name, tensor in parameters(net).items())
 
 
-def test_a_training_that_had_ended_is_not_run_again(checkpoint):
+def test_a_finished_training_is_not_repeated(checkpoint):
     settings = plain(60, ema=0.9)
     net, loss = line()
     curve = TrainingLoop("x", checkpoint())(net, settings, loss)
