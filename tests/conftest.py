@@ -128,6 +128,9 @@ def _make_all(wanted):
             visit(part)
         _make(artifact, list(wanted.family(artifact).members) if artifact.stage.member else ())
 
+    for by_name in wanted.artifacts.values():
+        for artifact in by_name.values():
+            visit(artifact)
     for by_name in wanted.families.values():
         for family in by_name.values():
             visit(family.artifact)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.augmentation.views import draw, render
 from stillhouse.evaluation import students
 from stillhouse.evaluation.label_sources import HardLabels
@@ -137,8 +137,8 @@ def test_best_is_the_best_of_the_last_fifth():
     assert cell["accuracy_best"] == max(tested.values())
 
 
-def test_an_average_that_forgets_nothing_knows_nothing():
-    # Nearly the first weights: chance, where the student itself has learnt.
+def test_a_slow_moving_average_predicts_by_chance():
+    # Nearly the initial weights, though the student itself has been trained.
     cell = train(hard_labels(), ema=0.999999)
     assert cell["accuracy"] < 70
     assert train(hard_labels(), ema=1e-9)["accuracy"] == train(hard_labels())["accuracy"]
@@ -176,17 +176,17 @@ def test_hard_labels_are_mixed_as_the_views_are(mix, mix_per):
     assert labels.epoch(3, seed=6)[0].index.tolist() != views.index.tolist()
 
 
-def test_hard_labels_of_whole_views_are_the_classes():
+def test_hard_labels_of_unmixed_views_are_the_classes():
     views, targets = hard_labels().epoch(0, seed=0)
     assert targets.tolist() == np.eye(3)[colours()[1][views.index]].tolist()
 
 
-def test_steps_show_each_image_with_its_own_label():
+def test_steps_have_each_image_with_its_own_label():
     labels = hard_labels(MIXED, batch_size=8)
-    seen = []
+    calls = []
 
     def loss(outputs, targets, hard):
-        seen.append((outputs, targets, hard))
+        calls.append((outputs, targets, hard))
         return outputs
 
     n_steps, steps = students.batches(labels, loss, 5, 3)
@@ -197,19 +197,19 @@ def test_steps_show_each_image_with_its_own_label():
     assert n_steps == len(inputs) == 4
     views, targets = labels.epoch(3, 5)
     assert torch.equal(torch.cat(inputs), render(labels.images, views, 0, 30))
-    assert [count for count, _, _ in seen] == [8, 8, 8, 6]
-    assert torch.equal(torch.cat([t for _, t, _ in seen]), targets)
-    assert torch.equal(torch.cat([h for _, _, h in seen]), labels.hard[views.index])
+    assert [count for count, _, _ in calls] == [8, 8, 8, 6]
+    assert torch.equal(torch.cat([t for _, t, _ in calls]), targets)
+    assert torch.equal(torch.cat([h for _, _, h in calls]), labels.hard[views.index])
 
 
 @pytest.mark.parametrize("updates", [1, 2])
-def test_running_statistics_move_as_often_as_said(updates, monkeypatch):
-    given = []
+def test_batchnorm_updates_are_those_of_the_protocol(updates, monkeypatch):
+    calls = []
     monkeypatch.setattr(
-        students, "set_batchnorm_updates", lambda net, updates: given.append(updates)
+        students, "set_batchnorm_updates", lambda net, updates: calls.append(updates)
     )
     train(hard_labels(), epochs=1, batchnorm_updates=updates)
-    assert given == [updates]
+    assert calls == [updates]
 
 
 def family_of(wanted, method, kind):
@@ -224,7 +224,7 @@ def family_of(wanted, method, kind):
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_a_student_made_alone_is_the_same(made, make, kind):
+def test_a_student_does_not_depend_on_the_other_seeds_of_its_job(made, make, kind):
     artifact = family_of(made, "rded", kind)
     paths = [folder / "cell.json" for folder in make(artifact, [0, 1])]
     together = [path.read_bytes() for path in paths]
@@ -234,7 +234,7 @@ def test_a_student_made_alone_is_the_same(made, make, kind):
     assert paths[1].read_bytes() == together[1]
 
 
-# Nothing, and all that has a state or draws of its own.
+# The default, and recipes with a state or random draws of their own.
 RECIPES = [
     ({}, {}),
     (
@@ -247,7 +247,7 @@ RECIPES = [
 
 @pytest.mark.parametrize(("recipe", "views"), RECIPES)
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_a_student_resumed_is_a_student_undisturbed(
+def test_a_resumed_student_has_the_same_bytes(
     made, tiny, planned, make, interrupt, kind, recipe, views
 ):
     tiny["protocols"][kind] |= {"epochs": 5, **recipe}
@@ -258,20 +258,19 @@ def test_a_student_resumed_is_a_student_undisturbed(
             make(family_of(planned(tiny), "rded", kind).upstream["labels"])
     artifact = family_of(planned(tiny), "rded", kind)
     path = make(artifact, [3])[0] / "cell.json"
-    whole = path.read_bytes()
+    undisturbed = path.read_bytes()
     path.unlink()
-    # Two steps an epoch: in the middle of the fourth.
-    shown = interrupt(students, "render", 8)
+    # Two steps per epoch: in the middle of the fourth.
+    rendered = interrupt(students, "render", 8)
     with pytest.raises(KeyboardInterrupt):
         make(artifact, [3], checkpoint_seconds=0.0)
     make(artifact, [3])
-    assert len(shown) == 8 + 2 * 2
-    assert path.read_bytes() == whole
+    assert len(rendered) == 8 + 2 * 2
+    assert path.read_bytes() == undisturbed
 
 
 def test_a_student_is_tested_on_the_real_test_split(in_tiny_results):
-    artifact = family_of(in_tiny_results, "random", "hard").at(student_seed=0)
-    cell = store.read_json(artifact.directory / "cell.json")
+    cell = store.read_json(family_of(in_tiny_results, "random", "hard").member_file(0))
     # 179 test images of three classes.
     assert cell["accuracy"] * 179 / 100 == pytest.approx(round(cell["accuracy"] * 1.79), abs=1e-4)
 
@@ -280,15 +279,15 @@ def test_a_student_is_tested_on_the_real_test_split(in_tiny_results):
 def test_test_images_are_cropped_by_the_protocol(
     made, tiny, planned, make, monkeypatch, crop, whole
 ):
-    seen, load = [], students.load_split
+    calls, load = [], students.load_split
     monkeypatch.setattr(
         students,
         "load_split",
-        lambda *args, **options: seen.append(options) or load(*args, **options),
+        lambda *args, **options: calls.append(options) or load(*args, **options),
     )
     tiny["protocols"]["hard"] |= {"test_crop": crop, "epochs": 1}
     make(family_of(planned(tiny), "random", "hard"), [0])
-    assert seen == [{"whole": whole}]
+    assert calls == [{"whole": whole}]
 
 
 @pytest.mark.parametrize("mix_per", ["batch", "row"])
