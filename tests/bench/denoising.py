@@ -5,7 +5,7 @@ A DiT as small as the one of the embedded default, on a CPU.
 
 import pipelines
 import torch
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.rng import generator

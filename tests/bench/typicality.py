@@ -9,7 +9,7 @@ import math
 
 import torch
 from pipelines import denoiser, tiny_dit
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.diffusion import denoisers
 from stillhouse.methods.ddps import class_scores
 from stillhouse.networks.registry import global_generator

@@ -3,7 +3,7 @@ import pipelines
 import pytest
 import torch
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.data.codecs import decode as decode_image
 from stillhouse.diffusion import decode
 from stillhouse.diffusion.ddim import denoise, sample

@@ -7,7 +7,7 @@ import pipelines
 import pytest
 import torch
 from stillhouse.artifacts import formats, store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.diffusion import pretrained
 from stillhouse.diffusion.ddim import guided
 from stillhouse.diffusion.denoisers import load_denoiser

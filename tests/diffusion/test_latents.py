@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.data.class_images import IMAGES_SCHEMA, ClassImages
 from stillhouse.data.transforms import cut
 from stillhouse.diffusion import latents

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffused import with_denoisers
 from stillhouse.artifacts import formats, jobs, store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion import train_denoiser
@@ -264,7 +264,7 @@ def test_a_hub_is_fetched_and_listed(weights, monkeypatch):
     monkeypatch.setattr(train_denoiser, "fetch", lambda *names: asked.append(names) or weights)
     given = {"hub": "someone/dit", "revision": "c" * 40}
     settings = {"kind": "dit", "resolution": 8, "class_labels": {"0": 0}, "weights": given}
-    found = train_denoiser.describe_pretrained(settings, jobs.Context())
+    found = train_denoiser.describe_pretrained(settings, Context())
     assert asked == [("someone/dit", "c" * 40)]
     assert found["weights"] == given and found["files"] == weight_files(weights, "dit")
 
@@ -276,7 +276,7 @@ def test_names_of_a_pretrained_denoiser_are_stored(tmp_path, monkeypatch):
         **{"kind": "stable_diffusion", "resolution": 8, "names": {"0": "zero"}},
         "weights": {"hub": "someone/sd", "revision": "c" * 40},
     }
-    found = train_denoiser.describe_pretrained(settings, jobs.Context())
+    found = train_denoiser.describe_pretrained(settings, Context())
     assert found["names"] == {"0": "zero"} and "class_labels" not in found
     assert json.loads(json.dumps(found)) == found
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.training import (
     Batches,

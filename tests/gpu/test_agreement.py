@@ -5,7 +5,7 @@ import pipelines
 import pytest
 import torch
 from stillhouse.artifacts.checkpoints import Checkpoint
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.augmentation.views import draw, render
 from stillhouse.config.schema import definition, fill
 from stillhouse.data.codecs import encode

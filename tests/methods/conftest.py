@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.data.class_images import IMAGES_SCHEMA
 from stillhouse.data.codecs import encode
 from stillhouse.networks import registry

@@ -170,7 +170,7 @@ def test_too_few_images_are_an_error(in_tiny_results, method, count):
         name: {c: part.at(class_id=c).directory / PER_CLASS[part.stage] for c in "012"}
         for name, part in artifact.upstream.items()
     }
-    files = distilled.distilled(inputs, spec, jobs.Context())(None, None)
+    files = distilled.distilled(inputs, spec, Context())(None, None)
     with pytest.raises(StillhouseError, match=f"class '0' has only {count} images; lower"):
         list(files["images.parquet"].groups)
 

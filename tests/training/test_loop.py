@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.networks import registry
 from stillhouse.training import loop, optimizers
 from stillhouse.training.lr_schedules import learning_rate_factor

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.methods.common.features import features, read_features

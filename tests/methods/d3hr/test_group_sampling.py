@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from stillhouse.artifacts.checkpoints import Checkpoint
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.methods.d3hr import group_sampling
 from stillhouse.methods.d3hr.group_loss import group_loss
 from stillhouse.methods.d3hr.group_sampling import Candidates, search, whiten

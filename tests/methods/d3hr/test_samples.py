@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.d3hr.group_sampling import search
 from stillhouse.methods.d3hr.samples import samples

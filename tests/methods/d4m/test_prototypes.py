@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.diffusion import latents
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.d4m import prototypes

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.data import boxes
 from stillhouse.data.boxes import centre_box
 from stillhouse.data.class_images import IMAGES_SCHEMA

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.methods.common.features import WHOLE, features_table
 from stillhouse.methods.ddps import class_scores, clusters
 from stillhouse.rng import generator

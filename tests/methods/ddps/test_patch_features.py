@@ -6,7 +6,7 @@ import pytest
 import torch
 from pipelines import denoiser, tiny_dit, tiny_stable_diffusion
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import cut

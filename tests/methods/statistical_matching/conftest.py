@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context
+from stillhouse.artifacts.context import Context
 from stillhouse.methods.statistical_matching.statistics import statistics
 
 CLASSES = ["0", "1", "2"]
