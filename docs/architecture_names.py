@@ -1,6 +1,6 @@
 """The names of the classifiers of torchvision and timm and of their pretrained weights.
 
-PYTHONPATH=workflow python docs/architecture_names.py
+python docs/architecture_names.py
 """
 
 import timm

@@ -1,6 +1,6 @@
 """The tables of all config keys in docs/configuration.md, generated from the JSON schema.
 
-PYTHONPATH=workflow python docs/config_table.py
+python docs/config_table.py
 """
 
 import re

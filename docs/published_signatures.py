@@ -1,6 +1,6 @@
 """The signatures in workflow/published/signatures.json, of all presets as they are planned now.
 
-PYTHONPATH=workflow python docs/published_signatures.py
+python docs/published_signatures.py
 """
 
 from pathlib import Path
