@@ -196,6 +196,7 @@ class Artifact:
             "digest": self.digest,
             "keys": _sorted(self.keys),
             "settings": _sorted(self.settings),
+            "slug": self.slug,
             "stage": self.stage.name,
             "upstream": {
                 name: _each(part, lambda one: one.spec())
@@ -203,7 +204,8 @@ class Artifact:
             },
             "version": self.stage.version,
         }
-        return {**values, "members": self.n_members} if self.n_members else values
+        others = {"folder": self.folder, "members": self.n_members}
+        return values | {name: value for name, value in others.items() if value}
 
     def spec(self):
         """Return everything that made the artifact as plain sorted values, for ``spec.json``.

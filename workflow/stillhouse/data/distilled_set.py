@@ -9,7 +9,6 @@ images = DistilledSet("results/distilled/digits/rded-…/ipc10-seed0/images.parq
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +81,6 @@ def set_schema(metadata, learned=None):
 
 def set_metadata(spec):
     """Return the file metadata of a distilled set, Hugging Face's column types among them."""
-    path = Path(spec["address"])
     names = spec["settings"]["classes"]
     box = {"image_id": _value("string")} | {name: _value("int32") for name in BOX_COLUMNS}
     features = {
@@ -93,9 +91,9 @@ def set_metadata(spec):
         "origin": [box],
     }
     return {
-        "dataset": path.parts[-3],
+        "dataset": spec["folder"],
         "class_names": json.dumps(names),
-        "method": path.parts[-2].rsplit("-", 1)[0],
+        "method": spec["slug"],
         "ipc": str(spec["keys"]["ipc"]),
         "seed": str(spec["keys"]["seed"]),
         "spec": json.dumps(spec, sort_keys=True),
