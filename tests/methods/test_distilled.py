@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image as Pillow
-from stillhouse.artifacts import formats, jobs, store
+from stillhouse.artifacts import formats, store
+from stillhouse.artifacts.context import Context
 from stillhouse.artifacts.store import Damaged, WrongType
 from stillhouse.data.codecs import decode, encode
 from stillhouse.data.distilled_set import DistilledSet
@@ -15,16 +16,21 @@ from stillhouse.errors import StillhouseError
 from stillhouse.methods import distilled
 from stillhouse.methods.statistical_matching import synthesis
 from stillhouse.methods.statistical_matching.batches import batches
-from stillhouse.planning.plan import PER_CLASS, batch_files
+from stillhouse.planning.inputs import job_inputs
+
+
+def artifacts_of(plan, method):
+    """Return {IPC: artifact} of a method's sets."""
+    return {
+        artifact.keys["ipc"]: artifact
+        for artifact in plan.artifacts["distilled"].values()
+        if artifact.settings["kind"] == method
+    }
 
 
 def sets_of(plan, method):
     """Return {IPC: path} of a method's sets."""
-    return {
-        artifact.keys["ipc"]: artifact.directory / "images.parquet"
-        for artifact in plan.single["distilled"].values()
-        if artifact.settings["kind"] == method
-    }
+    return {ipc: Path(artifact.file) for ipc, artifact in artifacts_of(plan, method).items()}
 
 
 @pytest.mark.parametrize("method", ["random", "rded"])
@@ -43,20 +49,20 @@ def test_columns_are_as_promised(in_tiny_results, method):
 
 
 @pytest.mark.parametrize("method", ["random", "rded"])
-def test_metadata_say_what_it_is(in_tiny_results, method):
+def test_metadata_name_dataset_method_and_lineage(in_tiny_results, method):
     path = sets_of(in_tiny_results, method)[2]
-    kept = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
-    assert kept["dataset"] == "three"
-    assert json.loads(kept["class_names"]) == ["0", "1", "2"]
-    assert (kept["method"], kept["ipc"], kept["seed"]) == (method, "2", "0")
-    spec = json.loads(kept["spec"])
+    metadata = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
+    assert metadata["dataset"] == "three"
+    assert json.loads(metadata["class_names"]) == ["0", "1", "2"]
+    assert (metadata["method"], metadata["ipc"], metadata["seed"]) == (method, "2", "0")
+    spec = json.loads(metadata["spec"])
     assert spec["address"] == str(path.parent)
     assert spec["upstream"]["images"]["stage"] == "images"
 
 
 def test_a_row_group_holds_a_class(in_tiny_results):
-    kept = pq.ParquetFile(sets_of(in_tiny_results, "random")[2])
-    groups = [kept.read_row_group(i).to_pylist() for i in range(kept.num_row_groups)]
+    table = pq.ParquetFile(sets_of(in_tiny_results, "random")[2])
+    groups = [table.read_row_group(i).to_pylist() for i in range(table.num_row_groups)]
     assert [[row["class_id"] for row in rows] for rows in groups] == [[c] * 2 for c in "012"]
     assert [[row["label"] for row in rows] for rows in groups] == [[i] * 2 for i in range(3)]
     assert all([row["index"] for row in rows] == [0, 1] for rows in groups)
@@ -106,18 +112,14 @@ def test_torch_opens_it(in_tiny_results):
     assert [labels.tolist() for _, labels in batches] == [[0, 0, 1, 1], [2, 2]]
 
 
-def test_torch_does_not_open_what_is_damaged_or_something_else(made, aged):
+def test_a_damaged_or_another_file_is_not_opened(made):
     path = sets_of(made, "random")[1]
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1])
+    path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(Damaged, match=r"images\.parquet"):
         DistilledSet(path)
-    with pytest.raises(WrongType, match="column 'label' should be int64"):
-        DistilledSet(
-            next(iter(made.families["images"].values()))
-            .artifact.at(class_id="0")
-            .file("images.parquet")
-        )
+    (images,) = (family.artifact for family in made.families["images"].values())
+    with pytest.raises(WrongType, match="column 'label' must be int64"):
+        DistilledSet(images.member_file("0"))
 
 
 def origins(path):
@@ -127,8 +129,8 @@ def origins(path):
 def test_random_images_are_real_training_images(in_tiny_results):
     (images,) = [f.artifact for f in in_tiny_results.families["images"].values()]
     for row in store.read_table(sets_of(in_tiny_results, "random")[2]).to_pylist():
-        kept = images.at(class_id=row["class_id"]).directory / "images.parquet"
-        known = {r["image_id"]: r for r in store.read_table(kept).to_pylist()}
+        table = store.read_table(images.member_file(row["class_id"]))
+        known = {r["image_id"]: r for r in table.to_pylist()}
         (origin,) = row["origin"]
         source = known[origin["image_id"]]
         assert source["split"] == "train"
@@ -149,8 +151,8 @@ def test_random_sets_are_nested_and_differ_by_seed(made, tiny, planned, make_all
     wanted.families["students"].clear()
     make_all(wanted)
     by = {
-        (a.keys["ipc"], a.keys["seed"]): origins(a.directory / "images.parquet")
-        for a in wanted.single["distilled"].values()
+        (artifact.keys["ipc"], artifact.keys["seed"]): origins(artifact.file)
+        for artifact in wanted.artifacts["distilled"].values()
     }
     for seed in (0, 1):
         largest = [by[7, seed][i : i + 7] for i in (0, 7, 14)]
@@ -162,14 +164,9 @@ def test_random_sets_are_nested_and_differ_by_seed(made, tiny, planned, make_all
 
 @pytest.mark.parametrize(("method", "count"), [("random", 119), ("rded", 20)])
 def test_too_few_images_are_an_error(in_tiny_results, method, count):
-    artifact = next(
-        a for a in in_tiny_results.single["distilled"].values() if a.settings["kind"] == method
-    )
+    artifact = artifacts_of(in_tiny_results, method)[1]
     spec = {**artifact.spec(), "keys": {"ipc": 500, "seed": 0}}
-    inputs = {
-        name: {c: part.at(class_id=c).directory / PER_CLASS[part.stage] for c in "012"}
-        for name, part in artifact.upstream.items()
-    }
+    inputs = job_inputs(spec)
     files = distilled.distilled(inputs, spec, Context())(None, None)
     with pytest.raises(StillhouseError, match=f"class '0' has only {count} images; lower"):
         list(files["images.parquet"].groups)
@@ -178,18 +175,17 @@ def test_too_few_images_are_an_error(in_tiny_results, method, count):
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
 @pytest.mark.parametrize(("order", "batch_size"), [("by_class", 4), ("by_copy", 2)])
 def test_a_synthesised_set_is_collected_from_all_batches(
-    tiny, planned, empty, order, batch_size, encoding
+    tiny, planned, make, empty, order, batch_size, encoding
 ):
     tiny["methods"]["edc"] = {
         **{"kind": "edc", "observers": ["t"], "encoding": encoding},
         **{"order": order, "batch_size": batch_size},
     }
     tiny["experiments"]["x"] |= {"methods": ["edc"], "protocols": ["hard"], "ipc": [3]}
-    (artifact,) = planned(tiny).single["distilled"].values()
-    made = artifact.upstream["synthesis"]
+    (artifact,) = planned(tiny).artifacts["distilled"].values()
+    batched = artifact.upstream["synthesis"]
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 3, 8, 8), np.uint8)
-    paths = batch_files(made)
-    for number, batch in enumerate(batches(made.settings, made.keys["ipc"])):
+    for number, batch in enumerate(batches(batched.settings, batched.keys["ipc"])):
         rows = [
             {
                 "image": {"bytes": encode(pixels[label, index], "png"), "path": None},
@@ -199,13 +195,10 @@ def test_a_synthesised_set_is_collected_from_all_batches(
             for label, index in batch
         ]
         groups = [pa.Table.from_pylist([row], synthesis.SCHEMA) for row in rows]
-        member, stored = made.at(batch=number), formats.RowGroups(synthesis.SCHEMA, groups)
-        store.write(member.directory, member.spec(), {"images.parquet": stored})
-    job = [(artifact.spec(), None, ["images.parquet"])]
-    # In any order of the batches.
-    inputs = {"synthesis": dict([*enumerate(map(Path, paths))][::-1])}
-    jobs.produce(distilled.distilled, inputs, job, {})
-    rows = store.read_table(artifact.file("images.parquet")).to_pylist()
+        member, stored = batched.member_spec(number), formats.RowGroups(synthesis.SCHEMA, groups)
+        store.write(member["address"], member, {"images.parquet": stored})
+    make(artifact)
+    rows = store.read_table(artifact.file).to_pylist()
     places = [(row["label"], row["class_id"], row["index"]) for row in rows]
     assert places == [(label, str(label), index) for label in range(3) for index in range(3)]
     assert {row["image"]["path"].split(".")[1] for row in rows} == {encoding}

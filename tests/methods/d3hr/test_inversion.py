@@ -3,10 +3,12 @@ import pipelines
 import pytest
 import torch
 from stillhouse.artifacts import store
-from stillhouse.artifacts.jobs import Context, produce
+from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.jobs import produce
 from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.methods.d3hr import inversion
+from stillhouse.methods.d3hr.method import INVERSION
 from stillhouse.methods.d3hr.normality import Moments, normality
 from stillhouse.rng import generator
 
@@ -21,7 +23,6 @@ SETTINGS = {
     "images_per_class": "all",
     "precision": "float32",
 }
-FILES = ["inversion.safetensors", "quality.json"]
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +50,13 @@ def made(folder, empty):
         source = empty / f"results/latents/{count}/1"
         if not source.exists():
             write_latents(source, count)
-        at = f"results/inversion/{label}/1"
-        spec = {"stage": "inversion", "settings": SETTINGS | changes, "keys": {"class_id": "1"}}
-        spec["address"] = at
+        at = f"results/inversion/{label}"
+        spec = {"stage": "inversion", "settings": SETTINGS | changes, "keys": {}, "address": at}
         inputs = {"latents": {"1": source / "latents.safetensors"}, "denoiser": path}
         shared = {"device": "cpu", "batch_size": 32, "weight_folders": roots, **dict(resources)}
-        produce(inversion.inversion, inputs, [(spec, "1", FILES)], shared)
-        return store.read_tensors(f"{at}/{FILES[0]}"), store.read_json(f"{at}/{FILES[1]}")
+        produce(INVERSION, inputs, spec, ["1"], shared)
+        tensors, quality = (f"{at}/1/{name}" for name in INVERSION.files)
+        return store.read_tensors(tensors), store.read_json(quality)
 
     return make, load_denoiser(path, {"precision": "float32"}, Context(weight_folders=roots))
 
@@ -161,20 +162,22 @@ def test_a_single_image_has_no_variance(made):
 
 
 @pytest.mark.parametrize("seconds", [0, 1000])
-def test_a_killed_job_resumes_where_it_was(made, empty, interrupt, seconds):
+def test_a_resumed_inversion_has_the_same_bytes(made, empty, interrupt, seconds):
     make, _ = made
-    make("whole")
+    make("undisturbed")
     calls = interrupt(inversion, "invert", 3)
-    always = {"checkpoint_seconds": seconds}
+    resources = {"checkpoint_seconds": seconds}
     with pytest.raises(KeyboardInterrupt):
-        make("cut", resources=always)
+        make("resumed", resources=resources)
     assert len(calls) == 3
-    make("cut", resources=always)
+    make("resumed", resources=resources)
     # Of five batches two were in the checkpoint, or none where none was due.
     assert len(calls) == 3 + (3 if seconds == 0 else 5)
-    for name in FILES:
-        pair = [empty / f"results/inversion/{label}/1/{name}" for label in ("whole", "cut")]
-        assert pair[0].read_bytes() == pair[1].read_bytes()
+    for name in INVERSION.files:
+        undisturbed, resumed = (
+            empty / f"results/inversion/{label}/1/{name}" for label in ("undisturbed", "resumed")
+        )
+        assert undisturbed.read_bytes() == resumed.read_bytes()
 
 
 def test_fewer_images_are_a_part_of_more_and_keep_their_order():
@@ -188,11 +191,11 @@ def test_fewer_images_are_a_part_of_more_and_keep_their_order():
 
 def test_statistics_are_of_the_sampled_images(made):
     make, _ = made
-    whole, _ = make("all")
+    complete, _ = make("all")
     some, _ = make("some", images_per_class=12)
-    assert some["count"].item() == 12 and whole["count"].item() == COUNT
+    assert some["count"].item() == 12 and complete["count"].item() == COUNT
     rows = inversion.sampled_rows(COUNT, 12, "1")
-    kept = [i for i in rows if i < len(whole["before"])]
-    wanted = whole["before"][kept]
-    assert torch.equal(some["before"][: len(kept)], wanted)
-    assert not torch.allclose(some["mean"], whole["mean"])
+    stored = [i for i in rows if i < len(complete["before"])]
+    wanted = complete["before"][stored]
+    assert torch.equal(some["before"][: len(stored)], wanted)
+    assert not torch.allclose(some["mean"], complete["mean"])

@@ -9,6 +9,7 @@ from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import normalise
 from stillhouse.methods.statistical_matching import statistics
 from stillhouse.methods.statistical_matching.feature_statistics import KINDS, StatisticsRecorder
+from stillhouse.methods.statistical_matching.method import STATISTICS
 from stillhouse.methods.statistical_matching.statistics import (
     overall,
     read_statistics,
@@ -27,12 +28,12 @@ VIEWS = {"pad": 1, "crop": [1.0, 1.0], "flip": 0.5, "seed": 0}
 # A tile that divides the first map, 8 px, and not the second one, 4 px.
 TILE = 3
 TEACHER = {"arch": "convnet2", "width": 4, "norm": "batch", "classes": CLASSES, "resolution": 8}
-FILE = "statistics.safetensors"
+(FILE,) = STATISTICS.files
 
 
 @pytest.fixture
 def teacher(empty):
-    """Write a teacher whose weights are its first ones; return its file."""
+    """Write a teacher with its initial weights; return its file."""
     net = registry.build(TEACHER, len(CLASSES), 8, 0, "teacher")
     spec = {"stage": "teacher", "settings": TEACHER, "address": "results/teacher/t"}
     store.write(spec["address"], spec, {"model.safetensors": net.state_dict()})
@@ -48,7 +49,7 @@ def make(teacher, class_images):
         spec = {"stage": "statistics", "settings": settings, "keys": {}}
         spec["address"] = f"results/statistics/{label}"
         inputs = {"images": class_images, "teacher": teacher}
-        produce(statistics.statistics, inputs, [(spec, None, [FILE])], resources)
+        produce(STATISTICS, inputs, spec, (), resources)
         return Path(spec["address"]) / FILE
 
     return make
@@ -80,14 +81,14 @@ def inputs_of_layers(net, pixels):
     return found
 
 
-def viewed(images, settings, class_id, batch_size=4):
+def views_at_once(images, settings, class_id, batch_size=4):
     """Return all views at once."""
     return torch.cat(list(training_views(images, settings, class_id, batch_size, CPU)))
 
 
 def views_of(images, class_id):
     pixels, _ = load_split(images, [class_id], 8, "train")
-    return viewed(pixels, VIEWS, class_id)
+    return views_at_once(pixels, VIEWS, class_id)
 
 
 def test_statistics_are_those_of_two_passes_over_all_images(make, teacher, class_images):
@@ -148,12 +149,12 @@ def test_results_do_not_depend_on_other_classes_or_their_order(make):
 
 
 def test_an_interrupted_pass_resumes_after_a_class(make, interrupt):
-    wanted = make("whole").read_bytes()
+    wanted = make("undisturbed").read_bytes()
     calls = interrupt(statistics, "sum_statistics", 3)
     with pytest.raises(KeyboardInterrupt):
-        make("killed", checkpoint_seconds=0)
-    assert len(calls) == 3 and not Path("results/statistics/killed", FILE).exists()
-    found = make("killed", checkpoint_seconds=0)
+        make("interrupted", checkpoint_seconds=0)
+    assert len(calls) == 3 and not Path("results/statistics/interrupted", FILE).exists()
+    found = make("interrupted", checkpoint_seconds=0)
     assert len(calls) == 4
     assert found.read_bytes() == wanted
 
@@ -176,7 +177,7 @@ def pixels_of(n, size=6, seed=0):
 
 def test_a_padded_view_is_a_square_of_a_black_border_and_the_image():
     images, settings = pixels_of(300), {"pad": 2, "crop": [0.5, 1.0], "flip": 0.5, "seed": 3}
-    found = viewed(images, settings, "cat")
+    found = views_at_once(images, settings, "cat")
     assert found.shape == (300, 3, 6, 6) and found.dtype == torch.float32
     corners, mirrored = set(), []
     for image, view in zip(images.numpy(), found.round().to(torch.uint8).numpy(), strict=True):
@@ -198,14 +199,14 @@ def test_a_padded_view_is_a_square_of_a_black_border_and_the_image():
 @pytest.mark.parametrize("flip", [0, 1])
 def test_without_border_and_crop_a_view_is_the_image(flip):
     images = pixels_of(5)
-    found = viewed(images, {"pad": 0, "crop": [1.0, 1.0], "flip": flip, "seed": 0}, "cat")
+    found = views_at_once(images, {"pad": 0, "crop": [1.0, 1.0], "flip": flip, "seed": 0}, "cat")
     wanted = images.flip(3) if flip else images
     torch.testing.assert_close(found, wanted.float(), rtol=0, atol=1e-4)
 
 
 def test_a_crop_shows_a_part_of_the_image_enlarged():
     ramp = torch.arange(24, dtype=torch.uint8).expand(200, 3, 24, 24) * 10
-    found = viewed(ramp, {"pad": 0, "crop": [0.25, 0.25], "flip": 0.0, "seed": 0}, "cat")
+    found = views_at_once(ramp, {"pad": 0, "crop": [0.25, 0.25], "flip": 0.0, "seed": 0}, "cat")
     # 10 grey levels a pixel and half of the side, but for the aspect: from √(3/4) to √(4/3).
     slopes = (found[:, 0, 12, 16] - found[:, 0, 12, 8]) / 8
     assert 4 < slopes.min() < 4.8 and 5.2 < slopes.max() < 6
@@ -216,8 +217,8 @@ def test_a_crop_shows_a_part_of_the_image_enlarged():
 def test_a_view_belongs_to_seed_class_and_item(pad):
     images = pixels_of(600)
     settings = {"pad": pad, "crop": [0.3, 1.0], "flip": 0.5, "seed": 0}
-    wanted = viewed(images, settings, "cat")
-    assert torch.equal(viewed(images[:9], settings, "cat"), wanted[:9])
-    for other in (viewed(images, settings, "dog"), viewed(images, {**settings, "seed": 1}, "cat")):
-        same = (other == wanted).flatten(1).all(1)
+    wanted = views_at_once(images, settings, "cat")
+    assert torch.equal(views_at_once(images[:9], settings, "cat"), wanted[:9])
+    for changed, class_id in ((settings, "dog"), ({**settings, "seed": 1}, "cat")):
+        same = (views_at_once(images, changed, class_id) == wanted).flatten(1).all(1)
         assert same.float().mean() < 0.1

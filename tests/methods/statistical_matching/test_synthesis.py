@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts import store
+from stillhouse.artifacts.addresses import member_folder
 from stillhouse.artifacts.checkpoints import Checkpoint
-from stillhouse.artifacts.jobs import Context, produce
+from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.jobs import produce
 from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import normalise, normalised_to_bytes
 from stillhouse.methods.statistical_matching import losses, synthesis
 from stillhouse.methods.statistical_matching.batches import batches
+from stillhouse.methods.statistical_matching.method import SYNTHESIS
 from stillhouse.methods.statistical_matching.synthesis import (
     Batch,
     learning_rate,
@@ -20,7 +23,6 @@ from stillhouse.methods.statistical_matching.synthesis import (
 from tests.methods.statistical_matching.stage_settings import loss_names, stage_settings
 
 CLASSES = ["0", "1", "2"]
-FILES = ["curve.json", "snapshots.parquet", "images.parquet"]
 
 
 def settings_of(*arguments, **changes):
@@ -33,24 +35,20 @@ def make(observers, class_images, empty):
 
     def make(name, settings, numbers=(0,), ipc=2, classes=CLASSES, observed="ab", **resources):
         spec = {"stage": "synthesis", "settings": settings, "keys": {"ipc": ipc, "seed": 0}}
-        job = []
-        for number in numbers:
-            address = f"results/synthesis/{name}/batch{number}"
-            keys = {**spec["keys"], "batch": number}
-            job.append(({**spec, "keys": keys, "address": address}, number, FILES))
+        spec["address"] = f"results/synthesis/{name}"
         inputs = {"teachers": [observers[name].model for name in observed]}
         if "convolution" in settings["kinds"]:
             inputs["statistics"] = [observers[name].statistics for name in observed]
         if settings["initial"] == "real":
             inputs["images"] = {class_id: class_images[class_id] for class_id in classes}
-        produce(synthesis.synthesis, inputs, job, {"device": "cpu", **resources})
-        return [Path(spec["address"]) for spec, _, _ in job]
+        produce(SYNTHESIS, inputs, spec, list(numbers), {"device": "cpu", **resources})
+        return [member_folder(spec["address"], SYNTHESIS.member, number) for number in numbers]
 
     return make
 
 
 def bytes_of(folder):
-    return {name: (folder / name).read_bytes() for name in FILES}
+    return {name: (folder / name).read_bytes() for name in SYNTHESIS.files}
 
 
 # Batches
@@ -219,11 +217,11 @@ def test_images_are_stored_with_class_and_index(make, kind):
 
 def test_a_batch_does_not_depend_on_the_other_batches(make):
     settings = settings_of(batch_size=2, iterations=4)
-    among = make("all", settings, range(3))
+    together = make("all", settings, range(3))
     # Its inputs are the images of its class alone.
     (alone,) = make("one", settings, [1], classes=["1"])
-    assert bytes_of(alone) == bytes_of(among[1])
-    assert len({bytes_of(folder)["curve.json"] for folder in among}) == 3
+    assert bytes_of(alone) == bytes_of(together[1])
+    assert len({bytes_of(folder)["curve.json"] for folder in together}) == 3
 
 
 def test_the_loss_falls(make):
@@ -245,18 +243,18 @@ LONG = {
 
 @pytest.mark.parametrize("seconds", [0, 1000])
 @pytest.mark.parametrize("given", LONG.values(), ids=LONG)
-def test_a_stopped_synthesis_resumes_where_it_was(make, interrupt, monkeypatch, given, seconds):
-    # Three points of the curve: it is stopped between two of them.
+def test_a_resumed_synthesis_has_the_same_bytes(make, interrupt, monkeypatch, given, seconds):
+    # Three points of the curve: it is interrupted between two of them.
     monkeypatch.setattr(synthesis, "N_POINTS", 3)
     settings = settings_of(**{"iterations": 7, "momentum": 0.5, **given})
-    (whole,) = make("whole", settings)
+    (undisturbed,) = make("undisturbed", settings)
     calls = interrupt(losses, "backward", 6)
     with pytest.raises(KeyboardInterrupt):
-        make("stopped", settings, checkpoint_seconds=seconds)
+        make("interrupted", settings, checkpoint_seconds=seconds)
     assert len(calls) == 6
-    (found,) = make("stopped", settings, checkpoint_seconds=seconds)
+    (found,) = make("interrupted", settings, checkpoint_seconds=seconds)
     assert len(calls) == 6 + (2 if seconds == 0 else 7)
-    assert bytes_of(found) == bytes_of(whole)
+    assert bytes_of(found) == bytes_of(undisturbed)
 
 
 def test_snapshots_so_far_are_beside_the_checkpoint(make, interrupt):
