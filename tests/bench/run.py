@@ -62,7 +62,7 @@ def student_step():
     pixels = generator(0, "bench").integers(0, 256, (1000, 3, 32, 32), dtype=np.uint8)
     images, hard = torch.from_numpy(pixels), torch.arange(1000) % 10
     settings = {"views": VIEWS, "batch_size": 50, "kind": "hard"}
-    lessons = label_sources.HardLabels(settings, images, hard, 10)
+    labels = label_sources.HardLabels(settings, images, hard, 10)
     net = registry.build(NETWORK, 10, 32, 0, "student")
     optimizer = Optimizer(net, RECIPE)
     plain = torch.optim.AdamW(net.parameters(), RECIPE["learning_rate"])
@@ -70,7 +70,7 @@ def student_step():
     targets = torch.nn.functional.one_hot(hard[:50], 10).float()
 
     def ours():
-        steps = students.batches(lessons, students.make_loss({"loss": "ce"}), 0, 0)
+        steps = students.batches(labels, students.make_loss({"loss": "ce"}), 0, 0)
         training.one_epoch(net, optimizer, RECIPE, 0, *steps)
 
     def bare():

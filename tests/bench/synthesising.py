@@ -54,8 +54,8 @@ def steps(network, side, given):
 
     def bare():
         for _ in range(STEPS):
-            seen = images.requires_grad_(True)
-            cross_entropy(plain(seen), labels).backward()
-            seen.grad = None
+            inputs = images.requires_grad_(True)
+            cross_entropy(plain(inputs), labels).backward()
+            inputs.grad = None
 
     return paired(ours, bare, 5)

@@ -1,6 +1,6 @@
 """Speed of class scoring (DDPS) as a ratio to the network's bare forward passes of the same shapes.
 
-The whole stage function is timed: reading, noise, passes, maps, best patches, the table.
+The complete stage function is timed: reading, noise, passes, maps, best patches, the table.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ SETTINGS = {
 BATCH = 64
 # Rows of the table: side of the latents, of a patch [px, two a place], images, heads and layers.
 CASES = {
-    "960 scores of whole images, 4 × 4 × 4, DiT 128 wide, 3 layers": (4, 0, 120, 4, 3),
+    "960 scores of uncropped images, 4 × 4 × 4, DiT 128 wide, 3 layers": (4, 0, 120, 4, 3),
     "128 scores of patches, 4 × 16 × 16, DiT 128 wide, 3 layers": (16, 24, 16, 4, 3),
 }
 

@@ -1,4 +1,4 @@
-"""Protocols become training settings; those that docs/protocols.md writes out are as it says."""
+"""Protocols become training settings; those of docs/protocols.md are as it states."""
 
 import re
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_protocols_written_out_are_valid(snippet):
     assert {cell["protocol"] for cell in cells} == snippet["protocols"].keys()
     for name, given in snippet["protocols"].items():
         settled = config["protocols"][name]
-        # A half cosine is a cosine of smoothing 2; what else the docs say stands.
+        # A half cosine is a cosine of smoothing 2; all other settings are as written.
         written = {k: v for k, v in given.items() if (k, v) != ("schedule", "half_cosine")}
         assert settled | written == settled
 

@@ -70,11 +70,11 @@ def test_the_codes_loops_start_one_level_higher():
 
 
 def by_hand(net, x, pairs):
-    """Take DDIM steps between the (from, to, told) of `pairs`, as the papers write them."""
+    """Take DDIM steps between the (from, to, level) of `pairs`, as the papers write them."""
     alpha = net.schedule.alpha
-    for start, end, told in pairs:
-        null = net.function(x, told, 0.0)
-        noise = null + 4.0 * (net.function(x, told, 0.5) - null)
+    for start, end, level in pairs:
+        null = net.function(x, level, 0.0)
+        noise = null + 4.0 * (net.function(x, level, 0.5) - null)
         clean = (x - math.sqrt(1 - alpha(start)) * noise) / math.sqrt(alpha(start))
         x = math.sqrt(alpha(end)) * clean + math.sqrt(1 - alpha(end)) * noise
     return x

@@ -73,7 +73,7 @@ def normal(*shape):
 
 @torch.no_grad()
 def outputs(parts, name, latents, timestep, class_id):
-    """Return what the raw network says, given a class (or None) by hand."""
+    """Return what the raw network predicts, given a class (or None) by hand."""
     if name != "stable_diffusion":
         number = torch.full((len(latents),), 3 if class_id is None else int(class_id))
         times = torch.full((len(latents),), timestep)

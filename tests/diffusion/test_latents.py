@@ -126,13 +126,13 @@ def test_latents_do_not_depend_on_the_batch_size(made, shape):
 
 def test_never_more_than_a_batch_of_images_is_decoded(made, monkeypatch):
     _, denoiser = made
-    seen, decode = [], latents.decode
-    monkeypatch.setattr(latents, "decode", lambda *a: seen.append("decoded") or decode(*a))
-    monkeypatch.setattr(denoiser, "encode", lambda x: seen.append(len(x)) or (x, x))
+    calls, decode = [], latents.decode
+    monkeypatch.setattr(latents, "decode", lambda *a: calls.append("decoded") or decode(*a))
+    monkeypatch.setattr(denoiser, "encode", lambda x: calls.append(len(x)) or (x, x))
     rows = ClassImages({f"{i}": png(picture(0, 8, 8)) for i in range(5)}, lambda data: data)
     means, stds = latents.encode_rows(rows, denoiser, "square", 2)
     assert len(means) == len(stds) == 5
-    assert seen == ["decoded", "decoded", 2, "decoded", "decoded", 2, "decoded", 1]
+    assert calls == ["decoded", "decoded", 2, "decoded", "decoded", 2, "decoded", 1]
 
 
 def test_resizing_is_that_of_crops():

@@ -117,15 +117,15 @@ def test_v_predictions_carry_the_noise():
 
 
 @pytest.mark.parametrize(
-    "config, said",
+    "config, message",
     [
         ({"beta_schedule": "sigmoid"}, "beta_schedule: unknown 'sigmoid'; must be one of linear"),
         ({"prediction_type": "sample"}, "prediction_type: invalid 'sample'; must be epsilon"),
         ({"rescale_betas_zero_snr": True}, "must be false"),
     ],
 )
-def test_an_unsupported_scheduler_is_refused(config, said):
-    with pytest.raises(StillhouseError, match=said) as error:
+def test_an_unsupported_scheduler_is_refused(config, message):
+    with pytest.raises(StillhouseError, match=message) as error:
         NoiseSchedule.from_config(config, "here.json")
     assert str(error.value).startswith("here.json: ") and "\n" not in str(error.value)
 

@@ -7,7 +7,7 @@ import pipelines
 import pytest
 import torch
 from diffused import with_denoisers
-from stillhouse.artifacts import formats, jobs, store
+from stillhouse.artifacts import formats, store
 from stillhouse.artifacts.context import Context
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import to_unit

@@ -50,14 +50,14 @@ def parameters(net):
 @pytest.mark.parametrize(("n", "size"), [(10, 3), (8, 4), (5, 7), (1, 1)])
 def test_an_epoch_has_every_image_at_most_once(n, size):
     batches, fit = Batches(0, "denoiser", n, size), min(size, n)
-    seen = []
+    epochs = []
     for epoch in range(3):
         rows = torch.cat([batches(epoch * (n // fit) + i)[0] for i in range(n // fit)])
         order = permutation(generator(0, "denoiser epoch", item=epoch), n)
         assert rows.tolist() == order[: n // fit * fit].tolist()
         assert len(set(rows.tolist())) == len(rows) == n // fit * fit
-        seen.append(rows.tolist())
-    assert n < 8 or seen[0] != seen[1] != seen[2] != seen[0]
+        epochs.append(rows.tolist())
+    assert n < 8 or epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
 def test_a_batch_depends_on_its_step_alone():
@@ -102,7 +102,7 @@ def test_the_loss_of_an_autoencoder_is_squared_error_and_divergence():
     assert flips == {False, True}
 
 
-class Seen(torch.nn.Module):
+class Recording(torch.nn.Module):
     """A network that remembers what it is asked, and answers with what it has."""
 
     def __init__(self, classes=3):
@@ -119,7 +119,7 @@ class Seen(torch.nn.Module):
 @pytest.mark.parametrize("views", [1, 2])
 def test_the_loss_of_a_network_is_its_error_in_the_noise(views):
     mean, std, labels = posteriors(views)
-    net = Seen()
+    net = Recording()
     settings = {**NETWORK, "steps": 30, "batch_size": 7}
     found = train_network(net, mean, std, labels, settings, 5, once)
     batches = Batches(5, "denoiser", 10, 7)
@@ -149,7 +149,7 @@ def test_the_loss_of_a_network_is_its_error_in_the_noise(views):
 
 def test_labels_are_dropped_with_the_set_probability():
     mean, std, labels = posteriors()
-    net = Seen()
+    net = Recording()
     train_network(net, mean, std, labels, {**NETWORK, "steps": 300, "label_dropout": 0.1}, 0, once)
     given = torch.cat([labels for _, _, labels in net.asked])
     assert (given == 3).float().mean().item() == pytest.approx(0.1, abs=0.03)
@@ -168,7 +168,7 @@ def test_a_network_begins_with_no_prediction_and_drops_no_label_itself():
     net(latents, times, labels)
     for before, after in kept.values():
         assert torch.equal(before, after)
-    # Where it is told apart, all of a kind are seen alike: in diffusers a tenth would be dropped.
+    # Outputs of the same label are equal: diffusers itself would drop a tenth of them.
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_(torch.linspace(-0.5, 0.5, parameter.numel()).view_as(parameter))

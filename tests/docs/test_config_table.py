@@ -40,7 +40,7 @@ def keys(text):
 
 
 def kinds_of(text, section):
-    """Return what a section's table says of all kinds, and {kind: what it says of that one}."""
+    """Return a section's table of all kinds, and {kind: its own table}."""
     part = text.split(f"### `{section}`")[1].split("### ")[0]
     common, *rest = re.split(r"^(`kind: .*`)(?:| has no other keys\.|:)$", part, flags=re.M)
     about = dict(zip(rest[::2], rest[1::2], strict=True))

@@ -101,11 +101,9 @@ def test_patch_scores_agree():
 def student(device, work):
     hard = torch.arange(64, device=device) % 10
     settings = {"views": VIEWS, "batch_size": 16, "kind": "hard"}
-    lessons = label_sources.HardLabels(settings, images().to(device), hard, 10)
+    labels = label_sources.HardLabels(settings, images().to(device), hard, 10)
     net = registry.build(NETWORK, 10, 32, 0, "student").to(device)
-    cell = students.train(
-        net, lessons, (images().to(device), hard), TRAINING, 0, Context(work=work)
-    )
+    cell = students.train(net, labels, (images().to(device), hard), TRAINING, 0, Context(work=work))
     return [row["loss"] for row in cell["curve"]], net.cpu().state_dict()
 
 
@@ -136,9 +134,9 @@ def test_denoisers_and_their_loops_agree(kind, tmp_path):
         up = invert(denoiser, mean, *how, [6])[6]
         down = sample(denoiser, up, *how, 6)
         condition = how[0].expand(len(up), *how[0].shape[1:])
-        seen = denoiser.features(up, torch.full((len(up),), 161), condition, 0)
+        features = denoiser.features(up, torch.full((len(up),), 161), condition, 0)
         scores = score_maps([mean.cpu()], denoiser, "1", scored, 0, Context(work=tmp_path / name))
-        found = (mean, std, up, down, denoiser.decode(down), seen, *scores)
+        found = (mean, std, up, down, denoiser.decode(down), features, *scores)
         return [part.cpu() for part in found]
 
     for cpu, gpu in zip(*map(everything, ("cpu", "cuda")), strict=True):
@@ -247,10 +245,10 @@ def test_a_synthesis_that_was_cut_off_ends_the_same_to_the_bit_on_one_gpu(
         iterations.append(iteration)
         return backward(batch, observer, iteration)
 
-    backward, iterations, whole = losses.backward, [], run("whole")
+    backward, iterations, undisturbed = losses.backward, [], run("undisturbed")
     monkeypatch.setattr(losses, "backward", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        run("cut off")
+        run("resumed")
     monkeypatch.setattr(losses, "backward", noted)
-    assert torch.equal(run("cut off"), whole)
+    assert torch.equal(run("resumed"), undisturbed)
     assert iterations == [5, 6, 7]

@@ -93,7 +93,7 @@ def test_resolved_settings_are_settled(kind, fidelity):
     }
     for group, name in idle:
         settings = resolved.get(group, {}) if group else resolved
-        # Convolutions that are not matched have no tiles and no dropout, said as 0.
+        # Convolutions that are not matched have no tiles and no dropout, written as 0.
         assert settings.get(name, 0) == 0
 
 

@@ -44,7 +44,7 @@ def drawn(monkeypatch):
             figure.draw_without_rendering()
             figure.panels = [axis.get_tightbbox() for axis in figure.axes]
             figure.below = figure.legends[0].get_window_extent()
-            figure.whole = figure.bbox.frozen()
+            figure.page = figure.bbox.frozen()
             figures.append(figure)
 
     def draw(function, rows):
@@ -203,8 +203,8 @@ def test_nothing_overlaps_or_is_cut_off(drawn, draw, protocols, name):
     for one, other in itertools.combinations([figure.below, *figure.panels], 2):
         assert not one.overlaps(other)
     for box in (figure.below, *figure.panels):
-        assert 0 <= box.x0 < box.x1 <= figure.whole.x1
-        assert 0 <= box.y0 < box.y1 <= figure.whole.y1
+        assert 0 <= box.x0 < box.x1 <= figure.page.x1
+        assert 0 <= box.y0 < box.y1 <= figure.page.y1
 
 
 def styles_of(figure):
@@ -264,8 +264,8 @@ def test_points_without_label_bytes_are_left_out_of_their_panel(drawn):
 @pytest.mark.filterwarnings("error")
 def test_a_panel_without_points_is_annotated(drawn):
     rows = numbers().assign(label_bytes=float("nan"))
-    whole = numbers(methods=["random"]).assign(student="other")
-    for part in (rows, pd.concat([rows, whole], ignore_index=True)):
+    complete = numbers(methods=["random"]).assign(student="other")
+    for part in (rows, pd.concat([rows, complete], ignore_index=True)):
         figure = drawn(charts.size, part)
         alone, together, *rest = figure.axes
         assert len(points(alone)) == 4

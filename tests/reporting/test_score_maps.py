@@ -156,7 +156,7 @@ def test_maps_of_zeros_leave_grey_images(drawn):
 
 
 def gradient(height, width):
-    """Return a picture whose rows and columns are told apart."""
+    """Return a picture whose rows and columns all differ."""
     picture = np.zeros((3, height, width), np.uint8)
     picture[:] = np.linspace(0, 255, width).astype(np.uint8)
     return picture

@@ -88,18 +88,18 @@ def test_inputs_are_crops_flips_and_an_order_of_the_epoch(made, monkeypatch):
     settings = {**teacher_of(made).settings, "flip": 1.0, "crop": [1.0, 1.0], "batch_size": 7}
     images = torch.arange(10, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 4, 4)
     images[..., -1] += 100
-    seen = []
+    epochs = []
 
     def fit(net, settings, batches, *rest, **options):
         for epoch in (0, 0, 1):
             n_steps, steps = batches(epoch)
-            seen.append([inputs for inputs, _ in steps])
-            assert len(seen[-1]) == n_steps == 2
+            epochs.append([inputs for inputs, _ in steps])
+            assert len(epochs[-1]) == n_steps == 2
         return []
 
     monkeypatch.setattr(loop, "fit", fit)
     teachers.train(None, images, torch.zeros(10, dtype=torch.int64), settings, None)
-    again, first, second = (torch.cat(inputs) for inputs in seen)
+    again, first, second = (torch.cat(inputs) for inputs in epochs)
     assert torch.equal(again, first)
     pixels = first[:, 0] * 0.229 * 255 + 0.485 * 255
     # Every image once, in an order of the epoch, mirrored: the bright column is on the left.

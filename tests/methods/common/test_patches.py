@@ -9,13 +9,13 @@ from stillhouse.rng import generator
 
 def test_preselection_is_a_prefix_of_any_larger_one():
     rows = [(f"i{n:02d}", b"") for n in range(40)]
-    whole = patches.preselect(rows, 1000, 0, "cat")
-    assert sorted(whole) == rows
-    assert whole != rows
+    shuffled = patches.preselect(rows, 1000, 0, "cat")
+    assert sorted(shuffled) == rows
+    assert shuffled != rows
     for count in (0, 1, 7, 40):
-        assert patches.preselect(rows, count, 0, "cat") == whole[:count]
-    assert patches.preselect(rows, 40, 1, "cat") != whole
-    assert patches.preselect(rows, 40, 0, "dog") != whole
+        assert patches.preselect(rows, count, 0, "cat") == shuffled[:count]
+    assert patches.preselect(rows, 40, 1, "cat") != shuffled
+    assert patches.preselect(rows, 40, 0, "dog") != shuffled
 
 
 def table_of(scores):

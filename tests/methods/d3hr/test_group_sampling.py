@@ -160,7 +160,7 @@ def test_a_killed_search_resumes_after_a_chunk(tmp_path, monkeypatch, interrupt,
     monkeypatch.setitem(group_sampling.CHUNK, "cpu", 400)
     mean, std = gaussian()
     settings = {**PAPER, "candidates": 60}
-    whole = search(mean, std**2, 4, settings, (0, "cat"), CPU)
+    undisturbed = search(mean, std**2, 4, settings, (0, "cat"), CPU)
     context = Context(work=tmp_path, checkpoint_seconds=seconds)
     calls = interrupt(group_sampling.Candidates, "chunk", 5)
     with pytest.raises(KeyboardInterrupt):
@@ -170,4 +170,4 @@ def test_a_killed_search_resumes_after_a_chunk(tmp_path, monkeypatch, interrupt,
     n_chunks = math.ceil(60 / (400 // (4 * len(mean))))
     # Two more chunks are drawn for the first candidate and the winner.
     assert len(calls) - before == n_chunks + 2 - (4 if seconds == 0 else 0)
-    assert torch.equal(found[0], whole[0]) and found[1] == whole[1]
+    assert torch.equal(found[0], undisturbed[0]) and found[1] == undisturbed[1]

@@ -118,8 +118,8 @@ def test_normality_of_few_vectors_and_of_dimensions_without_spread():
     assert few["normal_share"] is None and few["skewness"] > 0
     values = skewed()
     values[:, 0] = 1
-    kept, whole = normality(gathered(values)), normality(gathered(values[:, 1:]))
-    assert kept == whole and all(map(math.isfinite, kept.values()))
+    found, wanted = normality(gathered(values)), normality(gathered(values[:, 1:]))
+    assert found == wanted and all(map(math.isfinite, found.values()))
 
 
 def test_an_empty_batch_adds_nothing():

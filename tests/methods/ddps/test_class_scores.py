@@ -28,14 +28,14 @@ class Dummy:
     null = torch.tensor([9])
 
     def __init__(self):
-        self.seen = []
+        self.conditions = []
 
     def condition(self, class_id):
         return torch.tensor([len(class_id)])
 
     def predict(self, latents, timestep, condition):
         assert len(latents) == len(timestep) == len(condition)
-        self.seen.append(condition.tolist())
+        self.conditions.append(condition.tolist())
         share = (timestep / 100 + condition / 10).view(-1, 1, 1, 1)
         return torch.tanh(latents * share + latents.roll(1, 3) - 0.3 * latents.roll(1, 2))
 
@@ -81,7 +81,7 @@ def test_maps_are_those_of_single_images_and_draws(batch_size):
 def test_a_killed_job_resumes_after_a_pass(tmp_path, seconds, kept):
     class Killed(Dummy):
         def predict(self, *arguments):
-            if len(self.seen) == 3:
+            if len(self.conditions) == 3:
                 raise KeyboardInterrupt
             return super().predict(*arguments)
 
@@ -89,17 +89,19 @@ def test_a_killed_job_resumes_after_a_pass(tmp_path, seconds, kept):
         stacks_of((10, 3, 4, 4), (3, 3, 4, 6)),
         Context(batch_size=10, work=tmp_path, checkpoint_seconds=seconds),
     )
-    whole = class_scores.score_maps(stacks, Dummy(), "cat", SETTINGS, 1, Context(batch_size=10))
+    undisturbed = class_scores.score_maps(
+        stacks, Dummy(), "cat", SETTINGS, 1, Context(batch_size=10)
+    )
     with pytest.raises(KeyboardInterrupt):
         class_scores.score_maps(stacks, Killed(), "cat", SETTINGS, 1, context)
     second = Dummy()
     found = class_scores.score_maps(stacks, second, "cat", SETTINGS, 1, context)
-    assert len(second.seen) == 7 - kept
-    assert all(map(torch.equal, found, whole))
+    assert len(second.conditions) == 7 - kept
+    assert all(map(torch.equal, found, undisturbed))
     # Passes of another size are other passes.
     third, other = Dummy(), Context(batch_size=64, work=tmp_path)
     class_scores.score_maps(stacks, third, "cat", SETTINGS, 1, other)
-    assert len(third.seen) == 2
+    assert len(third.conditions) == 2
 
 
 @pytest.mark.parametrize("batch_size, calls", [(1, 65), (3, 22), (7, 11), (10, 7), (64, 2)])
@@ -107,8 +109,8 @@ def test_passes_are_full_and_hold_both_conditions(batch_size, calls):
     denoiser = Dummy()
     stacks = stacks_of((10, 3, 4, 4), (3, 3, 4, 6))
     class_scores.score_maps(stacks, denoiser, "cat", SETTINGS, 0, Context(batch_size=batch_size))
-    assert len(denoiser.seen) == calls
-    for condition in denoiser.seen:
+    assert len(denoiser.conditions) == calls
+    for condition in denoiser.conditions:
         half = len(condition) // 2
         assert half <= batch_size
         assert condition == [3] * half + [9] * half

@@ -73,11 +73,11 @@ def test_features_are_those_of_single_images_and_draws(layer, batch_size):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_only_the_condition_of_the_class_is_used(batch_size):
-    seen = Deep()
+    network = Deep()
     (stack,) = stacks_of((3, 3, 4, 4))
     shares = [np.array([[[0, 1], [0, 1]]] * 3)]
-    patch_features.dift_features([stack], shares, seen, "cat", SETTINGS, 0, batch_size)
-    assert [one for some in seen.seen for one in some] == [3] * 9
+    patch_features.dift_features([stack], shares, network, "cat", SETTINGS, 0, batch_size)
+    assert [one for some in network.conditions for one in some] == [3] * 9
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_a_whole_clip_model_gives_its_image_tower(tmp_path, clip):
     both = CLIPConfig(
         text_config=text.to_dict(), vision_config=net.config.to_dict(), projection_dim=6
     )
-    whole = CLIPModel(both).eval()
-    whole.vision_model.load_state_dict(net.vision_model.state_dict())
-    whole.visual_projection.load_state_dict(net.visual_projection.state_dict())
-    whole.save_pretrained(tmp_path)
+    both_towers = CLIPModel(both).eval()
+    both_towers.vision_model.load_state_dict(net.vision_model.state_dict())
+    both_towers.visual_projection.load_state_dict(net.visual_projection.state_dict())
+    both_towers.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_bytes(
         (folder / "preprocessor_config.json").read_bytes()
     )
@@ -239,7 +239,7 @@ def test_a_whole_clip_model_gives_its_image_tower(tmp_path, clip):
 
 @pytest.fixture
 def wrong(tmp_path, clip):
-    """Return a copy of the tiny CLIP's folder, and a function that says how loading it fails."""
+    """Return a copy of the tiny CLIP, and a function that loads it and returns the error."""
     folder, _ = clip
     for name in CLIP_FILES:
         (tmp_path / name).write_bytes((folder / name).read_bytes())

@@ -68,7 +68,7 @@ def test_whole_crops_are_the_best_ranked_and_nested(distil):
 def test_pixels_are_the_crops_truncated(distil):
     distil, inputs = distil
     for pixels, (patch,) in distil(3):
-        # Truncated, but for what float arithmetic leaves of whole numbers.
+        # Truncated, but for what float arithmetic leaves of integers.
         rest = crop_of(inputs, patch, 8).clamp(0, 255) - torch.from_numpy(pixels).float()
         assert rest.min() > -2e-3
         assert rest.max() < 1
@@ -85,8 +85,8 @@ def test_images_consist_of_four_patches(distil, assignment):
     else:
         assert sorted(places[0] + places[1]) == list(range(8))
     for pixels, origin in images:
-        whole = torch.from_numpy(pixels).float()
-        quadrants = [whole[:, :4, :4], whole[:, :4, 4:], whole[:, 4:, :4], whole[:, 4:, 4:]]
+        image = torch.from_numpy(pixels).float()
+        quadrants = [image[:, :4, :4], image[:, :4, 4:], image[:, 4:, :4], image[:, 4:, 4:]]
         for patch, quadrant in zip(origin, quadrants, strict=True):
             assert (crop_of(inputs, patch, 4).clamp(0, 255) - quadrant).abs().max() < 0.502
 

@@ -66,17 +66,17 @@ ARCHITECTURES = [
 def test_statistics_are_recorded_in_the_order_of_the_forward_pass(arch, settings, resolution):
     net = network(arch, resolution, **settings)
     images = maps_of(2, 3, resolution, resolution, dtype=torch.float32).requires_grad_(True)
-    seen, wanted = inputs_of(net, images)
-    assert seen
+    recorded, wanted = inputs_of(net, images)
+    assert recorded
     logits, found = StatisticsRecorder(net, BOTH, 4)(images)
     torch.testing.assert_close(logits, wanted)
     parts = []
-    for kind, layer, _ in seen:
+    for kind, layer, _ in recorded:
         parts.append((kind, layer, "channel"))
         parts += [(kind, layer, "tile")] if kind == "convolution" else []
     assert list(found) == parts
     total = theirs = 0
-    for kind, layer, maps in seen:
+    for kind, layer, maps in recorded:
         values = naive(maps, 4 if kind == "convolution" else 0)
         of = [
             v

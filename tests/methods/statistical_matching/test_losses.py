@@ -58,10 +58,10 @@ def view_by_hand(images, settings, keys, iteration):
     down, across = (math.floor(d * (shift + 1)) for d in draws[1:3])
     top, left, height, width = random_boxes(draws[None, 3:], size, size, settings["crop"])[0]
     part = images[:, :, top : top + height, left : left + width]
-    seen = interpolate(part, (size, size), mode="bilinear", antialias=True)
-    seen = seen.flip(3) if draws[0] < settings["flip"] else seen
+    viewed = interpolate(part, (size, size), mode="bilinear", antialias=True)
+    viewed = viewed.flip(3) if draws[0] < settings["flip"] else viewed
     rows, columns = ((np.arange(size) - by) % size for by in (down, across))
-    return seen[:, :, rows][:, :, :, columns]
+    return viewed[:, :, rows][:, :, :, columns]
 
 
 @pytest.mark.parametrize("shift", [0, 2])
@@ -95,12 +95,12 @@ def test_views_flip_and_shift_as_often_as_they_should():
     ramp = torch.arange(9.0).reshape(3, 3).repeat(1, 3, 1, 1)
     batch, places, flips = batch_of(settings, side=3), [], 0
     for iteration in range(400):
-        seen = losses.view(batch, iteration)(ramp)[0, 0].round().int().tolist()
-        mirrored = [row[::-1] for row in seen]
-        unflipped = [down for down in (seen, mirrored) if (down[0][1] - down[0][0]) % 3 == 1]
+        viewed = losses.view(batch, iteration)(ramp)[0, 0].round().int().tolist()
+        mirrored = [row[::-1] for row in viewed]
+        unflipped = [down for down in (viewed, mirrored) if (down[0][1] - down[0][0]) % 3 == 1]
         flips += unflipped[0] is mirrored
-        if unflipped[0] is seen:
-            places.append(seen[1][1])
+        if unflipped[0] is viewed:
+            places.append(viewed[1][1])
     assert 90 < flips < 150
     # In the middle is what was there, above, left of it, or above on the left.
     assert set(places) == {0, 1, 3, 4}
@@ -212,18 +212,18 @@ def test_logit_flatness_is_divided_by_images_and_classes():
 def losses_by_hand(batch, observer, net, iteration, images):
     """Return the losses at given images, each from its own pass."""
     settings, show = batch.settings, losses.view(batch, iteration)
-    seen, weights = show(images), settings["loss_weights"]
-    found = {"cross_entropy": weights["cross_entropy"] * cross_entropy(net(seen), batch.labels)}
+    viewed, weights = show(images), settings["loss_weights"]
+    found = {"cross_entropy": weights["cross_entropy"] * cross_entropy(net(viewed), batch.labels)}
     if observer.matching:
-        found |= observer.matching(observer.recorder(seen)[1])
+        found |= observer.matching(observer.recorder(viewed)[1])
     if weights["densification"]:
         found["densification"] = weights["densification"] * losses.densification(
-            seen, losses.same_class_groups(batch.labels)
+            viewed, losses.same_class_groups(batch.labels)
         )
     flatness = settings["flatness"]
     if flatness["kind"] == "logits":
         others = net(show(batch.average))
-        found["flatness"] = losses.logit_flatness(net(seen), others, flatness["temperature"])
+        found["flatness"] = losses.logit_flatness(net(viewed), others, flatness["temperature"])
     if flatness["kind"] == "statistics":
         both = (observer.recorder(show(x))[1] for x in (images, batch.average))
         found["flatness"] = observer.matching.between(*both)

@@ -294,13 +294,13 @@ def network():
     """Return a frozen network, and where its layers' inputs will be put by hooks of our own."""
     settings = {"arch": "convnet2", "width": 6, "norm": "batch"}
     net = loop.freeze(registry.build(settings, 3, 8, 0, "teacher"))
-    seen = []
+    recorded = []
     for i, module in enumerate(m for m in net.modules() if type(m) in (nn.BatchNorm2d, nn.Conv2d)):
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.copy_(numbers(i, 6))
             module.running_var.copy_(numbers(i + 50, 6))
-        module.register_forward_pre_hook(lambda module, given: seen.append((module, given[0])))
-    return net, seen
+        module.register_forward_pre_hook(lambda module, given: recorded.append((module, given[0])))
+    return net, recorded
 
 
 def images_of(n):
@@ -310,14 +310,14 @@ def images_of(n):
 
 def test_sre2l_matches_the_running_statistics_of_batch_norms():
     images = images_of(5)
-    net, seen = network()
+    net, recorded = network()
     settings = {"alpha": 1.0, "momentum": 0.0}
     weights = {"batchnorm": 0.01, "convolution": 0.0, "first_layer": 10.0}
     _, moments = StatisticsRecorder(net, ["batchnorm"], 0)(images)
     wanted = targets(net, moments, None, settings, CPU)
     found = Matching(wanted, torch.tensor([0, 1, 2, 0, 1]), settings, weights)(moments)
     # As in SRe2L's recover script, layer by layer.
-    layers = [(module, maps) for module, maps in seen if isinstance(module, nn.BatchNorm2d)]
+    layers = [(module, maps) for module, maps in recorded if isinstance(module, nn.BatchNorm2d)]
     total = 0
     for i, (module, maps) in enumerate(layers):
         variance, mean = torch.var_mean(maps, (0, 2, 3), correction=0)
