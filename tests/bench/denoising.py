@@ -19,7 +19,7 @@ def loops(folder):
     path, roots = pipelines.denoiser(
         pipelines.tiny_dit(folder / "dit", layers=3, heads=4, width=32), "dit", folder / "artifact"
     )
-    denoiser = load_denoiser(path, {"precision": "float32"}, Context(roots=roots))
+    denoiser = load_denoiser(path, {"precision": "float32"}, Context(weight_folders=roots))
     draws = generator(0, "bench").standard_normal((N, 4, 4, 4), dtype="float32")
     latents, condition = torch.from_numpy(draws), denoiser.condition("1")
     both = torch.cat([latents, latents])

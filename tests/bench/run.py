@@ -8,6 +8,7 @@ import datetime
 import functools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,12 +26,14 @@ import denoising  # noqa: E402
 import groups  # noqa: E402
 import synthesising  # noqa: E402
 import typicality  # noqa: E402
-from stillhouse.artifacts.jobs import Context, device_name  # noqa: E402
+from stillhouse.artifacts import store  # noqa: E402
+from stillhouse.artifacts.context import Context, device_name  # noqa: E402
 from stillhouse.data.codecs import encode  # noqa: E402
 from stillhouse.data.crops import cut_many  # noqa: E402
 from stillhouse.data.transforms import normalise  # noqa: E402
 from stillhouse.evaluation import label_sources, students  # noqa: E402
 from stillhouse.methods.rded.patch_scores import score_class  # noqa: E402
+from stillhouse.methods.registry import stages  # noqa: E402
 from stillhouse.networks import registry  # noqa: E402
 from stillhouse.rng import generator  # noqa: E402
 from stillhouse.training import loop as training  # noqa: E402
@@ -111,17 +114,22 @@ def shell(command, cwd):
 
 def job_overhead(directory, run, stage):
     """Run one job of a stage alone; return its wall time less its stage function, in s."""
-    benchmark = sorted((directory / "results/benchmarks" / stage).glob("**/*ipc1-*.jsonl"))
-    benchmark = (benchmark or sorted((directory / "results/benchmarks" / stage).glob("**/*")))[-1]
-    family = directory / "results" / benchmark.relative_to(directory / "results/benchmarks")
-    family = family.with_suffix("") if stage != "images" else family.parent
-    files = [path for path in family.glob("**/*") if path.suffix in (".parquet", ".json")]
-    targets = [p for p in files if p.name not in ("spec.json", "timing.json")]
-    for path in files:
-        path.unlink()
-    shell([*run, *(str(p.relative_to(directory)) for p in targets)], directory)
+    results = directory / "results"
+    benchmarks = results / "benchmarks" / stage
+    smallest = [*benchmarks.glob("**/*ipc1-*.jsonl"), *benchmarks.glob("*ipc1-*/*.jsonl")]
+    benchmark = sorted(smallest or benchmarks.glob("**/*.jsonl"))[-1]
+    place = str(benchmark.relative_to(results / "benchmarks")).removesuffix(".jsonl")
+    target, folders = results / "manifests" / f"{place}.json", [results / place]
+    if target.exists():
+        folders = [directory / folder for folder in json.loads(target.read_text())["members"]]
+        target.unlink()
+    else:
+        target = folders[0] / stages()[stage].files[0]
+    for folder in folders:
+        shutil.rmtree(folder)
+    shell([*run, str(target.relative_to(directory))], directory)
     wall = json.loads(benchmark.read_text().splitlines()[-1])["s"]
-    return wall - sum(json.loads(t.read_text())["seconds"] for t in family.glob("**/timing.json"))
+    return wall - sum(store.read_timing(folder)["seconds"] for folder in folders)
 
 
 def methods():
