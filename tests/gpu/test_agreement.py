@@ -128,7 +128,7 @@ def test_denoisers_and_their_loops_agree(kind, tmp_path):
     shown = generator(0, "gpu tests").uniform(-1, 1, (4, 3, side, side)).astype(np.float32)
 
     def everything(name):
-        denoiser = load_denoiser(path, settings, Context(device=name, roots=roots))
+        denoiser = load_denoiser(path, settings, Context(device=name, weight_folders=roots))
         mean, std = denoiser.encode(torch.from_numpy(shown))
         how = (denoiser.condition("1"), 1.5, 10)
         up = invert(denoiser, mean, *how, [6])[6]
@@ -155,11 +155,11 @@ def test_a_denoiser_is_trained_alike_and_repeats_to_the_bit_on_one_gpu(tmp_path)
         autoencoder = denoiser_training.build_autoencoder(recipe, 32, 0).to(device)
         network = denoiser_training.build_network(recipe, 2, 16, 10, 0).to(device)
         shown, labels = images().to(device), (torch.arange(64) % 10).to(device)
-        side = Checkpoint(Context(work=tmp_path / name))
-        loop = denoiser_training.TrainingLoop("autoencoder", side)
+        checkpoint = Checkpoint(Context(work=tmp_path / name))
+        loop = denoiser_training.TrainingLoop("autoencoder", checkpoint)
         denoiser_training.train_autoencoder(autoencoder, shown, recipe, 0, loop)
         mean, std = (part[None] for part in encode_all(autoencoder, shown))
-        loop = denoiser_training.TrainingLoop("denoiser", side)
+        loop = denoiser_training.TrainingLoop("denoiser", checkpoint)
         denoiser_training.train_network(network, mean, std, labels, recipe, 0, loop)
         nets = (autoencoder, network)
         return {f"{i}.{k}": v.cpu() for i, n in enumerate(nets) for k, v in n.state_dict().items()}
@@ -224,31 +224,29 @@ def test_gradients_of_synthesis_agree(kind):
 
 
 @pytest.mark.parametrize("kind", ["sre2l", "gvbsm", "edc"])
-def test_a_synthesis_that_was_cut_off_ends_the_same_to_the_bit_on_one_gpu(
-    kind, tmp_path, monkeypatch
-):
+def test_a_resumed_synthesis_has_the_same_bits_on_one_gpu(kind, tmp_path, monkeypatch):
     settings, device = settings_of(kind), device_of("cuda")
 
     def run(name):
         shown = batch(settings, device)
         observers = [observer(settings, device, seed) for seed in (0, 1)]
-        side = Checkpoint(Context(work=tmp_path / name, checkpoint_seconds=0))
-        synthesis.synthesise(shown, observers, side)
+        checkpoint = Checkpoint(Context(work=tmp_path / name, checkpoint_seconds=0))
+        synthesis.synthesise(shown, observers, checkpoint)
         return shown.images.detach().cpu()
 
-    def cut_off(batch, observer, iteration):
+    def interrupted(batch, observer, iteration):
         if iteration == 5:
             raise KeyboardInterrupt
         return backward(batch, observer, iteration)
 
-    def noted(batch, observer, iteration):
+    def recorded(batch, observer, iteration):
         iterations.append(iteration)
         return backward(batch, observer, iteration)
 
     backward, iterations, undisturbed = losses.backward, [], run("undisturbed")
-    monkeypatch.setattr(losses, "backward", cut_off)
+    monkeypatch.setattr(losses, "backward", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("resumed")
-    monkeypatch.setattr(losses, "backward", noted)
+    monkeypatch.setattr(losses, "backward", recorded)
     assert torch.equal(run("resumed"), undisturbed)
     assert iterations == [5, 6, 7]
