@@ -15,7 +15,7 @@ def names(ops):
     return np.array(NAMES)[ops]
 
 
-def test_nothing_is_drawn_where_nothing_is_wanted():
+def test_without_policies_there_are_no_operations():
     ops, magnitudes = draw()
     assert ops.shape == magnitudes.shape == (20, 0)
 
@@ -46,8 +46,10 @@ def test_operations_and_signs_are_spread():
     assert abs(np.corrcoef(ops[:, 0], ops[:, 1])[0, 1]) < 0.05
 
 
-def test_a_rows_operations_are_its_own():
-    of = lambda n, **changes: draw(n, randaugment={"n": 2, "m": 9}, **changes)  # noqa: E731
+def test_operations_depend_on_the_row_alone():
+    def of(n, **changes):
+        return draw(n, randaugment={"n": 2, "m": 9}, **changes)
+
     small, large = of(10), of(30)
     assert small[0].tolist() == large[0][:10].tolist()
     assert small[1].tolist() == large[1][:10].tolist()
@@ -61,7 +63,7 @@ def test_a_rows_operations_are_its_own():
     assert more[0][:, :2].tolist() == small[0].tolist()
 
 
-def test_jitter_is_uniform_and_in_any_order():
+def test_jitter_is_uniform_in_a_uniform_order():
     ops, magnitudes = draw(n=6000, jitter=0.4)
     orders, counts = np.unique(names(ops), axis=0, return_counts=True)
     assert len(orders) == 6
@@ -82,7 +84,7 @@ def test_lighting_is_normal():
     assert np.isfinite(policies.lighting(np.array([[0.0, 0.5, 1 - 2**-53]]), 0.1)[1]).all()
 
 
-def test_augmentations_follow_each_other_and_change_nothing_of_each_other():
+def test_policies_are_concatenated_and_independent():
     both = draw(randaugment={"n": 2, "m": 9}, jitter=0.4, lighting=0.1)
     alone = [draw(randaugment={"n": 2, "m": 9}), draw(jitter=0.4), draw(lighting=0.1)]
     for found, parts in zip(both, zip(*alone, strict=True), strict=True):

@@ -50,13 +50,13 @@ def test_the_same_address_gives_the_same_views():
         assert by_row(views_of(**changes)) != by_row(views_of())
 
 
-def test_every_row_is_seen_once_an_epoch_in_a_new_order():
+def test_every_row_has_one_view_per_epoch_in_a_new_order():
     orders = [views_of(epoch=epoch).index for epoch in range(3)]
     assert all(sorted(order.tolist()) == list(range(20)) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
 
 
-def test_a_view_depends_on_its_row_and_not_on_how_many_there_are():
+def test_a_view_does_not_depend_on_the_number_of_rows():
     small, large = by_row(views_of(n=20)), by_row(views_of(n=50))
     assert small == {row: large[row] for row in range(20)}
 
@@ -68,7 +68,7 @@ def test_a_view_depends_on_nothing_else():
         assert by_row(views_of(**changes)) == wanted
 
 
-def test_the_order_tells_nothing_of_the_views():
+def test_the_order_is_independent_of_the_views():
     found = views_of(n=2000)
     for column in (found.index, found.flip, found.box[:, 2], found.patch_order[:, 0]):
         assert abs(np.corrcoef(np.arange(2000), column)[0, 1]) < 0.1
@@ -136,13 +136,13 @@ def test_mixing_stays_in_the_batch(mix):
 
 
 @pytest.mark.parametrize("mix", ["cutmix", "mixup"])
-def test_mixing_by_rows_gives_each_its_own(mix):
+def test_mixing_per_row_draws_weights_per_row(mix):
     found = views_of(n=400, batch_size=8, mix=mix, mix_per="row")
     assert ((found.partner >= 0) & (found.partner < 400)).all()
     assert len(np.unique(found.partner)) > 200
     assert (np.abs(found.partner - np.arange(400)) > 8).mean() > 0.8
     assert len(np.unique(found.mix_weight)) > (40 if mix == "cutmix" else 395)
-    # A row's numbers do not depend on how many rows there are.
+    # A row's numbers do not depend on the number of rows.
     fewer = views_of(n=100, batch_size=8, mix=mix, mix_per="row")
     where = {int(row): place for place, row in enumerate(found.index)}
     for place, row in enumerate(fewer.index):
@@ -150,7 +150,7 @@ def test_mixing_by_rows_gives_each_its_own(mix):
         assert fewer.mix_box[place].tolist() == found.mix_box[where[int(row)]].tolist()
 
 
-def test_cutmix_by_rows_weighs_by_what_is_left_of_the_row():
+def test_cutmix_weights_are_the_remaining_area():
     found = views_of(n=200, mix_per="row")
     numbers = generator(0, "views", item=0).random((200, WIDTH))
     numbers = numbers[found.index]
@@ -298,7 +298,7 @@ def test_siamese_operations_follow_the_normalisation():
     assert (found != plain).any()
 
 
-def test_augmenting_changes_no_other_draw():
+def test_augmentation_does_not_change_other_draws():
     one, other = views_of(), views_of(randaugment={"n": 2, "m": 9})
     for name in ("index", "box", "flip", "patch_order", "partner", "mix_box", "mix_weight"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
@@ -314,7 +314,7 @@ def test_all_fields_of_views_move_to_a_device():
         np.testing.assert_array_equal(array, tensor.numpy())
 
 
-def test_the_views_of_an_epoch_are_those_of_every_run_before():
+def test_the_views_of_an_address_do_not_change():
     found = views_of(n=4, epoch=2, batch_size=2)
     assert found.index.tolist() == [0, 1, 3, 2]
     assert found.box.tolist() == [[1, 0, 12, 16], [2, 6, 12, 10], [0, 0, 15, 16], [1, 0, 14, 15]]

@@ -1,6 +1,6 @@
-"""Augmentations as numbers that can be stored: which operation, how strong, for each row of a view.
+"""Augmentation policies: the operations and magnitudes of every row of a view, as numbers.
 
-What the operations do is in `operations`.
+The operations themselves are in `ops`.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from stillhouse.augmentation.ops import NAMES
 from stillhouse.rng import generator
 
 MAX_OPERATIONS = 8
-# torchvision's RandAugment: strongest of each, on a scale of 30; a sign is drawn for the first.
+# torchvision's RandAugment: magnitudes at strength 30 of the operations with a random sign.
 STRONGEST = {
     "ShearX": 0.3,
     "ShearY": 0.3,
@@ -25,16 +25,15 @@ RANDAUGMENT = (*STRONGEST, "Identity", "Posterize", "Solarize", "AutoContrast", 
 
 
 def draw(settings, seed, epoch, order, resolution, batch_size, stage):
-    """Draw the operations of one epoch's views, in the order in which they are applied.
+    """Draw the operations of one epoch's views, in the order of application.
 
     Parameters
     ----------
     settings : dict
-        As for `views.draw`; here ``randaugment``, ``jitter``, ``lighting`` and
-        ``siamese`` count.
+        As for `views.draw`; ``randaugment``, ``jitter``, ``lighting`` and ``siamese`` are used.
     seed, epoch : int
     order : (n,) int64 array
-        Row of the distilled set that each view shows. A row's draws depend on the row.
+        Row of the distilled set of each view. The draws of a view depend on its row.
     resolution : int
         Side of the distilled images [px].
     batch_size : int
@@ -47,36 +46,38 @@ def draw(settings, seed, epoch, order, resolution, batch_size, stage):
         Positions in `stillhouse.augmentation.ops.NAMES`.
     magnitudes : (n, k) float32
     """
-    draws = lambda what, width: generator(seed, f"{stage}, {what}", item=epoch).random(  # noqa: E731
-        (len(order), width)
-    )[order]
-    found = [(np.zeros((len(order), 0), np.int64), np.zeros((len(order), 0)))]
+
+    def draws(policy, width):
+        rng = generator(seed, f"{stage}, {policy}", item=epoch)
+        return rng.random((len(order), width))[order]
+
+    policies = [(np.zeros((len(order), 0), np.int64), np.zeros((len(order), 0)))]
     if "randaugment" in settings:
         numbers = draws("randaugment", 2 * MAX_OPERATIONS)
-        found.append(randaugment(numbers, settings["randaugment"], resolution))
+        policies.append(randaugment(numbers, settings["randaugment"], resolution))
     if "jitter" in settings:
-        found.append(jitter(draws("jitter", 6), settings["jitter"]))
+        policies.append(jitter(draws("jitter", 6), settings["jitter"]))
     if "lighting" in settings:
-        found.append(lighting(draws("lighting", 3), settings["lighting"]))
+        policies.append(lighting(draws("lighting", 3), settings["lighting"]))
     if "siamese" in settings:
         batch = np.arange(len(order)) // batch_size
         choices = generator(seed, f"{stage}, siamese choices", item=epoch)
         shared = choices.random((batch[-1] + 1, 4))[batch]
-        own = settings["siamese"]["per"] == "row"
-        numbers = draws("siamese", 3) if own else shared[:, 1:]
-        chosen = settings["siamese"]["operations"]
-        found.append(siamese(shared[:, 0], numbers, chosen, resolution))
-    ops, magnitudes = (np.concatenate(parts, 1) for parts in zip(*found, strict=True))
+        per_row = settings["siamese"]["per"] == "row"
+        numbers = draws("siamese", 3) if per_row else shared[:, 1:]
+        groups = settings["siamese"]["operations"]
+        policies.append(siamese(shared[:, 0], numbers, groups, resolution))
+    ops, magnitudes = (np.concatenate(columns, 1) for columns in zip(*policies, strict=True))
     return ops, magnitudes.astype(np.float32)
 
 
 def randaugment(draws, settings, resolution):
-    """Return (ops, magnitudes), (n, N) each: N operations a row, all of strength M (of 30).
+    """Return (ops, magnitudes), (n, N) each: N operations per row of strength M (of 30).
 
     Parameters
     ----------
     draws : (n, 2 × MAX_OPERATIONS) float64 in [0, 1)
-        Operation and sign of each.
+        For the operations, then for their signs.
     settings : dict
         ``n`` and ``m``.
     resolution : int
@@ -110,45 +111,46 @@ def _magnitude(name, strength, resolution):
 def jitter(draws, strength):
     """Return (ops, magnitudes), (n, 3) each: brightness, contrast and saturation in any order.
 
-    Each goes by a share, uniform in ± `strength`, towards black, the mean grey, and grey; beyond
-    the image where it is negative. From six draws a row: order and shares (Minimax misc/utils.py).
+    Each interpolates by a fraction, uniform in ± `strength`, towards black, the mean grey, and the
+    grey image; a negative fraction extrapolates. Six draws per row: order and fractions (Minimax
+    misc/utils.py).
     """
     names = np.array([NAMES.index(name) for name in ("brightness", "contrast", "saturation")])
     return names[draws[:, :3].argsort(1, kind="stable")], strength * (2 * draws[:, 3:] - 1)
 
 
 def lighting(draws, deviation):
-    """Return (ops, magnitudes), (n, 3) each: normal shifts along the colours' components."""
+    """Return (ops, magnitudes), (n, 3) each: normal shifts along the colour components."""
     from scipy.special import ndtri
 
     names = [NAMES.index(f"lighting{i}") for i in (1, 2, 3)]
-    # A draw of exactly zero would be minus infinity.
+    # A draw of zero would give minus infinity.
     return np.tile(names, (len(draws), 1)), deviation * ndtri(draws.clip(min=2**-53))
 
 
-def siamese(choices, draws, chosen, resolution):
+def siamese(choices, draws, groups, resolution):
     """Return (ops, magnitudes), (n, 3) each, of differentiable siamese augmentation.
 
     Parameters
     ----------
     choices : (n,) float64 in [0, 1)
-        Which of the operations; the same in a batch.
+        For the operation; equal within a batch.
     draws : (n, 3) float64 in [0, 1)
-    chosen : list of str
-        Operations to choose from, of `SIAMESE`.
+    groups : list of str
+        Keys of `SIAMESE` to choose from.
     resolution : int
         Side of the images [px].
 
     Notes
     -----
     DSA (Zhao & Bilen 2021) with the strengths of VICO-UoE/DatasetCondensation utils.py, one
-    operation a step (its mode ``S``). There a matching step has one set of numbers for the batch;
-    the training of a student that is tested has a set for every image.
+    operation per step (its mode ``S``). There, a matching step draws magnitudes per batch, the
+    training of a tested student per image.
     """
-    picked = np.floor(choices * len(chosen)).astype(np.int64)
+    picked = np.floor(choices * len(groups)).astype(np.int64)
     ops = np.full(draws.shape, NAMES.index("Identity"))
     magnitudes = np.zeros(draws.shape)
-    for number, group in enumerate(chosen):
+    for number, group in enumerate(groups):
         for column, (name, magnitude) in enumerate(SIAMESE[group].items()):
             rows = picked == number
             ops[rows, column] = NAMES.index(f"siamese_{name}")
@@ -156,14 +158,14 @@ def siamese(choices, draws, chosen, resolution):
     return ops, magnitudes
 
 
-def _moved(draw, _, side):
-    """Return whole pixels of a shift by up to an eighth of the side."""
+def _shift(draw, _, side):
+    """Return a shift of at most an eighth of the side in whole pixels."""
     most = int(side / 8 + 0.5)
     return np.floor(draw * (2 * most + 1)) - most
 
 
-def _place(draw, other, side):
-    """Return the place of a cutout; see `operations`. Even boxes may lie one pixel further."""
+def _centre(draw, other, side):
+    """Return the centre of a cutout, see `ops`; of even squares, one pixel further is possible."""
     room = side + 1 - int(side / 2 + 0.5) % 2
     return np.floor(draw * room) * (side + 1) + np.floor(other * room)
 
@@ -172,15 +174,16 @@ def _scale(draw, _, side):
     return 1 / 1.2 + draw * (1.2 - 1 / 1.2)
 
 
-# Operations of siamese augmentation: their parts, from (draw, second draw, side) to magnitudes.
+# Groups of siamese augmentation: operations with functions of (draw, second draw, side) that give
+# the magnitude.
 SIAMESE = {
     "color": {
         "brightness": lambda draw, _, side: draw - 0.5,
         "saturation": lambda draw, _, side: 2 * draw,
         "contrast": lambda draw, _, side: draw + 0.5,
     },
-    "crop": {"crop_y": _moved, "crop_x": _moved},
-    "cutout": {"cutout": _place},
+    "crop": {"crop_y": _shift, "crop_x": _shift},
+    "cutout": {"cutout": _centre},
     "flip": {"flip": lambda draw, _, side: draw < 0.5},
     "scale": {"scale_x": _scale, "scale_y": _scale},
     "rotate": {"rotate": lambda draw, _, side: 30 * draw - 15},

@@ -1,8 +1,8 @@
-"""Views: what a network sees of a distilled set in one epoch, as numbers that can be stored.
+"""Views: augmented images of a distilled set in one epoch, with parameters that can be stored.
 
-A view of a row is a crop, a flip, perhaps a permutation of its patches, perhaps operations of an
-augmentation, and perhaps a mix with the view of a partner row (FKD, Shen & Xing 2022). The view of
-epoch e depends on (seed, e, row).
+A view of a row is a crop, a flip, optionally a permutation of its patches, augmentation operations,
+and a mix with the view of a partner row (FKD, Shen & Xing 2022). The view of epoch e depends on
+(seed, e, row).
 """
 
 from dataclasses import dataclass, fields
@@ -20,7 +20,7 @@ MAX_SIDE = 8
 
 @dataclass(frozen=True)
 class Views:
-    """The views of one epoch, one a row, in the order in which they are trained on.
+    """The views of one epoch, one per row, in the order of training.
 
     Arrays or tensors; n rows.
 
@@ -35,17 +35,17 @@ class Views:
     flip : (n,) bool
         Mirrored after the crop.
     patch_order : (n, 2f) int64
-        Permutation of the columns, then of the rows of patches; (n, 0) where there is none.
+        Permutation of the columns, then of the rows of patches; (n, 0) for none.
     partner : (n,) int64
-        Position in this epoch of the row that is mixed in; -1 for none.
+        Position in this epoch of the row to mix in; -1 for none.
     mix_box : (n, 4) int64
-        CutMix: the box that shows the partner [px of the view]; zeros for none.
+        CutMix: the box filled with the partner [px of the view]; zeros for none.
     mix_weight : (n,) float32
-        Share of the row's own view.
+        Weight of the row's own view.
     op : (n, k) int64
-        Operations of an augmentation, positions in `ops.NAMES`; (n, 0) for none.
+        Augmentation operations, positions in `ops.NAMES`; (n, 0) for none.
     magnitude : (n, k) float32
-        How strong they are, in the units of each.
+        Magnitudes, in the unit of each operation.
     """
 
     mix: str
@@ -72,17 +72,17 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     ----------
     settings : dict
         ``crop`` (smallest and largest area), ``flip`` (probability), ``patches_per_side`` (1 for
-        no shuffling), ``mix`` (none, cutmix, mixup) and with it ``mix_alpha``, ``mix_per``;
-        ``randaugment``, ``jitter``, ``lighting``, ``siamese`` if any.
+        no permutation), ``mix`` (none, cutmix, mixup) and with it ``mix_alpha``, ``mix_per``;
+        ``randaugment``, ``jitter``, ``lighting``, ``siamese``, optionally.
     seed, epoch : int
     n_rows : int
         Rows of the distilled set.
     resolution : int
         Side of the distilled images [px].
     batch_size : int
-        Rows that are trained on together; partners of ``mix_per: batch`` share a batch.
+        Rows per training step; partners of ``mix_per: batch`` are in the same batch.
     stage : str
-        What the random numbers are for.
+        Stage of the random numbers.
 
     Returns
     -------
@@ -91,16 +91,13 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     Notes
     -----
     Crops as torchvision's RandomResizedCrop. CutMix (Yun et al. 2019) as in RDED's code: the
-    partner's box has its centre anywhere, sides √(1-λ) of the image, and is clipped; λ ~
+    partner's box has a uniform centre, sides √(1-λ) of the image, and is clipped; λ ~
     Beta(α, α).
     """
     rng = generator(seed, stage, item=epoch)
     draws = rng.random((n_rows, N_DRAWS + 6 + 2 * MAX_SIDE))
     order = np.argsort(draws[:, 0], kind="stable")
     draws = draws[order]
-    side = settings["patches_per_side"]
-    first = N_DRAWS + 6
-    parts = draws[:, first : first + 2 * side].reshape(n_rows, 2, side)
     mixing = generator(seed, f"{stage}, mixes", item=epoch)
     op, magnitude = policies.draw(settings, seed, epoch, order, resolution, batch_size, stage)
     partner, box, weight = _mixes(settings, draws[:, 2:6], mixing, resolution, batch_size)
@@ -109,7 +106,7 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
         index=order,
         box=random_boxes(draws[:, 6 : 6 + N_DRAWS], resolution, resolution, settings["crop"]),
         flip=draws[:, 1] < settings["flip"],
-        patch_order=parts.argsort(2, kind="stable").reshape(n_rows, -1)[:, : 2 * side * (side > 1)],
+        patch_order=_patch_order(draws[:, N_DRAWS + 6 :], settings["patches_per_side"]),
         partner=partner,
         mix_box=box,
         mix_weight=weight,
@@ -118,12 +115,20 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     )
 
 
+def _patch_order(draws, side):
+    """Return permutations of `side` columns and rows of patches, (n, 2 · side); (n, 0) for one."""
+    if side == 1:
+        return np.zeros((len(draws), 0), np.int64)
+    columns_rows = draws[:, : 2 * side].reshape(len(draws), 2, side)
+    return columns_rows.argsort(2, kind="stable").reshape(len(draws), -1)
+
+
 def _mixes(settings, draws, rng, resolution, batch_size):
-    """Return (partner, mix box, mix weight) from four draws a row: partner, λ, centre y and x."""
+    """Return (partner, mix box, mix weight) from four draws per row: partner, λ, centre y and x."""
     n_rows = len(draws)
+    no_box = np.zeros((n_rows, 4), np.int64)
     if settings["mix"] == "none":
-        none = np.full(n_rows, -1), np.zeros((n_rows, 4), np.int64)
-        return *none, np.ones(n_rows, np.float32)
+        return np.full(n_rows, -1), no_box, np.ones(n_rows, np.float32)
     if settings["mix_per"] == "row":
         partner, numbers = np.floor(draws[:, 0] * n_rows).astype(np.int64), draws[:, 1:]
     else:
@@ -132,7 +137,7 @@ def _mixes(settings, draws, rng, resolution, batch_size):
         numbers = rng.random((batch[-1] + 1, 3))[batch]
     weight = _beta(numbers[:, 0], settings["mix_alpha"])
     if settings["mix"] == "mixup":
-        return partner, np.zeros((n_rows, 4), np.int64), weight.astype(np.float32)
+        return partner, no_box, weight.astype(np.float32)
     half = np.floor(resolution * np.sqrt(1 - weight)).astype(np.int64)[:, None] // 2
     centre = np.floor(numbers[:, 1:] * resolution).astype(np.int64)
     low, high = (centre - half).clip(0), (centre + half).clip(max=resolution)
@@ -142,7 +147,7 @@ def _mixes(settings, draws, rng, resolution, batch_size):
 
 
 def _beta(uniform, alpha):
-    """Turn uniform numbers into Beta(α, α) ones."""
+    """Return Beta(α, α) quantiles of uniform numbers."""
     if alpha == 1:
         return uniform
     from scipy.special import betaincinv
@@ -151,7 +156,7 @@ def _beta(uniform, alpha):
 
 
 def render(images, views, start, stop):
-    """Return the views of rows start … stop of an epoch, normalised.
+    """Return the normalised views of rows start … stop of an epoch.
 
     Parameters
     ----------
@@ -167,8 +172,7 @@ def render(images, views, start, stop):
     rows = slice(start, stop)
     own = _cut(images, views, rows)
     if views.mix == "none":
-        augments = views.op[rows], views.magnitude[rows]
-        return ops.apply(normalise(own), *augments, "normalised")
+        return ops.apply(normalise(own), views.op[rows], views.magnitude[rows], "normalised")
     partner = views.partner[rows]
     if start <= partner.min() and partner.max() < stop:
         other = own[partner - start]
@@ -181,17 +185,16 @@ def render(images, views, start, stop):
 
 
 def _cut(images, views, rows):
+    """Return the views of rows before mixing and normalisation, in [0, 255] and beyond."""
     order = views.patch_order[rows] if views.patch_order.shape[1] else None
-    side, shown = images.shape[-1], images[views.index[rows]]
-    augments = views.op[rows], views.magnitude[rows]
-    if views.op.shape[1]:
-        shown = ops.apply(shown.float(), *augments, "bytes")
-    seen = cut(shown, views.box[rows], side, views.flip[rows], order)
-    return ops.apply(seen, *augments, "view")
+    op, magnitude = views.op[rows], views.magnitude[rows]
+    augmented = ops.apply(images[views.index[rows]], op, magnitude, "bytes")
+    crops = cut(augmented, views.box[rows], images.shape[-1], views.flip[rows], order)
+    return ops.apply(crops, op, magnitude, "view")
 
 
 def _inside(box, side):
-    """Return where pixels lie in boxes, (n, side, side) bool."""
-    place = torch.arange(side, device=box.device)
-    inside = (place >= box[:, :2, None]) & (place < (box[:, :2] + box[:, 2:])[..., None])
+    """Return whether pixels lie in boxes, (n, side, side) bool."""
+    position = torch.arange(side, device=box.device)
+    inside = (position >= box[:, :2, None]) & (position < (box[:, :2] + box[:, 2:])[..., None])
     return inside[:, 0, :, None] & inside[:, 1, None, :]
