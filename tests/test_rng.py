@@ -36,7 +36,7 @@ def test_the_key_is_the_start_of_a_checksum():
     )
 
 
-def test_the_numbers_are_those_of_every_run_before():
+def test_the_numbers_of_an_address_do_not_change():
     expected = [0.569077265760796, 0.13357277634092046, 0.5193279649297062, 0.174918301348428]
     assert numbers(1, "crops", "7", "digits-0001") == expected
     order = permutation(generator(0, "preselect", "3"), 8).tolist()

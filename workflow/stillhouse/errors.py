@@ -1,5 +1,5 @@
-"""The one exception that is meant for users."""
+"""The exception for errors of users."""
 
 
 class StillhouseError(Exception):
-    """Bad input: one line that says what is wrong, where, and what would be right."""
+    """Invalid input: one line with the place, the problem and the remedy."""

@@ -1,4 +1,4 @@
-"""Random numbers addressed by what they are for, never by the order of calls."""
+"""Random numbers addressed by their purpose, independent of the order of calls."""
 
 import hashlib
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 def key(seed, stage, class_id="", item=""):
-    """Return a 128-bit integer that depends on all four arguments and on nothing else.
+    """Return a 128-bit integer that depends on the four arguments alone.
 
     Parameters
     ----------
     seed : int
         The seed of the config (`teacher.seed`, a distill seed, `labels.seed`, a student seed).
     stage : str
-        What the numbers are for, for example ``"preselect"``.
+        Purpose of the numbers, for example ``"preselect"``.
     class_id, item : str or int
-        The class and the item (image id, epoch) they belong to; empty where there is none.
+        Class and item (image id, epoch) of the numbers; empty for none.
     """
     text = "\x1f".join(str(part) for part in (seed, stage, class_id, item))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
@@ -29,7 +29,7 @@ def generator(seed, stage, class_id="", item=""):
 def permutation(rng, n):
     """Return a uniformly random order of ``range(n)``, (n,) int64, from n uniform draws.
 
-    Sorting uniforms keeps the order the same across NumPy releases, which `Generator.permutation`
-    does not promise.
+    Sorting uniform numbers gives the same order in all NumPy releases, which
+    `Generator.permutation` does not guarantee.
     """
     return np.argsort(rng.random(n), kind="stable")

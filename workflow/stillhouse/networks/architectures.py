@@ -89,7 +89,12 @@ def check_weights(key, arch, name):
 def _check_known(key, kind, name, known):
     if name not in known:
         similar = difflib.get_close_matches(name, sorted(known), 3, 0.4)
-        hint = f"similar are {', '.join(similar)}" if similar else f"{len(known)} are known"
+        if similar:
+            hint = f"similar are {', '.join(similar)}"
+        elif 0 < len(known) <= 5:
+            hint = f"must be one of {', '.join(sorted(known))}"
+        else:
+            hint = f"{len(known)} are known"
         raise StillhouseError(f"{key}: unknown {kind}: {name!r}; {hint}")
 
 
