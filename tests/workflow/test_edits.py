@@ -1,6 +1,5 @@
-"""An edit of the config touches what it shapes and what follows from that, and nothing else."""
+"""Edits of a config: what they recompute, and that all else stays as it is."""
 
-import collections
 import copy
 import shutil
 
@@ -8,165 +7,97 @@ import pytest
 
 pytestmark = pytest.mark.workflow
 
-FOR_PEOPLE = {"tables": 1, "curves": 1, "charts": 1, "page": 1}
-
-
-def test_an_rded_setting_remakes_what_rded_makes_and_going_back_finds_the_old(finished, config):
-    edited = copy.deepcopy(config)
-    edited["methods"]["rded"]["crops_per_image"] = 3
-    finished.configure(edited)
-    assert finished.jobs() == {
-        **{"patch_scores": 1, "distilled": 1, "labels": 1, "students": 2, "contact_sheet": 1},
-        **FOR_PEOPLE,
-    }
-    finished.configure(config)
-    assert finished.jobs() == {}
-
-    before, numbers = finished.states(), finished.numbers()
-    finished.configure(edited)
-    finished.make("results/tables/tiny.csv")
-    now = finished.states()
-    assert {path: now[path] for path in before} == before
-    fresh = set(now) - set(before)
-    assert {path.split("/")[0] for path in fresh} == {
-        *("patch_scores", "distilled", "labels", "students"),
-    }
-    assert not [path for path in fresh if "random" in path]
-    assert finished.numbers()[:4] == numbers[:4]
-    assert not {row["digest"] for row in finished.numbers()[4:]} & {r["digest"] for r in numbers}
-
-    finished.configure(config)
-    assert finished.jobs() == {"tables": 1, "charts": 1, "page": 1}
-    finished.make()
-    assert finished.numbers() == numbers
+REPORTS = {"tables": 1, "curves": 1, "charts": 1, "page": 1}
 
 
 def reversed_keys(value):
+    """Return settings with the keys of all mappings in reverse order."""
     if isinstance(value, dict):
         return {key: reversed_keys(value[key]) for key in reversed(value)}
     return value
 
 
-def test_another_order_of_keys_makes_nothing_again(finished, config):
-    # Snakemake compares the text of params, and what it makes again for them it makes alone:
-    # missing artifacts that take it as it is would be left out of the run.
+def new_folders(before, now):
+    """Return the folders, below ``results``, of files that did not exist; check the others."""
+    assert {path: now[path] for path in before} == before
+    return {path.rsplit("/", 1)[0] for path in now.keys() - before.keys()}
+
+
+def test_a_finished_run_has_nothing_to_do(finished, config):
+    assert finished.jobs() == {}
+    # Nor with keys in another order, or other ways to compute; nor without Snakemake's metadata.
+    config["compute"] = {"batch_size": 7, "threads": 2, "device": "cuda"}
     finished.configure(reversed_keys(config))
     assert finished.jobs() == {}
+    shutil.rmtree(finished / ".snakemake")
+    assert finished.jobs() == {}
+    # Images are missed only where something is made from them.
+    finished.remove_stages("images")
+    assert finished.jobs() == {}
 
 
-def test_more_images_per_class_need_only_new_sets_and_what_follows(finished, config):
-    config["experiments"]["tiny"]["ipc"] = [1, 2]
-    finished.configure(config)
-    planned = finished.plan()
-    assert dict(collections.Counter(job.stage for job in planned)) == {
-        **{"distilled": 2, "contact_sheet": 2, "labels": 2, "students": 4},
-        **FOR_PEOPLE,
+def test_a_setting_recomputes_what_it_shapes_and_going_back_nothing(finished, config):
+    edited = copy.deepcopy(config)
+    edited["methods"]["rded"]["crops_per_image"] = 3
+    edited["methods"]["d4m"]["strength"] = 0.5
+    finished.configure(edited)
+    assert finished.jobs() == {
+        **{"patch_scores": 1, "decode": 1, "distilled": 2, "labels": 2, "students": 2},
+        **{"contact_sheet": 2, **REPORTS},
     }
-    assert not [path for job in planned for path in job.outputs if "ipc1" in path]
-
-
-@pytest.mark.parametrize(
-    ("section", "setting", "value", "n_students"),
-    [("students", "width", 6, 4), ("protocols", "learning_rate", 0.002, 2)],
-)
-def test_a_student_setting_makes_new_students_and_no_labels(
-    finished, config, section, setting, value, n_students
-):
-    config[section]["soft" if section == "protocols" else "small"][setting] = value
-    finished.configure(config)
-    assert finished.jobs() == {"students": n_students, **FOR_PEOPLE}
-
-
-def test_an_added_student_seed_alone_is_trained(finished, config):
-    config["experiments"]["tiny"]["seeds"] = [0, 1, 2]
-    finished.configure(config)
-    assert finished.jobs() == {"students": 4, **FOR_PEOPLE}
-    before = finished.states()
-    family = finished.one("students/few-random-ipc1-seed0-hard-*")
-    finished.make(f"results/students/{family.name}/seed2/cell.json")
-    now = finished.states()
-    assert {path: now[path] for path in before} == before
-    assert folders(set(now) - set(before)) == {f"students/{family.name}/seed2"}
-
-
-def folders(paths):
-    """Return the folders that hold some files."""
-    return {path.rsplit("/", 1)[0] for path in paths}
-
-
-def test_another_cut_into_blocks_has_nothing_to_do(finished, config):
-    config["sources"]["digits"]["classes_per_block"] = 2
     finished.configure(config)
     assert finished.jobs() == {}
 
 
-def test_of_more_classes_only_the_new_ones_are_scored(finished, config):
+def test_of_more_classes_the_new_one_alone_is_computed(finished, config):
     config["datasets"]["few"]["classes"] = ["0", "1", "2", "3"]
     finished.configure(config)
     planned = finished.jobs()
-    assert not {"index", "images", "teacher"} & set(planned)
+    assert not {"index", "images", "teacher", "denoiser", "dataset"} & set(planned)
     before = finished.states()
-    scores = finished.one("patch_scores/*/seed0")
-    finished.make(str(scores.relative_to(finished.path) / "3/scores.parquet"))
-    now = finished.states()
-    assert {path: now[path] for path in before} == before
-    fresh = scores.relative_to(finished / "results") / "3"
-    assert folders(set(now) - set(before)) == {str(fresh)}
-    del planned["patch_scores"]
-    assert finished.jobs() == planned
+    scores = finished.one("patch_scores/*/seed0").relative_to(finished / "results")
+    finished.make(*finished.outputs("patch_scores"))
+    assert new_folders(before, finished.states()) == {f"{scores}/3"}
 
 
-def test_of_more_classes_only_the_new_ones_are_imaged(finished, config):
-    fewer = copy.deepcopy(config)
-    config["datasets"]["few"]["classes"] = ["0", "1", "2", "4"]
-    config["experiments"]["tiny"] |= {"methods": ["random"], "protocols": ["hard"]}
-    finished.configure(config)
-    before = finished.states()
-    (job,) = [job for job in finished.plan() if job.stage == "images"]
-    (new,) = [path for path in job.outputs if not (finished / path).exists()]
-    finished.make(new)
-    now = finished.states()
-    assert {path: now[path] for path in before} == before
-    assert folders(set(now) - set(before)) == folders([new.removeprefix("results/")])
-    assert new.endswith("/4/images.parquet")
-
-    # Their job has given the old classes' images a new time of change: nothing made of them is made
-    # again, even where only times count.
-    shutil.rmtree(finished / ".snakemake")
-    fewer["experiments"]["tiny"]["ipc"] = [1, 2]
-    finished.configure(fewer)
-    assert not {"index", "images", "teacher", "patch_scores"} & set(finished.jobs())
-
-
-def test_fewer_classes_need_the_stages_of_the_dataset_alone(finished, config):
+def test_fewer_classes_compute_nothing_per_class(finished, config):
     config["datasets"]["few"]["classes"] = ["0", "2"]
     finished.configure(config)
-    assert finished.jobs() == {
-        **{"distilled": 2, "contact_sheet": 2, "labels": 2, "students": 4},
-        **FOR_PEOPLE,
+    planned = finished.plan()
+    new = [job for job in planned if not job.outputs[0].startswith("results/manifests/")]
+    assert {job.rule for job in new} == {
+        *("dataset", "statistics", "distilled", "contact_sheet", "labels", "synthesis_progress"),
+        *REPORTS,
     }
-
-
-def test_lost_images_are_missed_when_needed_and_nothing_made_of_them_is_made_again(
-    finished, config, cold
-):
-    finished.remove("images")
-    assert finished.jobs() == {}
-    config["experiments"]["tiny"]["ipc"] = [1, 2]
-    finished.configure(config)
+    # The other jobs find all members of their class complete, and list them.
+    per_class = ("patch_scores", "latents", "prototypes", "decode")
+    listed = [path for job in planned if job.rule in per_class for path in job.outputs]
     before = finished.states()
-    finished.make()
-    now, wanted = finished.states(), cold.artifacts()
-    kept = {path: state for path, state in before.items() if not path.startswith("figures")}
-    assert {path: now[path] for path in kept} == kept
-    made = {path: content for path, content in finished.artifacts().items() if path in wanted}
-    for name in ("accuracy", "bytes", "curves"):
-        made[f"figures/tiny/{name}.svg"] = wanted[f"figures/tiny/{name}.svg"]
-    assert made == wanted
+    finished.make(*listed)
+    assert new_folders(before, finished.states()) == set()
 
 
-@pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_how_things_are_computed_has_nothing_to_do(finished, config, device):
-    config["compute"] = {"batch_size": 7, "threads": 2, "device": device, "seeds_per_job": 1}
+def test_other_blocks_compute_nothing(finished, config):
+    config["sources"]["digits"]["classes_per_block"] = 2
+    config["compute"] |= {"seeds_per_job": 1, "batches_per_job": 1}
     finished.configure(config)
-    assert finished.jobs() == {}
+    before, numbers = finished.states(), finished.numbers()
+    finished.make("results/tables/tiny.csv")
+    assert new_folders(before, finished.states()) == set()
+    assert finished.numbers() == numbers
+    assert finished.jobs("results/tables/tiny.csv") == {}
+
+
+def test_an_added_student_seed_alone_is_trained_without_snakemakes_metadata(finished, config):
+    shutil.rmtree(finished / ".snakemake")
+    numbers = finished.numbers()
+    config["experiments"]["tiny"] |= {"methods": ["rded"], "seeds": [0, 1, 2]}
+    finished.configure(config)
+    assert finished.jobs() == {"students": 1, **REPORTS}
+    before = finished.states()
+    students = finished.one("students/few-rded-*").relative_to(finished / "results")
+    finished.make()
+    assert new_folders(before, finished.states()) == {f"{students}/seed2"}
+    rows = finished.numbers()
+    assert [row["seed"] for row in rows] == ["0", "1", "2"]
+    assert rows[:2] == numbers[:2]

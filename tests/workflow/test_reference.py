@@ -1,4 +1,4 @@
-"""A folder of image files as a source: kept by reference, checked when read, moved at will."""
+"""A folder of image files as a source: stored by reference, checked when read, moved at will."""
 
 import os
 
@@ -10,6 +10,7 @@ from PIL import Image
 pytestmark = pytest.mark.workflow
 
 CLASSES = ["red", "green"]
+TABLE = "results/tables/tiny.csv"
 
 
 def write_images(root):
@@ -35,34 +36,36 @@ def colours(folder, config):
             "root": "colours",
             "classes": CLASSES,
             "smallest_class": 6,
-            "classes_per_block": 1,
+            "on_bad_image": "skip",
         }
     }
     config["datasets"] = {"few": {"source": "colours", "resolution": 8}}
-    config["teachers"]["small"].pop("dataset")
-    config["teachers"]["small"]["epochs"] = 2
-    config["methods"]["near"] = {"kind": "herding", "features": "pixels"}
-    config["methods"]["far"] = {"kind": "kmeans", "features": "small"}
-    methods = ["random", "rded", "near", "far"]
-    config["experiments"]["tiny"] |= {"methods": methods, "protocols": ["hard"], "seeds": [0]}
+    config["teachers"], config["labels"] = {}, {}
+    config["methods"] = {"near": {"kind": "herding", "feature_space": "pixels"}}
+    config["protocols"] = {"hard": {"labels": "hard", "epochs": 2}}
+    config["experiments"]["tiny"] |= {"methods": ["near"], "protocols": ["hard"], "seeds": [0]}
     folder.configure(config)
     return folder, config
 
 
-def test_folders_are_read_where_they_are(colours):
+def test_folders_are_read_in_place_and_can_be_moved(colours):
     folder, config = colours
+    (folder / "colours/train/red/zz.png").write_bytes(b"no image")
     before = sorted((folder / "colours").rglob("*"))
     folder.make()
     assert folder.jobs() == {}
-    assert [row["method"] for row in folder.rows()] == ["random", "rded", "near", "far"]
-    kept = pq.read_table(folder.one("images/*/red/images.parquet")).to_pylist()
-    assert [row["image"] for row in kept[:1]] == [{"bytes": None, "path": "train/red/0.png"}]
+    rows = pq.read_table(folder.one("images/*/red/images.parquet")).to_pylist()
+    assert len(rows) == 9
+    assert rows[0]["image"] == {"bytes": None, "path": "train/red/0.png"}
     assert sorted((folder / "colours").rglob("*")) == before
+    # The unreadable image was left out, and is counted.
+    index = pq.read_schema(folder.one("index/*/index.parquet"))
+    assert b"train/red/zz.png" in index.metadata[b"skipped"]
+    for report in ("tables/tiny.md", "report/tiny.html"):
+        assert "Unreadable images of source colours" in folder.one(report).read_text()
 
-    # Time of change of the folders, and the root: nothing that shapes anything.
+    # Neither the folders' time of change nor the root shapes any artifact.
     os.utime(folder / "colours/train/red")
-    os.utime(folder / "colours")
-    assert folder.jobs() == {}
     moved = folder / "mo ved' {x}"
     (folder / "colours").rename(moved)
     assert folder.jobs() == {}
@@ -70,50 +73,29 @@ def test_folders_are_read_where_they_are(colours):
     folder.configure(config)
     assert folder.jobs() == {}
 
-    # Who reads on finds the images at the new root, and what has changed there.
-    config["experiments"]["tiny"]["ipc"] = [1, 2]
+    # Readers find the images at the new root, and what has changed there.
+    config["experiments"]["tiny"]["ipc"] = [2]
     folder.configure(config)
-    folder.make()
     Image.new("RGB", (8, 8)).save(moved / "val/green/1.png")
-    config["experiments"]["tiny"]["seeds"] = [1]
-    folder.configure(config)
-    done = folder.snakemake()
-    assert done.returncode != 0
-    lines = [ln for ln in done.stderr.splitlines() if ln.lstrip().startswith("error: ")]
-    assert lines
-    assert "image 'val/green/1.png' of class 'green' has changed" in lines[0]
-    assert lines[0].endswith("raise sources.colours.revision above 1")
+    _, errors = folder.fail(TABLE)
+    assert len(folder.paths("distilled/few/*/ipc2-seed0/images.parquet")) == 1
+    assert "image 'val/green/1.png' of class 'green' was changed" in errors[0]
+    assert "raise sources.colours.revision above 1" in errors[0]
 
 
 def test_a_missing_root_ends_before_any_job_and_is_named(colours):
     folder, _ = colours
     (folder / "colours").rename(folder / "moved")
-    done = folder.snakemake()
-    assert done.returncode != 0
-    (line,) = [ln for ln in (done.stdout + done.stderr).splitlines() if "is not there" in ln]
-    assert line.endswith("colours: is not there; it is named under sources.colours.root")
+    output, _ = folder.fail()
+    (line,) = [line for line in output.splitlines() if "file not found" in line]
+    assert line.endswith("sources.colours.root: file not found: colours")
     assert not (folder / "results").exists()
 
 
-def test_an_image_that_is_none_is_named_or_left_out(colours):
+def test_an_unreadable_image_is_named(colours):
     folder, config = colours
     (folder / "colours/train/red/zz.png").write_bytes(b"no image")
-    (index,) = [path for job in folder.plan() if job.stage == "index" for path in job.outputs]
-    done = folder.snakemake(index)
-    (line,) = [ln for ln in done.stderr.splitlines() if ln.lstrip().startswith("error: ")]
-    assert "colours/train/red/zz.png: is not a readable image" in line
-
-    config["sources"]["colours"]["on_bad_image"] = "skip"
+    config["sources"]["colours"]["on_bad_image"] = "error"
     folder.configure(config)
-    folder.make(*[path for job in folder.plan() if job.stage == "images" for path in job.outputs])
-    table = pq.read_table(folder.one("images/*/red/images.parquet"))
-    assert table.num_rows == 9
-    index = pq.read_schema(folder.one("index/*/index.parquet"))
-    assert b"train/red/zz.png" in index.metadata[b"skipped"]
-
-    config["experiments"]["tiny"] |= {"methods": ["near"], "ipc": [1]}
-    folder.configure(config)
-    folder.make()
-    note = "Unreadable images of source colours that were left out: 1."
-    assert f"- {note}" in folder.one("tables/tiny.md").read_text().splitlines()
-    assert note in folder.one("report/tiny.html").read_text()
+    _, errors = folder.fail(*folder.outputs("index"))
+    assert "colours/train/red/zz.png" in errors[0]

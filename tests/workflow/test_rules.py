@@ -1,80 +1,97 @@
-"""What holds for the rules and the package as they are written."""
+"""What holds for the rules and the package as they are written: one rule per stage, light jobs."""
 
 import ast
+import collections
 import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from snakemake_runs import ROOT, Folder
+from stillhouse.methods.registry import METHODS, stages
 
 pytestmark = pytest.mark.workflow
 
-ROOT = Path(__file__).parents[2]
+SNAKEFILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").rglob("*.smk"))]
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
-PACKAGE = sorted((ROOT / "workflow/stillhouse").rglob("*.py"))
-INCLUDED = [
-    ROOT / path for path in re.findall(r'^include: "(.+)"$', (ROOT / "Snakefile").read_text(), re.M)
-]
+REPORTS = {"tables", "curves", "charts", "contact_sheet", "page"}
+FIGURES = {"heat_maps", "cluster_sheet", "latent_chart", "synthesis_progress"}
 
 
-def rules_files():
-    """Return {stage: position of its rules file among the includes}."""
-    definition = re.compile(r'^ *rule (\w+):|plan\.blocks\("(\w+)"|^ +f"(\w+?)_\{', re.M)
-    return {
-        next(filter(None, found)): position
-        for position, path in enumerate(INCLUDED)
-        for found in definition.findall(path.read_text())
-    }
+@pytest.fixture(scope="module")
+def default(tmp_path_factory):
+    """Return an empty folder, in which the embedded default is planned."""
+    return Folder(tmp_path_factory.mktemp("default"))
 
 
-def test_every_rules_file_is_included(cold):
-    assert set(INCLUDED) == set((ROOT / "workflow/rules").glob("*.smk"))
+@pytest.fixture(scope="module")
+def default_jobs(default):
+    """Return the jobs of the embedded default; each dry run takes seconds."""
+    return default.plan(configfile=None)
 
 
-def test_no_rule_reads_what_a_later_file_makes(folder):
-    position, jobs = rules_files(), folder.plan()
-    maker = {output: job.stage for job in jobs for output in job.outputs}
-    assert len({job.stage for job in jobs}) == 12
-    for job in jobs:
-        for path in job.inputs:
-            if path in maker:
-                assert position[maker[path]] <= position[job.stage], (job.stage, path)
+def test_a_rule_is_named_after_its_stage_and_there_is_one_per_stage(default_jobs):
+    assert {job.rule for job in default_jobs} == {*stages(), *REPORTS, *FIGURES}
+    outputs = [path for job in default_jobs for path in job.outputs]
+    assert "results/tables/quickstart.csv" in outputs
+    for job in default_jobs:
+        if job.rule in stages():
+            member = stages()[job.rule].member
+            folder = f"results/manifests/{job.rule}/" if member else f"results/{job.rule}/"
+            assert all(path.startswith(folder) for path in job.outputs), job
 
 
-@pytest.mark.parametrize("path", [ROOT / "Snakefile", *INCLUDED], ids=lambda path: path.name)
+def test_the_graph_of_rules_is_small(default):
+    graph = default.make("--rulegraph", configfile=None).stdout
+    names = re.findall(r'\[label ?= ?"([\w ]+)"', graph)
+    assert len(names) == len(set(names)) <= 30
+
+
+def test_more_classes_and_cells_add_jobs_and_no_rules(folder, config, default_jobs):
+    few = {job.rule for job in folder.plan()}
+    config["sources"]["digits"]["classes_per_block"] = 1
+    config["compute"]["seeds_per_job"] = 1
+    config["experiments"]["tiny"] |= {"ipc": [1, 2, 3], "seeds": [0, 1, 2]}
+    folder.configure(config)
+    jobs = collections.Counter(job.rule for job in folder.plan())
+    assert jobs.keys() == few
+    assert jobs["images"] == 10
+    assert jobs["students"] == 27
+
+
+def test_profiles_address_stages_by_their_names(default):
+    arguments = ("--set-resources", "class_scores:mem_mb=123", "--set-threads", "features=2")
+    jobs = default.plan(*arguments, configfile=None)
+    assert {"mem_mb=123" in job.resources for job in jobs if job.rule == "class_scores"} == {True}
+    assert not [j for j in jobs if j.rule != "class_scores" and "mem_mb=123" in j.resources]
+    assert {job.rule for job in jobs if job.threads == 2} == {"index", "features"}
+    assert default.jobs("--until", "images", configfile=None) == {"index": 1, "images": 1}
+
+
+def test_every_rules_file_is_included():
+    written = (ROOT / "Snakefile").read_text()
+    named = set(re.findall(r'^include: "(.+)"$', written, re.M))
+    assert named == {f"workflow/rules/{p.name}" for p in (ROOT / "workflow/rules").glob("*.smk")}
+    assert 'glob("*.smk")' in written  # those of methods
+
+
+@pytest.mark.parametrize("path", SNAKEFILES, ids=lambda path: path.name)
 def test_no_rule_has_a_run_block_or_a_shadow(path):
     assert not re.search(r"^\s+(run|shadow):", path.read_text(), re.M)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_hands_over_to_the_package_and_does_nothing_else(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= 10
-    docstring, *imports, call = ast.parse(text).body
-    assert isinstance(docstring.value, ast.Constant)
-    assert {type(node) for node in imports} == {ast.ImportFrom}
+def test_a_script_hands_over_to_the_package(path):
+    assert len(path.read_text().splitlines()) <= 10
+    imports = [node for node in ast.parse(path.read_text()).body if hasattr(node, "module")]
     assert all(node.module.startswith("stillhouse.") for node in imports)
-    assert isinstance(call.value, ast.Call)
-    assert [type(node) for node in call.value.args] == [ast.Name, ast.Name]
-    assert not call.value.keywords
-
-
-def imported(path):
-    """Yield the modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
 
 
 def test_the_package_imports_no_snakemake():
-    assert len(PACKAGE) > 20
-    for path in PACKAGE:
-        assert not [name for name in imported(path) if name.split(".")[0] == "snakemake"], path
+    for path in (ROOT / "workflow/stillhouse").rglob("*.py"):
+        assert not re.search(r"^\s*(import|from) snakemake", path.read_text(), re.M), path
 
 
 def loaded(code):
@@ -91,26 +108,20 @@ def loaded(code):
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("index", "images", "tables", "curves", "charts", "contact_sheet", "page"),
-        *("heat_maps", "cluster_sheet", "descents"),
-    ],
-)
-def test_a_light_stage_does_not_load_torch(name):
-    imports = [n for n in imported(ROOT / f"workflow/scripts/{name}.py")]
-    assert imports
-    assert not {"torch", "torchvision"} & loaded("import " + ", ".join(imports))
+def test_light_jobs_load_no_torch():
+    text = "\n".join(path.read_text() for path in SNAKEFILES)
+    reports = re.findall(r'"(stillhouse[\w.]+):\w+"', text)
+    assert len(reports) >= len(REPORTS)
+    drawn = [figure.function for method in METHODS.values() for figure in method.figures]
+    computed = [stages()[name].function for name in ("index", "images", "dataset")]
+    modules = {*reports, *(name.partition(":")[0] for name in (*drawn, *computed))}
+    assert not {"torch", "torchvision"} & loaded(f"import {', '.join(sorted(modules))}")
 
 
 def test_parsing_the_workflow_loads_nothing_heavy():
-    modules = [name for name in imported_by_rules() if name.startswith("stillhouse")]
-    assert {
-        "stillhouse.config.load",
-        "stillhouse.planning.plan",
-        "stillhouse.artifacts.addresses",
-    } <= set(modules)
+    text = "\n".join(path.read_text() for path in SNAKEFILES)
+    modules = re.findall(r"^(?:from|import) (stillhouse[\w.]*)", text, re.M)
+    assert {"stillhouse.config.load", "stillhouse.planning.plan"} <= set(modules)
     code = (
         f"import {', '.join(modules)}; import yaml; "
         "from stillhouse.config import load; from stillhouse.planning import plan; "
@@ -118,9 +129,3 @@ def test_parsing_the_workflow_loads_nothing_heavy():
         "plan.build(load.complete(yaml.safe_load(text), 'config.yaml'))"
     )
     assert loaded(code) == set()
-
-
-def imported_by_rules():
-    """Return the modules that the Snakefile and its rules import."""
-    text = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *INCLUDED])
-    return re.findall(r"^(?:from|import) ([\w.]+)", text, re.M)

@@ -13,11 +13,17 @@ def lock(path):
     it is held: a process that waits for a removed file notices, and takes a new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    held = FileLock(path)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        print(f"{path}: held by another job; waiting for its end", flush=True)
+        held.acquire()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        held.release()
 
 
 def try_lock(path):
