@@ -113,7 +113,9 @@ def test_a_second_process_waits_for_the_first(module):
     assert [process.returncode for process in processes] == [0, 0]
     assert Path("computed").read_text() == "x"
     assert f"{PETS.directory}/cat: computed in " in outputs[0]
-    assert outputs[1] == f"{PETS.directory}/cat: complete\n"
+    waiting, complete = outputs[1].splitlines()
+    assert waiting.endswith(".lock: held by another job; waiting for its end")
+    assert complete == f"{PETS.directory}/cat: complete"
 
 
 def test_libraries_that_a_stage_imports_compute_with_its_threads(module):
