@@ -1,8 +1,8 @@
-import itertools
 import math
 
-import pytest
+import hypothesis
 import torch
+from hypothesis import strategies as st
 from stillhouse.methods.d3hr.group_loss import TERMS, GroupLoss, group_loss
 
 PAPER = {
@@ -15,10 +15,13 @@ PAPER = {
     "loss_weights": {"mean": 1.0, "std": 1.0, "skewness": 0.5},
 }
 CODE = {**PAPER, "terms": "norm", "std": "own", "skewness": "latent"}
-SWITCHES = [
-    dict(zip(("terms", "std", "skewness"), values, strict=True))
-    for values in itertools.product(("squared", "norm"), ("target", "own"), ("group", "latent"))
-]
+SWITCHES = st.fixed_dictionaries(
+    {
+        "terms": st.sampled_from(["squared", "norm"]),
+        "std": st.sampled_from(["target", "own"]),
+        "skewness": st.sampled_from(["group", "latent"]),
+    }
+)
 
 
 def gaussian(d=12, seed=0):
@@ -70,8 +73,8 @@ def scored(*arguments, **options):
     return lambda normals: torch.from_numpy(loss(normals))
 
 
-@pytest.mark.parametrize("ipc", [1, 2, 3, 10])
-@pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(s.values()))
+@hypothesis.settings(max_examples=32)
+@hypothesis.given(SWITCHES, st.sampled_from([1, 2, 3, 10]))
 def test_terms_are_those_of_the_formulas(switches, ipc):
     settings = {**PAPER, **switches, "loss_weights": {"mean": 0.7, "std": 1.3, "skewness": 0.4}}
     mean, std = gaussian()
@@ -91,10 +94,10 @@ def test_terms_are_those_of_the_formulas(switches, ipc):
     torch.testing.assert_close(single, found.float(), rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(s.values()))
-@pytest.mark.parametrize("kept", ["mean", "std", "skewness"])
-def test_a_term_of_weight_zero_is_computed_only_on_request(switches, kept):
-    weights = {term: float(term == kept) for term in TERMS}
+@hypothesis.settings(max_examples=24)
+@hypothesis.given(SWITCHES, st.sampled_from(TERMS))
+def test_a_term_of_weight_zero_is_computed_only_on_request(switches, weighted):
+    weights = {term: float(term == weighted) for term in TERMS}
     settings, (mean, std) = {**PAPER, **switches, "loss_weights": weights}, gaussian()
     normals = torch.randn(5, 4, 12, generator=torch.Generator().manual_seed(1)).double()
     all_terms = scored(mean, std, 4, settings, all_terms=True)(normals)
@@ -102,7 +105,7 @@ def test_a_term_of_weight_zero_is_computed_only_on_request(switches, kept):
     for _ in range(2):
         some = loss(normals)
         torch.testing.assert_close(some[0], all_terms[0])
-        assert [bool(term.any()) for term in some[1:]] == [t == kept for t in TERMS]
+        assert [bool(term.any()) for term in some[1:]] == [t == weighted for t in TERMS]
     assert (all_terms[1:] > 0).all()
 
 

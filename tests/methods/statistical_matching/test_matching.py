@@ -1,9 +1,9 @@
 """The matching loss of all layers at once, against a loop over layers with the formulas."""
 
-import itertools
-
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 from stillhouse.data.transforms import normalise
 from stillhouse.methods.statistical_matching.feature_statistics import (
     LayerStatistic,
@@ -60,7 +60,7 @@ def recorded_of(seed, n=COUNT):
     """Return statistics of n images, which require gradients."""
     found = {}
     for i, (part, size) in enumerate(STATISTICS.items()):
-        sides = (numbers(1000 * seed + 10 * i + side, n, size) for side in range(2))
+        sides = (numbers(1000 * seed + 10 * i + side + 500, n, size) for side in range(2))
         found[part] = tuple(side.requires_grad_(True) for side in sides)
     return found
 
@@ -177,23 +177,23 @@ def check(settings, labels=LABELS, weights=WEIGHTS, kept=None, steps=1):
                 torch.testing.assert_close(mine.grad.double(), theirs, rtol=1e-4, atol=1e-5)
 
 
-CHOICES = [*itertools.product(["mixture", "classes"], ["within", "total"], ["correct", "swapped"])]
+SETTINGS = st.fixed_dictionaries(
+    {
+        "alpha": st.sampled_from([0, 0.5, 1]),
+        "class_terms": st.sampled_from(["mixture", "classes"]),
+        "class_variance": st.sampled_from(["within", "total"]),
+        "class_layers": st.sampled_from(["all", "convolution"]),
+        "tile_statistics": st.sampled_from(["correct", "swapped"]),
+        "momentum": st.sampled_from([0.0, 0.4, 0.8]),
+        "momentum_start": st.sampled_from(["zero", "first"]),
+    }
+)
 
 
-@pytest.mark.parametrize(("class_terms", "class_variance", "tiles"), CHOICES)
-@pytest.mark.parametrize("alpha", [0, 0.5, 1])
-@pytest.mark.parametrize("class_layers", ["all", "convolution"])
-def test_losses_are_those_of_the_formulas(class_terms, class_variance, tiles, alpha, class_layers):
-    settings = {**CODE, "class_terms": class_terms, "class_variance": class_variance}
-    check({**settings, "tile_statistics": tiles, "alpha": alpha, "class_layers": class_layers})
-
-
-@pytest.mark.parametrize("class_terms", ["mixture", "classes"])
-@pytest.mark.parametrize("start", ["zero", "first"])
-@pytest.mark.parametrize("momentum", [0.4, 0.8])
-def test_statistics_of_earlier_steps_are_remembered(class_terms, start, momentum):
-    settings = {**CODE, "class_terms": class_terms, "class_variance": "total"}
-    check({**settings, "momentum": momentum, "momentum_start": start}, steps=4)
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(SETTINGS, st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=6))
+def test_losses_are_those_of_the_formulas(settings, labels):
+    check(settings, labels, steps=3)
 
 
 @pytest.mark.parametrize("start", ["zero", "first"])
@@ -209,12 +209,6 @@ def test_the_first_step_with_momentum(start):
     wanted = (share * means - norm.running_mean).norm()
     wanted = wanted + (share * variances - norm.running_var).norm()
     torch.testing.assert_close(found, WEIGHTS["batchnorm"] * wanted)
-
-
-@pytest.mark.parametrize("labels", [[1, 1, 1], [3], [0, 1, 2, 3], [2, 0]])
-@pytest.mark.parametrize("class_terms", ["mixture", "classes"])
-def test_any_classes_may_be_in_a_batch(labels, class_terms):
-    check({**CODE, "class_terms": class_terms, "class_variance": "total"}, labels)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +230,10 @@ def test_the_first_layer_is_the_first_that_is_matched():
 
 @pytest.mark.parametrize("flags", [[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 1, 0, 0]])
 def test_statistics_may_be_dropped_in_a_step(flags):
-    check(CODE, kept=torch.tensor(flags, dtype=torch.float32))
-    matching = matching_of(CODE)
+    # Unequal weights: gradients of a single number could cancel.
+    settings = {**CODE, "alpha": 0.3}
+    check(settings, kept=torch.tensor(flags, dtype=torch.float32))
+    matching = matching_of(settings)
     moments = recorded_of(0)
     sum(matching(moments, torch.tensor(flags)).values()).backward()
     for flag, (mean, variance) in zip(flags, moments.values(), strict=True):
