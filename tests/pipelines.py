@@ -175,7 +175,7 @@ def denoiser(folder, kind, directory, names=("0", "1", "2"), **changes):
 
     Returns
     -------
-    Path of ``denoiser.json``, and the ``weight_folders`` of its `stillhouse.artifacts.context.Context`
+    Path of ``denoiser.json``, and the ``weight_folders`` of a `Context`
     """
     files = pretrained.weight_files(folder, kind)
     key = pretrained.folder_digest(files)

@@ -1,22 +1,15 @@
 """The tables of docs/configuration.md are those that docs/config_table.py makes of the schema."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 from stillhouse.config import schema
 
+from docs import config_table
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/configuration.md"
-
-
-@pytest.fixture(scope="module")
-def made():
-    place = importlib.util.spec_from_file_location("config_table", ROOT / "docs/config_table.py")
-    module = importlib.util.module_from_spec(place)
-    place.loader.exec_module(module)
-    return module
 
 
 def keys_of(node):
@@ -47,36 +40,38 @@ def kinds_of(text, section):
     return common, {kind: text for k, text in about.items() for kind in re.findall(r": (\w+)`", k)}
 
 
-def test_the_page_is_up_to_date(made):
+def test_the_page_is_up_to_date():
     text = PAGE.read_text()
-    assert made.insert(text, made.table(schema.schema())) == text, "run `make format`"
+    assert config_table.insert(text, config_table.table(schema.schema())) == text, (
+        "run `make format`"
+    )
 
 
-def test_every_key_of_the_schema_appears(made):
-    text = made.table(schema.schema())
+def test_every_key_of_the_schema_appears():
+    text = config_table.table(schema.schema())
     there = {row[0].strip().strip("`").split(".")[-1] for row in rows_of(text)}
     there |= set(re.findall(r"^### `(\w+)`$", text, re.M))
     assert keys_of(schema.schema()) == there
 
 
-def test_no_unit_is_left_in_the_meaning(made):
-    meanings = [row[3] for row in rows_of(made.table(schema.schema()))]
+def test_no_unit_is_left_in_the_meaning():
+    meanings = [row[3] for row in rows_of(config_table.table(schema.schema()))]
     assert not [text for text in meanings if re.search(r"\[[a-z%]+\]", text)]
 
 
-def test_a_description_may_have_a_unit_and_defaults(made):
-    rule = made.expand({"description": "side [px] [code: 1, paper: 2]"}, {})
+def test_a_description_may_have_a_unit_and_defaults():
+    rule = config_table.expand({"description": "side [px] [code: 1, paper: 2]"}, {})
     assert rule == {"description": "side", "unit": "px", "defaults": "code: 1, paper: 2"}
 
 
-def test_every_row_is_complete(made):
-    for row in rows_of(made.table(schema.schema())):
+def test_every_row_is_complete():
+    for row in rows_of(config_table.table(schema.schema())):
         assert len(row) == 4, row
         assert all(cell.strip() for cell in row), row
 
 
-def test_what_a_row_says(made):
-    text = made.table(schema.schema())
+def test_rows_have_default_unit_and_range():
+    text = config_table.table(schema.schema())
     rows = {tuple(cell.strip() for cell in row[:3]) for row in rows_of(text)}
     assert ("`resolution`", "required", "integer, 4 to 1024, px") in rows
     assert ("`crop`", "`[0.08, 1.0]`", "2 numbers, 0 < … ≤ 1") in rows
@@ -90,16 +85,16 @@ def test_what_a_row_says(made):
     assert ("`device`", "`auto`", "`auto`, `cpu` or `cuda(:[0-9]+)?`") in rows
 
 
-def test_a_key_that_its_section_must_have_says_so(made):
+def test_a_key_that_its_section_requires_is_marked():
     part = {"type": "object", "description": "part", "required": ["b"]}
     inner = {**part, "properties": {"b": {"type": "string", "description": "letter"}}}
     section = {**part, "properties": {"a": inner}}
-    text = made.table({"properties": {"s": section}})
+    text = config_table.table({"properties": {"s": section}})
     assert "| `a.b` | required in `a` | text | letter |" in text
 
 
-def test_every_kind_has_its_keys(made):
-    text = made.table(schema.schema())
+def test_every_kind_has_its_keys():
+    text = config_table.table(schema.schema())
     common, methods = kinds_of(text, "methods")
     assert keys(common) == ["kind", "fidelity"]
     assert list(methods) == [
@@ -119,14 +114,14 @@ def test_every_kind_has_its_keys(made):
     assert keys(denoisers["stable_diffusion"]) == ["names", "prompt", "null_prompt"]
 
 
-def test_insert_keeps_what_lies_around(made):
-    text = f"above\n{made.BEGIN}\nold\n{made.END}\nbelow\n"
-    once = made.insert(text, "new\n")
-    assert once == f"above\n{made.BEGIN}\n\nnew\n\n{made.END}\nbelow\n"
-    assert made.insert(once, "new\n") == once
+def test_text_around_the_markers_is_unchanged():
+    text = f"above\n{config_table.BEGIN}\nold\n{config_table.END}\nbelow\n"
+    once = config_table.insert(text, "new\n")
+    assert once == f"above\n{config_table.BEGIN}\n\nnew\n\n{config_table.END}\nbelow\n"
+    assert config_table.insert(once, "new\n") == once
 
 
 @pytest.mark.parametrize("text", ["", "{begin}", "{end}", "{end} {begin}"])
-def test_insert_wants_both_markers(made, text):
+def test_a_missing_marker_is_an_error(text):
     with pytest.raises(ValueError, match="missing line"):
-        made.insert(text.format(begin=made.BEGIN, end=made.END), "new")
+        config_table.insert(text.format(begin=config_table.BEGIN, end=config_table.END), "new")
