@@ -20,7 +20,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
     """
 
     def __init__(self, context):
@@ -107,7 +107,7 @@ class TableCheckpoint:
 
     Parameters
     ----------
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
     schema : pyarrow.Schema
     """
 

@@ -282,7 +282,7 @@ def load_denoiser(path, settings, context):
     settings : dict
         ``precision``: float32, or bfloat16 or float16 of the networks' inner arithmetic;
         ``prompts`` of stable_diffusion: of a class, whose name replaces {}, and the null prompt.
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
         Its ``weight_folders`` give the folder of weights known by their digest.
 
     Raises

@@ -48,7 +48,7 @@ def describe_pretrained(settings, context):
     ----------
     settings : dict
         ``weights``, ``kind``, ``resolution``; ``class_labels`` or ``names``.
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
 
     Raises
     ------

@@ -93,7 +93,7 @@ def resumed_epochs(make_epoch, epochs, schema, context):
         From the epoch to its table.
     epochs : int
     schema : pyarrow.Schema
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
     """
     checkpoint, done = TableCheckpoint(context, schema), 0
     for table in checkpoint.resume("labels", "epoch"):

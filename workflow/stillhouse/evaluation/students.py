@@ -140,7 +140,7 @@ def train(net, labels, test, settings, seed, context):
     settings : dict
         The protocol as `stillhouse.config.protocols.for_cell` returns it.
     seed : int
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
 
     Returns
     -------

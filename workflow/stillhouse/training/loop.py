@@ -38,7 +38,7 @@ def fit(net, settings, batches, evaluate, context, role, seed, nesterov=False):
         the outputs in float32 and returns a scalar. It must depend on the epoch alone.
     evaluate : callable
         ``evaluate(net, epoch)``, epoch from 1, returns a dict for the curve, empty for none.
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
     role : str
         ``teacher`` or ``student``; names the random numbers.
     seed : int

@@ -99,7 +99,7 @@ def train(net, images, labels, settings, context):
     labels : (n,) int64 tensor
     settings : dict
         The recipe; see the config's `teachers`.
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
     """
     n, size = images.shape[0], images.shape[-1]
     n_steps = -(-n // settings["batch_size"])

@@ -49,7 +49,7 @@ def open_source_of_job(settings, inputs, context):
         As returned by `catalogue.shaping`.
     inputs : dict
         Inputs of the stage; ``train`` and ``test`` are lists of Parquet files.
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
     """
     root = context.source_roots.get(settings["name"])
     return open_source(settings, inputs, root, bool(context.extra.get("download")))

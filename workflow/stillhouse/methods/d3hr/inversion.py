@@ -113,7 +113,7 @@ def invert_class(stack, names, denoiser, class_id, settings, context):
     class_id : str
     settings : dict
         Of the stage: ``steps``, ``snapshots``, ``guidance``, ``start``, ``noising``.
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
         A checkpoint in its ``work`` lets a later job resume after a batch.
     """
     state, checkpoint = InversionState(settings["snapshots"], stack.shape[1:]), Checkpoint(context)

@@ -173,7 +173,7 @@ def score_maps(stacks, denoiser, class_id, settings, seed, context):
     stacks : list of (n, c, h, w) float32 tensors
     settings : dict
         ``draws``, ``timesteps``.
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
         Its ``batch_size``: latents per pass; each passes twice, with the class and without. A
         checkpoint in its ``work`` lets a later job of the same batch size resume after a pass.
 

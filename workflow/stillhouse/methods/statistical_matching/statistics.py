@@ -45,7 +45,7 @@ def class_sums(recorder, files, resolution, settings, context):
         Of the network [px].
     settings : dict
         ``classes``, ``views``.
-    context : stillhouse.artifacts.jobs.Context
+    context : stillhouse.artifacts.context.Context
         A checkpoint in its ``work`` lets a later job resume after a class.
     """
     classes, checkpoint, device = settings["classes"], Checkpoint(context), context.torch_device()
