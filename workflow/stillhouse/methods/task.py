@@ -90,10 +90,10 @@ class Task:
         """Return the teacher of a name for the task's dataset."""
         return teacher(self.plan, name, self.dataset_name)
 
-    def teacher_features(self, judge, settings, scores=None):
+    def teacher_features(self, teacher_artifact, settings, scores=None):
         """Return a teacher's features of whole images, or of the patches that were scored."""
-        upstream = {"images": self.images, "teacher": judge}
-        words = (f"{judge.settings['resolution']}px", judge.settings["arch"])
+        upstream = {"images": self.images, "teacher": teacher_artifact}
+        words = (f"{teacher_artifact.settings['resolution']}px", teacher_artifact.settings["arch"])
         if scores is None:
             return self.per_class(FEATURES, words, settings, upstream)
         upstream["scores"] = scores

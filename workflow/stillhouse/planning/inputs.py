@@ -1,6 +1,6 @@
 """What artifacts are made from, as files: for Snakemake, and for the jobs themselves.
 
-Snakemake is told of manifests in place of the files of members, so that a plan grows with classes
+Snakemake gets manifests in place of the files of members, so that a plan grows with classes
 plus cells; a job derives the files of its members from the spec alone.
 """
 
