@@ -53,6 +53,7 @@ def test_a_report_leaves_nothing_to_do(cold, report):
 
 
 def test_methods_that_share_what_a_figure_shows_share_the_figure(folder, config):
+    del config["sources"]["digits"]["holdout"]
     diffusion = {
         "d3hr": {"kind": "d3hr"},
         "one-group": {"kind": "d3hr", "candidates": 1},

@@ -149,10 +149,16 @@ def cells_of(w):
     return plan.experiments[w.experiment]
 
 
+@functools.cache
+def figures_of(experiment):
+    """Return the figures of an experiment, see `reports.figures`."""
+    return reports.figures(plan.experiments[experiment])
+
+
 def figure_inputs(name, w):
     """Return {name: (artifact, members)} of what a figure shows."""
     try:
-        figure, inputs, _ = reports.figures(cells_of(w))[name, w.method, int(w.seed)]
+        figure, inputs, _ = figures_of(w.experiment)[name, w.method, int(w.seed)]
     except KeyError:
         raise WorkflowError(
             f"experiment {w.experiment}: has no figure {name} of {w.method}, seed {w.seed}; "

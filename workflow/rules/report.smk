@@ -15,9 +15,9 @@ rule page:
         cost="results/figures/{experiment}/cost.svg",
         sheets=lambda w: list(reports.contact_sheets(cells_of(w))),
         cells=lambda w: reports.cell_manifests(plan, cells_of(w)),
-        indexes=lambda w: reports.skipping_indexes(cells_of(w)),
-        pictures=lambda w: list(reports.figure_files(w.experiment, cells_of(w))),
-        numbers=lambda w: reports.figure_numbers(w.experiment, cells_of(w)),
+        indexes=lambda w: unchanged(reports.skipping_indexes(cells_of(w))),
+        pictures=lambda w: list(reports.figure_files(w.experiment, figures_of(w.experiment))),
+        numbers=lambda w: reports.figure_numbers(w.experiment, figures_of(w.experiment)),
         captions=[str(REPORT / f"{name}.rst") for name in sorted(CAPTIONS)],
         template=str(REPORT / "page.html.jinja"),
     output:
@@ -32,7 +32,9 @@ rule page:
     params:
         cells=lambda w: reports.identities(cells_of(w)),
         function="stillhouse.reporting.html_report:page",
-        pictures=lambda w: list(reports.figure_files(w.experiment, cells_of(w)).values()),
+        pictures=lambda w: list(
+            reports.figure_files(w.experiment, figures_of(w.experiment)).values()
+        ),
         sheets=lambda w: list(reports.contact_sheets(cells_of(w)).values()),
         version=REPORT_VERSIONS["figures"],
     script:

@@ -89,8 +89,8 @@ def figure_path(figure, suffix):
     return f"results/figures/{{experiment}}/{figure.name}-{{method}}-seed{{seed}}.{suffix}"
 
 
-def figure_files(experiment, cells):
-    """Return {path: identity on the page} of an experiment's figures."""
+def figure_files(experiment, drawn):
+    """Return {path: identity on the page} of the figures that `figures` returns."""
     return {
         path: {
             "name": figure.name,
@@ -99,16 +99,16 @@ def figure_files(experiment, cells):
             "methods": methods,
             "distill_seed": seed,
         }
-        for (_, method, seed), (figure, _, methods) in figures(cells).items()
+        for (_, method, seed), (figure, _, methods) in drawn.items()
         for path in _paths(experiment, figure, method, seed, [figure.suffix])
     }
 
 
-def figure_numbers(experiment, cells):
-    """Return the CSV files that lie beside an experiment's figures."""
+def figure_numbers(experiment, drawn):
+    """Return the CSV files that lie beside the figures that `figures` returns."""
     return [
         path
-        for (_, method, seed), (figure, _, _) in figures(cells).items()
+        for (_, method, seed), (figure, _, _) in drawn.items()
         for path in _paths(experiment, figure, method, seed, figure.extra)
     ]
 
