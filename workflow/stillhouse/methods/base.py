@@ -74,8 +74,9 @@ class Method:
         class as [(pixels, origin)], pixels (3, resolution, resolution) uint8, origin the boxes in
         source images, empty for synthetic ones.
     fidelity : dict of str to dict
-        Values of the settings in which the official ``code`` and the ``paper`` differ, or in
-        which this method differs from its relatives; those of a group of settings are a dict. Settings that are given win.
+        Values of the settings in which the official ``code`` and the ``paper`` differ, or in which
+        the method differs from its relatives; a dict for a group of settings. Settings that are
+        given win.
     unlimited : bool
         Whether it makes any number of images per class, however small the classes are.
     figures : tuple of Figure
