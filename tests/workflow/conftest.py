@@ -55,9 +55,9 @@ def tiny():
                 **{"iterations": 4, "batch_size": 2, "tile": 2},
             },
         },
-        "labels": {"soft": {"kind": "soft", "teachers": ["small"], "epochs_stored": 100}},
+        "labels": {"soft": {"kind": "soft", "teachers": ["small"], "epochs_stored": 60}},
         "protocols": {
-            "soft": {"labels": "soft", "epochs": 100},
+            "soft": {"labels": "soft", "epochs": 60},
             "hard": {"labels": "hard", "epochs": 4},
         },
         "students": {"small": {"arch": "convnet1", "width": 4}},
@@ -72,6 +72,13 @@ def tiny():
             }
         },
     }
+
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests of the finished run together under ``--dist loadgroup``: it is made once."""
+    for item in items:
+        if "cold" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("cold"))
 
 
 @pytest.fixture
