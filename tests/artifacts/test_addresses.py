@@ -16,12 +16,10 @@ from stillhouse.artifacts.addresses import (
     slug,
 )
 from stillhouse.artifacts.stages import (
-    DATASET,
     DECODED,
     DISTILLED,
     IMAGES,
     INDEX,
-    LABELS,
     STUDENTS,
     TEACHER,
     Stage,
@@ -165,26 +163,6 @@ def test_the_digest_follows_from_the_spec_alone():
     changed = copy.deepcopy(spec)
     changed["settings"]["crop"] = [0.5, 0.9]
     assert digest_of(changed) != first.digest
-
-
-def test_an_ancestor_is_found_at_any_distance():
-    distilled = artifact()
-    images = distilled.upstream["images"]
-    assert distilled.ancestor(IMAGES) is images
-    assert distilled.ancestor(INDEX) is images.upstream["index"]
-    assert distilled.ancestor(TEACHER) is None
-    assert images.upstream["index"].ancestor(INDEX) is None
-    # Through artifacts without upstream and lists; the nearer of two in one line.
-    teacher = Artifact(TEACHER, "t", {}, {"images": images})
-    upstream = {"a": Artifact(DATASET, "d", {}), "b": [Artifact(LABELS, "l", {}), teacher]}
-    decoded = Artifact(DECODED, "x", {}, upstream)
-    student = Artifact(STUDENTS, "s", {}, {"distilled": artifact(upstream={"decoded": decoded})})
-    assert student.ancestor(TEACHER) is teacher
-    assert student.ancestor(INDEX) is images.upstream["index"]
-    assert student.ancestor(STUDENTS) is None
-    outer = Artifact(DISTILLED, "o", {}, {"inner": distilled})
-    assert outer.ancestor(DISTILLED) is distilled
-    assert Artifact(LABELS, "t", {}, {"x": outer}).ancestor(DISTILLED) is outer
 
 
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=9)

@@ -1,7 +1,6 @@
 """Configs of digits, and the stages that lead to each method's sets, for tests of plans."""
 
 from stillhouse.config.load import complete
-from stillhouse.methods.registry import stages
 from stillhouse.planning import plan
 
 SOURCE = {"index", "images", "dataset"}
@@ -48,7 +47,11 @@ def lineage(artifact):
 
 def ancestor(artifact, stage):
     """Return the first artifact of a stage, by its name, that an artifact is made from."""
-    return artifact.ancestor(stages()[stage])
+    for _, part in artifact.parts():
+        match = part if part.stage.name == stage else ancestor(part, stage)
+        if match is not None:
+            return match
+    return None
 
 
 def digests(artifact):

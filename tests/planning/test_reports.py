@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from diffused import with_denoisers
 from stillhouse.methods import registry
+from stillhouse.methods.base import Figure, Method
 from stillhouse.planning import reports
 
 from tests.planning.configs import SYNTHESES, build, with_observers
@@ -96,12 +97,14 @@ def test_methods_share_a_figure_of_what_they_share(tiny):
 
 
 def test_files_of_figures_are_named_by_experiment_method_and_seed(cells):
-    files = reports.figure_files("x", cells)
+    drawn = reports.figures(cells)
+    files = reports.figure_files("x", drawn)
     assert files["results/figures/x/latents-d3hr-seed3.svg"] == {
         **{"name": "latents", "caption": "latents", "methods": ["d3hr"], "distill_seed": 3},
         "title": "Latents before and after inversion",
+        "numbers": "stillhouse.reporting.latent_space:number_table",
     }
-    assert reports.figure_numbers("x", cells) == [
+    assert reports.figure_numbers("x", drawn) == [
         f"results/figures/x/latents-d3hr-seed{seed}.csv" for seed in (0, 3)
     ]
 
@@ -109,5 +112,21 @@ def test_files_of_figures_are_named_by_experiment_method_and_seed(cells):
 def test_every_figure_of_a_method_has_a_rule():
     rules = reports.drawing_rules()
     figures = {figure.name for one in registry.METHODS.values() for figure in one.figures}
-    assert {name for _, drawn in rules.values() for name in drawn} == figures
+    assert {one.name for _, drawn in rules.values() for one in drawn.values()} == figures
     assert all(function.endswith(f":{rule}") for rule, (function, _) in rules.items())
+
+
+@pytest.mark.parametrize(
+    ("function", "suffix", "problem"),
+    [
+        ("elsewhere:heat_maps", "png", "a rule of this name exists"),
+        ("elsewhere:latents", "png", "a rule of this name exists"),
+        ("stillhouse.reporting.score_maps:heat_maps", "png", "draws two figures with suffix 'png'"),
+    ],
+)
+def test_figures_of_methods_do_not_take_each_others_files(monkeypatch, function, suffix, problem):
+    figure = Figure("other", "Other", "terms", function, lambda sets: {}, suffix)
+    toy = type("Toy", (Method,), {"kind": "toy", "figures": (figure,)})()
+    monkeypatch.setitem(registry.METHODS, "toy", toy)
+    with pytest.raises(ValueError, match=problem):
+        reports.drawing_rules()

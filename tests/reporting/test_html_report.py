@@ -30,6 +30,7 @@ PICTURES = {
     "latents-random-seed0.svg": ("Latents before and after inversion", "latents"),
     "terms-random-seed0.svg": ("Loss terms", "terms"),
 }
+NUMBERS = "stillhouse.reporting.latent_space:number_table"
 SHARED = "random, <b>&{{ 1 }}"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
@@ -112,7 +113,10 @@ def page(tmp_path_factory):
             "template": [REPORT / "page.html.jinja"],
         }
         pictures = [
-            {"title": title, "caption": caption, "methods": SHARED.split(", "), "distill_seed": 0}
+            {
+                **{"title": title, "caption": caption, "methods": SHARED.split(", ")},
+                **{"distill_seed": 0, "numbers": NUMBERS if caption == "latents" else ""},
+            }
             for title, caption in PICTURES.values()
         ]
         params = {"cells": cells, "sheets": list(sheets.values()), "pictures": pictures}

@@ -70,7 +70,7 @@ def chart(empty, monkeypatch):
                 files.setdefault(name, {})[class_id] = path
         outputs = {"svg": Path("x.svg"), "csv": Path("x.csv")}
         params = {"files": files, "method": "m", "distill_seed": 4}
-        latent_space.latent_chart({}, params, outputs)
+        latent_space.latent_space_figure({}, params, outputs)
         return figures[-1], pd.read_csv("x.csv"), Path("x.svg").read_text()
 
     return draw

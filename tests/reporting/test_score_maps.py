@@ -207,7 +207,7 @@ def draw_clusters(classes):
         files["images"][class_id] = put_images(class_id, pictures)
         files["clusters"][class_id] = put("clusters", class_id, "clusters.parquet", rows)
     params = {"title": "t", "files": files, "source_roots": {}}
-    score_maps.cluster_sheet({}, params, {"png": Path("x.png")})
+    score_maps.clusters_figure({}, params, {"png": Path("x.png")})
     return np.asarray(Image.open("x.png")).astype(int)
 
 
@@ -291,5 +291,5 @@ def test_images_by_reference_are_read_from_their_root(empty):
     files = {"clusters": {"c": clusters}, "images": {"c": images}}
     roots = {"s": str(Path("root").absolute())}
     params = {"title": "t", "files": files, "source_roots": roots}
-    score_maps.cluster_sheet({}, params, {"png": Path("x.png")})
+    score_maps.clusters_figure({}, params, {"png": Path("x.png")})
     assert rows_of(np.asarray(Image.open("x.png")).astype(int)) == [[99]]

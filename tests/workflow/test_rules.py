@@ -17,7 +17,7 @@ pytestmark = pytest.mark.workflow
 SNAKEFILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").rglob("*.smk"))]
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 REPORTS = {"tables", "curves", "charts", "contact_sheet", "page"}
-FIGURES = {"heat_maps", "cluster_sheet", "latent_chart", "synthesis_progress"}
+FIGURES = {"heat_maps", "clusters_figure", "latent_space_figure", "synthesis_progress"}
 
 
 @pytest.fixture(scope="module")

@@ -69,11 +69,17 @@ HEAVY = {
 
 def wanted(stage, w):
     """Return the artifact that wildcards name, or say that the config does not want it."""
-    named = w.spec if stage != "distilled" else f"{w.dataset}/{w.spec}/ipc{w.ipc}-seed{w.seed}"
+    keys = "-".join(f"{name}{w[name]}" for name in ("ipc", "seed") if name in w.keys())
+    place = "/".join(word for word in (w.get("dataset"), w.spec, keys) if word)
     try:
-        return plan.artifacts[stage][named]
+        return plan.artifacts[stage][place]
     except KeyError:
-        raise WorkflowError(f"results/{stage}/{named}: not in this config; see snakemake -n")
+        raise WorkflowError(f"results/{stage}/{place}: not in this config; see snakemake -n")
+
+
+def computing(stage):
+    """Return the resources of a stage's jobs."""
+    return HEAVY if stages()[stage].on_device else LIGHT
 
 
 def block(stage, w):

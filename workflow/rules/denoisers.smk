@@ -15,7 +15,7 @@ rule denoiser:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]
     resources:
-        **HEAVY,
+        **computing("denoiser"),
     params:
         spec=lambda w: wanted("denoiser", w).spec(),
     script:

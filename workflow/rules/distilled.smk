@@ -15,7 +15,7 @@ rule distilled:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]
     resources:
-        **LIGHT,
+        **computing("distilled"),
     params:
         spec=lambda w: wanted("distilled", w).spec(),
     script:

@@ -8,7 +8,6 @@ DRAWINGS = reports.drawing_rules()
 
 for drawing, (function, drawn) in DRAWINGS.items():
     first = next(iter(drawn.values()))
-    endings = {s: one for one in drawn.values() for s in (one.suffix, *one.extra)}
     log_path = reports.figure_path(first, "log").replace("results/", "results/logs/")
     benchmark_path = reports.figure_path(first, "jsonl").replace("results/", "results/benchmarks/")
 
@@ -33,7 +32,7 @@ for drawing, (function, drawn) in DRAWINGS.items():
                         **{name: f"{{{name}}}" for name in ("experiment", "method", "seed")},
                     },
                 )
-                for suffix, one in endings.items()
+                for suffix, one in drawn.items()
             },
         log:
             log_path,

@@ -6,7 +6,7 @@ rule index:
     input:
         unpack(lambda w: artifact_inputs("index", w)),
     output:
-        index="results/index/{spec}/index.parquet",
+        index=update("results/index/{spec}/index.parquet"),
     log:
         "results/logs/index/{spec}.log",
     benchmark:
@@ -15,7 +15,7 @@ rule index:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["index_threads"]
     resources:
-        **LIGHT,
+        **computing("index"),
         as_published=lambda w: int("smallest_class" not in index_source(w)),
         download=lambda w: int(index_source(w).get("download", False)),
         index_threads=lambda w, threads: threads,
@@ -31,7 +31,7 @@ rule dataset:
     input:
         unpack(lambda w: artifact_inputs("dataset", w)),
     output:
-        manifest="results/dataset/{spec}/dataset.json",
+        manifest=update("results/dataset/{spec}/dataset.json"),
     log:
         "results/logs/dataset/{spec}.log",
     benchmark:
@@ -40,7 +40,7 @@ rule dataset:
         "../../envs/stillhouse.yaml"
     threads: 1
     resources:
-        **LIGHT,
+        **computing("dataset"),
     params:
         spec=lambda w: wanted("dataset", w).spec(),
     script:

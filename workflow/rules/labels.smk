@@ -15,7 +15,7 @@ rule labels:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]
     resources:
-        **HEAVY,
+        **computing("labels"),
     params:
         spec=lambda w: wanted("labels", w).spec(),
     script:

@@ -21,7 +21,7 @@ for stage in [stage for stage in stages().values() if stage.member == "class_id"
             "../../envs/stillhouse.yaml"
         threads: COMPUTE["threads"]
         resources:
-            **(HEAVY if stage.on_device else LIGHT),
+            **computing(stage.name),
         params:
             spec=lambda w, name=stage.name: block(name, w).artifact.spec(),
             members=lambda w, name=stage.name: list(block(name, w).members),

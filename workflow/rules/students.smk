@@ -15,7 +15,7 @@ rule students:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]
     resources:
-        **HEAVY,
+        **computing("students"),
     params:
         spec=lambda w: block("students", w).artifact.spec(),
         members=lambda w: list(block("students", w).members),

@@ -16,7 +16,7 @@ rule teacher:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]
     resources:
-        **HEAVY,
+        **computing("teacher"),
         min_accuracy=lambda w: str(plan.min_accuracy(wanted("teacher", w))),
     params:
         spec=lambda w: wanted("teacher", w).spec(),

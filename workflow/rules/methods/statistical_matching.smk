@@ -18,7 +18,7 @@ rule statistics:
         "../../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]
     resources:
-        **HEAVY,
+        **computing("statistics"),
     params:
         spec=lambda w: wanted("statistics", w).spec(),
     script:
@@ -39,7 +39,7 @@ rule synthesis:
         "../../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]
     resources:
-        **HEAVY,
+        **computing("synthesis"),
     params:
         spec=lambda w: block("synthesis", w).artifact.spec(),
         members=lambda w: list(block("synthesis", w).members),

@@ -178,17 +178,6 @@ class Artifact:
             for one in (part if isinstance(part, list | tuple) else [part])
         ]
 
-    def ancestor(self, stage):
-        """Return the first artifact of a stage that this one is made from; None if there is none.
-
-        Of ``images`` and ``index`` there is one per source.
-        """
-        for _, part in self.parts():
-            match = part if part.stage == stage else part.ancestor(stage)
-            if match is not None:
-                return match
-        return None
-
     @cached_property
     def _spec(self):
         values = {

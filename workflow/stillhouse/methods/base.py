@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 class Figure:
     """A picture of what a method selected or synthesised, drawn once per method and seed.
 
+    Figures that one function draws are one job, whose outputs are named by their suffixes; its rule
+    bears the function's name.
+
     Parameters
     ----------
     name : str
@@ -19,8 +22,7 @@ class Figure:
     caption : str
         File of ``workflow/report/`` without its ending.
     function : str
-        ``module:function``, called as ``function(inputs, params, outputs)``; several figures with
-        the same function are drawn by one job.
+        ``module:function``, called as ``function(inputs, params, outputs)``.
     inputs : callable
         ``inputs(sets)`` returns {name: (artifact, members or None)} for the distilled sets of one
         method and seed, by IPC; None stands for the classes of the set.
@@ -29,7 +31,11 @@ class Figure:
     classes : int
         At most so many classes are drawn; 0 for all.
     extra : tuple of str
-        Endings of further files that the job writes beside the picture.
+        Suffixes of further files that the job writes beside the picture.
+    numbers : str
+        ``module:function`` that lays out the figures' CSV files (``csv`` of `extra`) as one table
+        of the page, from a list of (names of methods, DataFrame): a dict with ``title``,
+        ``columns`` (of `stillhouse.reporting.table_layout.Column`) and ``notes``.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Figure:
     suffix: str = "png"
     classes: int = 0
     extra: tuple = ()
+    numbers: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,11 @@ class Method:
         ``module:function``; ``function(inputs, spec, class_id, context)`` returns the images of one
         class as [(pixels, origin)], pixels (3, resolution, resolution) uint8, origin the boxes in
         source images, empty for synthetic ones.
+    learned : str
+        ``module:function`` of a method that learns labels or a learning rate with the images;
+        ``function(inputs, spec, context)`` returns the set's
+        `stillhouse.data.distilled_set.LearnedParts`, labels in the order of the rows: class by
+        class in the order of the dataset, each class by index. Empty for other methods.
     fidelity : dict of str to dict
         Values of the settings in which the official ``code`` and the ``paper`` differ, or in which
         the method differs from its relatives; a dict for a group of settings. Settings that are
@@ -85,6 +97,7 @@ class Method:
     kind = ""
     stages = ()
     images = ""
+    learned = ""
     fidelity = {"code": {}, "paper": {}}  # noqa: RUF012
     unlimited = False
     figures = ()
@@ -144,6 +157,13 @@ class Method:
     def starts_from(self, settings):
         """Return the name of the method whose distilled set it starts from; None without one."""
         return None
+
+    def learns(self, settings):
+        """Return what it learns besides images, of ``labels`` and ``learning_rate``.
+
+        Both, if it has a function `learned`.
+        """
+        return {"labels", "learning_rate"} if self.learned else set()
 
     def check(self, key, settings, config):
         """Raise a `StillhouseError` if settings are in conflict with each other or the config.

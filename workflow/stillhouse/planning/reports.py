@@ -98,6 +98,7 @@ def figure_files(experiment, drawn):
             "caption": figure.caption,
             "methods": methods,
             "distill_seed": seed,
+            "numbers": figure.numbers,
         }
         for (_, method, seed), (figure, _, methods) in drawn.items()
         for path in _paths(experiment, figure, method, seed, [figure.suffix])
@@ -119,13 +120,22 @@ def _paths(experiment, figure, method, seed, suffixes):
 
 
 def drawing_rules():
-    """Return {rule: (function, {name: Figure})} of the figures of all methods.
+    """Return {rule: (function, {suffix: Figure})} of the figures of all methods.
 
     Figures that one function draws are one rule, named after the function.
+
+    Raises
+    ------
+    ValueError
+        If two functions would give rules of one name, or one function two files of one suffix.
     """
-    rules = {}
-    for method in registry.METHODS.values():
-        for figure in method.figures:
-            name = figure.function.partition(":")[2]
-            rules.setdefault(name, (figure.function, {}))[1].setdefault(figure.name, figure)
+    rules, taken = {}, set(registry.stages())
+    for figure in (one for method in registry.METHODS.values() for one in method.figures):
+        name = figure.function.partition(":")[2]
+        function, drawn = rules.setdefault(name, (figure.function, {}))
+        if name in taken or function != figure.function:
+            raise ValueError(f"{figure.function}: a rule of this name exists; rename the function")
+        for suffix in (figure.suffix, *figure.extra):
+            if drawn.setdefault(suffix, figure).name != figure.name:
+                raise ValueError(f"{figure.function}: draws two figures with suffix {suffix!r}")
     return rules

@@ -25,7 +25,7 @@ def verify(plan):
     """
     for by_place in plan.artifacts.values():
         for artifact in by_place.values():
-            if artifact.directory.exists():
+            if _has_files(artifact.directory):
                 yield from _problems(artifact.directory, artifact.stage)
     for by_name in plan.families.values():
         for family in by_name.values():
@@ -33,8 +33,13 @@ def verify(plan):
             for member in family.members:
                 kind = family.artifact.stage.member
                 folder = member_folder(family.artifact.directory, kind, member)
-                if folder.exists() or str(folder) in listed:
+                if _has_files(folder) or str(folder) in listed:
                     yield from _problems(folder, family.artifact.stage)
+
+
+def _has_files(folder):
+    # Snakemake makes the folder of a job's outputs before the job, which may have failed.
+    return folder.is_dir() and any(path.is_file() for path in folder.iterdir())
 
 
 def _listed(manifest):

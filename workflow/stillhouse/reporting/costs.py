@@ -8,6 +8,8 @@ from stillhouse.artifacts.addresses import member_folder
 from stillhouse.methods import registry
 
 HARD_LABEL_BYTES = 8
+# Of each of a learned label's values, one per class.
+LEARNED_VALUE_BYTES = 4
 COSTS = ("teacher", "denoiser", "distill", "label", "train")
 
 
@@ -67,18 +69,19 @@ def image_bytes(spec):
 
 
 def label_bytes(spec):
-    """Return the bytes of a student's labels: the soft label table, or an int64 per image.
+    """Return the bytes of a student's labels.
 
-    NaN for online labels, which are not stored.
+    Of soft labels those of the table; of hard labels an int64 per image; of learned labels a
+    float32 per image and class. NaN for online labels, which are not stored.
     """
-    upstream = spec["upstream"]
-    if spec["settings"]["labels"]["kind"] == "online":
+    kind, upstream = spec["settings"]["labels"]["kind"], spec["upstream"]
+    if kind == "online":
         return float("nan")
-    if "labels" in upstream:
+    if kind == "soft":
         return (Path(upstream["labels"]["address"]) / "labels.parquet").stat().st_size
-    distilled = upstream["distilled"]
-    images = distilled["keys"]["ipc"] * len(distilled["settings"]["classes"])
-    return images * HARD_LABEL_BYTES
+    n_classes = len(upstream["distilled"]["settings"]["classes"])
+    n_images = upstream["distilled"]["keys"]["ipc"] * n_classes
+    return n_images * (n_classes * LEARNED_VALUE_BYTES if kind == "learned" else HARD_LABEL_BYTES)
 
 
 def recognised(address):

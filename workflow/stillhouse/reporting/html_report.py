@@ -8,7 +8,8 @@ import pandas as pd
 from PIL import Image
 
 from stillhouse.artifacts import formats, store
-from stillhouse.reporting import latent_space, lineage, notes, table_layout, tables
+from stillhouse.artifacts.stages import load_function
+from stillhouse.reporting import lineage, notes, table_layout, tables
 
 CHARTS = {
     "accuracy": "Accuracy against images per class",
@@ -27,7 +28,7 @@ def page(inputs, params, outputs):
     inputs : dict
         ``csv``, ``accuracy``, ``bytes``, ``curves``, ``cost``: table and charts; ``sheets``:
         contact sheets; ``pictures``: figures of methods; ``numbers``: a CSV of
-        `latent_space.latent_chart` for each picture of the same name; ``indexes``: as for
+        `latent_space.latent_space_figure` for each picture of the same name; ``indexes``: as for
         `notes.unreadable_notes`; ``captions``: text files; ``template``: for Jinja.
     params : dict
         ``cells``: the identity of each cell, in the order of the table. ``sheets``: ``method``,
@@ -44,7 +45,6 @@ def page(inputs, params, outputs):
         path.stem: _method_names(frame, picture)
         for picture, path in zip(params["pictures"], inputs["pictures"], strict=True)
     }
-    numbers = [(names[path.stem], pd.read_csv(path)) for path in inputs["numbers"]]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -57,11 +57,22 @@ def page(inputs, params, outputs):
         charts={name: _chart(name, captions[name], inputs[name][0]) for name in CHARTS},
         sheets=_sheets(frame, params["sheets"], inputs["sheets"]),
         pictures=_pictures(params["pictures"], inputs["pictures"], names, captions),
-        inversions=latent_space.columns(numbers),
+        number_tables=_number_tables(params["pictures"], inputs, names),
         costs=table_layout.cost_columns(frame),
         lineages=list(_lineages(frame)),
     )
     formats.save_bytes(outputs["html"], text.encode())
+
+
+def _number_tables(pictures, inputs, names):
+    """Return the tables of the figures' CSV files, one per function that lays them out."""
+    files = {path.stem: path for path in inputs["numbers"]}
+    frames = {}
+    for picture, path in zip(pictures, inputs["pictures"], strict=True):
+        if picture["numbers"]:
+            frame = pd.read_csv(files[path.stem])
+            frames.setdefault(picture["numbers"], []).append((names[path.stem], frame))
+    return [load_function(function)(tables) for function, tables in frames.items()]
 
 
 def _chart(name, caption, path):

@@ -18,6 +18,13 @@ MEASURES = ("skewness", "kurtosis", "normal_share")
 ROUND_TRIP = ("latent_mse", "psnr")
 TOO_FEW = "Too few latents to show."
 # Columns of the CSV on the page: group, name, unit, factor, format.
+NOTES = [
+    "Means over all classes. Of the latents' dimensions: |skewness| (0 if normal), kurtosis (3 if "
+    "normal), and the share whose normality D'Agostino and Pearson's test does not reject (5 %).",
+    "Round trip: inverted, sampled back and decoded, at the guidance used; compared with the "
+    "latents and their decoded images.",
+    "Loss of the selected group, and of one drawn at random.",
+]
 COLUMNS = {
     "snapshot": ("inversion", "steps", "", 1, ".0f"),
     "skewness_before": ("mean |skewness|", "before", "", 1, ".2f"),
@@ -33,7 +40,7 @@ COLUMNS = {
 }
 
 
-def latent_chart(inputs, params, outputs):
+def latent_space_figure(inputs, params, outputs):
     """Draw the latents of one method before and after inversion, and write their normality.
 
     Parameters
@@ -109,23 +116,21 @@ def _losses(paths):
     }
 
 
-def columns(tables):
-    """Return the columns of the page's table of normality, round trip and losses.
+def number_table(tables):
+    """Return the page's table of normality, round trip and losses.
 
     Parameters
     ----------
     tables : list of (str, pandas.DataFrame)
-        The names of the methods that share a CSV of `latent_chart`, and the CSV.
+        The names of the methods that share a CSV of `latent_space_figure`, and the CSV.
 
     Returns
     -------
-    list of stillhouse.reporting.table_layout.Column
-        Empty if there are no tables.
+    dict
+        ``title``, ``columns`` and ``notes``.
     """
-    if not tables:
-        return []
     rows = pd.concat([table.assign(names=names) for names, table in tables])
-    return [
+    columns = [
         table_layout.Column("set", "method", "", rows["names"].tolist()),
         table_layout.Column("set", "IPC", "", [str(ipc) for ipc in rows["ipc"]]),
         *(
@@ -135,6 +140,7 @@ def columns(tables):
             for column, (group, name, unit, factor, digits) in COLUMNS.items()
         ),
     ]
+    return {"title": "Inversion", "columns": columns, "notes": NOTES}
 
 
 def _formatted(value, digits):

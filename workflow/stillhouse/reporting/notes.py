@@ -43,6 +43,8 @@ def cost_notes(frame):
             "Statistics: mean and variance per class, from which sets of any size can be "
             "resampled with the denoiser, whose weights are not counted."
         )
+    if (frame["labels"] == "learned").any():
+        notes.append("Bytes of learned labels: 4 per image and class.")
     return [
         *notes,
         "Bytes of a whole set: encoded images; the stored soft label table, or 8 bytes per hard "
@@ -66,7 +68,7 @@ def saturation_notes(frame):
     largest = frame[frame["ipc"] == frame["ipc"].max()]
     largest = largest.assign(reported=reported_accuracy(largest))
     hard = list(dict.fromkeys(largest.loc[largest["labels"] == "hard", "protocol"]))
-    soft = largest[largest["labels"] != "hard"]
+    soft = largest[largest["labels"].isin(["soft", "online"])]
     groups = soft.groupby(["student", "protocol"], sort=False)
     sentences = [_saturation(*names, cells, hard) for names, cells in groups]
     return [sentence for sentence in sentences if sentence]

@@ -155,7 +155,7 @@ def _legend(limit):
     return legend
 
 
-def cluster_sheet(inputs, params, outputs):
+def clusters_figure(inputs, params, outputs):
     """Draw the clusters of some classes: one row per cluster, the best ten first.
 
     Parameters

@@ -66,10 +66,11 @@ class D3HR(Method):
             "latents",
             title="Latents before and after inversion",
             caption="latents",
-            function="stillhouse.reporting.latent_space:latent_chart",
+            function="stillhouse.reporting.latent_space:latent_space_figure",
             inputs=_latents,
             suffix="svg",
             extra=("csv",),
+            numbers="stillhouse.reporting.latent_space:number_table",
         ),
     )
 

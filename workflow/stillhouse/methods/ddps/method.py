@@ -74,7 +74,7 @@ class DDPS(Method):
             "clusters",
             title="Clusters",
             caption="clusters",
-            function="stillhouse.reporting.score_maps:cluster_sheet",
+            function="stillhouse.reporting.score_maps:clusters_figure",
             inputs=_clustered,
             classes=4,
         ),
