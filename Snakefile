@@ -56,7 +56,10 @@ rule all:
             experiment=plan.experiments,
             chart=["accuracy", "bytes", "cost", "curves"],
         ),
-        sheets=[f"results/figures/{one.place}.png" for one in plan.artifacts["distilled"].values()],
+        sheets=[
+            f"results/figures/{one.relative_path}.png"
+            for one in plan.artifacts["distilled"].values()
+        ],
         pages=expand("results/report/{experiment}.html", experiment=plan.experiments),
 
 

@@ -107,7 +107,7 @@ def test_keys_are_in_the_path_and_not_in_the_digest():
     first, other = artifact(), artifact(keys={"ipc": 50, "seed": 3})
     assert first.digest == other.digest
     assert other.directory == Path(f"results/distilled/digits/{first.name}/ipc50-seed3")
-    assert other.place == f"digits/{first.name}/ipc50-seed3"
+    assert other.relative_path == f"digits/{first.name}/ipc50-seed3"
     assert other.file == f"{other.directory}/images.parquet"
 
 

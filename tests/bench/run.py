@@ -22,10 +22,10 @@ from torch.nn.functional import cross_entropy
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import class_scoring  # noqa: E402
 import denoising  # noqa: E402
 import groups  # noqa: E402
 import synthesising  # noqa: E402
-import typicality  # noqa: E402
 from stillhouse.artifacts import store  # noqa: E402
 from stillhouse.artifacts.context import Context, device_name  # noqa: E402
 from stillhouse.data.codecs import encode  # noqa: E402
@@ -140,9 +140,9 @@ def methods():
     loop = f"{denoising.COUNT} steps with guidance, {denoising.N} latents, DiT 128 wide / forwards"
     line(f"inversion, {loop}", up, "1.1")
     line(f"sampling, {loop}", down, "1.1")
-    for what, case in typicality.CASES.items():
+    for what, case in class_scoring.CASES.items():
         with tempfile.TemporaryDirectory() as folder:
-            line(f"{what} / forwards", typicality.class_scoring(Path(folder), *case), "1.15")
+            line(f"{what} / forwards", class_scoring.timed(Path(folder), *case), "1.15")
     for name, settings in (("paper's", groups.PAPER), ("code's", groups.CODE)):
         what = f"the best of 3000 groups, {name} loss, n = 10, d = 4096 / drawing them"
         line(what, groups.over_drawing(settings), "1.43")

@@ -32,8 +32,8 @@ def test_default_and_presets_are_valid(path):
 
 def addresses(config):
     wanted = plan.build(complete(config, "x.yaml"))
-    single = [a for by_place in wanted.artifacts.values() for a in by_place.values()]
-    families = [f.artifact for by_place in wanted.families.values() for f in by_place.values()]
+    single = [a for by_path in wanted.artifacts.values() for a in by_path.values()]
+    families = [f.artifact for by_path in wanted.families.values() for f in by_path.values()]
     return {str(artifact.directory) for artifact in single + families}
 
 

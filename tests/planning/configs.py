@@ -31,10 +31,11 @@ def build(config):
 
 def places(wanted):
     """Return {stage: places} of all artifacts of a plan, families as one."""
-    named = {stage: set(by_place) for stage, by_place in wanted.artifacts.items()}
+    named = {stage: set(by_path) for stage, by_path in wanted.artifacts.items()}
     families = wanted.families.items()
     return named | {
-        stage: {family.artifact.place for family in by_name.values()} for stage, by_name in families
+        stage: {family.artifact.relative_path for family in by_name.values()}
+        for stage, by_name in families
     }
 
 

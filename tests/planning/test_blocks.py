@@ -84,7 +84,7 @@ def test_manifests_are_those_of_the_blocks_that_hold_the_members(tiny):
         blocks["9",],
         blocks["2", "3"],
     ]
-    folder = family.artifact.place.replace("/", "_")
+    folder = family.artifact.relative_path.replace("/", "_")
     assert {str(Path(path).parent) for path in blocks.values()} == {
         f"results/manifests/patch_scores/{folder}"
     }

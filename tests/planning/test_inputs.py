@@ -38,8 +38,8 @@ def with_every_stage(config):
 
 def jobs_of(wanted):
     """Yield (artifact, members) of all jobs of a plan."""
-    for by_place in wanted.artifacts.values():
-        for artifact in by_place.values():
+    for by_path in wanted.artifacts.values():
+        for artifact in by_path.values():
             yield artifact, ()
     for by_name in wanted.families.values():
         for family in by_name.values():

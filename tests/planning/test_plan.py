@@ -59,7 +59,7 @@ def test_addresses_are_stable():
 
 def test_a_plan_has_the_artifacts_of_its_cells(tiny):
     wanted = build(tiny)
-    artifacts = {stage: len(by_place) for stage, by_place in wanted.artifacts.items()}
+    artifacts = {stage: len(by_path) for stage, by_path in wanted.artifacts.items()}
     # Two methods at two IPCs, soft and hard labels.
     assert artifacts == {"index": 1, "dataset": 1, "teacher": 1, "distilled": 4, "labels": 4}
     members = {
@@ -73,7 +73,7 @@ def test_a_plan_has_the_artifacts_of_its_cells(tiny):
 def test_each_artifact_exists_once():
     # So that its digest, over the digests of all its upstream, is computed once.
     wanted = build(every_stage())
-    held = {id(one) for by_place in wanted.artifacts.values() for one in by_place.values()}
+    held = {id(one) for by_path in wanted.artifacts.values() for one in by_path.values()}
     held |= {id(f.artifact) for by_name in wanted.families.values() for f in by_name.values()}
     for artifact in sets_of(wanted).values():
         assert {id(part) for part in lineage(artifact)} <= held

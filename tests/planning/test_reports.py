@@ -59,7 +59,7 @@ def test_contact_sheets_are_those_of_the_distilled_sets(cells):
     sheets = reports.contact_sheets(cells)
     assert len(sheets) == 7 * 2 * 2  # methods, IPCs, seeds
     path, identity = next(iter(sheets.items()))
-    assert path == f"results/figures/{cells[0]['artifact'].upstream['distilled'].place}.png"
+    assert path == f"results/figures/{cells[0]['artifact'].upstream['distilled'].relative_path}.png"
     assert identity == {"method": "random", "ipc": 1, "distill_seed": 0}
 
 

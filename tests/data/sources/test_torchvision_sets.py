@@ -303,8 +303,8 @@ def test_imagenette_of_a_killed_job_is_incomplete(imagenette, monkeypatch):
         patch.setattr(tarfile.TarFile, "extractall", extract_one)
         killed(images, "Imagenette", root, wanted, True)
     assert not (root / "imagenette2").exists()
-    (draft,) = root.glob(".Imagenette-unpacking/")
-    (draft / "imagenette2/train/n03888257/stale.JPEG").touch()
+    (staging,) = root.glob(".Imagenette-unpacking/")
+    (staging / "imagenette2/train/n03888257/stale.JPEG").touch()
     found = images("Imagenette", root, wanted, download=True)
     assert {image.path for image in found} == set(files)
     assert {path.name for path in root.iterdir()} == {"imagenette2", "imagenette2.tgz"}

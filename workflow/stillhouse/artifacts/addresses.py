@@ -157,7 +157,7 @@ class Artifact:
         return RESULTS / self.stage.name / self.folder / self.name / keys
 
     @cached_property
-    def place(self):
+    def relative_path(self):
         """The folder's path below the stage's folder, as text."""
         return "/".join(self.directory.parts[2:])
 

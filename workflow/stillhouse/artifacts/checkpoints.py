@@ -153,10 +153,10 @@ class TableCheckpoint:
         self.unsaved.append(table)
         due = time.monotonic() - self.saved >= self.context.checkpoint_seconds
         if due or sum(table.nbytes for table in self.unsaved) > CHUNK_BYTES:
-            draft = self.context.work / "part.parquet"
-            formats.save_table(draft, self.schema, self.unsaved)
-            stem = f"part-{self.n_files:06d}-{formats.checksum(draft)}"
-            draft.rename(draft.with_stem(stem))
+            temporary = self.context.work / "part.parquet"
+            formats.save_table(temporary, self.schema, self.unsaved)
+            stem = f"part-{self.n_files:06d}-{formats.checksum(temporary)}"
+            temporary.rename(temporary.with_stem(stem))
             jobs.note_seconds(self.context, time.monotonic() - self.started)
             self.unsaved, self.saved = [], time.monotonic()
             self.n_files += 1

@@ -112,7 +112,7 @@ def read_class(path, split, source_roots=None):
         ``images.parquet`` of the class.
     split : str
     source_roots : dict of str to str, optional
-        Root folder by source, for images by reference; see `jobs.Context`.
+        Root folder by source, for images by reference; see `context.Context`.
     """
     table = store.read_table(path, schema=IMAGES_SCHEMA)
     table = table.filter(pc.equal(table["split"], split))

@@ -47,7 +47,7 @@ class Block:
 
 def family_name(artifact):
     """Return an artifact's place as one path component."""
-    return artifact.place.replace("/", "_")
+    return artifact.relative_path.replace("/", "_")
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Plan:
     def add(self, artifact):
         """Add an artifact stored as one; return the one that was first added at its place."""
         return self.artifacts.setdefault(artifact.stage.name, {}).setdefault(
-            artifact.place, artifact
+            artifact.relative_path, artifact
         )
 
     def add_members(self, artifact, members, source=None):
@@ -273,22 +273,24 @@ def _students(plan, dataset, distilled, protocol, student):
 
 def _labels(plan, distilled, labels, teachers, batch_size):
     """Return (settings, upstream) of the labels that students learn."""
-    kind, views = labels["kind"], labels["views"]
-    if kind == "hard":
-        return {"kind": kind, "views": views, "batch_size": batch_size}, {}
-    if kind == "online":
-        shaping = {"kind": kind, "views": views, "batch_size": batch_size, "seed": labels["seed"]}
-        return shaping, {"teachers": teachers}
+    shaping = {"kind": labels["kind"], "batch_size": batch_size}
+    if labels["kind"] in protocols.FIXED_LABELS:
+        return {**shaping, "views": labels["views"]}, {}
+    if labels["kind"] == "online":
+        drawn = {"views": labels["views"], "seed": labels["seed"]}
+        return {**shaping, **drawn}, {"teachers": teachers}
+    if labels["kind"] == "soft":
+        return shaping, {"labels": _label_table(plan, distilled, labels, teachers, batch_size)}
+    raise ValueError(f"unknown kind of labels {labels['kind']!r}")
+
+
+def _label_table(plan, distilled, labels, teachers, batch_size):
+    """Return the soft label table of a distilled set."""
     settings = {name: labels[name] for name in ("views", "encoding", "epochs_stored", "seed")}
-    if views.get("mix_per") == "batch" or "siamese" in views:
+    if labels["views"].get("mix_per") == "batch" or "siamese" in labels["views"]:
         settings["batch_size"] = batch_size
-    table = Artifact(
-        LABELS,
-        _set_slug(distilled, kind),
-        settings,
-        {"distilled": distilled, "teachers": teachers},
-    )
-    return {"kind": kind, "batch_size": batch_size}, {"labels": plan.add(table)}
+    upstream = {"distilled": distilled, "teachers": teachers}
+    return plan.add(Artifact(LABELS, _set_slug(distilled, "soft"), settings, upstream))
 
 
 def _set_slug(distilled, *words):

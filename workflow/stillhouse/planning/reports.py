@@ -19,13 +19,13 @@ def identities(cells):
 def cell_manifests(plan, cells):
     """Return the manifests of an experiment's students."""
     seeds = dict.fromkeys(cell["seed"] for cell in cells)
-    artifacts = {cell["artifact"].place: cell["artifact"] for cell in cells}
+    artifacts = {cell["artifact"].relative_path: cell["artifact"] for cell in cells}
     return [path for one in artifacts.values() for path in plan.manifests(one, seeds)]
 
 
 def counted_files(cells):
     """Return the distilled sets and soft label tables whose bytes an experiment's table counts."""
-    upstream = {cell["artifact"].place: cell["artifact"].upstream for cell in cells}
+    upstream = {cell["artifact"].relative_path: cell["artifact"].upstream for cell in cells}
     counted = ("distilled", "labels")
     parts = [parts[name] for parts in upstream.values() for name in counted if name in parts]
     return list(dict.fromkeys(part.file for part in parts))
@@ -49,7 +49,7 @@ def skipping_indexes(cells):
 def contact_sheets(cells):
     """Return {contact sheet: method, IPC and seed} of an experiment's distilled sets."""
     return {
-        f"results/figures/{cell['artifact'].upstream['distilled'].place}.png": {
+        f"results/figures/{cell['artifact'].upstream['distilled'].relative_path}.png": {
             name: cell[name] for name in ("method", "ipc", "distill_seed")
         }
         for cell in cells
@@ -78,7 +78,7 @@ def figures(cells):
                 continue
             classes = next(iter(sets.values())).settings["classes"]
             inputs = {n: (part, members or classes) for n, (part, members) in inputs.items()}
-            shown = (figure.name, tuple(artifact.place for artifact, _ in inputs.values()))
+            shown = (figure.name, tuple(artifact.relative_path for artifact, _ in inputs.values()))
             key = shared.setdefault((shown, seed), (figure.name, method, seed))
             drawn.setdefault(key, (figure, inputs, []))[2].append(method)
     return drawn

@@ -23,8 +23,8 @@ def verify(plan):
     ----------
     plan : stillhouse.planning.plan.Plan
     """
-    for by_place in plan.artifacts.values():
-        for artifact in by_place.values():
+    for by_path in plan.artifacts.values():
+        for artifact in by_path.values():
             if _has_files(artifact.directory):
                 yield from _problems(artifact.directory, artifact.stage)
     for by_name in plan.families.values():

@@ -135,31 +135,31 @@ class TorchvisionFolder(ImageFolder):
         are then moved to their final place.
         """
         name = self.settings["set"]
-        draft = self.root / f".{name}-unpacking"
+        staging = self.root / f".{name}-unpacking"
         options = {"download": True} if name == "Imagenette" else {}
         with (
             _one_line_errors(self.settings, self.root, download=True),
-            lock(draft.with_suffix(".lock")),
+            lock(staging.with_suffix(".lock")),
         ):
-            _make_draft(draft, FILES[name])
+            _make_staging(staging, FILES[name])
             try:
                 for split in self._missing_splits():  # another job may have unpacked them meanwhile
-                    _loader(name)(draft, split=split, **options)
+                    _loader(name)(staging, split=split, **options)
                 for folder in TORCHVISION_FOLDERS[name]:
-                    if (draft / folder).is_dir() and not (self.root / folder).exists():
+                    if (staging / folder).is_dir() and not (self.root / folder).exists():
                         (self.root / folder).parent.mkdir(exist_ok=True)
-                        (draft / folder).rename(self.root / folder)
+                        (staging / folder).rename(self.root / folder)
             finally:
-                shutil.rmtree(draft, ignore_errors=True)
+                shutil.rmtree(staging, ignore_errors=True)
 
 
-def _make_draft(draft, files):
+def _make_staging(staging, files):
     """Make an empty folder with links to the files beside it, downloaded or not."""
-    if draft.exists():
-        shutil.rmtree(draft)
-    draft.mkdir(parents=True)
+    if staging.exists():
+        shutil.rmtree(staging)
+    staging.mkdir(parents=True)
     for name in files:
-        (draft / name).symlink_to(Path("..") / name)
+        (staging / name).symlink_to(Path("..") / name)
 
 
 def remedy(settings, root, split):

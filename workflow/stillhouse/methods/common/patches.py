@@ -101,7 +101,7 @@ def stitched_images(rows, images, places, resolution, rounding):
     ----------
     rows : list of dict
         Patches, with ``image_id`` and the columns of a box.
-    images : stillhouse.data.class_images.Rows
+    images : stillhouse.data.class_images.ClassImages
         Encoded images of the class.
     places : (n_images, f²) integers
         Rows of each image's patches.

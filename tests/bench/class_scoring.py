@@ -32,7 +32,7 @@ CASES = {
 }
 
 
-def class_scoring(folder, side, patch, n_images, heads, layers):
+def timed(folder, side, patch, n_images, heads, layers):
     """Score one class with a DiT of random weights."""
     from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 
