@@ -134,7 +134,7 @@ REFUSED = {
     ),
     "neither alternative": (
         put("protocols.soft.learning_rate", "fast"),
-        "protocols.soft.learning_rate: must be 'auto' or a number, not 'fast' (initial",
+        "protocols.soft.learning_rate: must be 'auto' or 'learned' or a number, not 'fast' (",
     ),
     "wrong number of an alternative": (
         put("protocols.soft.batch_size", 0),

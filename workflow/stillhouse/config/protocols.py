@@ -34,6 +34,9 @@ LEARNING_RATES = {
 # (teacher, classes, resolution) of ConvNet-3 on CIFAR-100, which argument.py treats apart.
 CIFAR100_CONVNET = ("convnet3", 100, 32)
 
+# Kinds of labels that are one distribution per image, without a teacher.
+FIXED_LABELS = ("hard", "learned")
+
 SCHEDULE_KEYS = ("smoothing", "milestones", "rate_decay")
 
 # Which keys a loss alone uses.
@@ -74,9 +77,9 @@ def with_switches(protocol, kind):
     protocol : dict
         With the schema's defaults.
     kind : str
-        ``hard``, ``soft`` or ``online``.
+        ``hard``, ``learned``, ``soft`` or ``online``.
     """
-    loss = "ce" if kind == "hard" else "kl"
+    loss = "ce" if kind in FIXED_LABELS else "kl"
     return {"loss": loss, **FIDELITY[protocol["fidelity"]], **protocol}
 
 
@@ -177,7 +180,10 @@ def epochs(setting, ipc, n_classes):
 
 
 def learning_rate(setting, student_arch, teacher_arch, n_classes, resolution):
-    """Return the learning rate at the start: RDED's table where `setting` is ``auto``."""
+    """Return the learning rate at the start: RDED's table where `setting` is ``auto``.
+
+    ``learned``, the rate that a distilled set has, is returned as it is.
+    """
     if setting != "auto":
         return setting
     task = (teacher_arch, n_classes, resolution)

@@ -86,9 +86,9 @@ def _check_labels(config, key, labels):
 def _check_protocol(config, key, protocol):
     known(f"{key}.labels", protocol["labels"], config["labels"], "labels")
     kind = config["labels"][protocol["labels"]]["kind"]
-    decided = protocols.with_switches(protocol, kind)
-    if (kind == "hard") != (decided["loss"] == "ce"):
-        right = "ce" if kind == "hard" else "kl or mse_ce"
+    decided, fixed = protocols.with_switches(protocol, kind), kind in protocols.FIXED_LABELS
+    if fixed != (decided["loss"] == "ce"):
+        right = "ce" if fixed else "kl or mse_ce"
         raise StillhouseError(
             f"{key}.loss: {decided['loss']} conflicts with {kind} labels; set {right}"
         )
@@ -175,6 +175,8 @@ def _check_experiment(config, key, experiment):
         _check_labels_for(config, config["protocols"][name]["labels"], dataset)
         for student in experiment["students"]:
             _check_rate(config, name, student)
+        for method, settings in experiment["methods"].items():
+            _check_learned(config, name, method, settings)
     for name, method in experiment["methods"].items():
         _check_use(config, key, experiment, name, method)
 
@@ -245,6 +247,18 @@ def _check_rate(config, protocol, student):
             f"protocols.{protocol}.learning_rate: RDED's table has no rate for {arch!r} (student "
             f"{student!r}); set a number"
         )
+
+
+def _check_learned(config, name, method, settings):
+    """Raise a `StillhouseError` if a protocol needs what a method does not learn."""
+    protocol, learns = config["protocols"][name], registry.method(settings["kind"]).learns(settings)
+    kind = config["labels"][protocol["labels"]]["kind"]
+    for part, value in (("labels", kind), ("learning_rate", protocol["learning_rate"])):
+        if value == "learned" and part not in learns:
+            raise StillhouseError(
+                f"protocols.{name}.{part}: learned conflicts with method {method!r}, which learns "
+                f"no {part}; use another protocol, or a method that learns it"
+            )
 
 
 def _check_patches(name, labels, method, settings):

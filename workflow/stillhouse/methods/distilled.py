@@ -1,45 +1,79 @@
 """Distilled sets, the result of every method: one Parquet file, one row group per class."""
 
+import math
+
 import pyarrow as pa
 
 from stillhouse.artifacts.formats import RowGroups
 from stillhouse.artifacts.stages import load_function
 from stillhouse.data.codecs import encode
-from stillhouse.data.distilled_set import set_metadata, set_schema
+from stillhouse.data.distilled_set import LABEL_KINDS, set_metadata, set_schema
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 
 
 def distilled(inputs, spec, context):
-    """Stage: collect the images of all classes of one method in one set."""
-    settings = spec["settings"]
-    schema = set_schema(set_metadata(spec))
-    images_of_class = load_function(registry.method(settings["kind"]).images)
+    """Stage: collect the images of all classes of one method, and what it learned with them."""
+    settings, ipc = spec["settings"], spec["keys"]["ipc"]
+    method = registry.method(settings["kind"])
+    learned = learned_parts(method, inputs, spec, context) if method.learned else None
+    schema = set_schema(set_metadata(spec), learned)
+    images_of_class = load_function(method.images)
 
     def class_table(label, class_id):
         images = images_of_class(inputs, spec, class_id, context)
-        if len(images) < spec["keys"]["ipc"]:
+        if len(images) < ipc:
             raise StillhouseError(
                 f"{spec['address']}: class {class_id!r} has only {len(images)} images; lower the "
                 "IPC, or let the method select from more images"
             )
         encoding = settings.get("encoding", "png")
-        return pa.table(
-            {
-                "image": [
-                    {"bytes": encode(pixels, encoding), "path": f"{label:04d}-{i:04d}.{encoding}"}
-                    for i, (pixels, _) in enumerate(images)
-                ],
-                "label": [label] * len(images),
-                "class_id": [class_id] * len(images),
-                "index": list(range(len(images))),
-                "origin": [origin for _, origin in images],
-            },
-            schema=schema,
-        )
+        columns = {
+            "image": [
+                {"bytes": encode(pixels, encoding), "path": f"{label:04d}-{i:04d}.{encoding}"}
+                for i, (pixels, _) in enumerate(images)
+            ],
+            "label": [label] * len(images),
+            "class_id": [class_id] * len(images),
+            "index": list(range(len(images))),
+            "origin": [origin for _, origin in images],
+        }
+        if "learned_label" in schema.names:
+            columns["learned_label"] = list(learned.labels[label * ipc : (label + 1) * ipc])
+        return pa.table(columns, schema=schema)
 
     def make(member, context):
         tables = (class_table(*pair) for pair in enumerate(settings["classes"]))
         return {"images.parquet": RowGroups(schema, tables)}
 
     return make
+
+
+def learned_parts(method, inputs, spec, context):
+    """Return the `stillhouse.data.distilled_set.LearnedParts` of a method's set, checked.
+
+    Raises
+    ------
+    StillhouseError
+        If the labels are not (n_classes × IPC, n_classes) float32 of a known kind, or the learning
+        rate is not a positive number.
+    """
+    learned = load_function(method.learned)(inputs, spec, context)
+    n_classes, where = len(spec["settings"]["classes"]), f"{spec['address']}: {method.learned}"
+    shape, labels = (n_classes * spec["keys"]["ipc"], n_classes), learned.labels
+    if labels is not None and (labels.shape, labels.dtype.name) != (shape, "float32"):
+        raise StillhouseError(
+            f"{where}: labels must be float32 of shape {shape}, not {labels.dtype} of shape "
+            f"{labels.shape}; return a label per row of the set"
+        )
+    if labels is not None and learned.label_kind not in LABEL_KINDS:
+        raise StillhouseError(
+            f"{where}: label_kind must be {' or '.join(LABEL_KINDS)}, not {learned.label_kind!r}"
+        )
+    rate = learned.learning_rate
+    if rate is not None and not 0 < rate < math.inf:
+        raise StillhouseError(
+            f"{where}: learning_rate must be more than 0 and finite, not {rate}; learn it at a "
+            "lower rate"
+        )
+    return learned

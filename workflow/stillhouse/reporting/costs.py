@@ -77,7 +77,7 @@ def label_bytes(spec):
     kind, upstream = spec["settings"]["labels"]["kind"], spec["upstream"]
     if kind == "online":
         return float("nan")
-    if kind == "soft":
+    if "labels" in upstream:
         return (Path(upstream["labels"]["address"]) / "labels.parquet").stat().st_size
     n_classes = len(upstream["distilled"]["settings"]["classes"])
     n_images = upstream["distilled"]["keys"]["ipc"] * n_classes
