@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 from stillhouse.config import load as configs
-from stillhouse.config import protocols, schema
+from stillhouse.config import protocols, schedules, schema
 from stillhouse.planning import plan
-from stillhouse.training.lr_schedules import learning_rate_factor
 
 TEXT = (Path(__file__).parents[2] / "docs/protocols.md").read_text()
 SNIPPETS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.S)]
@@ -113,7 +112,7 @@ def test_every_setting_of_the_table_is_in_the_schema():
 def test_every_augmentation_schedule_loss_and_encoding_has_its_line():
     named = " ".join(row[0] for row in rows())
     defs = schema.schema()["$defs"]
-    wanted = {*protocols.SCHEDULES, *protocols.SCHEDULE_KEYS, "ema", "float16", "int8", "topK"}
+    wanted = {*schedules.SCHEDULES, *schedules.KEYS, "ema", "float16", "int8", "topK"}
     wanted |= {"randaugment", "jitter", "lighting", "siamese", "cutmix", "mixup", "batch", "row"}
     wanted |= set(defs["protocol"]["properties"]["loss"]["enum"])
     assert [name for name in sorted(wanted) if not re.search(rf"\b{name}\b", named)] == []
@@ -133,15 +132,6 @@ def cell(protocol, network=None, labels="soft", arch="", n_classes=10, resolutio
     [
         ({}, {"schedule": "cosine", "smoothing": 2.0}),
         ({"fidelity": "paper"}, {"schedule": "cosine", "smoothing": 1.0}),
-        ({"schedule": "half_cosine"}, {"schedule": "cosine", "smoothing": 2.0}),
-        ({"schedule": "ssrs"}, {"schedule": "ssrs", "smoothing": 2.0}),
-        ({"schedule": "linear", "smoothing": 3.0}, {"schedule": "linear", "smoothing": 3.0}),
-        ({"schedule": "alrs"}, {"schedule": "alrs", "rate_decay": 0.9975}),
-        ({"schedule": "constant"}, {"schedule": "constant"}),
-        (
-            {"schedule": "multistep", "epochs": 10},
-            {"schedule": "multistep", "milestones": [7.0, 9.0], "rate_decay": 0.2},
-        ),
         (
             {"schedule": "multistep", "epochs": 10, "milestones": [9, 0.25]},
             {"schedule": "multistep", "milestones": [3.0, 9.0], "rate_decay": 0.2},
@@ -150,7 +140,7 @@ def cell(protocol, network=None, labels="soft", arch="", n_classes=10, resolutio
 )
 def test_every_key_of_a_schedule_is_written_out(given, written):
     settings, _ = cell(given)
-    keys = {"schedule", *protocols.SCHEDULE_KEYS}
+    keys = {"schedule", *schedules.KEYS}
     assert {k: v for k, v in settings.items() if k in keys} == written
 
 
@@ -180,29 +170,6 @@ def test_settings_that_shape_no_student_are_left_out():
 def test_a_schedule_is_the_same_however_it_is_written(short, written):
     assert cell({"epochs": 9, **short}) == cell({"epochs": 9, **written})
     assert cell({"epochs": 9, **short}) != cell({"epochs": 9, "schedule": "one_cycle"})
-
-
-@pytest.mark.parametrize(
-    ("epochs", "milestones", "expected"),
-    [
-        (200, [0.5], [100]),
-        (200, [100], [100]),
-        (200, [150, 0.5], [100, 150]),
-        (200, [0.5, 100], [100, 100]),
-        (100, [0.07], [7]),  # 0.07 * 100 is more than 7
-        (7, [0.5], [4]),
-        (9, [2.5, 0.1], [1, 3]),
-    ],
-)
-def test_milestones_are_epochs(epochs, milestones, expected):
-    given = {"epochs": epochs, "schedule": "multistep", "rate_decay": 0.5}
-    settings, _ = cell({**given, "milestones": milestones})
-    assert settings["milestones"] == expected
-    as_given, as_epochs = (
-        [learning_rate_factor({**given, "milestones": m}, epoch) for epoch in range(epochs)]
-        for m in (milestones, settings["milestones"])
-    )
-    assert as_given == as_epochs
 
 
 @pytest.mark.parametrize(

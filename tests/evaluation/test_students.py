@@ -16,7 +16,8 @@ TRAINING = {
     "optimizer": "adamw",
     "learning_rate": 0.02,
     "weight_decay": 0.01,
-    "schedule": "half_cosine",
+    "schedule": "cosine",
+    "smoothing": 2.0,
     "batchnorm_updates": 2,
     "precision": "float32",
 }

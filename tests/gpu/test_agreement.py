@@ -48,7 +48,8 @@ TRAINING = {
     "optimizer": "adamw",
     "learning_rate": 0.001,
     "weight_decay": 0.01,
-    "schedule": "half_cosine",
+    "schedule": "cosine",
+    "smoothing": 2.0,
     "precision": "float32",
 }
 

@@ -16,9 +16,6 @@ def factor(epoch, epochs, schedule, losses=(), **settings):
     ("schedule", "values"),
     [
         ("constant", [1, 1, 1, 1, 1]),
-        ("cosine", [1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0]),
-        ("half_cosine", [1, math.cos(math.pi / 16) ** 2, (2 + 2**0.5) / 4, None, 0.5]),
-        ("multistep", [1, 1, 1, 0.2, 0.04]),
         ("one_cycle", [0.04, None, None, None, 0]),
     ],
 )
@@ -27,11 +24,6 @@ def test_schedules_at_quarters(schedule, values):
         if value is not None:
             found = factor(75 * quarter, 300, schedule)
             assert found == pytest.approx(value, abs=1e-12)
-
-
-def test_multistep_falls_at_two_thirds_and_five_sixths():
-    factors = [factor(e, 60, "multistep") for e in (39, 40, 49, 50)]
-    assert factors == pytest.approx([1, 0.2, 0.2, 0.04])
 
 
 def test_one_cycle_is_torchs():
@@ -53,8 +45,6 @@ def test_smoothing_stretches_the_cosine(smoothing):
     for epoch in range(0, 301, 25):
         wanted = (1 + math.cos(epoch * math.pi / (smoothing * 300))) / 2
         assert factor(epoch, 300, "cosine", smoothing=smoothing) == pytest.approx(wanted)
-    assert factor(77, 300, "cosine") == factor(77, 300, "cosine", smoothing=1)
-    assert factor(77, 300, "half_cosine") == factor(77, 300, "cosine", smoothing=2)
 
 
 def test_ssrs_is_equation_33():
@@ -86,15 +76,14 @@ def test_linear_falls_faster_than_the_cosine_it_was_meant_to_be():
     # EDC's code on ImageNet-1k: both end at one half, and differ most on the way.
     middle = [factor(150, 300, name, smoothing=2) for name in ("linear", "cosine")]
     assert middle == pytest.approx([0.75, (2 + 2**0.5) / 4])
-    assert factor(300, 300, "linear", smoothing=2) == factor(300, 300, "half_cosine")
+    assert factor(300, 300, "linear", smoothing=2) == factor(300, 300, "cosine", smoothing=2)
 
 
-@pytest.mark.parametrize("milestones", [[800, 900, 950], [0.8, 0.9, 0.95], [502], [0.5]])
+@pytest.mark.parametrize("milestones", [[800, 900, 950], [502]])
 def test_multistep_is_torchs(milestones):
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
-    epochs = [round(m if m >= 1 else m * 1000) for m in milestones]
-    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, epochs, 0.5)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.5)
     for epoch in range(1000):
         found = factor(epoch, 1000, "multistep", milestones=milestones, rate_decay=0.5)
         assert found == pytest.approx(theirs.get_last_lr()[0])

@@ -29,8 +29,8 @@ def complete(config, where, files=()):
         ``methods``: the resolved settings, see `stillhouse.methods.base.Method.resolve`. Of each
         of ``experiments``: ``methods`` as {name: resolved settings}, overrides merged. Of
         ``labels``: ``views`` decided; ``hard`` always exists. Of ``protocols``: loss, schedule and
-        switches decided, see `stillhouse.config.protocols.for_cell`. Of ``denoisers``:
-        ``class_labels`` as {class id: number}.
+        switches decided, see `stillhouse.config.protocols.for_cell`. Of ``teachers``: schedule
+        decided. Of ``denoisers``: ``class_labels`` as {class id: number}.
 
     Raises
     ------

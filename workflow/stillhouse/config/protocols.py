@@ -4,10 +4,8 @@ Settled settings have no ``fidelity``: the same switches have the same address. 
 supplement, sections C and D; LINs-lab/RDED at 3f6453d.
 """
 
-import math
-
+from stillhouse.config import schedules
 from stillhouse.networks.architectures import has_batchnorm
-from stillhouse.training.lr_schedules import SCHEDULES
 
 FIDELITY = {
     "code": {"schedule": "half_cosine", "batchnorm_updates": 2},
@@ -36,8 +34,6 @@ CIFAR100_CONVNET = ("convnet3", 100, 32)
 
 # Kinds of labels that are one distribution per image, without a teacher.
 FIXED_LABELS = ("hard", "learned")
-
-SCHEDULE_KEYS = ("smoothing", "milestones", "rate_decay")
 
 # Which keys a loss alone uses.
 LOSS_KEYS = {"kl": {"temperature"}, "mse_ce": {"ce_weight"}, "ce": set()}
@@ -91,28 +87,19 @@ def unused(protocol):
     protocol : dict
         As `with_switches` returns it.
     """
-    loss, schedule = protocol["loss"], protocol["schedule"]
+    loss = protocol["loss"]
     idle = set().union(*LOSS_KEYS.values()) - LOSS_KEYS[loss]
-    entries = [(idle, f"loss: {loss}")]
-    for key in SCHEDULE_KEYS:
-        if key not in SCHEDULES.get(schedule, {}):
-            others = " or ".join(name for name, keys in SCHEDULES.items() if key in keys)
-            entries.append(({key}, f"schedule: {schedule}, but with {others}"))
-    return entries
+    return [(idle, f"loss: {loss}"), *schedules.unused(protocol["schedule"])]
 
 
 def settled(protocol, kind):
     """Return a protocol with every switch decided and every key of its schedule written out.
 
-    ``half_cosine`` is a cosine of smoothing 2. Settings without effect are left out, and so is
-    ``fidelity``.
+    Settings without effect are left out, and so is ``fidelity``.
     """
     decided = with_switches(protocol, kind)
     idle = {"fidelity"}.union(*(names for names, _ in unused(decided)))
-    decided = {name: value for name, value in decided.items() if name not in idle}
-    if decided["schedule"] == "half_cosine":
-        return {**decided, "schedule": "cosine", "smoothing": 2.0}
-    return {**SCHEDULES.get(decided["schedule"], {}), **decided}
+    return schedules.written_out({k: v for k, v in decided.items() if k not in idle})
 
 
 def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc):
@@ -137,9 +124,7 @@ def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc
     task = (teacher_arch, n_classes, resolution)
     n_epochs = epochs(protocol["epochs"], ipc, n_classes)
     rate = learning_rate(protocol["learning_rate"], network["arch"], *task)
-    training = {**protocol, "epochs": n_epochs, "learning_rate": rate}
-    if "milestones" in training:
-        training["milestones"] = _passed(training["milestones"], n_epochs)
+    training = schedules.in_epochs({**protocol, "epochs": n_epochs, "learning_rate": rate})
     left_out = {"labels", "report", "batch_size"}
     if not has_batchnorm(network):
         left_out.add("batchnorm_updates")
@@ -190,12 +175,3 @@ def learning_rate(setting, student_arch, teacher_arch, n_classes, resolution):
     if student_arch == teacher_arch and task == CIFAR100_CONVNET:
         return 0.002
     return LEARNING_RATES[student_arch]
-
-
-def _passed(milestones, n_epochs):
-    """Return milestones as the first epochs that have passed them, in order."""
-    passed = (
-        next(e for e in range(n_epochs + 1) if e / n_epochs >= m) if m < 1 else math.ceil(m)
-        for m in milestones
-    )
-    return sorted(map(float, passed))

@@ -4,7 +4,7 @@ Settings that others leave without effect are refused where the user gave them, 
 they are defaults.
 """
 
-from stillhouse.config import protocols
+from stillhouse.config import protocols, schedules
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 
@@ -27,8 +27,9 @@ def settle(config, given, overrides):
     Returns
     -------
     dict
-        As `config`, but ``methods`` resolved, here and in ``experiments``; ``labels`` with their
-        views decided; ``protocols`` with loss, switches and schedule decided.
+        As `config`, but ``methods`` resolved, here and in ``experiments``; ``teachers`` that are
+        trained with every key of their schedule, milestones in epochs; ``labels`` with their views
+        decided; ``protocols`` with loss, switches and schedule decided.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def method(key, settings, given):
 
 def _teacher(key, settings, given):
     if "weights" not in settings:
-        return settings
+        return schedules.in_epochs(schedules.written_out(settings))
     return _without(key, settings, given, settings.keys() - LOADED, "weights")
 
 

@@ -35,6 +35,7 @@ IGNORED = {
         "pretrained",
         "rate_decay",
         "schedule",
+        "smoothing",
         "weight_decay",
         "weights",
     },

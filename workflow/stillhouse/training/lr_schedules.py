@@ -9,16 +9,6 @@ PER_STEP = {"one_cycle"}
 # EDC, appendix G.3: both thresholds.
 ALRS_THRESHOLD = 0.02
 
-# The settings of each schedule and their defaults: IDC (Minimax train.py), EDC's code (st 2,
-# alrs-dr 0.9975).
-SCHEDULES = {
-    "cosine": {"smoothing": 1.0},
-    "ssrs": {"smoothing": 2.0},
-    "linear": {"smoothing": 1.0},
-    "multistep": {"milestones": [2 / 3, 5 / 6], "rate_decay": 0.2},
-    "alrs": {"rate_decay": 0.9975},
-}
-
 
 def learning_rate_factor(settings, epoch, losses=()):
     """Return the factor on the highest learning rate.
@@ -26,7 +16,7 @@ def learning_rate_factor(settings, epoch, losses=()):
     Parameters
     ----------
     settings : dict
-        ``schedule``, ``epochs``, and the schedule's settings; `SCHEDULES` for those not given.
+        ``schedule``, ``epochs``, and all settings of the schedule; milestones in epochs.
     epoch : float
         From 0; between two epochs for a schedule of `PER_STEP`.
     losses : list of float
@@ -37,24 +27,20 @@ def learning_rate_factor(settings, epoch, losses=()):
     After e of n epochs:
 
     - ``constant``: 1.
-    - ``cosine``: ½ (1 + cos(π e / (ζ n))), ζ the smoothing; to 0 for ζ = 1.
-    - ``half_cosine``: the same with ζ = 2, to ½ (RDED validation/main.py).
+    - ``cosine``: ½ (1 + cos(π e / (ζ n))), ζ the smoothing; to 0 for ζ = 1, to ½ for ζ = 2.
     - ``ssrs``: the same up to 5n/6, then ½ (1 + cos(5π / 6ζ)) (1 - e/n) (EDC, equation 33).
     - ``linear``: 1 - e / (ζ n); to ½ for ζ = 2 (C EDC train_FKD_parallel.py, by mistake).
-    - ``multistep``: times `rate_decay` (1/5) from each milestone (2/3 and 5/6 of n) on.
+    - ``multistep``: times `rate_decay` from each milestone on.
     - ``alrs``: times `rate_decay` after each epoch whose loss differs from that of the epoch
       before by at most 0.02 and at most 0.02 of itself (EDC, appendix G.3).
     - ``one_cycle``: from 1/25 up to 1 in the first 30%, then down to 0, both by half cosines
       (Smith & Topin 2018 as in torch's OneCycleLR).
     """
     schedule, share = settings["schedule"], epoch / settings["epochs"]
-    settings = {**SCHEDULES.get(schedule, {}), **settings}
     if schedule == "constant":
         return 1.0
     if schedule == "cosine":
         return half_cosine(share, settings["smoothing"])
-    if schedule == "half_cosine":
-        return half_cosine(share, 2)
     if schedule == "ssrs":
         smoothing = settings["smoothing"]
         if share <= 5 / 6:
@@ -63,10 +49,7 @@ def learning_rate_factor(settings, epoch, losses=()):
     if schedule == "linear":
         return 1 - share / settings["smoothing"]
     if schedule == "multistep":
-        # paper: IDC's code rounds 2n/3 and 5n/6 down; here: the first epoch that has passed them,
-        # because a share must mean the same for every number of epochs.
-        passed = sum((share if m < 1 else epoch) >= m for m in settings["milestones"])
-        return settings["rate_decay"] ** passed
+        return settings["rate_decay"] ** sum(epoch >= m for m in settings["milestones"])
     if schedule == "alrs":
         # paper: after every iteration; here: after every epoch, because the code of EDC does so.
         return settings["rate_decay"] ** sum(_has_converged(a, b) for a, b in pairwise(losses))
