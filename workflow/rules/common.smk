@@ -70,7 +70,7 @@ HEAVY = {
 def wanted(stage, w):
     """Return the artifact that wildcards name, or say that the config does not want it."""
     keys = "-".join(f"{name}{w[name]}" for name in ("ipc", "seed") if name in w.keys())
-    place = "/".join(word for word in (w.get("dataset"), w.spec, keys) if word)
+    place = str(Path(*[word for word in (w.get("dataset"), w.spec, keys) if word]))
     try:
         return plan.artifacts[stage][place]
     except KeyError:
