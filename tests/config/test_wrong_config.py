@@ -314,6 +314,10 @@ WITHOUT_EFFECT = {
         put("teachers.t", {"arch": "convnet1", "seed": 0, "weights": FILE}),
         "teachers.t.seed: has no effect with weights",
     ),
+    "scoring of patches that fill the teacher's input": (
+        put("methods.rded.scoring", "resize"),
+        "methods.rded.scoring: has no effect with patches_per_side: 1",
+    ),
     "temperature of mse_ce": (
         put("protocols.soft", {"labels": "soft", "loss": "mse_ce", "temperature": 4}),
         "protocols.soft.temperature: has no effect with loss: mse_ce",

@@ -50,6 +50,7 @@ def test_nested_sets_are_of_one_size():
     assert most(nested_in=100, ipcs=[1, 100]) == 100
 
 
-def test_a_patch_as_large_as_the_input_is_scored_as_it_is():
-    assert RDED().decide({"patches_per_side": 1, "scoring": "resize"})["scoring"] == "pad"
-    assert RDED().decide({"patches_per_side": 2, "scoring": "resize"})["scoring"] == "resize"
+def test_scoring_has_no_effect_on_patches_as_large_as_the_input():
+    (unused,) = RDED().unused({"patches_per_side": 1, "scoring": "resize"})
+    assert (unused.names, unused.reason) == ({"scoring"}, "patches_per_side: 1")
+    assert RDED().unused({"patches_per_side": 2, "scoring": "resize"}) == []

@@ -65,7 +65,7 @@ class TeacherFeatures:
         ]
         side = self.resolution // self.settings.get("patches_per_side", 1)
         crops = cut_many(pixels, boxes, side, self.device)
-        view = scoring_view(crops, self.resolution, self.settings.get("scoring", "pad"))
+        view = scoring_view(crops, self.resolution, self.settings.get("scoring"))
         return penultimate(self.net, view).cpu().numpy()
 
 

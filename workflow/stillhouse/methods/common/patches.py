@@ -31,6 +31,7 @@ def scoring_view(crops, resolution, scoring):
 
     ``pad``: smaller crops are surrounded by zeros after normalisation, so that the border has
     ImageNet's mean colour (official code, synthesize/utils.py). ``resize``: they are enlarged.
+    `scoring` has no effect, and may be None, where crops are as large as the input.
     """
     if crops.shape[-1] == resolution:
         return normalise(crops)

@@ -6,7 +6,7 @@ Paradigm", CVPR 2024. Facts: supplement, sections C and D; LINs-lab/RDED at 3f64
 
 from stillhouse.artifacts.stages import Stage
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.base import Method
+from stillhouse.methods.base import Method, Unused
 
 PATCH_SCORES = Stage(
     "patch_scores",
@@ -42,9 +42,10 @@ class RDED(Method):
         },
     }
 
-    def decide(self, settings):
-        """Return settings in which a patch as large as the input is scored as it is."""
-        return {**settings, "scoring": "pad"} if settings["patches_per_side"] == 1 else settings
+    def unused(self, settings):
+        """Return the setting of small patches where a patch is as large as the teacher's input."""
+        single = settings["patches_per_side"] == 1
+        return [Unused({"scoring"}, "patches_per_side: 1")] if single else []
 
     def teachers(self, settings):
         """Return the teacher that scores patches, by key."""

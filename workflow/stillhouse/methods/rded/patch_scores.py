@@ -63,7 +63,8 @@ def score_class(rows, net, label, resolution, settings, address, batch_size):
     resolution : int
         Side of the teacher's input [px].
     settings : dict
-        ``crops_per_image``, ``patches_per_side``, ``crop``, ``scoring``.
+        ``crops_per_image``, ``patches_per_side``, ``crop``; ``scoring`` of several patches per
+        side.
     address : (int, str)
         Seed and class id of the random numbers; each image has its own.
     batch_size : int
@@ -87,7 +88,7 @@ def score_class(rows, net, label, resolution, settings, address, batch_size):
             for (name, _), image in zip(batch, pixels, strict=True)
         ]
         crops = cut_many(pixels, batch_boxes, side, device)
-        inputs = scoring_view(crops, resolution, settings["scoring"])
+        inputs = scoring_view(crops, resolution, settings.get("scoring"))
         outputs = loop.logits(net, inputs, batch_size, lambda part: part)
         labels = torch.full((len(outputs),), label, device=device)
         scores.append(-cross_entropy(outputs, labels, reduction="none").cpu().numpy())
