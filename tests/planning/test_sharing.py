@@ -112,6 +112,21 @@ def test_variants_that_start_at_different_snapshots_share_an_inversion(diffused)
     assert len(wanted.families["decode"]) == 2  # IPCs
 
 
+@pytest.mark.parametrize(
+    ("patch", "ipc", "variant", "side"),
+    [(32, 10, "concat", 2), (32, 11, "single", 1), ("whole", 1, "single", 1)],
+)
+def test_ddps_decides_the_patches_per_image_before_its_address(diffused, patch, ipc, variant, side):
+    diffused["methods"]["ddps"] |= {"denoiser": "sd", "patch": patch}
+    diffused["experiments"]["x"] |= {"methods": ["ddps"], "ipc": [ipc]}
+    decided = set_digests(diffused)
+    settings = sets_of(build(diffused))["ddps"].settings
+    assert settings["patches_per_side"] == side and not {"variant", "patch"} & settings.keys()
+    for other in ("concat", "single"):
+        diffused["methods"]["ddps"]["variant"] = other
+        assert (set_digests(diffused) == decided) == (other == variant)
+
+
 def test_the_start_of_an_inversion_shapes_no_forward_noising(diffused):
     noised = {"noising": "forward"}
     wanted = variants(diffused, noised, {**noised, "fidelity": "paper"})

@@ -139,7 +139,7 @@ def files(tmp_path):
 
 
 def distil(inputs, ipc, **changes):
-    settings = {"resolution": 6, "variant": "auto", "patch": 8, "ranking": "clusters"}
+    settings = {"resolution": 6, "patches_per_side": 2, "ranking": "clusters"}
     settings |= {"clusters_used": 3, **changes}
     spec = {"settings": settings, "keys": {"ipc": ipc, "seed": 0}}
     return ddps.images_of_class(inputs, spec, "cat", Context())
@@ -153,7 +153,7 @@ def by_hand(pixels, row, side):
 
 def test_single_patches_fill_an_image(files):
     inputs, pixels, rows = files
-    found = distil(inputs, 3, variant="single")
+    found = distil(inputs, 3, patches_per_side=1)
     for (image, origin), row in zip(found, ddps.select_patches(rows, 3, 3), strict=True):
         np.testing.assert_array_equal(image, by_hand(pixels, row, 6))
         assert origin == [{key: row[key] for key in ("image_id", *BOX)}]
@@ -175,7 +175,7 @@ def test_four_patches_of_one_cluster_share_an_image(files):
 def test_without_clusters_the_best_scores_are_taken_and_no_clusters_read(files):
     inputs, _, rows = files
     del inputs["clusters"]
-    found = distil(inputs, 5, variant="single", ranking="score")
+    found = distil(inputs, 5, patches_per_side=1, ranking="score")
     best = sorted(rows, key=lambda row: -row["score"])[:5]
     assert [origin[0]["image_id"] for _, origin in found] == ids(best)
 
@@ -184,4 +184,4 @@ def test_without_clusters_the_best_scores_are_taken_and_no_clusters_read(files):
 def test_too_few_patches_give_as_many_whole_images_as_they_can(files, ranking):
     inputs, _, _ = files
     assert len(distil(inputs, 4, ranking=ranking)) == 3
-    assert len(distil(inputs, 99, variant="single", ranking=ranking)) == 12
+    assert len(distil(inputs, 99, patches_per_side=1, ranking=ranking)) == 12

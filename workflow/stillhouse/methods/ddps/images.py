@@ -8,17 +8,16 @@ from stillhouse.artifacts import store
 from stillhouse.data.class_images import read_class
 from stillhouse.methods.common.patches import assign, stitched_images
 from stillhouse.methods.ddps import class_scores, clusters
-from stillhouse.methods.ddps.settings import patches_per_side
 
 
 def images_of_class(inputs, spec, class_id, context):
     """Return the images of one class, [(pixels, origin)]: (3, side, side) uint8, boxes.
 
-    Settings: ``resolution``, ``variant``, ``patch``, ``ranking`` and, where that is ``clusters``,
+    Settings: ``resolution``, ``patches_per_side``, ``ranking`` and, where that is ``clusters``,
     ``clusters_used``.
     """
     settings, ipc = spec["settings"], spec["keys"]["ipc"]
-    n_patches = patches_per_side(settings["variant"], ipc, settings["patch"]) ** 2
+    n_patches = settings["patches_per_side"] ** 2
     selected = _selected(inputs, settings, ipc * n_patches, class_id)
     rows = read_class(inputs["images"][class_id], "train", context.source_roots)
     # paper: does not say which patches share an image; here: patch k of image j is the one chosen

@@ -134,7 +134,11 @@ class DDPS(Method):
         upstream = {"images": task.images, "latents": latents, "denoiser": denoiser.artifact}
         settings = {**task.only("draws", "timesteps", "images_per_class", "patch"), **drawn}
         scores = task.per_class(CLASS_SCORES, (denoiser.word,), settings, upstream, ("seed",))
-        settings = task.only("ranking", "variant", "clusters_used", "patch", "encoding")
+        variant, patch = task.settings["variant"], task.settings["patch"]
+        settings = {
+            **task.only("ranking", "clusters_used", "encoding"),
+            "patches_per_side": patches_per_side(variant, task.keys["ipc"], patch),
+        }
         upstream = {"images": task.images, "scores": scores}
         if task.settings["ranking"] == "score":
             return upstream, settings
