@@ -49,6 +49,7 @@ class Pets:
             "label_column": "label",
             "revision": 4,
             "holdout": 0.0,
+            "on_bad_image": "error",
             **settings,
         }
         self.index = Artifact(INDEX, "pets", self.settings)

@@ -13,6 +13,7 @@ def settings(**changes):
         "label_column": "label",
         "revision": 1,
         "holdout": 0.0,
+        "on_bad_image": "error",
         **changes,
     }
 
@@ -35,10 +36,10 @@ def test_where_files_lie_and_who_may_fetch_them_is_in_no_address():
     assert catalogue.shaping("digits", given) == {"name": "digits", **plain}
 
 
-def test_leaving_out_bad_images_is_in_the_address_and_not_doing_so_is_not():
-    given = settings(on_bad_image="error")
-    assert catalogue.shaping("pets", given) == catalogue.shaping("pets", settings())
-    assert catalogue.shaping("pets", settings(on_bad_image="skip"))["on_bad_image"] == "skip"
+@pytest.mark.parametrize("treatment", ["error", "skip"])
+def test_the_treatment_of_bad_images_is_in_the_address(treatment):
+    given = settings(on_bad_image=treatment)
+    assert catalogue.shaping("pets", given)["on_bad_image"] == treatment
 
 
 def test_the_folders_of_the_splits_are_in_the_address_of_an_image_folder():

@@ -45,6 +45,7 @@ def settings(**changes):
         "label_column": "label",
         "revision": 1,
         "holdout": 0.0,
+        "on_bad_image": "error",
         **changes,
     }
 

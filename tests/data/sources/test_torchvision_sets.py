@@ -24,7 +24,8 @@ datasets = pytest.importorskip("torchvision.datasets")
 
 
 def settings(name, holdout=0.0):
-    return {"kind": "torchvision", "name": "small", "set": name, "holdout": holdout}
+    given = {"kind": "torchvision", "name": "small", "set": name, "holdout": holdout}
+    return {**given, "on_bad_image": "error"}
 
 
 def images(name, root, wanted=None, download=False, holdout=0.0):

@@ -59,7 +59,7 @@ def index(inputs, spec, context):
         table = table.set_column(2, "split", pa.array(splits, pa.string()))
         print(f"index: {table.num_rows} images, {skipped.num_rows} skipped", flush=True)
         schema = INDEX_SCHEMA
-        if settings.get("on_bad_image") == "skip":
+        if settings["on_bad_image"] == "skip":
             schema = schema.with_metadata({"skipped": json.dumps(skipped.to_pylist())})
         starts = range(0, table.num_rows, ROW_GROUP)
         groups = (table.slice(first, ROW_GROUP).combine_chunks().cast(schema) for first in starts)
@@ -128,7 +128,7 @@ def _row(image, settings, context):
     root = context.source_roots.get(settings["name"])
     data = image.load(root)
     problem = unreadable(data)
-    if problem and settings.get("on_bad_image") != "skip":
+    if problem and settings["on_bad_image"] != "skip":
         file = f"{root}/{image.path}" if image.data is None else f"image {image.image_id!r}"
         raise StillhouseError(
             f"{file}: not a readable image ({problem}); repair or remove it, or skip unreadable "

@@ -41,7 +41,7 @@ def skipping_indexes(cells):
             continue
         visited.add(id(artifact))
         pending += [part for _, part in artifact.parts()]
-        if artifact.stage.name == "index" and artifact.settings.get("on_bad_image") == "skip":
+        if artifact.stage.name == "index" and artifact.settings["on_bad_image"] == "skip":
             skipping[artifact.file] = None
     return list(skipping)
 

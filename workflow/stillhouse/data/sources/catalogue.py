@@ -112,6 +112,4 @@ def shaping(name, settings):
     excluded = {"classes_per_block", "smallest_class", "root", "download"}
     if settings["kind"] == "parquet":
         excluded |= {"train", "test"}
-    if settings.get("on_bad_image") != "skip":
-        excluded |= {"on_bad_image"}
     return {"name": name, **{k: v for k, v in settings.items() if k not in excluded}}

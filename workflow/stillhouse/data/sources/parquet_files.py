@@ -41,7 +41,7 @@ class ParquetFiles:
         for row in rows:
             value = images[row].as_py()
             data = value["bytes"] if isinstance(value, dict) else value
-            if data in (None, b"") and self.settings.get("on_bad_image") == "skip":
+            if data in (None, b"") and self.settings["on_bad_image"] == "skip":
                 data = b""  # the index counts it as unreadable
             elif not isinstance(data, bytes) or not data:
                 raise StillhouseError(
