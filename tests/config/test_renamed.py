@@ -22,6 +22,11 @@ from stillhouse.config import renamed
             "process",
             "renamed to 'noising' (inversion is now ddim_inversion, diffusion is now forward)",
         ),
+        # An experiment's override.
+        (["experiments", "x", "methods", 0, "edc"], "jitter", "renamed to 'shift'"),
+        (["experiments", "x", "methods", 1, "edc", "flatness"], True, "renamed to 'kind'"),
+        (["experiments", "x", "methods", 0], "jitter", ""),
+        (["experiments", "x"], "jitter", ""),
         (["denoisers", "dit"], "labels", "renamed to 'class_labels'"),
         (["labels", "soft", "views"], "jitte", ""),
         (["teachers", "t"], "turns", ""),
@@ -41,6 +46,11 @@ def test_a_new_name_that_the_object_cannot_have_is_no_remedy():
     ("path", "value", "hint"),
     [
         (["methods", "d3hr", "noising"], "diffusion", "renamed to 'forward'"),
+        (
+            ["experiments", "x", "methods", 0, "d3hr", "noising"],
+            "diffusion",
+            "renamed to 'forward'",
+        ),
         (["protocols", "soft", "test_crop"], "whole", "renamed to 'center_square'"),
         (["protocols", "soft", "test_crop"], "center_square", ""),
         (["protocols", "soft", "test_crop"], [], ""),

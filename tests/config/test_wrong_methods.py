@@ -126,6 +126,26 @@ def test_a_wrong_synthesis_gets_one_line(tiny, change, start):
     assert refusal(tiny).startswith(start)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"jitter": 1}, "experiments.x.methods.edc: unknown key 'jitter'; renamed to 'shift'"),
+        (
+            # YAML reads a plain on as a truth value.
+            {"flatness": {True: "logits"}},
+            "experiments.x.methods.0.edc.flatness: key True must be text; renamed to 'kind'",
+        ),
+        (
+            {"flatness": {"on": "logits"}},
+            "experiments.x.methods.edc.flatness: unknown key 'on'; renamed to 'kind'",
+        ),
+    ],
+)
+def test_an_old_key_of_an_override_has_its_new_name(tiny, override, message):
+    with_observers(tiny)["experiments"]["x"]["methods"] = [{"edc": override}]
+    assert refusal(tiny) == message
+
+
 def test_methods_start_from_other_methods(tiny):
     with_observers(tiny)
     tiny["methods"]["gvbsm"] |= {"initial": "edc"}

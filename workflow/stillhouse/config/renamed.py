@@ -55,4 +55,7 @@ def value_hint(path, value):
 
 
 def _pattern(path):
+    """Return a path with its names as *; that of an experiment's override as of its method."""
+    if len(path) > 4 and path[0] == "experiments" and path[2] == "methods":
+        path = ["methods", *path[4:]]
     return ".".join("*" if depth == 1 else str(part) for depth, part in enumerate(path))
