@@ -46,6 +46,7 @@ def complete(config, where, files=()):
         filled = _fill(given, overrides)
         validation.check_sections(filled)
         settled = settle(filled, given, overrides)
+        validation.check_protocols(settled)
         validation.check_methods(settled)
         validation.check_experiments(settled, filled["labels"])
     except StillhouseError as error:

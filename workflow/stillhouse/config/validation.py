@@ -27,7 +27,7 @@ def check_sections(config):
         "denoisers": lambda config, *entry: check_denoiser(*entry),
         "students": _check_student,
         "labels": _check_labels,
-        "protocols": _check_protocol,
+        "protocols": _check_protocol_names,
     }
     for section, check in checks.items():
         for name, settings in config[section].items():
@@ -83,17 +83,28 @@ def _check_labels(config, key, labels):
         known(f"{key}.teachers", teacher, config["teachers"], "teacher")
 
 
-def _check_protocol(config, key, protocol):
+def _check_protocol_names(config, key, protocol):
     known(f"{key}.labels", protocol["labels"], config["labels"], "labels")
-    kind = config["labels"][protocol["labels"]]["kind"]
-    decided, fixed = protocols.with_switches(protocol, kind), kind in protocols.FIXED_LABELS
-    if fixed != (decided["loss"] == "ce"):
+
+
+def check_protocols(config):
+    """Raise a `StillhouseError` if a protocol conflicts with itself or with its labels.
+
+    Parameters
+    ----------
+    config : dict
+        Settled.
+    """
+    for name, protocol in config["protocols"].items():
+        _check_protocol(config, f"protocols.{name}", protocol)
+
+
+def _check_protocol(config, key, protocol):
+    kind, loss = config["labels"][protocol["labels"]]["kind"], protocol["loss"]
+    fixed = kind in protocols.FIXED_LABELS
+    if fixed != (loss == "ce"):
         right = "ce" if fixed else "kl or mse_ce"
-        raise StillhouseError(
-            f"{key}.loss: {decided['loss']} conflicts with {kind} labels; set {right}"
-        )
-    if decided["schedule"] != "multistep":
-        return
+        raise StillhouseError(f"{key}.loss: {loss} conflicts with {kind} labels; set {right}")
     n_epochs = protocol["epochs"]
     for milestone in protocol.get("milestones", ()):
         if milestone >= (1 if n_epochs == "auto" else n_epochs):
