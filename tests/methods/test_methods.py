@@ -111,10 +111,21 @@ def test_settings_that_are_given_win_over_the_fidelity(kind):
     assert method.resolve(filled(kind, "paper", **switches)) == {**code, "fidelity": "paper"}
 
 
+@pytest.mark.parametrize("kind", MINIMAL)
+def test_a_method_names_the_teachers_and_denoisers_of_its_settings(kind):
+    method = registry.method(kind)
+    resolved = method.resolve(filled(kind))
+    given = {key: value for key, value in MINIMAL[kind].items() if value != "pixels"}
+    named = {key: [value] if isinstance(value, str) else value for key, value in given.items()}
+    assert method.teachers(resolved) | method.denoisers(resolved) == named
+
+
 def test_a_method_adds_nothing_by_default():
     method = Method()
     settings = {"kind": "", "fidelity": "code", "a": 1}
     assert method.resolve(settings) == settings
     assert method.teachers(settings) == {} and method.starts_from(settings) is None
+    assert method.denoisers(settings) == {} and method.pretrained(settings) == []
+    assert not method.baseline and not method.statistics_note
     assert method.max_ipc("k", settings, [1], 7, 8) == (7, "the smallest class has 7 images")
     assert method.storage_bytes({}) == {}

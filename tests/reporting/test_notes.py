@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+from stillhouse.methods import registry
 from stillhouse.reporting import notes
 
 from tests.reporting.fakes import frame
@@ -54,6 +55,25 @@ def test_methods_below_random_images_are_named():
 )
 def test_without_saturation_there_is_no_note(cells):
     assert notes.saturation_notes(cells) == []
+
+
+def test_every_baseline_is_one_by_its_class(monkeypatch):
+    cells = rows({"herding": 90.0, "rded": 90.0})
+    assert notes.saturation_notes(cells) == []
+    monkeypatch.setattr(registry.method("herding"), "baseline", True)
+    (note,) = notes.saturation_notes(cells)
+    assert "no method differs from `herding` by more" in note
+
+
+def test_the_statistics_of_a_method_are_explained_once_in_its_words(monkeypatch):
+    stored = rows({"d3hr": 90.0, "rded": 90.0}, statistics_bytes=12.0)
+    expected = registry.method("d3hr").statistics_note
+    assert expected.startswith("Statistics: mean and variance per class, ")
+    found = notes.cost_notes(stored)
+    assert found.count(expected) == 1 and "" not in found
+    assert expected not in notes.cost_notes(rows({"d3hr": 90.0}))
+    monkeypatch.setattr(registry.method("rded"), "statistics_note", "Statistics: others.")
+    assert {expected, "Statistics: others."} <= set(notes.cost_notes(stored))
 
 
 def test_only_the_largest_ipc_counts():

@@ -116,7 +116,8 @@ def row_of(text, method):
 
 
 def test_denoiser_and_statistics_have_columns_if_any_method_has_them():
-    made = frame(method="d3hr", seconds_denoiser=70.0, statistics_bytes=1_234_500)
+    d3hr = {"method": "d3hr", "kind": "d3hr"}
+    made = frame(**d3hr, seconds_denoiser=70.0, statistics_bytes=1_234_500)
     both = pd.concat([frame(), made], ignore_index=True)
     text = markdown(both)
     found, other = row_of(text, "d3hr"), row_of(text, "rded")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stillhouse.checks import known
-from stillhouse.config import duplicates, schema, validation
+from stillhouse.config import duplicates, experiments, schema, validation
 from stillhouse.config.settle import settle
 from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError
@@ -48,7 +48,7 @@ def complete(config, where, files=()):
         settled = settle(filled, given, overrides)
         validation.check_protocols(settled)
         validation.check_methods(settled)
-        validation.check_experiments(settled, filled["labels"])
+        experiments.check_experiments(settled, filled["labels"])
     except StillhouseError as error:
         raise StillhouseError(f"{where}: {error}") from None
     return settled

@@ -1,12 +1,10 @@
 """What the names in a config refer to, and settings that conflict with each other."""
 
-import itertools
-
 from stillhouse.artifacts.addresses import safe_name
 from stillhouse.checks import known, ordered_crops
 from stillhouse.config import protocols
 from stillhouse.data.sources import catalogue
-from stillhouse.diffusion.settings import check_classes, check_denoiser
+from stillhouse.diffusion.settings import check_denoiser
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 from stillhouse.networks import architectures
@@ -136,8 +134,9 @@ def _check_method(config, key, settings):
     for name, teachers in method.teachers(settings).items():
         for teacher in teachers:
             known(f"{key}.{name}", teacher, config["teachers"], "teacher")
-    if "denoiser" in settings:
-        known(f"{key}.denoiser", settings["denoiser"], config["denoisers"], "denoiser")
+    for name, denoisers in method.denoisers(settings).items():
+        for denoiser in denoisers:
+            known(f"{key}.{name}", denoiser, config["denoisers"], "denoiser")
     _check_start(config, key, method.starts_from(settings))
     method.check(key, settings, config)
 
@@ -156,157 +155,3 @@ def _check_start(config, key, start):
         chain.append(start)
         settings = config["methods"][start]
         start = registry.method(settings["kind"]).starts_from(settings)
-
-
-def check_experiments(config, labels):
-    """Raise a `StillhouseError` if an experiment's parts cannot be combined.
-
-    Parameters
-    ----------
-    config : dict
-        Settled.
-    labels : dict
-        Of the config, with the schema's defaults, before their views were decided.
-    """
-    for name, experiment in config["experiments"].items():
-        _check_experiment(config, f"experiments.{name}", experiment)
-        names = [config["protocols"][one]["labels"] for one in experiment["protocols"]]
-        for (method, settings), name in itertools.product(experiment["methods"].items(), names):
-            _check_patches(name, labels[name], method, settings)
-
-
-def _check_experiment(config, key, experiment):
-    known(f"{key}.dataset", experiment["dataset"], config["datasets"], "dataset")
-    dataset = experiment["dataset"]
-    for name in experiment["students"]:
-        known(f"{key}.students", name, config["students"], "student")
-        _check_resolution(config, f"students.{name}.arch", config["students"][name], dataset)
-    for name in experiment["protocols"]:
-        known(f"{key}.protocols", name, config["protocols"], "protocol")
-        _check_labels_for(config, config["protocols"][name]["labels"], dataset)
-        for student in experiment["students"]:
-            _check_rate(config, name, student)
-        for method, settings in experiment["methods"].items():
-            _check_learned(config, name, method, settings)
-    for name, method in experiment["methods"].items():
-        _check_use(config, key, experiment, name, method)
-
-
-def _check_use(config, key, experiment, name, settings):
-    """Check a method for an experiment's dataset and IPCs; so too one whose set it starts from."""
-    method, dataset = registry.method(settings["kind"]), config["datasets"][experiment["dataset"]]
-    for teacher in itertools.chain(*method.teachers(settings).values()):
-        _check_teacher_for(config, teacher, experiment["dataset"])
-    smallest = catalogue.smallest_class(config["sources"][dataset["source"]])
-    ipcs, own = experiment["ipc"], f"{key}.methods.{name}"
-    if not method.unlimited:
-        most, why = method.max_ipc(own, settings, ipcs, smallest, dataset["resolution"])
-        if max(ipcs) > most:
-            raise StillhouseError(
-                f"{key}.ipc: must be at most {most} for method {name!r}, not {max(ipcs)}: {why}; "
-                "lower it"
-            )
-    start = method.starts_from(settings)
-    if start is not None:
-        _check_use(config, key, experiment, start, config["methods"][start])
-    if "denoiser" in settings:
-        denoiser = settings["denoiser"]
-        check_classes(f"denoisers.{denoiser}", config["denoisers"][denoiser], dataset["classes"])
-
-
-def _check_labels_for(config, name, dataset):
-    """Check labels for the classes and the resolution of a dataset."""
-    labels, chosen = config["labels"][name], config["datasets"][dataset]
-    for teacher in labels.get("teachers", ()):
-        _check_teacher_for(config, teacher, dataset)
-    _check_twice(config, name, labels, dataset)
-    top, n_classes = labels.get("encoding", "float16").removeprefix("top"), len(chosen["classes"])
-    if top.isdigit() and int(top) >= n_classes:
-        raise StillhouseError(
-            f"labels.{name}.encoding: top{top} must be less than the {n_classes} classes of "
-            f"dataset {dataset!r}; lower it, or set float16"
-        )
-    side, resolution = labels["views"]["patches_per_side"], chosen["resolution"]
-    if resolution % side:
-        raise StillhouseError(
-            f"labels.{name}.views.patches_per_side: {side} does not divide the {resolution} px of "
-            f"dataset {dataset!r}; set shuffle_patches: false, or a divisor"
-        )
-
-
-def _check_twice(config, name, labels, dataset):
-    """Raise a `StillhouseError` if labels name one teacher twice."""
-    teachers = {}
-    for teacher in labels.get("teachers", ()):
-        settings = {"dataset": dataset, **config["teachers"][teacher], "min_accuracy": None}
-        if "weights" in settings:
-            settings["weights"] = {k: v for k, v in settings["weights"].items() if k != "file"}
-        for other, others in teachers.items():
-            if settings == others:
-                raise StillhouseError(
-                    f"labels.{name}.teachers: {other!r} and {teacher!r} are the same teacher; "
-                    "remove one of them"
-                )
-        teachers[teacher] = settings
-
-
-def _check_rate(config, protocol, student):
-    arch = config["students"][student]["arch"]
-    rate = config["protocols"][protocol]["learning_rate"]
-    if rate == "auto" and arch not in protocols.LEARNING_RATES:
-        raise StillhouseError(
-            f"protocols.{protocol}.learning_rate: RDED's table has no rate for {arch!r} (student "
-            f"{student!r}); set a number"
-        )
-
-
-def _check_learned(config, name, method, settings):
-    """Raise a `StillhouseError` if a protocol needs what a method does not learn."""
-    protocol, learns = config["protocols"][name], registry.method(settings["kind"]).learns(settings)
-    kind = config["labels"][protocol["labels"]]["kind"]
-    for part, value in (("labels", kind), ("learning_rate", protocol["learning_rate"])):
-        if value == "learned" and part not in learns:
-            raise StillhouseError(
-                f"protocols.{name}.{part}: learned conflicts with method {method!r}, which learns "
-                f"no {part}; use another protocol, or a method that learns it"
-            )
-
-
-def _check_patches(name, labels, method, settings):
-    """Raise a `StillhouseError` if views silently ignore how many patches an image is made of."""
-    side, views = settings.get("patches_per_side", 1), labels["views"]
-    follows = "crop" not in views or "shuffle_patches" not in views
-    if side > views["patches_per_side"] == 1 and follows and labels["fidelity"] == "code":
-        raise StillhouseError(
-            f"labels.{name}.views.patches_per_side: 1 conflicts with method {method!r}, whose "
-            f"images have {side} × {side} patches, from which RDED's crop and shuffling follow; "
-            f"set {side}, or give both crop and shuffle_patches"
-        )
-
-
-def _check_resolution(config, key, network, dataset):
-    resolution = config["datasets"][dataset]["resolution"]
-    architectures.check_resolution(key, network["arch"], resolution)
-
-
-def _check_teacher_for(config, name, dataset):
-    """Check a teacher for a dataset's images and classes."""
-    teacher = config["teachers"][name]
-    _check_resolution(config, f"teachers.{name}.arch", teacher, dataset)
-    trained = teacher.get("dataset", dataset)
-    own, its = config["datasets"][dataset], config["datasets"][trained]
-    key = f"teachers.{name}.dataset"
-    for what in ("source", "resolution"):
-        if own[what] != its[what]:
-            raise StillhouseError(
-                f"{key}: {trained!r} has {what} {its[what]!r}, but dataset {dataset!r}, which the "
-                f"teacher is used for, has {own[what]!r}; they must be the same"
-            )
-    missing = set(own["classes"]) - set(its["classes"])
-    if missing:
-        raise StillhouseError(
-            f"{key}: {trained!r} lacks class {min(missing)!r} of dataset {dataset!r}; name a "
-            "dataset that has all of its classes"
-        )
-    if "pretrained" in teacher.get("weights", ()):
-        architectures.check_classes(f"teachers.{name}.weights.pretrained", its["classes"])

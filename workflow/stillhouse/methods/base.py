@@ -91,6 +91,10 @@ class Method:
         given win.
     unlimited : bool
         Whether it makes any number of images per class, however small the classes are.
+    baseline : bool
+        Whether all other methods have to exceed it: soft labels saturate where none does.
+    statistics_note : str
+        What its ``statistics_bytes`` hold, a sentence for the notes of tables.
     figures : tuple of Figure
     """
 
@@ -100,6 +104,8 @@ class Method:
     learned = ""
     fidelity = {"code": {}, "paper": {}}  # noqa: RUF012
     unlimited = False
+    baseline = False
+    statistics_note = ""
     figures = ()
 
     def with_switches(self, settings):
@@ -153,6 +159,17 @@ class Method:
     def teachers(self, settings):
         """Return {key of the settings: names of teachers that it holds}."""
         return {}
+
+    def denoisers(self, settings):
+        """Return {key of the settings: names of denoisers that it holds}."""
+        return {}
+
+    def pretrained(self, settings):
+        """Return the groups of settings that name pretrained weights, beside those of denoisers.
+
+        Each has ``folder`` and ``sha256``, or ``hub`` and ``revision``.
+        """
+        return []
 
     def starts_from(self, settings):
         """Return the name of the method whose distilled set it starts from; None without one."""

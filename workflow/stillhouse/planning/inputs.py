@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stillhouse.artifacts.addresses import member_folder
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.registry import stages
+from stillhouse.methods import registry
 
 
 def declared_inputs(plan, artifact, members=()):
@@ -62,12 +62,12 @@ def job_inputs(spec, members=()):
 
 
 def _files(spec, part, members):
-    stage = stages()[part["stage"]]
+    stage = registry.stages()[part["stage"]]
     if stage.name == "dataset":
         return _files(part, part["upstream"]["images"], part["settings"]["classes"])
     if not stage.member:
         return Path(part["address"]) / stage.files[0]
-    own = stages()[spec["stage"]].member
+    own = registry.stages()[spec["stage"]].member
     if stage.member == "class_id":
         members = members if own == "class_id" else spec["settings"]["classes"]
     elif stage.member != own:
@@ -78,10 +78,12 @@ def _files(spec, part, members):
 
 def weight_folders(config):
     """Return {digest of its files: folder} of all pretrained weights that lie in folders."""
-    methods = [m for e in config["experiments"].values() for m in e["methods"].values()]
-    holders = [*config["denoisers"].values(), *config["methods"].values(), *methods]
+    methods = list(config["methods"].values())
+    methods += [m for e in config["experiments"].values() for m in e["methods"].values()]
+    pretrained = [d["pretrained"] for d in config["denoisers"].values() if "pretrained" in d]
+    pretrained += [w for m in methods for w in registry.method(m["kind"]).pretrained(m)]
     folders = {}
-    for weights in (h[key] for h in holders for key in ("pretrained", "clip") if key in h):
+    for weights in pretrained:
         if "folder" not in weights:
             continue
         sha256, folder = weights["sha256"], weights["folder"]

@@ -1,7 +1,10 @@
 """Notes below an experiment's tables: label kinds, accuracies, costs, saturation, lost images."""
 
+import numpy as np
+
 from stillhouse.artifacts import store
 from stillhouse.data.class_images import skipped_images
+from stillhouse.methods import registry
 from stillhouse.reporting.table_layout import reported_accuracy
 
 REPORTED = {
@@ -38,11 +41,9 @@ def cost_notes(frame):
             "Recognised: share of a set's whole images to whose class the teachers of its soft "
             "labels assign the highest probability."
         )
-    if frame["statistics_bytes"].notna().any():
-        notes.append(
-            "Statistics: mean and variance per class, from which sets of any size can be "
-            "resampled with the denoiser, whose weights are not counted."
-        )
+    stored = frame.loc[frame["statistics_bytes"].notna(), "kind"]
+    explained = dict.fromkeys(registry.method(kind).statistics_note for kind in stored)
+    notes += [note for note in explained if note]
     if (frame["labels"] == "learned").any():
         notes.append("Bytes of learned labels: 4 per image and class.")
     return [
@@ -55,10 +56,10 @@ def cost_notes(frame):
 
 
 def saturation_notes(frame):
-    """Return a sentence per student and soft protocol under which no method beats random images.
+    """Return a sentence per student and soft protocol under which no method beats a baseline.
 
-    At the largest IPC, where no method's mean accuracy exceeds that of random images by more than
-    the sum of both standard deviations (n - 1). One student seed gives no note.
+    At the largest IPC, where no method's mean accuracy exceeds that of random images, say, by more
+    than the sum of both standard deviations (n - 1). One student seed gives no note.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ def _saturation(student, protocol, cells, hard):
     """Return the note on one student under one soft protocol, None if it does not saturate."""
     scores = cells.groupby(["kind", "method"], sort=False)["reported"].agg(["mean", "std"])
     kinds = scores.index.get_level_values("kind")
-    baselines, others = scores[kinds == "random"], scores[kinds != "random"]
+    is_baseline = np.array([registry.method(kind).baseline for kind in kinds])
+    baselines, others = scores[is_baseline], scores[~is_baseline]
     if baselines.empty or others.empty or scores["std"].isna().any():
         return None
     baseline = baselines.iloc[0]

@@ -7,6 +7,7 @@ class Random(Method):
     """Images drawn at random: the baseline that every method has to exceed."""
 
     kind = "random"
+    baseline = True
     images = "stillhouse.methods.coresets.images:random_images"
 
     def plan(self, task):

@@ -6,6 +6,7 @@ Facts: lin-zhao-resoLve/D3HR at 8ba351d, generation/; paper, equations 5 to 8 an
 
 from stillhouse.artifacts.addresses import member_folder
 from stillhouse.artifacts.stages import Stage
+from stillhouse.artifacts.store import tensor_shape
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.base import Figure, Method, Unused
 
@@ -41,6 +42,10 @@ class D3HR(Method):
     stages = (INVERSION, SAMPLES)
     images = "stillhouse.methods.common.decoded_images:images_of_class"
     unlimited = True
+    statistics_note = (
+        "Statistics: mean and variance per class, from which sets of any size can be resampled "
+        "with the denoiser, whose weights are not counted."
+    )
     fidelity = {  # noqa: RUF012
         "code": {
             "inversion_start": "zero",
@@ -84,6 +89,10 @@ class D3HR(Method):
         """Return settings with the snapshots in order, `inversion_steps` alone by default."""
         snapshots = settings.get("snapshots", [settings["inversion_steps"]])
         return {**settings, "snapshots": sorted(snapshots)}
+
+    def denoisers(self, settings):
+        """Return the denoiser, by key."""
+        return {"denoiser": [settings["denoiser"]]}
 
     def check(self, key, settings, config):
         """Raise a `StillhouseError` if snapshots lie outside the grid or lack the start."""
@@ -129,8 +138,6 @@ class D3HR(Method):
         Mean and variance of every class, float32 (section 6.7). The denoiser's weights, which all
         sets share, come to them.
         """
-        from stillhouse.artifacts.store import tensor_shape
-
         inversion = spec["upstream"]["decoded"]["upstream"]["start"]["upstream"]["inversion"]
         classes = spec["settings"]["classes"]
         folder = member_folder(inversion["address"], INVERSION.member, classes[0])

@@ -31,6 +31,10 @@ class D4M(Method):
         """Return the settings of chunks where all latents are fitted at once."""
         return [Unused({"expand"}, "fit: full")] if settings["fit"] == "full" else []
 
+    def denoisers(self, settings):
+        """Return the denoiser, by key."""
+        return {"denoiser": [settings["denoiser"]]}
+
     def check(self, key, settings, config):
         """Raise a `StillhouseError` if no step of the grid is left to denoise."""
         steps, strength = settings["steps"], settings["strength"]

@@ -95,6 +95,14 @@ class DDPS(Method):
             decided["clusters_used"] = min(decided["clusters_used"], decided["clusters"])
         return decided
 
+    def denoisers(self, settings):
+        """Return the denoiser, by key."""
+        return {"denoiser": [settings["denoiser"]]}
+
+    def pretrained(self, settings):
+        """Return CLIP's weights where patches are clustered by its features."""
+        return [settings["clip"]] if "clip" in settings else []
+
     def check(self, key, settings, config):
         """Raise a `StillhouseError` if the denoiser has no room for the settings."""
         low, high = settings["timesteps"]
