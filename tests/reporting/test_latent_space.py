@@ -23,8 +23,8 @@ def quality(number, **changes):
     return {"before": before, "after": after, "round_trip": trips, **changes}
 
 
-def put(stage, name, class_id, settings, files):
-    spec = spec_of(stage, f"{name}/{class_id}", settings, class_id=class_id)
+def put(stage, name, class_id, settings, files, **keys):
+    spec = spec_of(stage, f"{name}/{class_id}", settings, class_id=class_id, **keys)
     store.write(spec["address"], spec, files)
     return f"{spec['address']}/{next(iter(files))}"
 
@@ -45,8 +45,9 @@ def put_class(class_id, number, before, after, ipcs=(1, 3), group=0.0, changes=N
             "first": torch.tensor([2 * number / ipc, 8.0, 8.0, 8.0]),
         }
         files = {"samples.safetensors": tensors}
-        path = put("samples", f"s/ipc{ipc}", class_id, {"snapshot": 31}, files)
-        paths[f"samples_ipc{ipc}"] = path
+        path = put("samples", f"s/ipc{ipc}", class_id, {"snapshot": 31}, files, ipc=ipc)
+        # The numbers of the names say nothing about the IPC.
+        paths[f"samples{9 - ipc}"] = path
     return class_id, paths
 
 

@@ -17,7 +17,6 @@ PANEL = (5.0, 4.2)  # inches
 MEASURES = ("skewness", "kurtosis", "normal_share")
 ROUND_TRIP = ("latent_mse", "psnr")
 TOO_FEW = "Too few latents to show."
-# Columns of the CSV on the page: group, name, unit, factor, format.
 NOTES = [
     "Means over all classes. Of the latents' dimensions: |skewness| (0 if normal), kurtosis (3 if "
     "normal), and the share whose normality D'Agostino and Pearson's test does not reject (5 %).",
@@ -25,6 +24,7 @@ NOTES = [
     "latents and their decoded images.",
     "Loss of the selected group, and of one drawn at random.",
 ]
+# Columns of the CSV on the page: group, name, unit, factor, format.
 COLUMNS = {
     "snapshot": ("inversion", "steps", "", 1, ".0f"),
     "skewness_before": ("mean |skewness|", "before", "", 1, ".2f"),
@@ -48,18 +48,18 @@ def latent_space_figure(inputs, params, outputs):
     inputs : dict
     params : dict
         ``method``, ``distill_seed``; ``files`` by class id: ``inversion``
-        (``inversion.safetensors``, with ``quality.json`` beside) and for every IPC
-        ``samples_ipc<IPC>`` (``samples.safetensors``).
+        (``inversion.safetensors``, with ``quality.json`` beside), all others the
+        ``samples.safetensors`` of one IPC each.
     outputs : dict
         ``svg``: the first ten classes and the group of the largest IPC; ``csv``: one row per IPC,
         means over all classes.
     """
     files = {name: _paths(paths) for name, paths in params["files"].items()}
     inversions = files.pop("inversion")
-    samples = {int(name.removeprefix("samples_ipc")): paths for name, paths in files.items()}
+    specs = {name: store.read_spec(next(iter(p.values())).parent) for name, p in files.items()}
+    samples = {specs[name]["keys"]["ipc"]: paths for name, paths in files.items()}
     largest = samples[max(samples)]
-    first = next(iter(largest.values()))
-    snapshot = store.read_spec(first.parent)["settings"]["snapshot"]
+    snapshot = next(iter(specs.values()))["settings"]["snapshot"]
     normality = _normality(inversions.values(), snapshot)
     identity = {name: params[name] for name in ("method", "distill_seed")}
     rows = [
