@@ -190,6 +190,13 @@ def test_labels_are_the_teachers_logits_of_each_view(in_tiny_results):
     assert np.abs(logits).max() > 0.05
 
 
+def test_another_artifact_is_no_table(in_tiny_results):
+    path = file_of(table_of(in_tiny_results).upstream["distilled"])
+    with pytest.raises(store.WrongType, match="must be a soft label table") as caught:
+        SoftLabelTable(path, 3)
+    assert caught.value.path == path
+
+
 def test_a_longer_table_extends_a_shorter_one(made, make_labels):
     short = make_labels(epochs_stored=2)
     long = make_labels(epochs_stored=5)

@@ -11,6 +11,7 @@ from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import TableCheckpoint
 from stillhouse.artifacts.formats import RowGroups
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.stages import LABELS
 from stillhouse.augmentation.ops import NAMES
 from stillhouse.augmentation.views import Views, draw, render
 from stillhouse.data.distilled_set import SCHEMA, read_set
@@ -30,12 +31,13 @@ class SoftLabels:
     """Compute the soft label table of a distilled set."""
 
     def __init__(self, inputs, spec, context):
-        self.settings, self.teacher_files = spec["settings"], inputs["teachers"]
+        self.settings = spec["settings"]
+        self.teacher_names = [f"{t['slug']}-{t['digest']}" for t in spec["upstream"]["teachers"]]
         path, device = inputs["distilled"], context.torch_device()
         classes = store.read_spec(path.parent)["settings"]["classes"]
         pixels, self.hard = read_set(store.read_table(path, schema=SCHEMA))
         self.images = torch.from_numpy(pixels).to(device)
-        self.teachers = TeacherEnsemble(self.teacher_files, classes, device)
+        self.teachers = TeacherEnsemble(inputs["teachers"], classes, device)
         self.schema = table_schema(self.settings, len(classes))
         self.max_batch = context.batch_size
 
@@ -49,7 +51,7 @@ class SoftLabels:
             "resolution": str(self.images.shape[-1]),
             "mix": settings["views"]["mix"],
             "mix_per": settings["views"].get("mix_per", "row"),
-            "teachers": json.dumps([path.parent.name for path in self.teacher_files]),
+            "teachers": json.dumps(self.teacher_names),
             "recognised": repr(correct),
         }
         return {"labels.parquet": RowGroups(self.schema.with_metadata(metadata), groups)}
@@ -236,10 +238,10 @@ class SoftLabelTable:
     """
 
     def __init__(self, path, n_classes):
-        settings = store.read_spec(path.parent)["settings"]
-        if "encoding" not in settings:
-            raise store.WrongType(f"{path}: invalid; must be a soft label table")
-        self.file = store.open_row_groups(path, table_schema(settings, n_classes))
+        spec = store.read_spec(path.parent)
+        if spec["stage"] != LABELS.name:
+            raise store.WrongType(path, "must be a soft label table")
+        self.file = store.open_row_groups(path, table_schema(spec["settings"], n_classes))
         self.n_classes = n_classes
         metadata = self.file.schema_arrow.metadata
         self.resolution = int(metadata[b"resolution"])
