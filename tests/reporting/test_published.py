@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from stillhouse.artifacts.addresses import canonical
 from stillhouse.data.sources import catalogue
+from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 from stillhouse.networks import architectures
 from stillhouse.reporting import published
@@ -210,6 +211,25 @@ def test_seeds_origins_and_training_of_teachers_do_not_hide_the_number(cell):
     assert published.beside(NUMBERS, identity, spec)[0] == accuracy
 
 
+@pytest.mark.parametrize("cell", [D3HR, DDPS, RDED], ids=lambda cell: cell[0])
+def test_another_reported_accuracy_hides_the_number(cell):
+    preset, method, accuracy = cell
+    identity, spec = resnet18(preset, method)
+    reports = {**identity, "report": "best"}, {**identity, "report": "last"}
+    assert identity["report"] == "best"
+    shown = [published.beside(NUMBERS, one, spec)[0] for one in reports]
+    assert shown == [accuracy, None]
+
+
+def test_a_row_without_a_signature_is_one_line_with_its_remedy(tmp_path):
+    signatures = tmp_path / published.SIGNATURES
+    signatures.write_text("{}")
+    with pytest.raises(StillhouseError) as caught:
+        published.numbers(FILES, signatures)
+    first = next(row for row in ROWS if row.cells)
+    assert str(caught.value) == f"{signatures}: {' '.join(first.key)}: missing; run make format"
+
+
 def student(teachers, online, **settings):
     """Return the spec of a student with soft labels of teachers, stored or online."""
     distilled = spec_of("distilled", "d", {"classes": ["0", "1"], "kind": "random"}, ipc=1, seed=0)
@@ -229,17 +249,17 @@ def student(teachers, online, **settings):
 
 
 def test_stored_and_online_labels_are_the_same():
-    stored = published.comparable(student("ab", online=False))
-    assert stored == published.comparable(student("ab", online=True))
+    stored = published.comparable(student("ab", online=False), "last")
+    assert stored == published.comparable(student("ab", online=True), "last")
     assert stored == canonical(json.loads(stored))
     for settings in ({"epochs_stored": 10}, {"encoding": "top1"}, {"views": {"flip": 0.0}}):
-        assert stored != published.comparable(student("ab", online=False, **settings))
+        assert stored != published.comparable(student("ab", online=False, **settings), "last")
 
 
 def test_the_order_of_teachers_does_not_matter_but_their_number():
-    signature = published.signature(student("ab", online=True))
-    assert signature == published.signature(student("ba", online=True))
-    assert signature != published.signature(student("aab", online=True))
+    signature = published.signature(student("ab", online=True), "best")
+    assert signature == published.signature(student("ba", online=True), "best")
+    assert signature != published.signature(student("aab", online=True), "best")
     assert len(signature) == published.DIGITS
 
 

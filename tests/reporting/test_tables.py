@@ -100,7 +100,7 @@ def test_a_published_number_is_shown_beside_cells_of_its_lineage(experiment):
         "three,random,2,convnet1,hard,98.0,,reproduced by no preset,",
     ]
     signatures = {
-        "three rded 2 convnet1 soft": [published.signature(spec)],
+        "three rded 2 convnet1 soft": [published.signature(spec, "last")],
         "three rded 1 convnet1 soft": ["0" * 12],
     }
     rows, markdown = make(experiment, rows, signatures)

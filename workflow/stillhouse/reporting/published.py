@@ -2,9 +2,9 @@
 
 Each row of ``workflow/published/*.csv`` names the cells of presets that reproduce it, as
 ``<preset>/<method>/<protocol>``, several separated by spaces; a row that no preset reproduces names
-none and is never shown. A published number is shown beside a cell if the lineage of both is the
-same in all that `comparable` keeps. The lineages of presets are planned once and recorded as
-signatures in ``signatures.json``.
+none and is never shown. A published number is shown beside a cell if both report the same accuracy
+(``last`` or ``best``) and the lineage of both is the same in all that `comparable` keeps. The
+lineages of presets are planned once and recorded as signatures in ``signatures.json``.
 """
 
 import csv
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stillhouse.artifacts.addresses import canonical
+from stillhouse.errors import StillhouseError
 
 KEY = ("dataset", "method", "ipc", "student", "labels")
 SIGNATURES = "signatures.json"
@@ -100,13 +101,21 @@ def numbers(paths, signatures_path):
         The CSV files.
     signatures_path : Path
         The recorded `signatures`.
+
+    Raises
+    ------
+    StillhouseError
+        If a row has no recorded signature.
     """
     recorded = json.loads(Path(signatures_path).read_text())
-    return {
-        row.key: dict.fromkeys(recorded[" ".join(row.key)], (row.accuracy, row.std))
-        for row in read(paths)
-        if row.cells
-    }
+    found = {}
+    for row in read(paths):
+        name = " ".join(row.key)
+        if row.cells and name not in recorded:
+            raise StillhouseError(f"{signatures_path}: {name}: missing; run make format")
+        if row.cells:
+            found[row.key] = dict.fromkeys(recorded[name], (row.accuracy, row.std))
+    return found
 
 
 def beside(numbers, identity, spec):
@@ -122,16 +131,18 @@ def beside(numbers, identity, spec):
         Of the cell's artifact.
     """
     candidates = numbers.get(key_of(identity))
-    return candidates.get(signature(spec), (None, None)) if candidates else (None, None)
+    if not candidates:
+        return None, None
+    return candidates.get(signature(spec, identity["report"]), (None, None))
 
 
-def signature(spec):
-    """Return the first twelve hexadecimal digits of the SHA-256 of `comparable(spec)`."""
-    return hashlib.sha256(comparable(spec).encode()).hexdigest()[:DIGITS]
+def signature(spec, report):
+    """Return the first twelve hexadecimal digits of the SHA-256 of `comparable(spec, report)`."""
+    return hashlib.sha256(comparable(spec, report).encode()).hexdigest()[:DIGITS]
 
 
-def comparable(spec):
-    """Return the compared part of a cell's lineage as canonical JSON text.
+def comparable(spec, report):
+    """Return the reported accuracy and the compared part of a cell's lineage as canonical JSON.
 
     Seeds, digests, addresses, versions, the origin of images, the order of classes and teachers,
     and the settings in `IGNORED` are left out; stored and online soft labels are the same.
@@ -147,7 +158,7 @@ def comparable(spec):
         epochs = settings["training"]["epochs"]
         labels = {"encoding": "float16", "epochs_stored": epochs, **labels}
     students = {**spec, "settings": {**settings, "labels": labels}, "upstream": upstream | teachers}
-    return canonical(_compared(students))
+    return canonical({"report": report, **_compared(students)})
 
 
 def _compared(spec):
@@ -201,13 +212,13 @@ def signatures(rows, cells_of):
         If a preset has no such cell.
     """
     presets = sorted({preset for row in rows for preset, _, _ in row.cells})
-    specs = {
-        (key_of(identity), preset, identity["method"], identity["protocol"]): spec
+    cells = {
+        (key_of(one), preset, one["method"], one["protocol"]): (spec, one["report"])
         for preset in presets
-        for identity, spec in cells_of(preset)
+        for one, spec in cells_of(preset)
     }
     return {
-        " ".join(row.key): sorted({signature(specs[row.key, *cell]) for cell in row.cells})
+        " ".join(row.key): sorted({signature(*cells[row.key, *cell]) for cell in row.cells})
         for row in sorted(rows, key=lambda row: row.key)
         if row.cells
     }
