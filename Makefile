@@ -1,5 +1,5 @@
 # make run, make test: each sets up all it needs. Python 3.11+ and a compiler-free machine suffice.
-.PHONY: run test check bench lock explain verify format clean
+.PHONY: run test test-all check bench lock explain verify format clean
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -12,6 +12,10 @@ run: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(READY)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+# Before a release: also every kind of kill, every preset by a dry run, the page in a browser.
+test-all: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(READY)
@@ -23,10 +27,11 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py
 
-explain: $(READY)
+# These two only read: they never set up or change the environment.
+explain:
 	@$(BIN)/python -m stillhouse.reporting.lineage "$(TARGET)"
 
-verify: $(READY)
+verify:
 	@$(BIN)/python -m stillhouse.planning.verify "$(CONFIG)"
 
 format: $(READY)
@@ -40,6 +45,7 @@ format: $(READY)
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --extra dev --output-file envs/requirements.txt pyproject.toml
+	$(BIN)/python envs/conda_env.py
 
 $(READY): envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is \

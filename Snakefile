@@ -1,11 +1,8 @@
 """Stillhouse: dataset distillation, reproduced and compared. Included in the order data flows."""
 
-import time
-
 from snakemake.utils import min_version
 
 min_version("9.25")
-started = time.time()
 
 # A config given with --configfile is the whole config: the default is not merged into it.
 if not workflow.overwrite_configfiles:
@@ -17,6 +14,8 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
+include: "workflow/rules/console.smk"
 include: "workflow/rules/index.smk"
 include: "workflow/rules/teachers.smk"
 include: "workflow/rules/denoisers.smk"
@@ -63,9 +62,10 @@ rule all:
         pages=expand("results/report/{experiment}.html", experiment=plan.experiments),
 
 
+onstart:
+    warn_of_larger_tables()
+
+
 onsuccess:
-    for name in plan.experiments:
-        table = Path(f"results/tables/{name}.md")
-        if table.exists() and table.stat().st_mtime >= started:
-            print(table.read_text())
-    print("tables: results/tables/  figures: results/figures/  pages: results/report/")
+    print(new_tables())
+    print(where_to_look())

@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 # What differs from run to run: when and how long. Manifests differ with the size of blocks.
 CHANGING = {"timing.json", "logs", "benchmarks", "manifests", "tables", "cost.svg", "report"}
-SECONDS = 300
+# Catches a hang alone: a machine five times slower passes.
+SECONDS = 1800
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Folder:
 
     def plan(self, *arguments, **options):
         """Return the `Job`s of a dry run, the target rule left out."""
-        text = self.make("--dry-run", *arguments, **options).stdout
+        text = self.make("--dry-run", "--printshellcmds", *arguments, **options).stdout
         if "Nothing to be done" in text:
             return []
         jobs = [job for block in text.split("\n[")[1:] if (job := _job(block))]
@@ -260,7 +261,7 @@ class Running:
                 continue
         return None
 
-    def until(self, condition, seconds=120):
+    def until(self, condition, seconds=SECONDS):
         """Wait for a condition while Snakemake runs and return its value."""
         end = time.monotonic() + seconds
         while not (value := condition()):
@@ -297,7 +298,7 @@ class Running:
         for child in [*self.family(), self.process]:
             try:
                 child.kill()
-                child.wait(30)
+                child.wait(120)
             except psutil.NoSuchProcess:
                 pass
         self.log.close()

@@ -36,7 +36,7 @@ def job_of(artifact, members=(), inputs=None, **resources):
 @pytest.fixture
 def run(empty, monkeypatch):
     """Return a function that runs a job of some classes; standard output stays pytest's."""
-    monkeypatch.setattr(jobs, "_redirect", lambda log: None)
+    monkeypatch.setattr(jobs, "_redirect", lambda log, label="": None)
 
     def run(function, *members, inputs=None, **options):
         jobs.run_stage(job_of(PETS, members, **options), stage_of(function), inputs or {})
@@ -55,7 +55,7 @@ def test_a_job_computes_the_members_of_its_params_and_lists_them(run):
 
 
 def test_a_job_of_an_artifact_stored_as_one_writes_no_manifest(empty, monkeypatch):
-    monkeypatch.setattr(jobs, "_redirect", lambda log: None)
+    monkeypatch.setattr(jobs, "_redirect", lambda log, label="": None)
     artifact = Artifact(stage_of(None, member=""), "pets", {})
     jobs.run_stage(job_of(artifact), stage_of(Recorder(), member=""), {})
     assert store.is_complete(artifact.directory, artifact.spec(), FILES)

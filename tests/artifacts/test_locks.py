@@ -74,7 +74,7 @@ def test_one_process_at_a_time_holds_a_lock_whose_file_comes_and_goes(start):
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(600) for process in processes] == [0, 0, 0]
     assert Path("count").read_text() == "60"
     assert list(Path("locks").iterdir()) == []
 

@@ -109,7 +109,7 @@ def test_a_second_process_waits_for_the_first(module):
         assert processes[0].poll() is None
         time.sleep(0.02)
     processes.append(subprocess.Popen(command, **options))
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert Path("computed").read_text() == "x"
     assert f"{PETS.directory}/cat: computed in " in outputs[0]

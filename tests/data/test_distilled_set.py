@@ -1,6 +1,8 @@
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +71,32 @@ def test_a_transform_is_applied_to_the_image(write):
     image, label = DistilledSet(write(), lambda image: image.float().mean())[3]
     assert image.item() == pytest.approx(PIXELS[3].mean(), rel=1e-5)
     assert label == 1
+
+
+@pytest.mark.parametrize("with_spec", [True, False])
+def test_a_set_opens_where_it_was_copied_to(write, tmp_path, with_spec):
+    path = write()
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    shutil.copy(path, folder / "mine.parquet" if not with_spec else folder)
+    if with_spec:
+        shutil.copy(Path(path).with_name(store.SPEC), folder)
+    images = DistilledSet(next(folder.glob("*.parquet")))
+    assert np.array_equal(images.images.numpy(), PIXELS)
+
+
+@pytest.mark.parametrize("with_spec", [True, False])
+def test_an_altered_copy_is_refused_and_nobody_is_told_to_delete_it(write, tmp_path, with_spec):
+    path = write()
+    copied = tmp_path / "images.parquet"
+    shutil.copy(path, copied)
+    if with_spec:
+        shutil.copy(Path(path).with_name(store.SPEC), tmp_path)
+    copied.write_bytes(copied.read_bytes()[:-9])
+    with pytest.raises(StillhouseError) as error:
+        DistilledSet(copied)
+    assert str(copied) in str(error.value)
+    assert "delete" not in str(error.value)
 
 
 def test_a_set_without_learned_parts_has_none(write):

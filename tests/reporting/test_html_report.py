@@ -285,12 +285,13 @@ def test_equal_results_give_equal_pages(page, tmp_path, monkeypatch):
     assert (tmp_path / "again.html").read_text() == page.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium; Debian's package is enough")
 def test_a_browser_renders_the_page(page, tmp_path):
     path = tmp_path / "page.png"
     options = ("--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,900")
     url = (page.folder / "x.html").as_uri()
-    subprocess.run([BROWSER, *options, f"--screenshot={path}", url], check=True, timeout=120)
+    subprocess.run([BROWSER, *options, f"--screenshot={path}", url], check=True, timeout=600)
     pixels = np.asarray(Image.open(path).convert("L"))
     assert pixels.shape == (900, 1280)
     # Text and the lines of the table, on white.

@@ -47,8 +47,9 @@ def test_every_job_has_a_log_and_a_benchmark(cold, folder):
 
 def test_a_run_ends_with_the_table_and_the_folders_of_results(cold):
     table = (cold / "results/tables/tiny.md").read_text()
-    ending = f"{table}\ntables: results/tables/  figures: results/figures/  "
-    assert cold.done.stdout.endswith(ending + "pages: results/report/\n")
+    ending = f"{table}\ntiny: results/tables/tiny.md  results/report/tiny.html\n"
+    ending += "distilled sets: results/distilled/  figures: results/figures/\n"
+    assert cold.done.stdout.endswith(ending)
     # The profile beside the Snakefile is used from any directory.
     assert f"{ROOT}/profiles/default" in cold.done.stderr
 

@@ -30,7 +30,7 @@ def test_a_killed_run_is_resumed_and_complete_members_survive(finished, cold, st
         (job if killed == "job" else running.process).kill()
     assert running.wait() != 0
     if killed != "snakemake":
-        job.wait(10)
+        job.wait(120)
         assert not finished.paths(f"{STUDENTS}/seed1/cell.json")
     if killed != "job":
         assert_unlocked_again(finished)

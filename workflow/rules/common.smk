@@ -93,56 +93,6 @@ def block(stage, w):
         )
 
 
-def stop(message):
-    """End the run with one line.
-
-    For what an input function finds: Snakemake takes an error there to mean that a file is not
-    made by this rule, and where an older file of the name exists, goes on without the job.
-    """
-    sys.exit(f"error: {CONFIGS}: {message}")
-
-
-def unchanged(paths):
-    """Take artifacts as they are: what lies at an address never changes."""
-    return [ancient(path) for path in paths]
-
-
-def artifact_inputs(stage, w):
-    """Return the declared inputs of an artifact that is stored as one."""
-    artifact = wanted(stage, w)
-    return inputs_of(artifact, (), artifact.file)
-
-
-def block_inputs(stage, w):
-    """Return the declared inputs of the members of one job."""
-    chosen = block(stage, w)
-    return inputs_of(chosen.artifact, chosen.members, chosen.manifest)
-
-
-def inputs_of(artifact, members, output):
-    """Return the declared inputs; where the output is missing, check what it needs of the user."""
-    external = user_files(plan, artifact)
-    if not Path(output).exists():
-        for part in [part for _, part in artifact.parts() if part.stage.name == "teacher"]:
-            check_teacher(part.name)
-        for key, paths in [source_root(plan, artifact), *external.values()]:
-            for path in [path for path in paths if not Path(path).exists()]:
-                stop(f"{key}: file not found: {path}")
-    inputs = declared_inputs(plan, artifact, members)
-    inputs |= {name: paths for name, (_, paths) in external.items()}
-    return {name: unchanged(paths) for name, paths in inputs.items()}
-
-
-@functools.cache
-def check_teacher(name):
-    """Compare a teacher that exists with the `min_accuracy` of the config."""
-    artifact = next(one for one in plan.artifacts["teacher"].values() if one.name == name)
-    try:
-        check_existing(artifact, plan.min_accuracy(artifact))
-    except StillhouseError as error:
-        stop(f"teachers: {error}")
-
-
 def index_source(w):
     """Return the settings of the source that an index is of."""
     return settings["sources"][wanted("index", w).settings["name"]]

@@ -45,7 +45,7 @@ def run_stage(job, stage, inputs):
         The upstream's files, see `stillhouse.planning.inputs.job_inputs`. Files of the user's, for
         which `job.input` has further names, come to them as lists.
     """
-    _redirect(job.log[0])
+    _redirect(job.log[0], job.params.spec["address"].removeprefix("results/"))
     resources = dict(job.resources.items())
     if "checkpoint_seconds" in resources:
         resources["checkpoint_seconds"] = float(resources["checkpoint_seconds"])
@@ -227,10 +227,10 @@ def _commit():
         return ""
 
 
-def _redirect(log):
-    """Send standard output and error, of C code too, to the job's log; keep a terminal for bars."""
+def _redirect(log, label=""):
+    """Send standard output and error, of C code too, to the job's log; keep one for progress."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    progress.keep_console(os.dup(2))
+    progress.keep_console(os.dup(2), label)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, plain lines in the job's log."""
+"""Progress: a bar on a terminal, plain lines in the job's log and where there is no terminal."""
 
 import os
 import sys
@@ -6,7 +6,9 @@ import time
 
 from tqdm import tqdm
 
+# Seconds between two lines: in the job's log, and on the console of all jobs.
 LINE_SECONDS = 10.0
+CONSOLE_SECONDS = 60.0
 
 
 def _no_detail():
@@ -26,37 +28,53 @@ def track(items, total, unit, detail=_no_detail):
     detail : callable
         Returns a short text (a loss, an accuracy) for the line.
     """
-    bar = tqdm(total=total, desc=unit, file=console(), leave=False) if console() else None
-    started = last = time.monotonic()
+    screen = console()
+    on_terminal = screen is not None and screen.isatty()
+    bar = tqdm(total=total, desc=unit, file=screen, leave=False) if on_terminal else None
+    started = last = shown = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
+        on_screen = bar is None and screen is not None and now - shown >= CONSOLE_SECONDS
+        in_log = now - last >= LINE_SECONDS or done == total
         if bar is not None:
             bar.set_postfix_str(detail(), refresh=False)
             bar.update()
-        if now - last >= LINE_SECONDS or done == total:
-            print(
-                f"{unit}: {done}/{total} in {now - started:.1f} s {detail()}".rstrip(), flush=True
-            )
+        if on_screen or in_log:
+            line = f"{unit}: {done}/{total} in {now - started:.1f} s {detail()}".rstrip()
+        if on_screen:
+            print(f"{_console.label} {line}".lstrip(), file=screen, flush=True)
+            shown = now
+        if in_log:
+            print(line, flush=True)
             last = now
     if bar is not None:
         bar.close()
 
 
-_console = []
+class _Console:
+    """The stream of a job's progress, and the job's name there."""
+
+    stream, label = None, ""
 
 
-def keep_console(descriptor):
-    """Keep the terminal of standard error for bars, before a log replaces it."""
-    stream = os.fdopen(descriptor, "w", buffering=1)
-    if stream.isatty():
-        _console[:] = [stream]
-    else:
-        stream.close()
+_console = _Console()
+
+
+def keep_console(descriptor, label=""):
+    """Keep standard error for progress, before a log replaces it.
+
+    Parameters
+    ----------
+    descriptor : int
+    label : str
+        Names the job in lines that several jobs write to one console.
+    """
+    _console.stream, _console.label = os.fdopen(descriptor, "w", buffering=1), label
 
 
 def console():
-    """Return the terminal to draw bars on, or None."""
-    if _console:
-        return _console[0]
+    """Return the stream to show progress on, or None."""
+    if _console.stream is not None:
+        return _console.stream
     return sys.stderr if sys.stderr.isatty() else None

@@ -196,6 +196,31 @@ def open_row_groups(path, schema=None):
     return pq.ParquetFile(path)
 
 
+def open_copy(path, schema=None):
+    """Return a `pyarrow.parquet.ParquetFile` of an artifact that may have been copied elsewhere.
+
+    Where its ``spec.json`` lies beside it, the checksum is compared.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, altered, or has other columns.
+    """
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if not path.exists():
+        raise Missing(path, "file not found")
+    try:
+        listed = json.loads((path.parent / SPEC).read_bytes())["files"][path.name]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        listed = None
+    if listed is not None and formats.checksum(path) != listed:
+        raise Damaged(path, f"differs from the file that {SPEC} beside it lists; copy both again")
+    _check_schema(path, schema)
+    return pq.ParquetFile(path)
+
+
 def _check_schema(path, schema):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -122,7 +122,11 @@ def read_learned(parquet_file):
     parquet_file : str or Path
         ``images.parquet`` of the set.
     """
-    stored = store.open_row_groups(parquet_file, schema=SCHEMA)
+    return _learned(store.open_row_groups(parquet_file, schema=SCHEMA), parquet_file)
+
+
+def _learned(stored, path):
+    """Return the `LearnedParts` of an opened Parquet file, None where there are none."""
     schema = stored.schema_arrow
     metadata = {name.decode(): text for name, text in (schema.metadata or {}).items()}
     labels = kind = None
@@ -130,7 +134,7 @@ def read_learned(parquet_file):
         kind = metadata.get("learned_label_kind", b"").decode()
         if kind not in LABEL_KINDS:
             raise StillhouseError(
-                f"{parquet_file}: learned_label_kind: invalid {kind!r}; must be one of "
+                f"{path}: learned_label_kind: invalid {kind!r}; must be one of "
                 f"{', '.join(LABEL_KINDS)}"
             )
         column = stored.read(columns=["learned_label"])["learned_label"].combine_chunks()
@@ -148,7 +152,8 @@ class DistilledSet(torch.utils.data.Dataset):
     Parameters
     ----------
     path : str or Path
-        ``images.parquet`` with its ``spec.json`` beside it.
+        ``images.parquet`` of a set, in ``results/`` or copied elsewhere, with its ``spec.json`` or
+        without.
     transform : callable, optional
         Function of a (3, height, width) uint8 tensor.
 
@@ -170,12 +175,13 @@ class DistilledSet(torch.utils.data.Dataset):
     """
 
     def __init__(self, path, transform=None):
-        table = store.read_table(path, schema=SCHEMA)
+        stored = store.open_copy(path, schema=SCHEMA)
+        table = stored.read()
         images, labels = read_set(table)
         self.images = torch.from_numpy(images)
         self.labels = torch.from_numpy(np.array(labels))
         self.class_ids = table["class_id"].to_pylist()
-        learned = read_learned(path) or LearnedParts()
+        learned = _learned(stored, path) or LearnedParts()
         self.learned_labels = None
         if learned.labels is not None:
             self.learned_labels = torch.from_numpy(np.array(learned.labels))

@@ -1,0 +1,28 @@
+"""Words for class ids that are WordNet ids (``n01440764``: tench), for pictures and pages."""
+
+import re
+from functools import cache
+
+WORDNET_ID = re.compile(r"n\d{8}")
+
+
+def with_name(class_id, separator=" "):
+    """Return a class id, followed by its first WordNet lemma where it is a WordNet id.
+
+    Source: the list of ImageNet-21k's synsets that timm brings.
+    """
+    if not WORDNET_ID.fullmatch(class_id):
+        return class_id
+    name = _lemmas().get(class_id)
+    return f"{class_id}{separator}{name}" if name else class_id
+
+
+@cache
+def _lemmas():
+    """Return {WordNet id: first lemma}."""
+    from timm.data import ImageNetInfo
+
+    # ImageNet-1k has a synset that ImageNet-22k lacks (n04399382, teddy).
+    listed = [ImageNetInfo(name) for name in ("imagenet-22k", "imagenet-1k")]
+    descriptions = {k: v for one in listed for k, v in one.label_descriptions(as_dict=True).items()}
+    return {wordnet_id: text.split(",")[0] for wordnet_id, text in descriptions.items()}
