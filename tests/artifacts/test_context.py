@@ -23,7 +23,7 @@ def test_without_a_gpu_auto_is_the_cpu(no_gpu, device):
 @pytest.mark.parametrize(("device", "count"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
 def test_a_gpu_that_does_not_exist_is_an_error(no_gpu, monkeypatch, device, count):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    message = f"compute.device: is '{device}', but torch finds {count} GPUs here; must be auto or"
+    message = f"compute.device: '{device}' is missing, torch detects {count} GPUs on this machine; "
     with pytest.raises(StillhouseError, match=message):
         Context(device=device).torch_device()
 

@@ -111,7 +111,7 @@ def test_files_of_two_subfolders_are_distinguished(nested, aged):
     with pytest.raises(Damaged, match=r"vae/config\.json"):
         read(nested / "vae/config.json")
     shutil.copy(nested / "vae/config.json", nested / "vae/more.json")
-    with pytest.raises(Damaged, match=r"more\.json: not among the files"):
+    with pytest.raises(Damaged, match=r"more\.json: not listed in"):
         read(nested / "vae/more.json")
     (nested / "net/config.json").unlink()
     with pytest.raises(Missing, match=r"net/config\.json"):
@@ -263,7 +263,7 @@ def test_a_missing_file_is_an_error_with_its_path(written):
 
 def test_an_unlisted_file_is_an_error_with_its_path(written):
     shutil.copy(written / "table.parquet", written / "other.parquet")
-    with pytest.raises(Damaged, match=r"other\.parquet: not among the files"):
+    with pytest.raises(Damaged, match=r"other\.parquet: not listed in"):
         read(written / "other.parquet")
 
 

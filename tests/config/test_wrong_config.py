@@ -112,7 +112,7 @@ WRONG = {
             put("sources.pets", {**PARQUET, "classes": ["cat", ".."]}),
             put("datasets.pets", {"source": "pets", "resolution": 8}),
         ),
-        "class id '..' cannot name a folder",
+        "class id '..': invalid as a folder name",
         "",
     ),
     "unknown classifier of a library": (

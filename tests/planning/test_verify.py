@@ -59,7 +59,7 @@ def test_the_manifest_of_a_dataset_with_damaged_images_is_removed(listed):
     image = Path(dataset.upstream["images"].member_file("2"))
     image.write_bytes(bytes(image.stat().st_size))
     (line,) = verify.verify(listed)
-    assert line.startswith(f"{image}: content was altered") and dataset.file in line
+    assert line.startswith(f"{image}: altered") and dataset.file in line
     assert not Path(dataset.file).exists()
 
 

@@ -1,24 +1,24 @@
-"""Checks that several modules share, each raising one line: where, what is wrong, a remedy."""
+"""Checks shared by several modules; errors are one line with key, problem and remedy."""
 
 import difflib
 
 from stillhouse.errors import StillhouseError
 
-# More names than this are counted in a message, not listed.
+# Messages list up to this many names; of more, they give the number.
 LISTED = 20
 
 
 def known(key, name, choices, title):
-    """Raise a `StillhouseError` if a name is not among those that exist.
+    """Raise a `StillhouseError` for an unknown name.
 
     Parameters
     ----------
     key : str
-        Where the config has it.
+        Config key, for the message.
     name : str
     choices : collection of str
     title : str
-        What they are, in the singular: "teacher".
+        Noun for one of the choices: "teacher".
     """
     if name not in choices:
         raise StillhouseError(f"{key}: unknown {title} {name!r}; {suggestion(name, choices)}")
@@ -30,7 +30,7 @@ def suggestion(name, choices):
     Parameters
     ----------
     name : object
-        Shown names are compared as text.
+        Compared as text.
     choices : collection of str
     """
     choices = sorted(choices)
@@ -44,7 +44,7 @@ def suggestion(name, choices):
 
 
 def ordered_crops(key, value):
-    """Raise a `StillhouseError` if a crop anywhere in settings has its larger area first."""
+    """Raise a `StillhouseError` if a crop, at any depth of settings, has its larger area first."""
     if not isinstance(value, dict):
         return
     for name, part in value.items():

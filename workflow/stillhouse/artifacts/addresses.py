@@ -2,8 +2,8 @@
 
 An artifact lies at ``results/<stage>/<slug>-<digest>/<keys>/``, its members one folder below. The
 digest covers exactly the settings that shape the artifact, its stage's version, and the digests of
-its upstream. Nothing here touches the disk or imports a heavy module: a Snakefile is parsed with
-it.
+its upstream. The Snakefile imports this module: it does not access the disk and imports no heavy
+packages.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ def digest(value):
 def digest_of(spec):
     """Return the digest of a spec written by `Artifact.spec`, from the spec alone.
 
-    A key that the artifact's own path carries (the seed of a distilled set, say) is not digested
-    again where its upstream carries the same one.
+    Keys of the upstream that equal the artifact's own (for example the seed of a distilled set) are
+    part of its path and not digested again.
     """
     own = spec["keys"]
     upstream = {
-        name: _each(part, lambda one: _reference(one["digest"], one["keys"], own))
+        name: _each(part, lambda part: _reference(part["digest"], part["keys"], own))
         for name, part in spec["upstream"].items()
     }
     return digest([spec["stage"], spec["version"], spec["settings"], upstream])
@@ -51,14 +51,14 @@ def _reference(part_digest, part_keys, own_keys):
 
 
 def _each(part, function):
-    """Apply a function to an upstream, or to each of several."""
-    return [function(one) for one in part] if isinstance(part, list | tuple) else function(part)
+    """Apply a function to an upstream artifact, or to each of a list of them."""
+    return [function(a) for a in part] if isinstance(part, list | tuple) else function(part)
 
 
 def slug(*parts):
-    """Join words to a readable file name part: letters, digits, dots, dashes, underscores."""
-    words = (re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-.") for part in parts)
-    return "-".join(word for word in words if word)
+    """Join parts to a readable file name: letters, digits, dots, dashes, underscores."""
+    cleaned = (re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-.") for part in parts)
+    return "-".join(part for part in cleaned if part)
 
 
 @cache
@@ -74,8 +74,8 @@ def safe_name(class_id):
     name = quote(class_id, safe=" ")
     if class_id.strip() in ("", ".", "..") or len(name) > 120 or not class_id.isprintable():
         raise StillhouseError(
-            f"class id {class_id!r} cannot name a folder: use 1 to 120 printable characters, "
-            "not '.' or '..'"
+            f"class id {class_id!r}: invalid as a folder name; must be 1 to 120 printable "
+            "characters, not '.' or '..'"
         )
     return name
 
@@ -101,7 +101,7 @@ def member_spec(spec, kind, member):
 
 
 def _sorted(value):
-    """Return a value with the keys of all its dicts in order."""
+    """Return a value with the keys of all its dicts sorted."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value
@@ -109,7 +109,7 @@ def _sorted(value):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A stored result, identified by what made it.
+    """A stored result, identified by its settings and its upstream.
 
     Parameters
     ----------
@@ -119,13 +119,13 @@ class Artifact:
     settings : dict
         Plain values that shape the artifact, all defaults filled in.
     upstream : dict of str to (Artifact or list of Artifact)
-        What it is made from.
+        Artifacts that it is computed from.
     keys : dict of str to (int or str)
-        What the path says after the digest (images per class, seed).
+        Last component of the path (images per class, seed).
     folder : str
-        Folder between the stage and the name, where there is one (the dataset's name).
+        Folder between the stage and the name (the dataset's name); empty for none.
     n_members : int
-        How many numbered members it has where its settings say so (batches, slices, experts).
+        Number of its numbered members (batches, slices, experts); 0 for other members or none.
     """
 
     stage: Stage
@@ -140,7 +140,7 @@ class Artifact:
     def digest(self):
         """Twelve hexadecimal digits over stage, version, settings and upstream; see `digest_of`."""
         upstream = {
-            name: _each(part, lambda one: _reference(one.digest, one.keys, self.keys))
+            name: _each(part, lambda part: _reference(part.digest, part.keys, self.keys))
             for name, part in self.upstream.items()
         }
         return digest([self.stage.name, self.stage.version, self.settings, upstream])
@@ -171,11 +171,11 @@ class Artifact:
         return str(member_folder(self.directory, self.stage.member, member) / self.stage.files[0])
 
     def parts(self):
-        """Return (name, artifact) of all upstream, those of several under the same name."""
+        """Return (name, artifact) of all upstream artifacts; a name may have several."""
         return [
-            (name, one)
+            (name, artifact)
             for name, part in self.upstream.items()
-            for one in (part if isinstance(part, list | tuple) else [part])
+            for artifact in (part if isinstance(part, list | tuple) else [part])
         ]
 
     @cached_property
@@ -188,7 +188,7 @@ class Artifact:
             "slug": self.slug,
             "stage": self.stage.name,
             "upstream": {
-                name: _each(part, lambda one: one.spec())
+                name: _each(part, lambda part: part.spec())
                 for name, part in sorted(self.upstream.items())
             },
             "version": self.stage.version,
@@ -197,10 +197,10 @@ class Artifact:
         return values | {name: value for name, value in others.items() if value}
 
     def spec(self):
-        """Return everything that made the artifact as plain sorted values, for ``spec.json``.
+        """Return address, settings, keys and upstream as plain sorted values, for ``spec.json``.
 
-        Sorted, because rules have it as a param: Snakemake compares their text. Not to be changed:
-        artifacts share the specs of their upstream.
+        Sorted, because it is a param of a rule and Snakemake compares params as text. Callers must
+        not modify it: artifacts share the specs of their upstream.
         """
         return self._spec
 

@@ -31,7 +31,7 @@ class Checkpoint:
     def due(self, last=False):
         """Return whether ``checkpoint_seconds`` have passed since the last save.
 
-        With `last`, since the start: the last step of a long job is always saved.
+        With `last`, since the start, so that the last step of a long job is always saved.
         """
         since = self.started if last else self.saved
         return time.monotonic() - since >= self.context.checkpoint_seconds
@@ -43,7 +43,7 @@ class Checkpoint:
         ----------
         tensors : dict of str to tensor
         values : dict
-            JSON-able; ``done`` is the number of finished steps, shown by `resume`.
+            Plain values; ``done`` is the number of finished steps, printed by `resume`.
         """
         text = json.dumps(values)
         metadata = {"values": text, "sha256": _tensors_checksum(tensors, text)}
@@ -52,7 +52,7 @@ class Checkpoint:
         self.saved = time.monotonic()
 
     def load(self):
-        """Return (tensors, values) of the last save, None if there is none or it is damaged."""
+        """Return (tensors, values) of the last save; None if it is missing or damaged."""
         if not self.path.exists():
             return None
         from safetensors import SafetensorError, safe_open
@@ -117,7 +117,7 @@ class TableCheckpoint:
         self.unsaved, self.n_files = [], 0
 
     def resume(self, task, unit):
-        """Yield the saved tables in order and print where the job resumes; call it before `add`.
+        """Yield the saved tables in order and print where the job resumes; must precede `add`.
 
         A damaged file is removed, and so are those after it.
 
@@ -142,14 +142,14 @@ class TableCheckpoint:
         paths = sorted(self.context.work.glob("part-*.parquet"))
         for i, path in enumerate(paths):
             if formats.checksum(path) != path.stem.split("-")[-1]:
-                print(f"{path}: damaged; recomputing it and what follows", flush=True)
+                print(f"{path}: damaged; recomputing it and the files after it", flush=True)
                 for stale in paths[i:]:
                     stale.unlink()
                 return paths[:i]
         return paths
 
     def add(self, table):
-        """Take one more table; write what is unsaved if a save is due or it is large."""
+        """Add a table; save the unsaved tables if a save is due or they are large."""
         self.unsaved.append(table)
         due = time.monotonic() - self.saved >= self.context.checkpoint_seconds
         if due or sum(table.nbytes for table in self.unsaved) > CHUNK_BYTES:

@@ -1,4 +1,4 @@
-"""What a stage may use that does not shape its result: devices, batch sizes, folders."""
+"""Resources of a stage that do not affect its result: devices, batch sizes, folders."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ WORK = RESULTS / ".work"
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage may use that does not shape its result.
+    """Resources of a stage that do not affect its result.
 
     Parameters
     ----------
@@ -27,17 +27,17 @@ class Context:
     checkpoint_seconds : float
         Time between two checkpoints.
     work : Path
-        Folder of checkpoints of the artifact being computed; survives a kill, carries its digest.
+        Folder for the checkpoints of the artifact, named by its digest; survives a killed job.
     earlier : float
-        Seconds that killed jobs had spent on this artifact when they last noted it.
+        Seconds that earlier, killed jobs had spent on the artifact at their last checkpoint.
     keys : tuple
-        The members that this job will compute, in order.
+        Members that the job computes, in order.
     source_roots : dict of str to str
-        Root folder by source, for sources that have one.
+        Root folder by source, for sources with a root.
     weight_folders : dict of str to str
         Folder by the digest of its files, for pretrained weights in local folders.
     extra : dict
-        Resources of a single stage (a teacher's lowest accuracy).
+        Resources of single stages by name (the minimum accuracy of a teacher).
     """
 
     device: str = "cpu"
@@ -60,15 +60,15 @@ class Context:
         wanted = torch.device("cuda" if self.device == "auto" else self.device)
         if (wanted.index or 0) >= count:
             raise StillhouseError(
-                f"compute.device: is {self.device!r}, but torch finds {count} GPUs here; must be "
-                "auto or cpu"
+                f"compute.device: {self.device!r} is missing, torch detects {count} GPUs on this "
+                "machine; must be auto or cpu"
             )
         _exact_cuda()
         return torch.device("cuda", _free_gpu(count) if wanted.index is None else wanted.index)
 
 
 def _exact_cuda():
-    """Make a GPU sum in the same order every time, and in full float32."""
+    """Make computations on a GPU deterministic and in full float32."""
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -80,10 +80,10 @@ def _exact_cuda():
 
 @functools.cache
 def _free_gpu(count):
-    """Return the number of a GPU that no other job of this working directory is using.
+    """Return the number of a GPU that no other job of this working directory uses.
 
-    With ``--resources gpu=N``, N jobs run at once, and each takes one; where all are taken, any
-    is shared.
+    With ``--resources gpu=N``, N jobs run at once, each on a GPU of its own. If all GPUs are in
+    use, the jobs share them.
     """
     for number in range(count):
         held = try_lock(WORK / f"gpu{number}-{platform.node()}.gpu")

@@ -1,8 +1,7 @@
 """File formats: Parquet, safetensors and JSON files, written completely or not at all.
 
 A file is written under a temporary name, flushed and renamed. `stillhouse.artifacts.store` writes
-artifacts with this module; files that are no artifacts (a figure, a checkpoint) are saved with it
-directly.
+artifacts with this module. Other files (figures, checkpoints) are saved with it directly.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Snakefiles are parsed with this module: what is heavy is imported where it is used.
+# The Snakefile imports this module: functions import heavy packages on demand.
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Dictionaries and statistics would make a label table of 200 row groups half as large again.
+# Dictionaries and statistics would enlarge a label table of 200 row groups by half.
 PARQUET = {
     "compression": "zstd",
     "compression_level": 3,
@@ -31,7 +30,7 @@ PARQUET = {
 
 @dataclass(frozen=True)
 class RowGroups:
-    """A Parquet file that is written one row group at a time, never all of it in memory."""
+    """Content of a Parquet file that is written one row group at a time, to save memory."""
 
     schema: pa.Schema
     groups: Iterable[pa.Table]
@@ -44,12 +43,12 @@ def checksum(path):
 
 
 def save_bytes(path, data):
-    """Write bytes (a table for people, a figure) as a file."""
+    """Write bytes (a report, a figure) to a file."""
     _save(path, lambda temporary: temporary.write_bytes(data))
 
 
 def save_json(path, values):
-    """Write plain values as a JSON file."""
+    """Write plain values to a JSON file."""
     _save(path, lambda temporary: _write_json(temporary, values))
 
 
@@ -59,7 +58,7 @@ def save_table(path, schema, tables):
 
 
 def save_tensors(path, tensors, metadata=None):
-    """Write a dict of tensors as a safetensors file, with metadata of text by name."""
+    """Write a dict of tensors to a safetensors file, with metadata {name: text}."""
     _save(path, lambda temporary: _write_tensors(temporary, tensors, metadata))
 
 
@@ -76,13 +75,13 @@ def _save(path, write):
 
 
 def write_temporary(directory, name, content):
-    """Write a file by its name's ending under a temporary name, and flush it.
+    """Write a file, in the format of its suffix, under a temporary name, and flush it.
 
     Parameters
     ----------
     directory : Path
     name : str
-        Relative to the folder; may have a subfolder.
+        Relative to the folder; may include a subfolder.
     content
         See `stillhouse.artifacts.store.write`.
 
@@ -102,13 +101,13 @@ def write_temporary(directory, name, content):
 
 
 def temporary_path(directory, name):
-    """Return the temporary path of a file: hidden, with the names of the machine and process."""
+    """Return the temporary path of a file: hidden, with host name and process id."""
     name = name.replace("/", "-")
     return Path(directory) / f".{platform.node()}.{os.getpid()}.{name}.tmp"
 
 
 def remove_temporaries(directory):
-    """Remove temporary files of killed processes of this machine."""
+    """Remove temporary files that killed processes of this machine have left."""
     start = f".{platform.node()}."
     for temporary in directory.glob(".*.tmp"):
         writer = temporary.name.removeprefix(start).split(".")[0]
@@ -117,7 +116,7 @@ def remove_temporaries(directory):
 
 
 def flush(path):
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,8 @@
-"""Running one stage as one job: log, threads, device, timing, skipping what is complete.
+"""Jobs of stages: log, threads, device, timing, skipping of complete members.
 
-A stage is a function ``stage(inputs, spec, context)`` that loads what all members share (a teacher,
-say) and returns ``make(member, context)``, which computes one of them and returns its files. The
-member is None where the artifact is stored as one; `spec` is the first member's.
+A stage is a function ``stage(inputs, spec, context)`` that loads what all members share (for
+example a teacher) and returns ``make(member, context)``, which computes one member and returns its
+files. The member is None for an artifact without members; `spec` is that of the first member.
 """
 
 import functools
@@ -26,24 +26,24 @@ from stillhouse.errors import StillhouseError
 # Images per forward pass where compute.batch_size is auto: more do not fit a CPU's caches.
 AUTO_BATCH = {"cpu": 64, "cuda": 256}
 PACKAGES = ("numpy", "pyarrow", "torch", "torchvision")
-# What numerical libraries read when they are loaded.
+# Numerical libraries read these when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ARTIFACT = "artifact.json"
 
 
 def run_stage(job, stage, inputs):
-    """Compute the artifact or the members that one workflow job wants.
+    """Compute the artifact of a workflow job, or the members of its block.
 
     Parameters
     ----------
     job : object
         Has ``input``, ``output``, ``params``, ``resources`` and ``log`` as a Snakemake script's
-        job object does. ``params.spec`` is the artifact's; ``params.members`` those wanted, whose
-        files are listed in ``output.manifest`` when all are complete.
+        job object does. ``params.spec`` is the spec of the artifact, ``params.members`` the members
+        to compute. When all are complete, ``output.manifest`` lists their files.
     stage : Stage
     inputs : dict
-        The upstream's files, see `stillhouse.planning.inputs.job_inputs`. Files of the user's, for
-        which `job.input` has further names, come to them as lists.
+        Files of the upstream, see `stillhouse.planning.inputs.job_inputs`. Files of the user, under
+        further names of `job.input`, are added as lists.
     """
     _redirect(job.log[0], job.params.spec["address"].removeprefix("results/"))
     resources = dict(job.resources.items())
@@ -66,8 +66,8 @@ def run_stage(job, stage, inputs):
 def run_report(function, job):
     """Run ``function(inputs, params, outputs)`` for a job that draws tables or figures.
 
-    They lie at paths without a digest and are drawn again whenever what they show has changed.
-    Of the resources, `source_roots` come to `params`: where images lie is no such change.
+    Outputs have paths without a digest and are redrawn when their inputs or params change. The
+    location of images is no such change: `source_roots` is a resource, added to `params` here.
     """
     _redirect(job.log[0])
     inputs = {name: _paths(value) for name, value in job.input.items()}
@@ -79,7 +79,7 @@ def run_report(function, job):
 
 
 def limit_threads(count):
-    """Compute with so many threads, whichever library: the sums of floats depend on it."""
+    """Set the number of threads of all libraries, since sums of floats depend on it."""
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
@@ -90,7 +90,7 @@ def limit_threads(count):
 
 
 def _report_errors(function):
-    """Call a function; print a user's error in one line, leave any other its trace."""
+    """Call a function; print a `StillhouseError` as one line, leave others their traceback."""
     try:
         function()
     except (store.Missing, store.Damaged) as error:
@@ -102,7 +102,7 @@ def _report_errors(function):
 
 
 def produce(stage, inputs, spec, members, resources):
-    """Compute an artifact, or those of its members that are not complete yet.
+    """Compute an artifact, or its incomplete members.
 
     Parameters
     ----------
@@ -111,14 +111,14 @@ def produce(stage, inputs, spec, members, resources):
     spec : dict
         Of the artifact.
     members : sequence
-        Empty where the artifact is stored as one.
+        Empty for an artifact without members.
     resources : dict
-        Values for `Context`, by name; unknown ones come to ``extra``.
+        Values for `Context`, by name; other names are passed in ``extra``.
     """
     specs = {member: member_spec(spec, stage.member, member) for member in members}
     specs = specs or {None: spec}
     remove_stale_checkpoints()
-    missing = [m for m, one in specs.items() if not is_complete(one, stage.files)]
+    missing = [m for m, own in specs.items() if not is_complete(own, stage.files)]
     for member in specs:
         if member not in missing:
             print(f"{specs[member]['address']}: complete", flush=True)
@@ -127,29 +127,29 @@ def produce(stage, inputs, spec, members, resources):
     shared = _shared(resources, tuple(missing))
     started, make = time.perf_counter(), None
     for member in missing:
-        one = specs[member]
-        work = WORK / f"{one['stage']}-{digest(one)}"
+        own = specs[member]
+        work = WORK / f"{own['stage']}-{digest(own)}"
         with lock(work.with_suffix(".lock")):
-            if is_complete(one, stage.files):
-                print(f"{one['address']}: complete", flush=True)
+            if is_complete(own, stage.files):
+                print(f"{own['address']}: complete", flush=True)
                 continue
             work.mkdir(parents=True, exist_ok=True)
-            (work / ARTIFACT).write_text(json.dumps([one, stage.files]))
+            (work / ARTIFACT).write_text(json.dumps([own, stage.files]))
             context = Context(work=work, earlier=_earlier(work), **shared)
             if make is None:
-                make = _load(stage, inputs, one, context)
+                make = _load(stage, inputs, own, context)
                 setup = (time.perf_counter() - started) / len(missing)
             started = time.perf_counter()
             files = make(member, context)
             before = setup + context.earlier - started
-            store.write(one["address"], one, files, functools.partial(_timing, before, context))
+            store.write(own["address"], own, files, functools.partial(_timing, before, context))
             seconds = time.perf_counter() + before
-            print(f"{one['address']}: computed in {seconds:.1f} s", flush=True)
+            print(f"{own['address']}: computed in {seconds:.1f} s", flush=True)
             shutil.rmtree(work, ignore_errors=True)
 
 
 def _shared(resources, members):
-    """Return the part of a `Context` that all members of a job have."""
+    """Return the fields of a `Context` that all members of a job share."""
     known = {"device", "batch_size", "checkpoint_seconds", "source_roots", "weight_folders"}
     shared = {k: v for k, v in resources.items() if k in known}
     if shared.get("batch_size") == "auto":
@@ -160,7 +160,7 @@ def _shared(resources, members):
 
 
 def _load(stage, inputs, spec, context):
-    """Import a stage's function and let it load what its members share."""
+    """Import and call a stage's function, which loads what its members share."""
     function = stage.load()
     if "torch_threads" in context.extra:
         limit_threads(int(context.extra["torch_threads"]))
@@ -168,7 +168,7 @@ def _load(stage, inputs, spec, context):
 
 
 def remove_stale_checkpoints():
-    """Remove checkpoints of complete artifacts: their job was killed before it did so."""
+    """Remove checkpoints of complete artifacts, left by jobs killed before removing them."""
     for path in WORK.glob(f"*/{ARTIFACT}"):
         try:
             spec, files = json.loads(path.read_text())
@@ -185,7 +185,7 @@ def is_complete(spec, files):
 
 
 def note_seconds(context, seconds):
-    """Store beside a checkpoint how long its artifact has taken so far, over all jobs."""
+    """Store the seconds that all jobs have spent on an artifact beside its checkpoint."""
     (context.work / "seconds.json").write_text(json.dumps(context.earlier + seconds))
 
 
@@ -201,7 +201,7 @@ def _paths(value):
 
 
 def _timing(before, context):
-    """Return the content of ``timing.json``; `before` + the clock now is the artifact's seconds."""
+    """Return the content of ``timing.json``; seconds are `before` plus the current clock."""
     return {
         "seconds": round(time.perf_counter() + before, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -213,13 +213,13 @@ def _timing(before, context):
 
 
 def _packages():
-    """Return the packages whose versions matter; of networks' libraries, those in use."""
+    """Return the packages whose versions are recorded; of network libraries, those imported."""
     return [*PACKAGES, *sorted({"diffusers", "timm", "transformers"} & sys.modules.keys())]
 
 
 @functools.cache
 def _commit():
-    """Return the commit of this package, with a mark if it was changed; empty without git."""
+    """Return the commit of this package, marked if files have changed; empty without git."""
     command = ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -228,7 +228,7 @@ def _commit():
 
 
 def _redirect(log, label=""):
-    """Send standard output and error, of C code too, to the job's log; keep one for progress."""
+    """Redirect standard output and error, also of C code, to the log; keep one for progress."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     progress.keep_console(os.dup(2), label)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

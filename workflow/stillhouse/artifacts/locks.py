@@ -1,4 +1,4 @@
-"""Locks: one process at a time computes an artifact, and one job at a time takes a GPU."""
+"""Locks: at most one process computes an artifact, and at most one job uses a GPU."""
 
 import contextlib
 
@@ -7,10 +7,10 @@ from filelock import FileLock, Timeout
 
 @contextlib.contextmanager
 def lock(path):
-    """Hold a lock file; whoever else holds it is waited for.
+    """Hold a lock file, after waiting for other holders.
 
-    So a job waits for one that outlived its killed workflow. The file is removed at the end, while
-    it is held: a process that waits for a removed file notices, and takes a new one.
+    A job thus waits for one that outlived its killed workflow. The file is removed while it is
+    still held. A process that waits for a removed file detects this and creates a new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path)

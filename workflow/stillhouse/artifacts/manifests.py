@@ -1,8 +1,8 @@
-"""Manifests: small files that stand for the members of one job, for Snakemake to order jobs by.
+"""Manifests: small files that represent the members of one job, by which Snakemake orders jobs.
 
-Members of an artifact (one per class, batch or seed) are no declared outputs: another cut into jobs
-computes nothing anew, and a failed job loses none of them. A manifest is written when all members
-of a job are complete, and lists their files with their checksums.
+Members of an artifact (one per class, batch or seed) are not declared as outputs. Another division
+into jobs therefore recomputes nothing, and a failed job loses no complete member. A manifest is
+written when all members of a job are complete, and lists their files with their checksums.
 """
 
 import json
@@ -14,7 +14,7 @@ from stillhouse.artifacts.addresses import MANIFESTS, RESULTS, member_folder
 
 
 def write(path, stage, spec, members):
-    """Write the manifest of members that are complete.
+    """Write the manifest of complete members.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def listing(folders):
 
 
 def read(path):
-    """Return a manifest; empty where it is missing or damaged."""
+    """Return a manifest; empty if it is missing or damaged."""
     try:
         return json.loads(Path(path).read_bytes())
     except (OSError, ValueError):
@@ -42,26 +42,26 @@ def read(path):
 
 
 def listing_files(folder):
-    """Return the paths of all manifests, and manifests of datasets, that list a member's folder."""
-    found = MANIFESTS.glob("*/*/*.json"), (RESULTS / "dataset").glob("*/dataset.json")
-    paths = [path for several in found for path in several]
+    """Return the paths of the manifests of blocks and of datasets that list a member's folder."""
+    of_blocks = MANIFESTS.glob("*/*/*.json")
+    paths = [*of_blocks, *(RESULTS / "dataset").glob("*/dataset.json")]
     return [path for path in paths if str(folder) in read(path).get("members", {})]
 
 
 def forget(path):
     """Remove the manifests that list a member whose file is missing or damaged.
 
-    So that the next run computes it again.
+    The next run then recomputes it.
 
     Parameters
     ----------
     path : Path
-        The file, as its reader names it.
+        The file, as in the error of its reader.
 
     Returns
     -------
     str
-        To be added to the message; empty where no manifest lists it.
+        Addition to the error message; empty if no manifest lists the member.
     """
     stale = listing_files(os.path.relpath(path.parent))
     for manifest in stale:

@@ -16,7 +16,7 @@ def _no_detail():
 
 
 def track(items, total, unit, detail=_no_detail):
-    """Yield `items` and show the progress.
+    """Yield `items` and report the progress.
 
     Parameters
     ----------

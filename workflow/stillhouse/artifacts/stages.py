@@ -1,8 +1,8 @@
-"""Stages: what is computed once and stored, each declared in one place.
+"""Stages: kinds of stored artifacts, each declared in one place.
 
-A stage of one method is declared in that method's ``method.py``; those that several methods share
-are declared here. `stillhouse.methods.registry.stages` has all of them by name. Functions are named
-as text, since a Snakefile is parsed with this module.
+A stage of one method is declared in that method's ``method.py``; stages that several methods share
+are declared here. `stillhouse.methods.registry.stages` returns all of them by name. Functions are
+named as text, because the Snakefile imports this module.
 """
 
 import importlib
@@ -20,15 +20,15 @@ class Stage:
     version : int
         Part of every address of the stage; raised when its numbers change for the same settings.
     files : tuple of str
-        Files of a complete artifact, or of each member; readers are handed the first.
+        Files of a complete artifact, or of each member; other stages read the first.
     function : str
         ``module:function``; the function takes ``(inputs, spec, context)`` and returns
         ``make(member, context)``, which returns the files of one artifact or member.
     description : str
-        For lineages.
+        Noun phrase for lineages.
     member : str
-        What the artifact is stored per: ``class_id``, ``batch``, ``seed``, ``expert``, ``slice``,
-        or any other word; empty where it is stored as one.
+        Unit that the artifact is stored per: ``class_id``, ``batch``, ``seed``, ``expert``,
+        ``slice``, or any other word; empty for an artifact without members.
     cost : str
         Column of ``seconds_*`` that its time belongs to: teacher, denoiser, distill, label, train.
     on_device : bool
@@ -149,5 +149,5 @@ SHARED = (
     *(INDEX, IMAGES, DATASET, TEACHER, DENOISER, LATENTS, DECODED, FEATURES),
     *(DISTILLED, LABELS, STUDENTS),
 )
-# Versions of what is drawn from cells, which have no addresses.
+# Versions of tables and figures, which have no addresses.
 REPORT_VERSIONS = {"tables": 6, "figures": 5}

@@ -1,9 +1,9 @@
-"""The one writer and the one reader of everything under ``results/``.
+"""Writing and reading of all artifacts under ``results/``.
 
-An artifact is a folder with its data files, ``spec.json`` (what made it, with the size and SHA-256
-of each data file, and a seal over itself) and ``timing.json`` (when, where, how long; not part of
-its identity). Data files are written under a temporary name, flushed and renamed, last of all:
-a file under its final name is complete. Every reader checks a file before reading it.
+An artifact is a folder with its data files, ``spec.json`` (settings and upstream, size and SHA-256
+of each data file, and the seal, a checksum over itself) and ``timing.json`` (date, host, duration;
+not part of its identity). Data files are written under a temporary name, flushed, and renamed after
+the two others, so that a file under its final name is complete. Readers check each file first.
 """
 
 import hashlib
@@ -34,11 +34,11 @@ class FileError(StillhouseError):
 
 
 class Missing(FileError):
-    """A file of an artifact does not exist."""
+    """A missing file of an artifact."""
 
 
 class Damaged(FileError):
-    """A file is truncated, altered, or not what its spec says."""
+    """A file that is truncated, altered, or not listed in its spec."""
 
 
 class Misplaced(FileError):
@@ -58,11 +58,11 @@ def write(directory, spec, files, timing=None):
     spec : dict
         `Artifact.spec()` of the artifact.
     files : dict of str to content
-        By the name's ending: ``.parquet`` takes a pyarrow Table or `formats.RowGroups`,
-        ``.safetensors`` a dict of tensors, ``.json`` plain values. Names may have a subfolder
-        (``vae/config.json``). The last file named is renamed last.
+        By suffix of the name: ``.parquet`` takes a pyarrow Table or `formats.RowGroups`,
+        ``.safetensors`` a dict of tensors, ``.json`` plain values. Names may include a subfolder
+        (``vae/config.json``). The last file of the dict is renamed last.
     timing : callable, optional
-        Returns the plain values of ``timing.json``; called when all else is written.
+        Returns the plain values of ``timing.json``; called when all other files are written.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def check(paths):
     Raises
     ------
     Missing, Damaged, Misplaced
-        Naming the file and what to do.
+        With the file and the remedy.
     """
     return [_check(Path(path)) for path in paths]
 
@@ -119,7 +119,7 @@ _checked = {}
 def _check(path):
     folder = _folder(path)
     if not path.exists():
-        # Of an artifact's files, Snakemake may know one alone.
+        # Snakemake may have one of the artifact's files as output and would not recreate others.
         remedy = _delete(folder) if (folder / SPEC).exists() else "rerun the workflow to create it"
         raise Missing(path, f"missing; {remedy}")
     spec, name = read_spec(folder), path.relative_to(folder).as_posix()
@@ -129,14 +129,14 @@ def _check(path):
         return spec
     listed = spec["files"].get(name)
     if listed is None:
-        raise Damaged(path, f"not among the files that {SPEC} beside it lists; {_delete(folder)}")
+        raise Damaged(path, f"not listed in the {SPEC} beside it; {_delete(folder)}")
     if state.st_size != listed["bytes"]:
         raise Damaged(
             path,
             f"has {state.st_size} bytes, {SPEC} lists {listed['bytes']}; {_delete(folder)}",
         )
     if formats.checksum(path) != listed["sha256"]:
-        raise Damaged(path, f"content was altered (SHA-256 is not {SPEC}'s); {_delete(folder)}")
+        raise Damaged(path, f"altered (SHA-256 differs from {SPEC}); {_delete(folder)}")
     _checked[path.absolute()] = current
     return spec
 
@@ -146,7 +146,7 @@ def _delete(folder):
 
 
 def _folder(path):
-    """Return the artifact's folder that a file lies in: its own, or that of its subfolder."""
+    """Return the artifact's folder of a file: the file's folder, or the one above a subfolder."""
     above = path.parent.parent
     return above if not (path.parent / SPEC).exists() and (above / SPEC).exists() else path.parent
 
@@ -158,11 +158,11 @@ def read_spec(directory):
         raise Missing(path, f"missing; {_delete(directory)}")
     try:
         spec = json.loads(path.read_bytes())
-        sound = spec.pop("seal") == _seal(spec)
+        intact = spec.pop("seal") == _seal(spec)
     except (ValueError, KeyError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise Damaged(path, f"was altered; {_delete(directory)}")
+        intact = False
+    if not intact:
+        raise Damaged(path, f"altered; {_delete(directory)}")
     address = Path(spec["address"])
     if path.parent.absolute().parts[-len(address.parts) :] != address.parts:
         raise Misplaced(path.parent, f"holds the artifact of {address}; move it back or delete it")
@@ -176,9 +176,9 @@ def read_table(path, columns=None, schema=None):
     ----------
     path : str or Path
     columns : list of str, optional
-        Only these.
+        Columns to read; by default all.
     schema : pyarrow.Schema, optional
-        Column names and types that must be there.
+        Required column names and types.
     """
     import pyarrow.parquet as pq
 
@@ -226,14 +226,14 @@ def _check_schema(path, schema):
     import pyarrow.parquet as pq
 
     try:
-        found = pq.read_schema(path)
+        stored = pq.read_schema(path)
     except pa.ArrowInvalid:
         raise WrongType(path, "not a Parquet file") from None
     for column in schema or ():
-        index = found.get_field_index(column.name)
-        if index < 0 or not found.field(index).type.equals(column.type):
-            what = "missing" if index < 0 else str(found.field(index).type)
-            raise WrongType(path, f"column {column.name!r} must be {column.type}, is {what}")
+        index = stored.get_field_index(column.name)
+        if index < 0 or not stored.field(index).type.equals(column.type):
+            actual = "missing" if index < 0 else str(stored.field(index).type)
+            raise WrongType(path, f"column {column.name!r}: must be {column.type}, is {actual}")
 
 
 def read_tensors(path, device="cpu"):
@@ -243,7 +243,7 @@ def read_tensors(path, device="cpu"):
 
 
 def load_tensors(path, device="cpu"):
-    """Read any safetensors file, an artifact's or a user's, as a dict of tensors."""
+    """Read any safetensors file, of an artifact or of the user, as a dict of tensors."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -272,7 +272,7 @@ def read_json(path):
 
 
 def read_timing(directory):
-    """Return the ``timing.json`` of an artifact's folder, None where there is no readable one."""
+    """Return the ``timing.json`` of an artifact's folder; None if missing or unreadable."""
     try:
         return json.loads((Path(directory) / TIMING).read_bytes())
     except (OSError, ValueError):
