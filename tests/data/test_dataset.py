@@ -50,11 +50,11 @@ def test_unused_images_are_not_counted(make_dataset):
 
 
 def test_images_with_equal_bytes_in_both_splits_are_counted(make_dataset, capsys):
-    # 2 of cat and 4 of hen are test images as well, of whichever class; 3 of dog is no member.
+    # 2 of cat and 4 of hen equal test images, of any class; 3 of dog is not in the dataset.
     train = [(1, 0), (2, 0), (3, 1), (4, 2), (5, 2)]
     dataset, _ = make_dataset(train, [(4, 0), (2, 0), (3, 1), (13, 2)])
     assert dataset["in_both_splits"] == 2
-    assert "2 training images are test images as well" in capsys.readouterr().out
+    assert "2 training images equal test images" in capsys.readouterr().out
 
 
 def test_the_same_training_image_twice_counts_twice(make_dataset):

@@ -221,7 +221,7 @@ def test_files_that_are_missing_or_pickled_are_named(name, folders, tmp_path):
     stem = folder / part / "diffusion_pytorch_model"
     safe = stem.with_suffix(".safetensors").rename(stem.with_suffix(".bin"))
     with pytest.raises(
-        StillhouseError, match=r"model.bin is pickled and never read.*safe_serialization=True"
+        StillhouseError, match=r"model.bin is pickled and not read.*safe_serialization=True"
     ):
         pretrained.weight_files(folder, name)
     safe.unlink()

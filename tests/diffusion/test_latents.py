@@ -108,7 +108,7 @@ def test_uncropped_images_keep_their_aspect(made):
         torch.testing.assert_close(found.latent(i, "mode", "1"), mean[0], atol=1e-5, rtol=1e-4)
     groups = found.by_size()
     assert groups[4, 4, 4] == [0, 2, 6] and sum(map(len, groups.values())) == 8
-    with pytest.raises(StillhouseError, match="latents of 6 sizes"):
+    with pytest.raises(StillhouseError, match="latents have 6 sizes"):
         found.stacked("mode", "1")
 
 

@@ -124,7 +124,7 @@ def test_a_teacher_below_min_accuracy_is_refused(tiny, planned, min_accuracy, ac
         return
     with pytest.raises(StillhouseError, match=f"teacher {artifact.name}: test accuracy") as caught:
         teacher_accuracy.check_accuracy(accuracy, artifact.directory, 3, lowest)
-    assert f"under min_accuracy {min_accuracy or 50}% (chance is 33.3%)" in str(caught.value)
+    assert f"below min_accuracy {min_accuracy or 50}% (chance is 33.3%)" in str(caught.value)
     assert ("class order" in str(caught.value)) == (accuracy < 66)
     assert "\n" not in str(caught.value)
 
@@ -133,7 +133,7 @@ def test_a_complete_teacher_is_checked_against_the_present_min_accuracy(made):
     artifact = teacher_of(made)
     accuracy = metrics(artifact.directory)["accuracy"]
     teacher_accuracy.check_existing(artifact, accuracy)
-    with pytest.raises(StillhouseError, match="is under min_accuracy"):
+    with pytest.raises(StillhouseError, match="is below min_accuracy"):
         teacher_accuracy.check_existing(artifact, accuracy + 0.1)
 
 
@@ -150,7 +150,7 @@ def test_a_missing_teacher_is_not_checked(empty, tiny, planned):
 def test_a_teacher_below_min_accuracy_is_not_stored(made, tiny, planned, make):
     tiny["teachers"]["t"]["seed"] = 5
     artifact = teacher_of(planned(tiny))
-    with pytest.raises(StillhouseError, match=r"is under min_accuracy 99\.9%"):
+    with pytest.raises(StillhouseError, match=r"is below min_accuracy 99\.9%"):
         make(artifact, min_accuracy="99.9")
     assert not model(artifact.directory).exists()
 
@@ -186,7 +186,7 @@ class TestLoadedWeights:
     def test_weights_in_another_class_order_stop_the_run(self, weights, tiny, planned, make):
         tiny["datasets"]["three"]["classes"] = ["1", "2", "0"]
         artifact = self.loaded(planned, tiny, weights, formats.checksum(weights))
-        with pytest.raises(StillhouseError, match="near chance, the class order is the usual"):
+        with pytest.raises(StillhouseError, match="near chance, the usual cause is the class order"):
             make(artifact, files={"weights": [weights]}, min_accuracy="50")
 
     def test_weights_of_another_network_stop_the_run(self, weights, tiny, planned, make):

@@ -1,9 +1,9 @@
 """Augmentation operations on batches, on the device, with a magnitude per row.
 
 RandAugment's operations (Cubuk et al. 2020) are torchvision's; they act on uint8 images before the
-crop. Colour jitter and lighting act on the view after crop and flip, in [0, 255] and beyond. Those
-of siamese augmentation (Zhao & Bilen 2021) act on the normalised view, where zero is the mean
-colour; they are differentiable.
+crop. Colour jitter and lighting act on the view after crop and flip, in [0, 255] and beyond. The
+operations of siamese augmentation (Zhao & Bilen 2021) are differentiable and act on the normalised
+view, where zero is the mean colour.
 """
 
 import math
@@ -144,7 +144,7 @@ BYTE_OPERATIONS = {
 
 
 def _per_magnitude(function):
-    """Return an operation that applies a function of one magnitude to the rows that share it."""
+    """Return an operation that applies a function to all rows of one magnitude at a time."""
 
     def operation(images, magnitudes):
         result = torch.empty_like(images)

@@ -1,6 +1,6 @@
-"""Augmentation policies: the operations and magnitudes of every row of a view, as numbers.
+"""Augmentation policies: operations and magnitudes of each row of the views, as numbers.
 
-The operations themselves are in `ops`.
+The functions of the operations are in `ops`.
 """
 
 import numpy as np
@@ -144,8 +144,8 @@ def siamese(choices, draws, groups, resolution):
     Notes
     -----
     DSA (Zhao & Bilen 2021) with the strengths of VICO-UoE/DatasetCondensation utils.py, one
-    operation per step (its mode ``S``). There, a matching step draws magnitudes per batch, the
-    training of a tested student per image.
+    operation per step (its mode ``S``). That code draws magnitudes per batch in matching steps, and
+    per image in the training of tested students.
     """
     picked = np.floor(choices * len(groups)).astype(np.int64)
     ops = np.full(draws.shape, NAMES.index("Identity"))
@@ -165,7 +165,7 @@ def _shift(draw, _, side):
 
 
 def _centre(draw, other, side):
-    """Return the centre of a cutout, see `ops`; of even squares, one pixel further is possible."""
+    """Return the centre of a cutout, see `ops`; its range has one pixel more for even squares."""
     room = side + 1 - int(side / 2 + 0.5) % 2
     return np.floor(draw * room) * (side + 1) + np.floor(other * room)
 

@@ -37,7 +37,7 @@ class Views:
     patch_order : (n, 2f) int64
         Permutation of the columns, then of the rows of patches; (n, 0) for none.
     partner : (n,) int64
-        Position in this epoch of the row to mix in; -1 for none.
+        Position in this epoch of the row that is mixed in; -1 for none.
     mix_box : (n, 4) int64
         CutMix: the box filled with the partner [px of the view]; zeros for none.
     mix_weight : (n,) float32
@@ -194,7 +194,7 @@ def _cut(images, views, rows):
 
 
 def _inside(box, side):
-    """Return whether pixels lie in boxes, (n, side, side) bool."""
+    """Return a mask of the pixels in each box, (n, side, side) bool."""
     position = torch.arange(side, device=box.device)
     inside = (position >= box[:, :2, None]) & (position < (box[:, :2] + box[:, 2:])[..., None])
     return inside[:, 0, :, None] & inside[:, 1, None, :]

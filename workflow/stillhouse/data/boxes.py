@@ -73,7 +73,7 @@ def centre_box(height, width, share=1.0):
 def region_of(shape, height, width):
     """Return the box of an image of height × width px that its latent encodes, (4,) int64.
 
-    ``aspect``: the whole image; ``square``: the largest centred square.
+    ``aspect``: the complete image; ``square``: the largest centred square.
     """
     if shape == "aspect":
         return np.array([0, 0, height, width], np.int64)

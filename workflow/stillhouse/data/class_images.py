@@ -1,4 +1,4 @@
-"""Stage `images`: the images of a source per class; reading a class."""
+"""Stage `images`: the images of a source, stored per class; reading a class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ REFERENCES_SCHEMA = pa.schema([*IMAGES_SCHEMA, ("bytes", pa.int64()), ("sha256",
 
 
 def images(inputs, spec, context):
-    """Stage: store the encoded images of each class, compared with the index.
+    """Stage: store the encoded images of each class, after comparing them with the index.
 
     For a source by reference, paths and checksums are stored; the files are checked on reading.
     """
@@ -30,7 +30,7 @@ def images(inputs, spec, context):
 
 
 class _Images:
-    """The images of the classes of a job, from one pass over the source."""
+    """Images of the classes of a job, from one pass over the source."""
 
     def __init__(self, inputs, context):
         path = inputs["index"]
@@ -81,8 +81,8 @@ def _source_changed(settings, class_id, image_id, change):
 class ClassImages(Sequence):
     """The images of one class in one split, sorted by image id: pairs (image id, bytes).
 
-    Images by reference are read, and compared with the index, on access; so a few of many images
-    are cheap.
+    Images by reference are read, and compared with the index, on access, so that a few of many
+    images are cheap.
     """
 
     def __init__(self, rows, read):

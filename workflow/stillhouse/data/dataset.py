@@ -1,4 +1,4 @@
-"""The manifest of a dataset: one file that stands for the images of all its classes."""
+"""The manifest of a dataset: one file that represents the images of all its classes."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,11 +8,11 @@ from stillhouse.data.class_images import INDEX_SCHEMA
 
 
 def dataset(inputs, spec, context):
-    """Stage: list the images of each class with their checksums, and count them.
+    """Stage: list and count the images of each class, with their checksums.
 
     ``dataset.json`` has ``members`` (files of each class with size and SHA-256), ``classes``
     (images per split, in the order of the settings) and ``in_both_splits``, the number of
-    training images that are test images as well, by their bytes.
+    training images whose bytes equal those of a test image.
     """
 
     def make(member, context):
@@ -29,7 +29,7 @@ def dataset(inputs, spec, context):
         tested = set(hashes["test"])
         shared = sum(sha256 in tested for sha256 in hashes["train"])
         if shared:
-            print(f"{shared} training images are test images as well", flush=True)
+            print(f"{shared} training images equal test images", flush=True)
         folders = [inputs["images"][class_id].parent for class_id in classes]
         content = {
             "classes": [{"class_id": name, **count} for name, count in counts.items()],

@@ -1,4 +1,4 @@
-"""Distilled sets: the file that every method ends in, and a torch dataset of it.
+"""Distilled sets: the output file of every method, and a torch dataset of it.
 
 One Parquet file, a row group per class. A method that learns labels or a learning rate together
 with the images stores them in the same file, see `LearnedParts`.
@@ -37,14 +37,14 @@ LABEL_KINDS = ("logits", "probabilities")
 
 @dataclass(frozen=True)
 class LearnedParts:
-    """What a method has learned besides the images of a distilled set.
+    """Labels and learning rate that a method has learned with the images of a distilled set.
 
     Parameters
     ----------
     labels : (n, n_classes) float32 array, optional
         One per image, in the order of the rows.
     label_kind : str, optional
-        ``logits`` or ``probabilities``; given with `labels`.
+        ``logits`` or ``probabilities``; required with `labels`.
     learning_rate : float, optional
         For the training of students.
     """
@@ -80,7 +80,7 @@ def set_schema(metadata, learned=None):
 
 
 def set_metadata(spec):
-    """Return the file metadata of a distilled set, Hugging Face's column types among them."""
+    """Return the file metadata of a distilled set, including Hugging Face's column types."""
     names = spec["settings"]["classes"]
     box = {"image_id": _value("string")} | {name: _value("int32") for name in BOX_COLUMNS}
     features = {
@@ -115,7 +115,7 @@ def read_set(table):
 
 
 def read_learned(parquet_file):
-    """Return the `LearnedParts` of a distilled set, None where there are none.
+    """Return the `LearnedParts` of a distilled set; None for a set without any.
 
     Parameters
     ----------

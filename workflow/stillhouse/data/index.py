@@ -69,7 +69,7 @@ def index(inputs, spec, context):
 
 
 def skipped_images(schema):
-    """Return the images that an index left out as unreadable: [{class_id, image_id, problem}].
+    """Return the images that an index skips as unreadable: [{class_id, image_id, problem}].
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def list_images(source, settings, context):
     """Yield tables of `LISTED`, `CHUNK` images each, in the source's order.
 
     Images are read by ``index_threads`` threads, at most `CHUNK` at a time. Checkpoints hold the
-    finished chunks. A chunk is reused if the source still lists the same images; images that were
-    unreadable or have another size now are read again.
+    finished chunks. A chunk is reused if the source still lists the same images; images of it that
+    were unreadable or have changed their size are read again.
     """
     images = source.images(set(catalogue.classes(settings)))
     checkpoint = TableCheckpoint(context, LISTED)
@@ -110,7 +110,7 @@ def list_images(source, settings, context):
 
 
 def _updated_row(settings, context, image, row):
-    """Return the row of a checkpoint; a new one if there is none or the image may have changed."""
+    """Return the row of a checkpoint; a new one if it is None or the image may have changed."""
     if row and row["problem"] is None:
         with suppress(OSError):  # reading the image gives the error message
             if _size(image, context.source_roots.get(settings["name"])) == row["bytes"]:
@@ -166,8 +166,8 @@ def _check_published(splits, settings, context):
             name = settings["name"]
             remedy = torchvision_sets.remedy(settings, context.source_roots[name], split)
             raise StillhouseError(
-                f"sources.{name}: {count} {split} images conflict with the {expected} published of "
-                f"{settings['set']}; {remedy}, or, to use these images, set "
+                f"sources.{name}: {count} {split} images conflict with the {expected} published "
+                f"for {settings['set']}; {remedy}, or, to use these images, set "
                 f"sources.{name}.smallest_class"
             )
 
@@ -200,7 +200,7 @@ def _splits(table, settings, smallest_class):
 
 
 def _check_class_sizes(train_ids, tested, settings, smallest_class):
-    """Refuse classes without training or test images, and a wrong `smallest_class`.
+    """Raise for classes without training or test images, and for a wrong `smallest_class`.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _check_class_sizes(train_ids, tested, settings, smallest_class):
         Classes with test images.
     settings : dict
     smallest_class : int or None
-        Of the config, if given there.
+        Of the config; None if missing.
     """
     key = f"sources.{settings['name']}"
     smallest = min(train_ids, key=lambda class_id: len(train_ids[class_id]))

@@ -2,7 +2,7 @@
 
 Cropping and resizing are two matrix products per image, equal to torchvision's antialiased bilinear
 `resized_crop` up to rounding; flips and patch permutations reorder the matrices at no cost.
-torchvision has no such operation for a batch with a box per image.
+torchvision has no crop of a batch with one box per image.
 
 Images have one of three value ranges: pixels in [0, 255], "unit" in [-1, 1] (diffusers'
 autoencoders), "normalised" by ImageNet's mean and standard deviation (classifiers).

@@ -1,8 +1,8 @@
 """DDIM loops over a denoiser: up to a noise level (inversion) and down from one (sampling).
 
 Song et al., "Denoising Diffusion Implicit Models" (ICLR 2021); guidance of Ho and Salimans,
-"Classifier-Free Diffusion Guidance" (2022). How D3HR (Zhao et al., 2025) uses both: "clean" and
-"aligned" are what its paper and diffusers say, "zero" and "next" what its official code does
+"Classifier-Free Diffusion Guidance" (2022). Variants of D3HR (Zhao et al., 2025): "clean" and
+"aligned" are those of its paper and of diffusers, "zero" and "next" those of its official code
 (lin-zhao-resoLve/D3HR at 8ba351d, generation/).
 """
 
@@ -24,7 +24,7 @@ def guided(denoiser, latents, timestep, condition, guidance):
     condition : (1, ...) or (n, ...) tensor
         From ``denoiser.condition``.
     guidance : float
-        1 is none: no null pass.
+        1 disables it: no unconditional pass.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def guided(denoiser, latents, timestep, condition, guidance):
 
 
 def pass_size(guidance, batch_size):
-    """Return how many latents a forward pass takes: with guidance, each passes twice at once."""
+    """Return the latents per forward pass, which guidance passes twice, as one batch."""
     return batch_size if guidance == 1 else max(batch_size // 2, 1)
 
 
@@ -58,12 +58,12 @@ def invert(denoiser, latents, condition, guidance, steps, snapshots, start="clea
         As for `guided`.
     latents : (n, channels, h, w) float32
     steps : int
-        Levels of the whole grid.
+        Levels of the complete grid.
     snapshots : list of int
         Numbers of inversion steps: K is level ``grid[K - 1]`` (31 of 50: t = 600).
     start : str
         ``clean``: the first step goes from no noise to level 0, so snapshot K takes K calls of the
-        network. ``zero``: the clean latents are taken to be at level 0; K - 1 calls.
+        network. ``zero``: the clean latents are assumed to be at level 0; K - 1 calls.
 
     Returns
     -------
@@ -73,8 +73,8 @@ def invert(denoiser, latents, condition, guidance, steps, snapshots, start="clea
     Notes
     -----
     The network is evaluated at the target level of a step on latents of the level below, as in
-    diffusers' DDIMInverseScheduler. From a v-prediction diffusers computes the noise for the level
-    below, we for the level that the network is conditioned on.
+    diffusers' DDIMInverseScheduler. For a v-prediction, diffusers computes the noise at the level
+    below; here, it is computed at the level that the network is conditioned on.
     """
     levels = _levels(denoiser, steps, max(snapshots))
     at, by_snapshot = (CLEAN if start == "clean" else levels[0]), {}
@@ -99,8 +99,8 @@ def sample(denoiser, latents, condition, guidance, steps, count, start="aligned"
         Denoising steps of the grid.
     start : str
         ``aligned``: the first call of the network is at the level of the latents; `count` calls.
-        ``next``: at one level of the grid higher, for which the latents have too little noise, and
-        the last step ends at level 1; count + 1 calls.
+        ``next``: at the next higher level of the grid, for which the latents have too little noise,
+        and the last step ends at level 1; count + 1 calls.
 
     Returns
     -------
@@ -109,8 +109,9 @@ def sample(denoiser, latents, condition, guidance, steps, count, start="aligned"
     if start == "aligned":
         levels = _levels(denoiser, steps, count)[::-1]
         return denoise(denoiser, latents, condition, guidance=guidance, timesteps=levels)
-    # paper: sampling starts where inversion ended; here, optionally: as in the official code,
-    # which pairs the snapshot of t = 600 with a first call at 620 and never goes below level 1.
+    # paper: sampling starts at the level of the inverted latents; here, optionally: as in the
+    # official code, which pairs the snapshot of t = 600 with a first call at 620 and a last level
+    # of 1.
     levels = _levels(denoiser, steps, count + 1)[::-1]
     apart = levels[-2] - levels[-1]
     targets = [max(1, level - apart) for level in levels]
@@ -122,7 +123,7 @@ def sample(denoiser, latents, condition, guidance, steps, count, start="aligned"
 def _levels(denoiser, steps, count):
     """Return the lowest `count` levels of a grid."""
     if count > steps:
-        raise StillhouseError(f"level {count} of a grid of {steps} steps; must be at most {steps}")
+        raise StillhouseError(f"level: must be at most {steps}, the steps of the grid, not {count}")
     return denoiser.schedule.grid(steps)[:count]
 
 
@@ -134,9 +135,9 @@ def denoise(denoiser, latents, condition, guidance, timesteps, targets=None):
     denoiser, latents, condition, guidance
         As for `guided`.
     timesteps : list of int
-        Levels, falling. If empty, the latents are returned unchanged.
+        Levels, descending. If empty, the latents are returned unchanged.
     targets : list of int, optional
-        Level after each step; by default the next of `timesteps`, in the end no noise.
+        Level after each step; by default the next of `timesteps`, and no noise after the last.
 
     Returns
     -------

@@ -62,7 +62,7 @@ def sample_latents(latents, denoiser, class_id, settings):
     denoiser : stillhouse.diffusion.denoisers.Denoiser
     class_id : str
     settings : dict
-        ``steps``, ``inversion_steps``, ``guidance``; ``start`` as `sample` takes it.
+        ``steps``, ``inversion_steps``, ``guidance``; ``start``, see `sample`.
 
     Returns
     -------
@@ -87,10 +87,10 @@ def image_to_image(latents, denoiser, address, settings):
     latents : (n, channels, h, w) float32
     denoiser : stillhouse.diffusion.denoisers.Denoiser
     address : (int, str, int)
-        Of the noise: seed, class id, and the index of the first latent within its class. Each index
-        has its own noise.
+        Of the noise: seed, class id, and the index of the first latent within its class. The noise
+        depends on the index.
     settings : dict
-        ``steps``, ``guidance``; ``strength``, the share of the steps that are run.
+        ``steps``, ``guidance``; ``strength``, the share of the steps that is run.
 
     Returns
     -------
@@ -98,8 +98,8 @@ def image_to_image(latents, denoiser, address, settings):
 
     Notes
     -----
-    diffusers' convention of image to image: the last int(steps · strength) of the steps are run,
-    and the noise is that of the first of them. For 0 steps, the latents are returned unchanged.
+    diffusers' convention for image to image: the last int(steps · strength) steps are run, and the
+    level of the noise is that of the first of them. For 0 steps, latents are returned unchanged.
     """
     seed, class_id, first = address
     count = min(int(settings["steps"] * settings["strength"]), settings["steps"])

@@ -27,13 +27,13 @@ class Denoiser:
     ----------
     schedule : stillhouse.diffusion.noise_schedule.NoiseSchedule
     resolution : int
-        Side of the images it was trained on [px].
+        Side of its training images [px].
     factor : int
-        Pixels per place of the latent grid, along one side.
+        Pixels per position of the latent grid, along one side.
     channels : int
         Of a latent.
     null : (1, ...) tensor
-        The condition without class.
+        The unconditional input.
     """
 
     def __init__(self, folder, described, settings, device):
@@ -51,14 +51,14 @@ class Denoiser:
         self._shift = self.vae.config.shift_factor or 0.0
 
     def _prepare(self, module):
-        """Return a network on the device, ready for forward passes."""
+        """Return a frozen network on the device, in its precision and layout."""
         module = freeze(module).to(self.device)
         if self.half is not None:
-            # Autocast would cast these at every call: it caches no copies of frozen weights.
+            # Autocast would cast these at every call, since it does not cache frozen weights.
             for layer in module.modules():
                 if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
                     layer.to(self.half)
-        # The layout speeds up convolutions, of which a transformer has one.
+        # The layout speeds up convolutions; a transformer has a single one.
         convolutional = any(isinstance(layer, torch.nn.GroupNorm) for layer in module.modules())
         if convolutional and self.device.type == "cuda":
             return module.to(memory_format=torch.channels_last)
@@ -113,7 +113,7 @@ class Denoiser:
         """
         latents = latents.to(self.device)
         output = self._run(latents, timestep, condition)
-        # If the network predicts a variance too, that is the second half of the channels.
+        # A predicted variance, if any, is the second half of the channels.
         output = output[:, : latents.shape[1]].float()
         return self.schedule.to_noise(output, latents, timestep)
 
@@ -135,7 +135,7 @@ class Denoiser:
         blocks = self._layers()
         if not 0 <= layer < len(blocks):
             raise StillhouseError(
-                f"features.layer: is {layer}; must be 0 to {len(blocks) - 1} for this denoiser"
+                f"features.layer: must be 0 to {len(blocks) - 1} for this denoiser, not {layer}"
             )
         hook = blocks[layer].register_forward_hook(_stop)
         try:
@@ -167,8 +167,8 @@ class Denoiser:
 class Dit(Denoiser):
     """A diffusion transformer conditioned on a class number.
 
-    The last class embedding is the null class. The dropout of labels in diffusers' blocks is off in
-    evaluation mode.
+    The last class embedding is the null class. Evaluation mode disables the dropout of labels in
+    diffusers' blocks.
     """
 
     condition_key = "class_labels"
@@ -192,8 +192,8 @@ class Dit(Denoiser):
     def _forward(self, latents, times, condition):
         if latents.shape[2] != latents.shape[3]:
             raise StillhouseError(
-                f"latents of {latents.shape[2]} × {latents.shape[3]}: conflict with a dit, which "
-                "takes squares only; latents.shape must be square"
+                f"latents of {latents.shape[2]} × {latents.shape[3]}: conflict with kind dit, "
+                "which supports only squares; latents.shape must be square"
             )
         return self.network(latents, timestep=times, class_labels=condition).sample
 
@@ -208,8 +208,8 @@ class Dit(Denoiser):
 class StableDiffusion(Denoiser):
     """A U-Net conditioned on a text.
 
-    The text encoder stays on the CPU in float32 and encodes each text once, by itself: its
-    embeddings do not depend on the device of the other networks.
+    The text encoder stays on the CPU in float32 and encodes each text once, in a batch of one, so
+    that embeddings do not depend on the device of the other networks.
     """
 
     condition_key = "names"
@@ -265,7 +265,7 @@ KINDS = {"dit": Dit, "stable_diffusion": StableDiffusion}
 
 
 class _Reached(Exception):
-    """Carries the output of a layer out of a forward pass."""
+    """The output of a layer, raised to end a forward pass early."""
 
 
 def _stop(module, inputs, output):
@@ -273,17 +273,17 @@ def _stop(module, inputs, output):
 
 
 def load_denoiser(path, settings, context):
-    """Return the denoiser that an artifact describes, its files checked.
+    """Return the denoiser of an artifact, after checking its files.
 
     Parameters
     ----------
     path : Path
         ``denoiser.json``: ``kind``, ``resolution``, ``class_labels`` or ``names``, and its files.
     settings : dict
-        ``precision``: float32, or bfloat16 or float16 of the networks' inner arithmetic;
-        ``prompts`` of stable_diffusion: of a class, whose name replaces {}, and the null prompt.
+        ``precision``: float32, or bfloat16 or float16 for the networks' inner arithmetic;
+        ``prompts`` of stable_diffusion: that of a class, with {} for its name, and the null prompt.
     context : stillhouse.artifacts.context.Context
-        Its ``weight_folders`` give the folder of weights known by their digest.
+        ``weight_folders``: folder of local weights by their digest.
 
     Raises
     ------

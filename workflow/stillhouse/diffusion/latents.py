@@ -1,7 +1,7 @@
 """Latents: the posteriors of the training images by a denoiser's autoencoder.
 
-Mean and standard deviation are stored: methods take the mean, or one draw, which is the same for
-all of them.
+Mean and standard deviation are stored: methods use the mean, or one sample, which is the same for
+all methods.
 """
 
 from dataclasses import dataclass
@@ -46,11 +46,11 @@ def encode_rows(rows, denoiser, shape, batch_size, class_id=""):
     rows : stillhouse.data.class_images.ClassImages
     denoiser : stillhouse.diffusion.denoisers.Denoiser
     shape : str
-        As `model_inputs` takes it.
+        See `model_inputs`.
     batch_size : int
         Images decoded together; those of one size are encoded together.
     class_id : str
-        Shown with the progress.
+        For the progress.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def encode_rows(rows, denoiser, shape, batch_size, class_id=""):
 
 
 def model_inputs(pixels, denoiser, shape):
-    """Yield the inputs of the autoencoder, one batch per size, with their places in `pixels`.
+    """Yield the inputs of the autoencoder, one batch per size, with their positions in `pixels`.
 
     Parameters
     ----------
@@ -80,8 +80,9 @@ def model_inputs(pixels, denoiser, shape):
     denoiser : stillhouse.diffusion.denoisers.Denoiser
         Its ``resolution`` and ``factor`` [px].
     shape : str
-        ``square``: the largest centred square, resized to the resolution. ``aspect``: the whole
-        image, its shorter side resized to the resolution, sides being multiples of the factor.
+        ``square``: the largest centred square, resized to the resolution. ``aspect``: the
+        complete image, its shorter side resized to the resolution, sides rounded to multiples of
+        the factor.
 
     Yields
     ------
@@ -136,7 +137,7 @@ class Latents:
     sizes : (n, 3) int32 array
         Channels, height, width.
     mean, std : (sum of sizes,) float32 tensors
-        Of the posteriors, image after image, channel after channel, scaled.
+        Of the posteriors, concatenated by image, then channel; scaled.
     """
 
     names: list
@@ -154,9 +155,9 @@ class Latents:
         ----------
         i : int
         choice : str
-            ``mode``: the posterior's mean; ``sample``: one draw from it, the same at every call.
+            ``mode``: the posterior's mean; ``sample``: one sample of it, the same at every call.
         class_id : str
-            With the image id, the address of the draw.
+            With the image id, the address of the sample.
         """
         size = tuple(int(side) for side in self.sizes[i])
         start, length = int(self._starts[i]), int(np.prod(size))
@@ -171,13 +172,13 @@ class Latents:
         """Return all latents, (n, channels, h, w) float32; raise if they differ in size."""
         if len(self.by_size()) > 1:
             raise StillhouseError(
-                f"class {class_id!r}: latents of {len(self.by_size())} sizes; latents.shape must "
+                f"class {class_id!r}: latents have {len(self.by_size())} sizes; latents.shape must "
                 "be square"
             )
         return torch.stack([self.latent(i, choice, class_id) for i in range(len(self))])
 
     def by_size(self):
-        """Return {(channels, h, w): places of the images of that size}."""
+        """Return {(channels, h, w): positions of the images of that size}."""
         groups = {}
         for i, size in enumerate(self.sizes.tolist()):
             groups.setdefault(tuple(size), []).append(i)

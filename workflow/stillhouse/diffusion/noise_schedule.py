@@ -55,9 +55,9 @@ class NoiseSchedule:
         config : dict
             ``num_train_timesteps``, ``beta_schedule`` (linear, scaled_linear, squaredcos_cap_v2)
             with ``beta_start`` and ``beta_end``, or ``trained_betas``; ``set_alpha_to_one``;
-            ``prediction_type`` (epsilon, v_prediction). Diffusers' defaults if absent.
+            ``prediction_type`` (epsilon, v_prediction). Diffusers' defaults if missing.
         where : str or Path
-            Named in errors.
+            File, for error messages.
 
         Raises
         ------
@@ -106,15 +106,15 @@ class NoiseSchedule:
         return self.clean if t == CLEAN else float(self.alphas[t])
 
     def grid(self, steps):
-        """Return `steps` levels, T // steps apart, from 0 up: diffusers' "leading" spacing."""
+        """Return `steps` ascending levels from 0, T // steps apart (diffusers' "leading")."""
         if not 1 <= steps <= len(self.alphas):
             raise StillhouseError(
-                f"steps: is {steps}; must be between 1 and {len(self.alphas)}, the trained levels"
+                f"steps: must be 1 to {len(self.alphas)}, the trained levels, not {steps}"
             )
         return [i * (len(self.alphas) // steps) for i in range(steps)]
 
     def add_noise(self, latents, noise, timesteps):
-        """Bring clean latents to the levels `timesteps`.
+        """Add noise to clean latents, to the levels `timesteps`.
 
         Parameters
         ----------
@@ -132,8 +132,8 @@ class NoiseSchedule:
     def to_noise(self, output, latents, timesteps):
         """Return the noise in `latents` by a network's output at levels `timesteps`.
 
-        All (n, ...) float32. A v-prediction is sqrt(ᾱ) ε - sqrt(1 - ᾱ) z (Salimans and Ho, ICLR
-        2022), of latents that are at these levels.
+        All (n, ...) float32; latents are at these levels. A v-prediction is sqrt(ᾱ) ε - sqrt(1 - ᾱ)
+        z (Salimans and Ho, ICLR 2022).
         """
         if self.prediction == "epsilon":
             return output
@@ -141,7 +141,7 @@ class NoiseSchedule:
         return signal * output + noisy * latents
 
     def move(self, latents, noise, from_t, to_t):
-        """Take one DDIM step, without fresh noise, from level `from_t` to `to_t`, up or down.
+        """Return latents after one deterministic DDIM step from level `from_t` to `to_t`.
 
         Parameters
         ----------

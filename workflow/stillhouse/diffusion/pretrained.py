@@ -11,7 +11,7 @@ from pathlib import Path
 from stillhouse.artifacts import formats, store
 from stillhouse.errors import StillhouseError
 
-# Kind → component → what its config.json may call itself. DiT-XL/2 was published under a class of
+# Kind → component → class names allowed in its config.json. DiT-XL/2 was published under a class of
 # diffusers that has since been divided; its weights have the same names.
 MODELS = {
     "dit": {
@@ -30,14 +30,14 @@ PATTERNS = ("*.json", "*.txt", "*.safetensors")
 # Variants of weights (model.fp16.safetensors), which are not loaded.
 IGNORED = "*.*.safetensors"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
-# A tokenizer consists of either of these, and optional files.
+# A tokenizer consists of either of these, and of optional files.
 VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
 
 
 def weight_files(folder, kind):
     """Return the files that a pipeline is loaded from, {path within `folder`: SHA-256}.
 
-    All settings, vocabularies and safetensors of the components of its kind.
+    Includes all settings, vocabularies and safetensors of the components of its kind.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _files(folder):
 def _need(path, kind):
     if not path.is_file():
         raise StillhouseError(
-            f"{path}: missing; the folder must be a {kind} pipeline as diffusers saves it"
+            f"{path}: missing; the folder must be a {kind} pipeline saved by diffusers"
         )
 
 
@@ -86,16 +86,16 @@ def _check_model(folder, classes, kind):
     config = read_config(path)
     model = config.get("_class_name") or (config.get("architectures") or [None])[0]
     if model not in classes:
-        raise StillhouseError(f"{path}: is of a {model}; must be of a {classes[0]}")
+        raise StillhouseError(f"{path}: _class_name: must be {classes[0]}, not {model}")
     weights = [path for path in _files(folder) if path.suffix == ".safetensors"]
     for index in folder.glob("*.safetensors.index.json"):
         for shard in sorted(set(read_config(index).get("weight_map", {}).values())):
             if Path(shard).name != shard or not shard.endswith(".safetensors"):
-                raise StillhouseError(f"{index}: invalid file {shard!r}; must be beside it")
+                raise StillhouseError(f"{index}: invalid file {shard!r}; must be in its folder")
             _need(folder / shard, kind)
     if not weights:
         pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
-        reason = f" ({pickled[0]} is pickled and never read)" if pickled else ""
+        reason = f" ({pickled[0]} is pickled and not read)" if pickled else ""
         raise StillhouseError(
             f"{folder}/*.safetensors: missing{reason}; save the pipeline again with diffusers: "
             "save_pretrained(folder, safe_serialization=True)"
@@ -132,7 +132,7 @@ def fetch(hub, revision, names=None, local_only=False):
     revision : str
         Commit.
     names : iterable of str, optional
-        Files; by default all that a pipeline may have.
+        Files; by default all files of a pipeline.
     local_only : bool
         Do not access the network.
     """
@@ -164,15 +164,15 @@ def checked_folder(path, described, folders):
     path : Path
         ``denoiser.json``.
     described : dict
-        Its content. ``weights``: None for weights of the artifact itself, which lie beside it;
-        otherwise ``sha256``, or ``hub`` and ``revision``, and ``files`` gives their checksums.
+        Its content. ``weights``: None for weights of the artifact, in the same folder; otherwise
+        ``sha256``, or ``hub`` and ``revision``, with their checksums in ``files``.
     folders : dict of str to str
         Folder by its `folder_digest`.
 
     Raises
     ------
     StillhouseError
-        With the first file that is missing or has changed.
+        For the first missing or changed file.
     """
     weights = described["weights"]
     if weights is None:
@@ -191,12 +191,12 @@ def checked_folder(path, described, folders):
 
 def _check_file(path, checksum, description):
     if not path.is_file():
-        raise StillhouseError(f"{path}: missing; {description} lists it")
+        raise StillhouseError(f"{path}: missing, but listed in {description}; restore the file")
     state = path.stat()
     if _cached_checksum(path, state.st_mtime_ns, state.st_size) != checksum:
         raise StillhouseError(
             f"{path}: has changed (SHA-256 differs from {description}); restore the file, or "
-            f"delete {description.parent} and write the new digest in the config"
+            f"delete {description.parent} and set the new digest in the config"
         )
 
 
@@ -207,7 +207,7 @@ def _cached_checksum(path, changed, size):
 
 
 def load_complete(model, folder, **options):
-    """Return a model of diffusers or transformers, all of whose weights are in safetensors.
+    """Return a model of diffusers or transformers with all its weights from safetensors.
 
     Parameters
     ----------
@@ -219,8 +219,8 @@ def load_complete(model, folder, **options):
     Raises
     ------
     StillhouseError
-        If the folder cannot be loaded, or a weight is missing or misshapen, which the libraries
-        would initialise at random with a warning.
+        If the folder cannot be loaded, or a weight is missing or has the wrong shape. The libraries
+        would initialise it at random, with a warning.
     """
     try:
         network, report = model.from_pretrained(
@@ -236,11 +236,11 @@ def load_complete(model, folder, **options):
             f"{folder}: not loadable as {model.__name__} ({reason}); save it again with diffusers"
         ) from None
     for name in [*sorted(report["missing_keys"]), *report["mismatched_keys"]]:
-        raise StillhouseError(f"{folder}: missing weights {name!r}; they must fit its config.json")
+        raise StillhouseError(f"{folder}: missing weights {name!r}; must match config.json")
     return network
 
 
 def load_diffusers(model, folder):
     """Return a model of diffusers; see `load_complete`."""
-    # Not by accelerate, which diffusers would use if it is installed.
+    # Without accelerate, which diffusers would use if it is installed.
     return load_complete(model, folder, low_cpu_mem_usage=False)

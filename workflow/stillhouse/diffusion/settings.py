@@ -1,13 +1,13 @@
-"""Checks of a denoiser's settings: where its weights come from, sizes, classes.
+"""Checks of a denoiser's settings: origin of its weights, sizes, classes.
 
-The config is read with this module: it imports no torch.
+The check of a config imports this module: it imports no torch.
 """
 
 from stillhouse.errors import StillhouseError
 
 
 def is_trained(settings):
-    """Return whether a denoiser is trained here; otherwise its weights are pretrained.
+    """Return whether a denoiser is trained by the workflow; otherwise it is pretrained.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def is_trained(settings):
 
 
 def check_denoiser(key, denoiser):
-    """Raise if a denoiser is not either trained or pretrained, or its sizes conflict."""
+    """Raise if a denoiser is not exactly one of trained and pretrained, or its sizes conflict."""
     if is_trained(denoiser) == ("pretrained" in denoiser):
         remedy = "train or pretrained" if denoiser["kind"] == "dit" else "pretrained"
         problem = "train conflicts with pretrained" if is_trained(denoiser) else "no weights"
@@ -29,17 +29,17 @@ def check_denoiser(key, denoiser):
     check_pretrained(f"{key}.pretrained", denoiser["pretrained"])
     if denoiser["kind"] == "dit" and "class_labels" not in denoiser:
         raise StillhouseError(
-            f"{key}.class_labels: missing; must give the label number of each class id, or name a "
-            "published list"
+            f"{key}.class_labels: missing; must have the label number of each class id, or be the "
+            "name of a published list"
         )
 
 
 def check_pretrained(key, weights):
-    """Raise if weights are given by neither a folder and its digest, nor a hub and its commit."""
+    """Raise if weights are neither a folder with its digest nor a hub id with its commit."""
     if set(weights) not in ({"folder", "sha256"}, {"hub", "revision"}):
         raise StillhouseError(
-            f"{key}: has {' and '.join(sorted(weights))}; must have folder and sha256, or hub and "
-            "revision"
+            f"{key}: must have folder and sha256, or hub and revision, not "
+            f"{' and '.join(sorted(weights))}"
         )
 
 
@@ -50,8 +50,8 @@ def _check_training(key, train, resolution):
     for channels in autoencoder["channels"]:
         if channels % groups:
             raise StillhouseError(
-                f"{key}.autoencoder.channels: has {channels}; must be multiples of norm_groups, "
-                f"{groups}"
+                f"{key}.autoencoder.channels: must be multiples of norm_groups, {groups}, not "
+                f"{channels}"
             )
     step = factor * network["patch_size"]
     if resolution % step:
@@ -63,12 +63,13 @@ def _check_training(key, train, resolution):
     for divisor, unit in ((network["heads"], " heads"), (4, "")):
         if network["width"] % divisor:
             raise StillhouseError(
-                f"{key}.network.width: is {network['width']}; must be a multiple of {divisor}{unit}"
+                f"{key}.network.width: must be a multiple of {divisor}{unit}, not "
+                f"{network['width']}"
             )
 
 
 def check_classes(key, denoiser, class_ids):
-    """Raise if a pretrained denoiser has no label for a class of a dataset."""
+    """Raise if a pretrained denoiser lacks the label of a class of a dataset."""
     unknown = [c for c in class_ids if c not in denoiser.get("class_labels", class_ids)]
     if unknown:
         raise StillhouseError(

@@ -1,4 +1,4 @@
-"""The stage `denoiser`: a diffusers pipeline, trained here or pretrained."""
+"""Stage `denoiser`: a diffusers pipeline, trained by the workflow or pretrained."""
 
 import json
 import math
@@ -25,12 +25,12 @@ from stillhouse.errors import StillhouseError
 from stillhouse.training import loop
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-# Images encoded at once: the last digits of the latents, and so of the network, depend on it.
+# Images per batch of encoding; the last digits of latents and network depend on it.
 ENCODED = 64
 
 
 def denoiser(inputs, spec, context):
-    """Stage: train a denoiser on all classes of a source, or check a pretrained one."""
+    """Stage: train a denoiser on all classes of a source, or check pretrained weights."""
     settings = spec["settings"]
     if is_trained(settings):
         return DenoiserTraining(inputs, settings)
@@ -53,7 +53,7 @@ def describe_pretrained(settings, context):
     Raises
     ------
     StillhouseError
-        If files are missing, are no safetensors, or have another digest than in the config.
+        If files are missing, not safetensors, or differ in their digest from the config.
     """
     weights = settings["weights"]
     if "hub" in weights:
@@ -64,8 +64,8 @@ def describe_pretrained(settings, context):
     digest = folder_digest(files)
     if weights.get("sha256", digest) != digest:
         raise StillhouseError(
-            f"{folder}: the digest of its files is {digest}, but must be {weights['sha256']} by "
-            "the config; if these files are right, write their digest as pretrained.sha256"
+            f"{folder}: the digest of its files must be {weights['sha256']}, as in the config, not "
+            f"{digest}; restore the files, or, if they are correct, set pretrained.sha256"
         )
     _check_fit(Path(folder), settings)
     names = ("kind", "resolution", "class_labels", "names")
@@ -84,13 +84,13 @@ def _check_fit(folder, settings):
         for class_id, number in settings["class_labels"].items():
             if number >= n_classes:
                 raise StillhouseError(
-                    f"denoisers.class_labels: class {class_id!r} has number {number}; must be "
-                    f"under {n_classes}, the classes of {folder}"
+                    f"denoisers.class_labels: number of class {class_id!r} must be less than "
+                    f"{n_classes}, the classes of {folder}, not {number}"
                 )
     if settings["resolution"] % step:
         raise StillhouseError(
-            f"denoisers.resolution: is {settings['resolution']}; must be a multiple of {step} for "
-            f"{folder}"
+            f"denoisers.resolution: must be a multiple of {step} for {folder}, not "
+            f"{settings['resolution']}"
         )
 
 
@@ -121,7 +121,7 @@ class DenoiserTraining:
         curve = _train_autoencoder(autoencoder, images, recipe["autoencoder"], seed, checkpoint)
         views = [images, images.flip(3)] if recipe["network"]["flip"] else [images]
         posteriors = [encode(autoencoder, view, layout) for view in views]
-        # Latents of unit variance, as the noise has (latent diffusion, appendix G).
+        # Latents are scaled to the unit variance of the noise (latent diffusion, appendix G).
         scale = _scale(posteriors)
         autoencoder.register_to_config(scaling_factor=scale)
         mean, std = (torch.stack([p[i] for p in posteriors]) * scale for i in (0, 1))

@@ -35,7 +35,7 @@ SCHEDULER = {
     "steps_offset": 0,
     "timestep_spacing": "leading",
 }
-# Steps that a point of a loss curve is the mean of.
+# Steps per point of a loss curve, which is their mean.
 STEPS_PER_POINT = 50
 
 
@@ -97,8 +97,8 @@ def build_network(settings, channels, side, n_classes, seed):
     for block in net.transformer_blocks:
         torch.nn.init.zeros_(block.norm1.linear.weight)
         torch.nn.init.zeros_(block.norm1.linear.bias)
-        # diffusers drops labels in each block independently, so that almost no sample would be
-        # without class in all of them: `train_network` drops labels before.
+        # diffusers drops labels in each block independently, which leaves almost no sample without
+        # class in all blocks. `train_network` drops labels before the network instead.
         block.norm1.emb.class_embedder.dropout_prob = 0.0
     for layer in (net.proj_out_1, net.proj_out_2):
         torch.nn.init.zeros_(layer.weight)
@@ -170,7 +170,7 @@ def train_network(net, mean, std, labels, settings, seed, minimise):
         dropped = torch.from_numpy(rng.random(len(rows)) < settings["label_dropout"])
         classes = labels[rows].masked_fill(dropped.to(rows.device), null)
         centre = mean[views, rows]
-        # Samples, not means: otherwise inverted samples leave the training distribution.
+        # Samples, not means: samples are inverted later and must follow the training distribution.
         latents = centre + std[views, rows] * _normals(rng, centre)
         noise = _normals(rng, centre)
         with loop.autocast(settings, centre.device):
@@ -181,7 +181,7 @@ def train_network(net, mean, std, labels, settings, seed, minimise):
 
 
 class Batches:
-    """Rows and random numbers of every step of a training, from the step's number alone.
+    """Rows and random numbers of a training step, which depend on the step's number alone.
 
     Parameters
     ----------
@@ -210,13 +210,13 @@ class Batches:
 
 
 def _normals(rng, like):
-    """Return standard normals of a tensor's shape, drawn on the CPU, on its device."""
+    """Return standard normals of a tensor's shape, drawn on the CPU, moved to its device."""
     drawn = rng.standard_normal(tuple(like.shape), dtype="float32")
     return torch.from_numpy(drawn).to(like.device)
 
 
 def _deterministic_attention(device):
-    """Use the one attention kernel whose gradients are deterministic on a GPU."""
+    """Select the attention kernel with deterministic gradients on a GPU."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else contextlib.nullcontext()
 
 
@@ -226,12 +226,12 @@ def _flipped(images, share, rng):
 
 
 class TrainingLoop:
-    """Training steps of one network, resumed from a checkpoint if there is one.
+    """Training steps of one network, resumed from a checkpoint of it.
 
     Parameters
     ----------
     name : str
-        Of the network, for the log and the checkpoint; that of another network is ignored.
+        Of the network, for the log and the checkpoint; checkpoints of others are ignored.
     checkpoint : stillhouse.artifacts.checkpoints.Checkpoint
     finished : dict of str to tensor, optional
         Tensors of earlier phases of the job, stored in each checkpoint.
@@ -246,7 +246,7 @@ class TrainingLoop:
     def __call__(self, net, settings, loss):
         """Minimise ``loss(step)``; return the means of its values over every 50 steps.
 
-        With a moving average of the weights (``ema``), the network ends with it.
+        With ``ema``, the final parameters of the network are the moving averages.
         """
         optimizer = Optimizer(net, {"optimizer": "adamw", "weight_decay": 0.0, **settings})
         first, curve, total = self._restore(net, optimizer)

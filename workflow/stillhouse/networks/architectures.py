@@ -1,6 +1,6 @@
 """Facts about an architecture that follow from its name: library, weights, supported images.
 
-A config is checked without importing torchvision or timm, which takes seconds. Their names are
+The check of a config must not import torchvision or timm, which takes seconds. Their names are
 listed in `architecture_names.txt`, which docs/architecture_names.py writes.
 """
 
@@ -14,23 +14,23 @@ from stillhouse.errors import StillhouseError
 
 # A line per architecture of a library: its name, then the names of its pretrained weights.
 NAMES = Path(__file__).with_name("architecture_names.txt")
-# The smallest side at which the last feature maps of a network are not empty; with instance
-# normalisation, more than one pixel, which it would set to zero [px].
+# The smallest side at which the last feature maps of a network are not empty [px]. With instance
+# normalisation they need more than one pixel, which it would set to zero.
 SMALLEST = {"alexnet_small": 8, "vgg11_small": 32, "resnetap10": 16, "resnet18_instance": 33}
 
 
-# Our own architectures without batch normalisation, whatever their settings.
+# Own architectures without batch normalisation for any settings.
 WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
 
 
 def split(arch):
-    """Return (library, name) of an architecture; the library of our own ones is empty."""
+    """Return (library, name) of an architecture; the library of own architectures is empty."""
     library, _, name = arch.rpartition("/")
     return library, name
 
 
 def has_batchnorm(network):
-    """Return whether a network has running statistics; those of libraries are assumed to."""
+    """Return whether a network has running statistics; assumed for networks of libraries."""
     normalised = network.get("norm", "batch") == "batch"
     return normalised and network["arch"] not in WITHOUT_BATCHNORM
 
@@ -63,7 +63,7 @@ def imagenet():
 
 
 def check_name(key, arch):
-    """Refuse an architecture that is not in its library.
+    """Raise a `StillhouseError` for an architecture that is not in its library.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def check_name(key, arch):
 
 
 def check_weights(key, arch, name):
-    """Refuse pretrained weights that are not in the library of an architecture."""
+    """Raise a `StillhouseError` for pretrained weights that an architecture's library lacks."""
     if not split(arch)[0]:
         raise StillhouseError(
             f"{key}: {name!r} conflicts with arch {arch!r}, which is in no library; use file and "
@@ -94,12 +94,12 @@ def _check_known(key, kind, name, known):
         elif 0 < len(known) <= 5:
             hint = f"must be one of {', '.join(sorted(known))}"
         else:
-            hint = f"{len(known)} are known"
+            hint = f"{len(known)} are available"
         raise StillhouseError(f"{key}: unknown {kind}: {name!r}; {hint}")
 
 
 def check_classes(key, class_ids):
-    """Refuse pretrained weights of ImageNet for other classes than ImageNet-1K's."""
+    """Raise a `StillhouseError` for ImageNet weights with classes not in ImageNet-1K."""
     unknown = [class_id for class_id in class_ids if class_id not in imagenet()]
     if unknown:
         raise StillhouseError(
@@ -109,9 +109,9 @@ def check_classes(key, class_ids):
 
 
 def check_resolution(key, arch, resolution):
-    """Refuse a resolution that an architecture does not support, as far as its name tells.
+    """Raise a `StillhouseError` for a resolution that an architecture does not support.
 
-    Other unsupported sizes of a library's network are found when it is built.
+    Only limits that follow from the name are checked. Others raise when the network is built.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def check_resolution(key, arch, resolution):
         )
     if resolution < SMALLEST.get(arch, 1):
         raise StillhouseError(
-            f"{key}: {arch!r} conflicts with the dataset's {resolution} px; it needs at least "
+            f"{key}: {arch!r} conflicts with the dataset's {resolution} px; must be at least "
             f"{SMALLEST[arch]} px"
         )
     patch = re.fullmatch(r"vit_patch(\d+)_512x10|torchvision/vit_\w_(\d+)", arch)

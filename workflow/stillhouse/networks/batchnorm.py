@@ -9,7 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def fold_batchnorm(net):
     """Fold batch norms into the convolutions before them, in place; return the network.
 
-    For evaluation only, and for neighbours in an `nn.Sequential`. Outputs differ by rounding; a
+    For evaluation only, and only neighbours in an `nn.Sequential`. Outputs differ by rounding. A
     ConvNet on a CPU takes two thirds of the time.
     """
     for block in [m for m in net.modules() if isinstance(m, nn.Sequential)]:

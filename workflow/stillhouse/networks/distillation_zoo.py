@@ -11,8 +11,8 @@ from torch import nn
 class PreactivationBlock(nn.Module):
     """A residual block of two 3 × 3 convolutions, each after batch norm and ReLU.
 
-    Where the width changes, a 1 × 1 convolution of the first ReLU's output is added, elsewhere
-    the input of the block.
+    The shortcut is the input of the block or, where the width changes, a 1 × 1 convolution of the
+    first ReLU's output.
     """
 
     def __init__(self, channels, width, stride):
@@ -73,7 +73,7 @@ class WideResNet(nn.Module):
 
 
 def mobilenetv2_small(n_classes):
-    """Return torchvision's MobileNetV2 as the zoo's ``mobile_half`` for 32 px has it.
+    """Return torchvision's MobileNetV2 changed to the zoo's ``mobile_half`` for 32 px.
 
     Half the width, not rounded to multiples of 8; a stem of stride 2 and a second stage of stride
     1, so that the last maps of 32 px have 2 × 2 pixels; ReLU for ReLU6; no dropout; and the first
@@ -106,10 +106,10 @@ def mobilenetv2_small(n_classes):
 
 
 def shufflenetv2_small(n_classes):
-    """Return torchvision's ShuffleNetV2 x0.5 for small images, as the zoo has it.
+    """Return torchvision's ShuffleNetV2 x0.5 changed to the zoo's network for small images.
 
-    The stem is a 1 × 1 convolution of stride 1, not 3 × 3, and there is no max-pooling, so that the
-    last maps of 32 px have 4 × 4 pixels. As in G-VBSM at eb1d690,
+    The stem is a 1 × 1 convolution of stride 1, not 3 × 3, without max-pooling, so that the last
+    maps of 32 px have 4 × 4 pixels. As in G-VBSM at eb1d690,
     Branch_CIFAR_100/relabel/models/ShuffleNetv2.py, except for the parameter names, which are
     torchvision's.
     """

@@ -7,10 +7,10 @@ from stillhouse.errors import StillhouseError
 
 
 def classifier(net):
-    """Return the layer that computes a network's logits: a linear one, or else a convolution.
+    """Return the layer that computes a network's logits: linear, or else a convolution.
 
-    For timm's networks, that of `get_classifier`; of two heads (distilled transformers) the first,
-    that of the class token. For other networks, the last such layer.
+    For timm's networks, the layer of `get_classifier`; of two heads (distilled transformers) the
+    first, for the class token. For other networks, the last linear or convolutional layer.
     """
     head = net.get_classifier() if hasattr(net, "get_classifier") else net
     layers = list((head[0] if isinstance(head, tuple) else head).modules())
@@ -18,8 +18,8 @@ def classifier(net):
     candidates = linear or [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     if not candidates:
         raise StillhouseError(
-            f"{type(net).__name__}: missing a linear or convolutional classifier, whose input its "
-            "features would be; use another arch"
+            f"{type(net).__name__}: missing linear or convolutional classifier, whose input are "
+            "the features; use another arch"
         )
     return candidates[-1]
 

@@ -1,6 +1,6 @@
-"""AlexNet, VGG-11 and ViT of GLaD (also FreD's and RUO's), which no library has.
+"""AlexNet, VGG-11 and ViT of GLaD, FreD and RUO, which no library has.
 
-Where a paper does not describe how its network is built, the docstring says what is built here.
+Docstrings state the source of each choice that the papers do not describe.
 """
 
 import math
@@ -15,9 +15,9 @@ class AlexNetSmall(nn.Module):
     """The AlexNet of DC, GLaD, FreD and RUO: five convolutions, three max-poolings, one layer.
 
     5 × 5 to 128 channels, pool, 5 × 5 to 192, pool, 3 × 3 to 256, to 192, to 192, pool, linear; no
-    normalisation. That all strides are 1, convolutions keep the size and pooling takes 2 × 2 maxima
-    is from GLaD at d221e9c, networks/alexnet.py, whose parameter names are used; RUO's file was not
-    available for comparison.
+    normalisation. Strides of 1, convolutions that preserve the size, 2 × 2 max-pooling and the
+    parameter names are from GLaD at d221e9c, networks/alexnet.py. RUO's file was not available for
+    comparison.
     """
 
     def __init__(self, n_classes, resolution):
@@ -42,8 +42,8 @@ class VGG11Small(nn.Module):
 
     VGG's 3 × 3 convolutions of 64, 128, 256, 256, 512, 512, 512, 512 channels, each normalised,
     with 2 × 2 max-pooling after the first, second, fourth, sixth and eighth. RUO states only the
-    instance norm; the adaptive max-pooling of the last maps to 7 × 7 before the linear layer is
-    from GLaD at d221e9c, networks/vgg.py, whose parameter names are used.
+    instance norm. The adaptive max-pooling of the last maps to 7 × 7 before the linear layer and
+    the parameter names are from GLaD at d221e9c, networks/vgg.py.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class AttentionBlock(nn.Module):
         )
 
     def forward(self, x):
-        """Return (n, tokens, width) for the same."""
+        """Return (n, tokens, width) for (n, tokens, width)."""
         # (3, n, heads, tokens, width / heads)
         parts = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = parts

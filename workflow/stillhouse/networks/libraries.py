@@ -15,8 +15,8 @@ def build(settings, n_classes, resolution):
     Parameters
     ----------
     settings : dict
-        ``arch`` (``torchvision/…`` or ``timm/…``); ``pretrained`` for weights of that name, to
-        be loaded later.
+        ``arch`` (``torchvision/…`` or ``timm/…``); ``pretrained``, optional: name of weights that
+        are loaded later.
     n_classes : int
     resolution : int
         Side of the input [px].
@@ -24,7 +24,7 @@ def build(settings, n_classes, resolution):
     Raises
     ------
     StillhouseError
-        If the network does not support such images or has not one output per class.
+        If the network does not support the size, or its outputs are not one per class.
     """
     library, name = split(settings["arch"])
     make = {"torchvision": _torchvision, "timm": _timm}[library]
@@ -91,12 +91,12 @@ def _create_timm(name, resolution, **options):
 
 
 def _expect(net, mean, std):
-    """Convert our normalised inputs for a network trained with another mean and deviation."""
-    ours, theirs = torch.tensor([MEAN, STD]), torch.tensor([mean, std])
-    if torch.equal(ours, theirs):
+    """Convert normalised inputs for a network trained with another mean and deviation."""
+    current, expected = torch.tensor([MEAN, STD]), torch.tensor([mean, std])
+    if torch.equal(current, expected):
         return
-    scale = (ours[1] / theirs[1])[:, None, None]
-    shift = ((ours[0] - theirs[0]) / theirs[1])[:, None, None]
+    scale = (current[1] / expected[1])[:, None, None]
+    shift = ((current[0] - expected[0]) / expected[1])[:, None, None]
     net.register_forward_pre_hook(
         lambda net, inputs: (inputs[0] * scale.to(inputs[0]) + shift.to(inputs[0]),)
     )
@@ -153,7 +153,7 @@ def _fetch_torchvision(name, member, resolution):
 
     weights = models.get_model_weights(name)[member]
     tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    # As torchvision's builders: without auxiliary classifiers, names with dots renamed.
+    # As in torchvision's builders: without auxiliary classifiers, names with dots renamed.
     dotted = r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)"
     return {
         re.sub(dotted, r"\1", key): tensor

@@ -16,8 +16,8 @@ def _convnet(depth):
     return make
 
 
-# Name → function(settings, n_classes, resolution) → module; names with a library's prefix are not
-# listed.
+# Name → function(settings, n_classes, resolution) → module. Names with a library's prefix are in
+# `libraries`.
 ARCHITECTURES = {
     **{f"convnet{depth}": _convnet(depth) for depth in range(1, 7)},
     "resnet18_modified": lambda settings, n, px: resnets.modified_resnet("resnet18", n),

@@ -94,7 +94,7 @@ def modified_resnet(name, n_classes):
 
 
 def resnet18_instance(n_classes):
-    """Return torchvision's ResNet-18 with instance norm: GLaD's and RUO's, IDC's above 128 px.
+    """Return torchvision's ResNet-18 with instance norm, as in GLaD, RUO and IDC above 128 px.
 
     He initialisation over the outputs, as in IDC; GLaD uses torch's default. IDC's 3 × 3 stem for
     images up to 128 px is not implemented.

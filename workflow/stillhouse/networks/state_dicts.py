@@ -1,4 +1,4 @@
-"""Loading state dicts into networks, among them weights made elsewhere."""
+"""Loading of state dicts into networks, including weights from other projects."""
 
 import re
 
@@ -9,7 +9,7 @@ from stillhouse.errors import StillhouseError
 
 
 def load_foreign(net, path):
-    """Load weights made elsewhere: safetensors, or a ``.pth`` read with ``weights_only=True``.
+    """Load weights of other projects: safetensors, or ``.pth`` with ``weights_only=True``.
 
     A state dict may be nested under ``state_dict`` or ``model``, and its names may begin with
     ``module.``.

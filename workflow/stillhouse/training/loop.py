@@ -12,7 +12,7 @@ FLOAT32 = {"precision": "float32"}
 
 
 def memory_format(settings):
-    """Return the layout that is fast for a precision: channels last with bfloat16."""
+    """Return the fast memory layout for a precision: channels last for bfloat16."""
     if settings["precision"] == "bfloat16":
         return torch.channels_last
     return torch.contiguous_format
@@ -37,12 +37,12 @@ def fit(net, settings, batches, evaluate, context, role, seed, nesterov=False):
         ``batches(epoch)`` returns (number of steps, iterable of (inputs, loss)), where `loss` takes
         the outputs in float32 and returns a scalar. It must depend on the epoch alone.
     evaluate : callable
-        ``evaluate(net, epoch)``, epoch from 1, returns a dict for the curve, empty for none.
+        ``evaluate(net, epoch)``, epoch from 1, returns a dict for the curve, possibly empty.
     context : stillhouse.artifacts.context.Context
     role : str
         ``teacher`` or ``student``; names the random numbers.
     seed : int
-        Of the random numbers that the network draws itself (dropout), one stream per epoch.
+        Of the random numbers that the network draws (dropout), one stream per epoch.
     nesterov : bool
         Kind of momentum of SGD.
 
@@ -50,7 +50,7 @@ def fit(net, settings, batches, evaluate, context, role, seed, nesterov=False):
     -------
     list of dict
         One per epoch: ``epoch`` (from 1), ``loss`` (mean over steps), ``learning_rate`` of the last
-        step, and what `evaluate` returned.
+        step, and the items that `evaluate` returns.
     """
     optimizer = Optimizer(net, settings, nesterov)
     checkpoint, curve = Checkpoint(context), []
@@ -85,7 +85,7 @@ def one_epoch(net, optimizer, settings, epoch, n_steps, batches, losses=()):
     n_steps : int
     batches : iterable of (inputs, loss)
     losses : sequence of float
-        Mean losses of the epochs before.
+        Mean losses of the previous epochs.
     """
     device = next(net.parameters()).device
     per_step = settings["schedule"] in PER_STEP

@@ -3,7 +3,7 @@
 import math
 from itertools import pairwise
 
-# Schedules that move every step; the others move every epoch, as in the papers' code.
+# Schedules that change per step; the others change per epoch, as in the papers' code.
 PER_STEP = {"one_cycle"}
 
 # EDC, appendix G.3: both thresholds.
@@ -20,7 +20,7 @@ def learning_rate_factor(settings, epoch, losses=()):
     epoch : float
         From 0; between two epochs for a schedule of `PER_STEP`.
     losses : list of float
-        Mean training losses of the epochs before, for ``alrs``.
+        Mean training losses of the previous epochs, for ``alrs``.
 
     Notes
     -----
@@ -31,8 +31,8 @@ def learning_rate_factor(settings, epoch, losses=()):
     - ``ssrs``: the same up to 5n/6, then ½ (1 + cos(5π / 6ζ)) (1 - e/n) (EDC, equation 33).
     - ``linear``: 1 - e / (ζ n); to ½ for ζ = 2 (C EDC train_FKD_parallel.py, by mistake).
     - ``multistep``: times `rate_decay` from each milestone on.
-    - ``alrs``: times `rate_decay` after each epoch whose loss differs from that of the epoch
-      before by at most 0.02 and at most 0.02 of itself (EDC, appendix G.3).
+    - ``alrs``: times `rate_decay` after each epoch whose loss differs from the previous epoch's by
+      at most 0.02, absolute and relative (EDC, appendix G.3).
     - ``one_cycle``: from 1/25 up to 1 in the first 30%, then down to 0, both by half cosines
       (Smith & Topin 2018 as in torch's OneCycleLR).
     """
@@ -51,7 +51,7 @@ def learning_rate_factor(settings, epoch, losses=()):
     if schedule == "multistep":
         return settings["rate_decay"] ** sum(epoch >= m for m in settings["milestones"])
     if schedule == "alrs":
-        # paper: after every iteration; here: after every epoch, because the code of EDC does so.
+        # paper: after every iteration; here: after every epoch, as in the code of EDC.
         return settings["rate_decay"] ** sum(_has_converged(a, b) for a, b in pairwise(losses))
     if share < 0.3:
         return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * share / 0.3))
@@ -64,5 +64,5 @@ def half_cosine(share, length=1):
 
 
 def _has_converged(before, loss):
-    """Return whether a loss has hardly changed (EDC, appendix G.3)."""
+    """Return whether a loss has changed by less than the threshold (EDC, appendix G.3)."""
     return abs(loss - before) <= ALRS_THRESHOLD * min(abs(loss), 1)

@@ -1,6 +1,6 @@
 """The minimum accuracy of teachers.
 
-Snakefiles are parsed with this module: it imports no torch.
+The Snakefile imports this module: it imports no torch.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def check_accuracy(accuracy, address, n_classes, min_accuracy):
     Raises
     ------
     StillhouseError
-        Near chance with the usual cause, the class order.
+        Near chance, with the usual cause, the class order.
     """
     if accuracy >= min_accuracy:
         return
@@ -33,11 +33,11 @@ def check_accuracy(accuracy, address, n_classes, min_accuracy):
     remedy = "improve its training, or lower its min_accuracy"
     if accuracy < 2 * chance:
         remedy = (
-            "near chance, the class order is the usual cause: the order of the dataset's classes "
-            "must be the one that the weights were trained with"
+            "near chance, the usual cause is the class order: the order of the dataset's classes "
+            "must be that of the weights' training"
         )
     raise StillhouseError(
-        f"teacher {Path(address).name}: test accuracy {accuracy:.1f}% is under min_accuracy "
+        f"teacher {Path(address).name}: test accuracy {accuracy:.1f}% is below min_accuracy "
         f"{min_accuracy:g}% (chance is {chance:.1f}%); {remedy}"
     )
 
@@ -49,10 +49,10 @@ def check_existing(teacher, min_accuracy):
     ----------
     teacher : stillhouse.artifacts.addresses.Artifact
     min_accuracy : float
-        As `check_accuracy` takes it.
+        See `check_accuracy`.
     """
     try:
         accuracy = store.read_json(teacher.directory / "metrics.json")["accuracy"]
     except StillhouseError:
-        return  # missing, or damaged, which its readers report
+        return  # missing, or damaged, which jobs report
     check_accuracy(accuracy, teacher.directory, len(teacher.settings["classes"]), min_accuracy)

@@ -1,4 +1,4 @@
-"""Teachers: classifiers trained on a dataset, or loaded, that score patches and label images."""
+"""Teachers: classifiers, trained on a dataset or loaded, for scores, features and labels."""
 
 from dataclasses import dataclass, field
 
@@ -18,12 +18,12 @@ from stillhouse.training.teacher_accuracy import check_accuracy
 
 
 def teacher(inputs, spec, context):
-    """Stage: train a teacher by its recipe, or load its weights from a file or library; test it."""
+    """Stage: train a teacher by its recipe, or load weights from a file or library; test it."""
     return TeacherStage(inputs, spec, context)
 
 
 class TeacherStage:
-    """Obtain the network of a teacher and measure its accuracy on the test split."""
+    """Train or load the network of a teacher and measure its accuracy on the test split."""
 
     def __init__(self, inputs, spec, context):
         self.inputs, self.settings, self.address = inputs, spec["settings"], spec["address"]
@@ -49,7 +49,7 @@ class TeacherStage:
         return {"metrics.json": metrics, "model.safetensors": net.state_dict()}
 
     def _obtain(self, net, context):
-        """Bring trained weights into the network; return its learning curve, empty if loaded."""
+        """Train the network or load its weights; return its learning curve, empty if loaded."""
         settings, origin = self.settings, weights_origin(self.settings)
         if origin == "file":
             _load_file(net, self.inputs["weights"][0], settings["weights"])
@@ -76,7 +76,7 @@ class TeacherStage:
 
 
 def weights_origin(settings):
-    """Return where the weights of a teacher come from: ``training``, a ``file`` or a ``library``.
+    """Return the origin of a teacher's weights: ``training``, ``file`` or ``library``.
 
     Parameters
     ----------
@@ -131,8 +131,8 @@ def _load_file(net, path, sha256):
     actual = formats.checksum(path)
     if actual != sha256:
         raise StillhouseError(
-            f"{path}: SHA-256 is {actual}, but must be {sha256} by the config; if the file is "
-            "right, write its checksum under the teacher's weights"
+            f"{path}: SHA-256 must be {sha256}, as in the config, not {actual}; restore the file, "
+            "or, if it is correct, set its checksum as sha256 of the teacher's weights"
         )
     state_dicts.load_foreign(net, path)
 

@@ -1,7 +1,7 @@
 """Facts about sources that follow from their settings alone, without reading data.
 
 Class ids, the size of the smallest class, and the settings that are part of an address. The
-Snakefile is parsed with this module, so it imports nothing heavy.
+Snakefile imports this module: it imports no heavy packages.
 """
 
 from functools import cache
@@ -27,7 +27,7 @@ FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankl
 
 
 class TorchvisionFacts(NamedTuple):
-    """What is published about a data set that torchvision loads.
+    """Published facts about a data set that torchvision loads.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def n_held_out(n_images, holdout):
 
 
 def shaping(name, settings):
-    """Return the settings of a source that are part of its address: not the place of its files."""
+    """Return the settings of a source that are part of its address: not the location of files."""
     excluded = {"classes_per_block", "smallest_class", "root", "download"}
     if settings["kind"] == "parquet":
         excluded |= {"train", "test"}

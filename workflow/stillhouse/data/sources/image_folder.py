@@ -11,7 +11,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".t
 
 
 class ImageFolder:
-    """A folder per split, in it a folder per class, in it image files at any depth.
+    """A folder per split with a folder per class, which contains image files at any depth.
 
     Class ids are the names of the folders; an image's id is its path below the root.
 
@@ -37,7 +37,7 @@ class ImageFolder:
                 yield from self.of_class(folder, class_id, split)
 
     def lacks_test_folder(self):
-        """Return whether there is no test folder and, with a holdout, none is needed."""
+        """Return whether the test folder is missing and, with a holdout, not needed."""
         folder = self.root / self.settings["test"]
         return bool(self.settings["holdout"]) and not folder.is_dir()
 
@@ -75,7 +75,7 @@ def _files(folder):
 
 
 class TinyImageNet(ImageFolder):
-    """Tiny-ImageNet as published, with a file of the classes of the validation images.
+    """Tiny-ImageNet as published, where a file has the classes of the validation images.
 
     ``train/<class>/images/*.JPEG``; ``val/images/*.JPEG`` and ``val/val_annotations.txt``, with
     file, class and box in columns between tabs.

@@ -86,7 +86,7 @@ class ParquetFiles:
         return parquet
 
     def _check_names(self, path, schema):
-        """Compare the class order with that of Hugging Face's metadata, where the file has any."""
+        """Compare the class order with that of Hugging Face's metadata, if the file has any."""
         metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = metadata.get("info", {}).get("features", {})
         names = features.get(self.settings["label_column"], {}).get("names")

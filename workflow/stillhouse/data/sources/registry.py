@@ -1,4 +1,4 @@
-"""Opening a source: from its kind to the class that reads it."""
+"""Sources by kind: the class that reads each."""
 
 from stillhouse.data.sources.catalogue import by_reference
 from stillhouse.data.sources.digits import Digits
@@ -33,7 +33,7 @@ def open_source(settings, files, root=None, download=False):
     files : dict of str to list of Path
         For ``parquet``: the files of the splits ``train`` and ``test``.
     root : str, optional
-        Folder of the files, for kinds that have one.
+        Folder of the files, for kinds with a root.
     download : bool
         For ``torchvision``: whether missing files may be downloaded or unpacked.
     """

@@ -115,8 +115,8 @@ class TorchvisionFolder(ImageFolder):
         if missing := self._missing_splits():
             if not self.download:
                 raise StillhouseError(
-                    f"{self.root}: missing folder {missing[0]} of {self.settings['set']}; put it "
-                    f"there, or set {self.key}.download: true to have torchvision download or "
+                    f"{self.root}: missing folder {missing[0]} of {self.settings['set']}; add it, "
+                    f"or set {self.key}.download: true to have torchvision download or "
                     "unpack it"
                 )
             self._unpack()
@@ -163,7 +163,7 @@ def _make_staging(staging, files):
 
 
 def remedy(settings, root, split):
-    """Return the remedy for a split whose files are not the published ones."""
+    """Return the remedy for a split whose files differ from the published ones."""
     name = settings["set"]
     if name in TORCHVISION_FOLDERS:
         folder = dict(zip(("train", "test"), TORCHVISION_FOLDERS[name], strict=True))[split]
@@ -190,9 +190,9 @@ def _one_line_errors(settings, root, download):
     except Exception as error:  # the loaders raise errors of any type for damaged files
         # The first sentence names the files; the hint after it is about torchvision's arguments.
         reason = (str(error).splitlines() or [""])[0].split(" You ")[0].rstrip(".")
-        advice = f"put {files} there, or set sources.{settings['name']}.download: true"
+        advice = f"add {files}, or set sources.{settings['name']}.download: true"
         if download:
-            advice = f"delete damaged files among {files} and put the published ones there"
+            advice = f"replace damaged files among {files} by the published ones"
         raise StillhouseError(
             f"{root}: torchvision cannot load {name} ({reason or type(error).__name__}); {advice}"
         ) from None
