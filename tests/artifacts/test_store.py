@@ -299,8 +299,8 @@ def test_results_may_be_moved_to_another_folder(written, tmp_path):
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        (pa.schema([("score", pa.float64())]), "column 'score' must be double, is float"),
-        (pa.schema([("label", pa.int64())]), "column 'label' must be int64, is missing"),
+        (pa.schema([("score", pa.float64())]), "column 'score': must be double, is float"),
+        (pa.schema([("label", pa.int64())]), "column 'label': must be int64, is missing"),
     ],
 )
 def test_wrong_columns_are_an_error_with_their_name(written, schema, message):

@@ -139,7 +139,11 @@ def test_no_levels_do_not_change_latents():
 
 def test_levels_above_the_grid_are_refused():
     net = Dummy(lively)
-    with pytest.raises(StillhouseError, match="level: must be at most 10, the steps of the grid, not 11"):
+    with pytest.raises(
+        StillhouseError, match="level: must be at most 10, the steps of the grid, not 11"
+    ):
         invert(net, LATENTS, CONDITION, 1, 10, [11])
-    with pytest.raises(StillhouseError, match="level: must be at most 10, the steps of the grid, not 11"):
+    with pytest.raises(
+        StillhouseError, match="level: must be at most 10, the steps of the grid, not 11"
+    ):
         sample(net, LATENTS, CONDITION, 1, 10, 10, "next")

@@ -186,7 +186,9 @@ class TestLoadedWeights:
     def test_weights_in_another_class_order_stop_the_run(self, weights, tiny, planned, make):
         tiny["datasets"]["three"]["classes"] = ["1", "2", "0"]
         artifact = self.loaded(planned, tiny, weights, formats.checksum(weights))
-        with pytest.raises(StillhouseError, match="near chance, the usual cause is the class order"):
+        with pytest.raises(
+            StillhouseError, match="near chance, the usual cause is the class order"
+        ):
             make(artifact, files={"weights": [weights]}, min_accuracy="50")
 
     def test_weights_of_another_network_stop_the_run(self, weights, tiny, planned, make):

@@ -33,7 +33,7 @@ def test_sampling_starts_at_a_snapshot_below_the_last_step(steps, start, snapsho
 
 def test_the_setting_to_change_is_named():
     for snapshots, message in (
-        ([20, 30], r"k\.snapshots: \[20, 30\] lacks inversion_steps, 31; add it"),
+        ([20, 30], r"k\.snapshots: missing inversion_steps, 31, in \[20, 30\]; add it"),
         ([31, 50], r"k\.snapshots: must be less than steps, 50, not 50; lower it"),
     ):
         with pytest.raises(StillhouseError, match=f"^{message}"):

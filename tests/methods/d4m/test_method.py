@@ -15,7 +15,9 @@ def test_a_valid_strength_leaves_a_step(steps, strength):
     if torch.arange(steps)[steps - int(steps * strength) :].numel():
         D4M().check("k", settings, {})
         return
-    with pytest.raises(StillhouseError, match=r"^k\.strength: .* leaves none; raise strength"):
+    with pytest.raises(
+        StillhouseError, match=r"^k\.strength: must be at least one of .* raise strength"
+    ):
         D4M().check("k", settings, {})
 
 

@@ -264,7 +264,7 @@ def test_another_model_is_refused(wrong):
     folder, failure = wrong
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
-    assert "model_type: is 'vit'; must be clip" in failure()
+    assert "model_type: must be clip or clip_vision_model, not 'vit'" in failure()
 
 
 def test_a_changed_clip_is_refused(wrong):

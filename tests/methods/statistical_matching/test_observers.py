@@ -60,6 +60,6 @@ def test_without_weights_no_statistics_are_matched(observers):
 
 
 def test_an_observer_without_any_of_the_layers_is_an_error(observers):
-    with pytest.raises(StillhouseError, match="has none of the layers to be matched") as caught:
+    with pytest.raises(StillhouseError, match="missing layers to match") as caught:
         load_observer(observers["c"].model, None, settings_of("sre2l"), CPU)
     assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
-"""What a distillation method is: the one class that a method's folder has to provide.
+"""Base class of the distillation methods, which the folder of each method implements.
 
-Light: the Snakefile is parsed with it. What computes is named as text and imported by jobs.
+The Snakefile imports this module: it imports no heavy packages. Functions that compute are named as
+text and imported by jobs.
 """
 
 from dataclasses import dataclass, field
@@ -8,10 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of what a method selected or synthesised, drawn once per method and seed.
+    """A figure of the images or latents of a method, drawn once per method and seed.
 
-    Figures that one function draws are one job, whose outputs are named by their suffixes; its rule
-    bears the function's name.
+    All figures of one function are drawn by one job, whose rule has the name of the function and
+    whose outputs are named by their suffixes.
 
     Parameters
     ----------
@@ -20,22 +21,22 @@ class Figure:
     title : str
         Heading on the page.
     caption : str
-        File of ``workflow/report/`` without its ending.
+        File of ``workflow/report/`` without its suffix.
     function : str
         ``module:function``, called as ``function(inputs, params, outputs)``.
     inputs : callable
         ``inputs(sets)`` returns {name: (artifact, members or None)} for the distilled sets of one
-        method and seed, by IPC; None stands for the classes of the set.
+        method and seed, by IPC. None means the classes of the set; an empty dict, no figure.
     suffix : str
         ``png`` or ``svg``.
     classes : int
-        At most so many classes are drawn; 0 for all.
+        Maximum number of classes drawn; 0 for all.
     extra : tuple of str
-        Suffixes of further files that the job writes beside the picture.
+        Suffixes of further files that the job writes beside the figure.
     numbers : str
-        ``module:function`` that lays out the figures' CSV files (``csv`` of `extra`) as one table
-        of the page, from a list of (names of methods, DataFrame): a dict with ``title``,
-        ``columns`` (of `stillhouse.reporting.table_layout.Column`) and ``notes``.
+        ``module:function`` that combines the figures' CSV files (``csv`` of `extra`) in one table
+        of the page. It takes a list of (names of methods, DataFrame) and returns a dict with
+        ``title``, ``columns`` (of `stillhouse.reporting.table_layout.Column`) and ``notes``.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Unused:
-    """Settings that have no effect with the others.
+    """Settings without effect, given the others.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ class Unused:
     reason : str
         Completes "has no effect with …", as in ``fit: full``.
     group : str
-        The key of the group of settings that they belong to; empty for the method's own.
+        Key of their group of settings; empty for settings of the method.
     """
 
     names: set = field(default_factory=set)
@@ -73,9 +74,9 @@ class Method:
     Attributes
     ----------
     kind : str
-        Its name in the config, of its folder's stages and of its schema file.
+        Its name in the config, also of its schema file.
     stages : tuple of Stage
-        Those that no other method has.
+        Stages that no other method has.
     images : str
         ``module:function``; ``function(inputs, spec, class_id, context)`` returns the images of one
         class as [(pixels, origin)], pixels (3, resolution, resolution) uint8, origin the boxes in
@@ -86,15 +87,14 @@ class Method:
         `stillhouse.data.distilled_set.LearnedParts`, labels in the order of the rows: class by
         class in the order of the dataset, each class by index. Empty for other methods.
     fidelity : dict of str to dict
-        Values of the settings in which the official ``code`` and the ``paper`` differ, or in which
-        the method differs from its relatives; a dict for a group of settings. Settings that are
-        given win.
+        Default values of the settings in which the official ``code`` and the ``paper`` differ, or
+        in which the method differs from others of its family; a dict for a group of settings.
     unlimited : bool
-        Whether it makes any number of images per class, however small the classes are.
+        Whether its images per class are not limited by the size of the classes.
     baseline : bool
-        Whether all other methods have to exceed it: soft labels saturate where none does.
+        Whether it is the baseline that other methods must exceed.
     statistics_note : str
-        What its ``statistics_bytes`` hold, a sentence for the notes of tables.
+        Content of its ``statistics_bytes``, a sentence for the notes of tables.
     figures : tuple of Figure
     """
 
@@ -109,7 +109,7 @@ class Method:
     figures = ()
 
     def with_switches(self, settings):
-        """Return settings with every value filled in that ``fidelity`` decides.
+        """Return settings with the default values of their ``fidelity``.
 
         Parameters
         ----------
@@ -124,9 +124,9 @@ class Method:
         return {**switches, **{k: v for k, v in settings.items() if k not in groups}}
 
     def resolve(self, settings):
-        """Return settings with every switch decided, those without effect left out.
+        """Return settings with every switch decided, without those that have no effect.
 
-        The result keeps ``kind`` and ``fidelity``; it is what `check`, `max_ipc` and `plan` take.
+        The result includes ``kind`` and ``fidelity``. `check`, `max_ipc` and `plan` take it.
 
         Parameters
         ----------
@@ -143,68 +143,68 @@ class Method:
         return self.decide(decided)
 
     def decide(self, settings):
-        """Return settings with what depends on other settings filled in."""
+        """Return settings with those that depend on others filled in."""
         return settings
 
     def unused(self, settings):
-        """Return the settings that the others leave without effect, a list of `Unused`.
+        """Return the settings without effect, a list of `Unused`.
 
         Parameters
         ----------
         settings : dict
-            As `with_switches` returns them.
+            See `with_switches`.
         """
         return []
 
     def teachers(self, settings):
-        """Return {key of the settings: names of teachers that it holds}."""
+        """Return {key of the settings: names of the teachers under it}."""
         return {}
 
     def denoisers(self, settings):
-        """Return {key of the settings: names of denoisers that it holds}."""
+        """Return {key of the settings: names of the denoisers under it}."""
         return {}
 
     def pretrained(self, settings):
-        """Return the groups of settings that name pretrained weights, beside those of denoisers.
+        """Return the groups of settings with pretrained weights, without those of denoisers.
 
         Each has ``folder`` and ``sha256``, or ``hub`` and ``revision``.
         """
         return []
 
     def starts_from(self, settings):
-        """Return the name of the method whose distilled set it starts from; None without one."""
+        """Return the name of the method whose distilled set is the initialisation, or None."""
         return None
 
     def learns(self, settings):
-        """Return what it learns besides images, of ``labels`` and ``learning_rate``.
+        """Return the set of ``labels`` and ``learning_rate`` that it learns besides images.
 
-        Both, if it has a function `learned`.
+        By default both for a method with a function `learned`.
         """
         return {"labels", "learning_rate"} if self.learned else set()
 
     def check(self, key, settings, config):
-        """Raise a `StillhouseError` if settings are in conflict with each other or the config.
+        """Raise a `StillhouseError` if settings conflict with each other or with the config.
 
         Parameters
         ----------
         key : str
-            Where they are in the config, for messages.
+            Config key of the method, for messages.
         settings : dict
             Resolved.
         config : dict
         """
 
     def max_ipc(self, key, settings, ipcs, smallest, resolution):
-        """Return (most images per class, why), from the images of the smallest class.
+        """Return (largest IPC, reason), from the images of the smallest class.
 
         Parameters
         ----------
         key : str
-            For messages about settings that no IPC can have.
+            For messages about settings that are impossible for any IPC.
         settings : dict
             Resolved.
         ipcs : list of int
-            Those wanted.
+            IPCs of the experiment.
         smallest : int
             Training images of the smallest class.
         resolution : int
@@ -213,7 +213,7 @@ class Method:
         return smallest, f"the smallest class has {smallest} images"
 
     def plan(self, task):
-        """Return (upstream, settings) of the distilled set; add what they are made from.
+        """Return (upstream, settings) of the distilled set; add its upstream to the plan.
 
         Parameters
         ----------
@@ -222,10 +222,10 @@ class Method:
         raise NotImplementedError
 
     def storage_bytes(self, spec):
-        """Return bytes that the method counts itself, by column of the table.
+        """Return the sizes that the method defines itself, {column of the table: bytes}.
 
-        ``image_bytes`` in place of those of the encoded images (a bitstream), or
-        ``statistics_bytes`` of what the set can be made from again.
+        ``image_bytes`` replaces the size of the encoded images (a bitstream); ``statistics_bytes``
+        is the size of statistics from which the set can be computed again.
 
         Parameters
         ----------

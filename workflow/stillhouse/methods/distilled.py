@@ -13,7 +13,7 @@ from stillhouse.methods import registry
 
 
 def distilled(inputs, spec, context):
-    """Stage: collect the images of all classes of one method, and what it learned with them."""
+    """Stage: collect the images of all classes of one method, with labels and rate it learned."""
     settings, ipc = spec["settings"], spec["keys"]["ipc"]
     method = registry.method(settings["kind"])
     learned = learned_parts(method, inputs, spec, context) if method.learned else None
@@ -25,7 +25,7 @@ def distilled(inputs, spec, context):
         if len(images) < ipc:
             raise StillhouseError(
                 f"{spec['address']}: class {class_id!r} has only {len(images)} images; lower the "
-                "IPC, or let the method select from more images"
+                "IPC, or raise the images per class of the method"
             )
         encoding = settings.get("encoding", "png")
         columns = {

@@ -1,4 +1,4 @@
-"""All methods, by kind, and all stages, by name: a new method is one line here."""
+"""All methods by kind and all stages by name; each method has one line here."""
 
 from functools import cache
 

@@ -1,1 +1,1 @@
-"""What several methods share: patches, features, selection, initialisation."""
+"""Shared by several methods: patches, features, selection, initialisation."""

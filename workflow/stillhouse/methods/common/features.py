@@ -1,4 +1,4 @@
-"""Features: penultimate activations of a teacher, of whole images or of patches; their table.
+"""Features: penultimate activations of a teacher for images or patches, and their table.
 
 The features of DDPS, of a denoiser or of CLIP, are in `stillhouse.methods.ddps.patch_features`.
 """
@@ -16,21 +16,21 @@ from stillhouse.methods.common.patches import SCORES_SCHEMA, rank_patches, scori
 from stillhouse.networks.features import penultimate
 from stillhouse.training.teachers import load_teacher
 
-# Number of the crop of a row that describes a whole image.
+# Crop number of a row for a complete image.
 WHOLE = -1
 
 
 def features(inputs, spec, context):
     """Stage: a teacher's features of the training images of each class, or of their best crops.
 
-    With ``scores`` among the inputs: of the crops that RDED selects from, as they were scored;
-    otherwise of the largest centred square of each image.
+    With ``scores`` among the inputs: of RDED's candidate crops, as they were scored; otherwise of
+    the largest centred square of each image.
     """
     return TeacherFeatures(inputs, spec, context)
 
 
 class TeacherFeatures:
-    """A teacher that describes the images or patches of one class after another."""
+    """Features of a teacher, computed class by class."""
 
     def __init__(self, inputs, spec, context):
         self.inputs, self.settings = inputs, spec["settings"]
@@ -49,7 +49,7 @@ class TeacherFeatures:
         return {"features.parquet": features_table(image_ids, crops, np.concatenate(parts))}
 
     def rows_of(self, class_id, image_ids):
-        """Return (image id, crop number, box or None) of all images or patches to describe."""
+        """Return (image id, crop number, box or None) of all images or patches of a class."""
         if "scores" not in self.inputs:
             return [(image_id, WHOLE, None) for image_id in image_ids]
         table = store.read_table(self.inputs["scores"][class_id], schema=SCORES_SCHEMA)
@@ -70,7 +70,7 @@ class TeacherFeatures:
 
 
 def features_schema(width):
-    """Return the schema of a class's features; ``crop`` is -1 for a whole image."""
+    """Return the schema of a class's features; ``crop`` is -1 for a complete image."""
     return pa.schema(
         [
             ("image_id", pa.string()),

@@ -1,4 +1,4 @@
-"""Initialisation: the images that an optimisation of pixels starts from."""
+"""Initialisation of synthetic images for an optimisation of pixels."""
 
 import numpy as np
 import torch
@@ -17,23 +17,23 @@ def initial_images(kind, places, files, resolution, seed, draw="distinct", flip=
     Parameters
     ----------
     kind : str
-        ``noise``: standard normals. ``real``: images of the class, drawn at random. ``set``: those
+        ``noise``: standard normals. ``real``: images of the class, drawn at random. ``set``: images
         of another distilled set.
     places : list of (str, int)
-        Class id and index of each image: the address of its random numbers.
+        Class id and index of each image, the address of its random numbers.
     files : None, dict or Path
-        ``real``: encoded images by class id, those of the classes of `places`; ``set``: the
-        distilled set.
+        ``real``: encoded images by class id, for the classes of `places`; ``set``: the distilled
+        set.
     resolution : int
-        Side of the images [px]; of a set, that of its images.
+        Side of the images [px]; must be that of a set's images.
     seed : int
     draw : str
-        ``distinct``: each image once while there are enough, those of a set in their order;
-        ``replacement``: drawn anew for every image (C EDC recover.py).
+        ``distinct``: without replacement while there are enough images, those of a set in their
+        order; ``replacement``: with replacement (C EDC recover.py).
     flip : float
-        Share of the images that are mirrored; noise is not.
+        Probability that an image is mirrored; not for noise.
     roots : dict of str to str, optional
-        Root folder by source, for sources that have one.
+        Root folder by source, for sources with a root.
     """
     if kind == "noise":
         shape = (3, resolution, resolution)
@@ -59,7 +59,7 @@ def initial_images(kind, places, files, resolution, seed, draw="distinct", flip=
 
 
 def _set_images(path, class_id):
-    """Return the number of images of a class in a distilled set, and a function to read one."""
+    """Return (number of images of a class in a distilled set, function that reads one)."""
     row_group = store.read_spec(path.parent)["settings"]["classes"].index(class_id)
     pixels, _ = read_set(store.open_row_groups(path).read_row_group(row_group))
     return len(pixels), pixels.__getitem__

@@ -21,7 +21,7 @@ SCORES_SCHEMA = pa.schema(
 
 
 def preselect(rows, count, seed, class_id):
-    """Return `count` random rows, at most all. A smaller count is a prefix of a larger one."""
+    """Return `count` random rows, at most all; fewer rows are a prefix of more."""
     order = permutation(generator(seed, "preselect", class_id), len(rows))
     return [rows[i] for i in order[:count]]
 
@@ -29,16 +29,16 @@ def preselect(rows, count, seed, class_id):
 def scoring_view(crops, resolution, scoring):
     """Return crops as a teacher's input, (n, 3, resolution, resolution) normalised.
 
-    ``pad``: smaller crops are surrounded by zeros after normalisation, so that the border has
+    ``pad``: smaller crops are padded with zeros after normalisation, so that the border has
     ImageNet's mean colour (official code, synthesize/utils.py). ``resize``: they are enlarged.
-    `scoring` has no effect, and may be None, where crops are as large as the input.
+    `scoring` has no effect, and may be None, if crops have the size of the input.
     """
     if crops.shape[-1] == resolution:
         return normalise(crops)
     if scoring == "pad":
         return pad(normalise(crops), resolution)
-    whole = torch.tensor([0, 0, crops.shape[-1], crops.shape[-1]]).expand(len(crops), 4)
-    return normalise(cut(crops, whole.to(crops.device), resolution))
+    box = torch.tensor([0, 0, crops.shape[-1], crops.shape[-1]]).expand(len(crops), 4)
+    return normalise(cut(crops, box.to(crops.device), resolution))
 
 
 def rank_patches(scores, patches_per_image):
@@ -56,10 +56,10 @@ def rank_patches(scores, patches_per_image):
 
 
 def assign(n_images, n_patches, assignment, rng):
-    """Return the rank of each place of each image, (n_images, n_patches) integers.
+    """Return the rank of the patch at each position of each image, (n_images, n_patches) integers.
 
-    ``rank_blocks``: place k of image j takes rank k · n_images + j (official code). ``random``:
-    the best n_images · n_patches, drawn without replacement (paper).
+    ``rank_blocks``: position k of image j has rank k · n_images + j (official code). ``random``:
+    the best n_images · n_patches ranks, drawn without replacement (paper).
     """
     ranks = np.arange(n_images * n_patches)
     if assignment == "random":
@@ -74,8 +74,8 @@ def stitch(patches, resolution):
     ----------
     patches : (f², 3, side, side) uint8 array
     resolution : int
-        Side of the image [px]. Where f does not divide it, the first rows and columns of patches
-        get one pixel more, by nearest-neighbour sampling.
+        Side of the image [px]. If f does not divide it, the first rows and columns of patches are
+        enlarged by one pixel, by nearest-neighbour sampling.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def stitched_images(rows, images, places, resolution, rounding):
     Returns
     -------
     list of (pixels, origin)
-        (3, resolution, resolution) uint8 arrays, and the boxes that they consist of.
+        (3, resolution, resolution) uint8 arrays, and the boxes of their patches.
     """
     factor = round(places.shape[1] ** 0.5)
     pixels = [decode(images.read(row["image_id"]), row["image_id"]) for row in rows]

@@ -1,24 +1,24 @@
-"""Selection: a few of many points, by herding or k-means.
+"""Selection of points by herding or k-means.
 
 Herding: Welling, "Herding dynamical weights to learn" (ICML 2009), as used for exemplars by Rebuffi
 et al., "iCaRL" (CVPR 2017), eq. 4. K-means: the points nearest to the centres. Baselines of RDED's
-supplement, section D.2, which names no feature space: here it is a setting.
+supplement, section D.2. It names no feature space, which is a setting here.
 """
 
 import numpy as np
 
 
 def select(strategy, points, count, rng):
-    """Select `count` of (n, d) points by ``herding`` or ``kmeans``: indices, (count,) int64."""
+    """Return the indices, (count,) int64, of points selected by ``herding`` or ``kmeans``."""
     return herding(points, count) if strategy == "herding" else kmeans(points, count, rng)
 
 
 def herding(points, count):
-    """Return the indices of `count` points, in the order in which they are chosen, (count,) int64.
+    """Return the indices of `count` points, in the order of their selection, (count,) int64.
 
-    Each is the one that brings the mean of those chosen nearest to the mean of all:
-    argmin ‖μ - (x + Σ chosen) / k‖ (iCaRL, eq. 4). A smaller count is a prefix; the first index of
-    a tie wins.
+    Each selected point brings the mean of the selected points nearest to the mean of all points:
+    argmin ‖μ - (x + Σ selected) / k‖ (iCaRL, eq. 4). Fewer indices are a prefix of more. Ties go to
+    the first index.
 
     Parameters
     ----------
@@ -27,16 +27,16 @@ def herding(points, count):
         At most n.
     """
     points = points.astype(np.float64)
-    mean, chosen = points.mean(0), np.zeros(points.shape[1])
+    mean, selected = points.mean(0), np.zeros(points.shape[1])
     squares = (points**2).sum(1)
     free = np.ones(len(points), bool)
     order = []
     for k in range(1, count + 1):
-        # ‖kμ - Σ - x‖² without what is the same for all x.
-        cost = squares - 2 * points @ (k * mean - chosen)
+        # ‖kμ - Σ - x‖² without the terms that are equal for all x.
+        cost = squares - 2 * points @ (k * mean - selected)
         best = int(np.argmin(np.where(free, cost, np.inf)))
         free[best] = False
-        chosen += points[best]
+        selected += points[best]
         order.append(best)
     return np.array(order, np.int64)
 
@@ -63,7 +63,7 @@ def kmeans(points, count, rng):
         for k in np.argsort(-sizes, kind="stable")
         if sizes[k]
     ]
-    # Points that coincide leave clusters empty: the points nearest to any centre fill up.
+    # Equal points leave clusters empty; the points nearest to any centre fill up.
     spare = [i for i in np.argsort(distances, kind="stable") if i not in set(nearest)]
     return np.array([*nearest, *spare[: count - len(nearest)]], np.int64)
 
@@ -71,7 +71,7 @@ def kmeans(points, count, rng):
 def fit_kmeans(points, count, rng):
     """Cluster points by scikit-learn's k-means++ and Lloyd's algorithm, best of ten starts.
 
-    Sums of floats depend on the number of threads, which a job limits.
+    The sums depend on the number of threads, which the job limits.
 
     Parameters
     ----------

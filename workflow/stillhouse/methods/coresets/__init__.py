@@ -1,1 +1,1 @@
-"""Whole real images: random, herding, k-means."""
+"""Uncropped real images: random, herding, k-means."""

@@ -12,7 +12,7 @@ from stillhouse.rng import generator, permutation
 def random_images(inputs, spec, class_id, context):
     """Return random real images of one class, [(pixels, origin)]: the baseline of all methods.
 
-    The centred square of each, resized to the dataset's resolution. A smaller IPC is a prefix.
+    Each is a centred square, resized to the dataset's resolution. A smaller set is a prefix.
     """
     ipc, seed = spec["keys"]["ipc"], spec["keys"]["seed"]
     rows = read_class(inputs["images"][class_id], "train", context.source_roots)
@@ -23,7 +23,7 @@ def random_images(inputs, spec, class_id, context):
 def coreset_images(inputs, spec, class_id, context):
     """Return real images of one class selected by herding or k-means, [(pixels, origin)].
 
-    In the feature space of a teacher where ``features`` are among the inputs, else of pixels.
+    In the feature space of a teacher if ``features`` are among the inputs, else of pixels.
     """
     settings, count = spec["settings"], spec["keys"]["ipc"]
     rows = read_class(inputs["images"][class_id], "train", context.source_roots)

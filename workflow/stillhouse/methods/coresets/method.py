@@ -1,10 +1,10 @@
-"""Whole real images: drawn at random, or chosen by herding or k-means."""
+"""Uncropped real images: drawn at random, or selected by herding or k-means."""
 
 from stillhouse.methods.base import Method
 
 
 class Random(Method):
-    """Images drawn at random: the baseline that every method has to exceed."""
+    """Images drawn at random: the baseline of all methods."""
 
     kind = "random"
     baseline = True
@@ -16,12 +16,12 @@ class Random(Method):
 
 
 class Coreset(Method):
-    """Images chosen in the space of their pixels, or of a teacher's features."""
+    """Images selected in the space of their pixels or of a teacher's features."""
 
     images = "stillhouse.methods.coresets.images:coreset_images"
 
     def teachers(self, settings):
-        """Return the teacher whose features are the space, by key."""
+        """Return the teacher of the feature space, by key."""
         space = settings["feature_space"]
         return {} if space == "pixels" else {"feature_space": [space]}
 

@@ -15,14 +15,14 @@ TERMS = ("mean", "std", "skewness")
 def group_loss(latents, mean, std, settings):
     """Return the mismatch of one group of latents to its class's Gaussian (D3HR, eq. 5-8).
 
-    `GroupLoss` computes the same for many groups at once, and defines the terms.
+    `GroupLoss` computes it for many groups at once, and defines the terms.
 
     Parameters
     ----------
     latents : (n, d) float64 tensor
     mean, std : (d,) float64 tensor
     settings : dict
-        As `GroupLoss` takes them.
+        See `GroupLoss`.
 
     Returns
     -------
@@ -57,27 +57,28 @@ class GroupLoss:
     per dimension, with x = (z - μ) / σ and m = Σx / n:
 
     - mean: σ m
-    - std: σ (s - 1); ``std: target`` has s² = Σx² / n, about the class mean (eq. 7);
-      ``own`` has s² = Σ(x - m)² / (n - 1), about the group's own (official code)
-    - skewness: ``group`` has n / ((n-1)(n-2)) Σx³ in each dimension, about the class mean and
-      over the class's std (eq. 8); ``latent`` has the skewness of each latent across its d
+    - std: σ (s - 1); ``std: target``: s² = Σx² / n, about the class mean (eq. 7);
+      ``own``: s² = Σ(x - m)² / (n - 1), about the group mean (official code)
+    - skewness: ``group``: n / ((n-1)(n-2)) Σx³ in each dimension, about the class mean and
+      over the class's std (eq. 8); ``latent``: the skewness of each latent across its d
       dimensions, about its own mean and std (official code)
 
-    A term is the mean of these squared, over dimensions or latents (``terms: squared``; the paper
-    leaves the reduction open: sum and mean choose the same group, and the mean keeps the terms on
-    one scale whatever d), or the root of their sum (``norm``; official code). Undefined terms are
-    0: ``own`` std at n = 1, ``group`` skewness at n ≤ 2 and in dimensions with σ = 0.
+    A term is the mean of their squares, over dimensions or latents (``terms: squared``), or the
+    root of the sum of their squares (``norm``; official code). The paper leaves the reduction open.
+    Sum and mean select the same group; with the mean, the scale of the terms does not depend on d.
+    Undefined terms are 0: ``own`` std at n = 1, ``group`` skewness at n ≤ 2 and in dimensions with
+    σ = 0.
 
     Parameters
     ----------
     mean, std : (d,) float tensor
-        μ and σ, on the device and of the type to compute with.
+        μ and σ, on the device and of the type of the computation.
     ipc : int
         n, latents per group.
     settings : dict
         ``terms``, ``std``, ``skewness``, ``loss_weights`` {mean, std, skewness}.
     all_terms : bool
-        Compute terms of weight 0 too.
+        Whether to compute also terms of weight 0.
     """
 
     def __init__(self, mean, std, ipc, settings, all_terms=False):
@@ -95,7 +96,7 @@ class GroupLoss:
         factors = std**2 / ipc**2, std**2 / max(self.freedom, 1), alive * _unbiased(ipc) ** 2
         # From the squared errors of `_fill_errors` to the terms.
         self.factors = torch.stack(factors)[:, None] / (self.d if self.squared else 1)
-        # Skewness is invariant to shifts: near the middle, sums of powers cancel least.
+        # Skewness is invariant to shifts; near the mean, sums of powers cancel least.
         offset = mean - mean.mean()
         self.offsets = torch.stack([offset, offset**2, offset**3]).double().sum(1)
         # z = offset + σx: coefficients of x, x² and x³ in z, z² and z³.
@@ -107,26 +108,26 @@ class GroupLoss:
         self.buffer = self.errors = torch.empty(0)
 
     def __call__(self, normals, limit=math.inf):
-        """Score standardised groups.
+        """Return the losses of standardised groups.
 
         Parameters
         ----------
         normals : (groups, n, d) tensor
         limit : float
-            No term is negative: for a group whose mean and std terms alone reach this, the
-            skewness of its latents is not computed and left at 0.
+            Since no term is negative, the skewness of latents is not computed, and left at 0, for
+            groups whose mean and std terms reach this limit.
 
         Returns
         -------
         (4, groups) array: total, and the three terms before weighting.
         """
-        # Newly allocated memory is slow: nearly all is computed in two buffers.
+        # Two buffers for nearly all computations, since newly allocated memory is slow.
         if self.buffer.shape != normals.shape:
             self.buffer = torch.empty_like(normals)
             self.errors = normals.new_zeros(3, len(normals), self.d)
         self._fill_errors(normals)
-        # With NumPy, because drawing has emptied the caches, and cold small operations of torch
-        # take twenty microseconds each.
+        # In NumPy: after the draws the caches are cold, and each small operation of torch then
+        # takes twenty microseconds.
         terms = self.errors.square_().mul_(self.factors).sum(2).cpu().numpy()
         if not self.squared:
             np.sqrt(terms, out=terms)
@@ -142,7 +143,7 @@ class GroupLoss:
         return sum(weight * term for weight, term in zip(self.weights, terms, strict=True))
 
     def _fill_errors(self, normals):
-        """Fill in the errors of each dimension; 0 for inactive terms.
+        """Compute the errors of each dimension; 0 for inactive terms.
 
         ``errors``, (3, groups, d): n m, sqrt(n or n - 1) (s - 1) and Σx³.
         """
@@ -165,12 +166,12 @@ class GroupLoss:
         latents = normals.flatten(0, 1).T
         power = torch.mul(normals, normals, out=buffer).flatten(0, 1).T
         of_first, of_second, of_third = self.mixtures
-        # The long side last: BLAS is five times as fast as with (latents, d) @ (d, 3).
+        # With the long side last, BLAS is five times as fast as with (latents, d) @ (d, 3).
         sums = (of_first @ latents).double() + self.offsets[:, None]
         sums[1:] += of_second @ power
         sums[2:] += of_third @ power.mul_(latents)
         first, second, third = sums / self.d
-        # The cube of a spread of zero would divide zero by zero.
+        # Avoids 0 / 0 for latents without spread.
         variance = ((second - first**2) * self.d / (self.d - 1)).clamp_(min=1e-30)
         cubes = self.d * (third - 3 * first * second + 2 * first**3)
         squares = (_unbiased(self.d) * cubes / variance**1.5).square_().view(-1, self.ipc)
@@ -179,5 +180,5 @@ class GroupLoss:
 
 
 def _unbiased(n):
-    """Return the factor from a sum of n cubes to an unbiased skewness; 0 where it is undefined."""
+    """Return the factor from a sum of n cubes to an unbiased skewness; 0 if undefined."""
     return n / ((n - 1) * (n - 2)) if n > 2 else 0.0

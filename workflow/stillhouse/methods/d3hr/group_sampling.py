@@ -1,10 +1,10 @@
-"""Group sampling: the best of many random groups of latents of a class's Gaussian.
+"""Group sampling: the best of many random groups of latents from a class's Gaussian.
 
 Zhao et al., "Taming Diffusion for Dataset Distillation with High Representativeness" (ICML 2025),
 D3HR, section 4.4, eq. 5-9; official code lin-zhao-resoLve/D3HR at 8ba351d, group_sampling.py.
 
 Groups are drawn, scored and discarded in standardised space, x = (z - μ) / σ, where latents are
-standard normals; the winner is drawn again from its number.
+standard normals. The selected group is drawn again from its number.
 """
 
 import math
@@ -15,22 +15,22 @@ from stillhouse.artifacts.progress import track
 from stillhouse.methods.d3hr.group_loss import GroupLoss
 from stillhouse.rng import key
 
-# Normals drawn at once: as many as a core's cache holds, or as keep a GPU busy (256 MB). A
-# candidate's numbers depend on it, so a change is a new version of the stage.
+# Normals per draw: the size of a core's cache, or enough to occupy a GPU (256 MB). Candidates
+# depend on it, so a change requires a new version of the stage.
 CHUNK = {"cpu": 2**19, "cuda": 2**26}
 
 
 def whiten(normals, own, buffer=None):
-    """Give each group, (groups, n, d), mean 0 and std 1 in every dimension, in place.
+    """Scale each group to mean 0 and std 1 in every dimension, in place.
 
     Parameters
     ----------
     normals : (groups, n, d) float tensor
-        n ≥ 2. A dimension in which all n are equal becomes 0.
+        n ≥ 2. Dimensions without spread become 0.
     own : bool
-        The std divides by n - 1, as that of `GroupLoss` with ``std: own``; otherwise by n.
+        Whether the std divides by n - 1, as `GroupLoss` with ``std: own``; otherwise by n.
     buffer : tensor, optional
-        Of the same shape, to compute in: newly allocated memory is slow.
+        Of the same shape, for the computation, since newly allocated memory is slow.
     """
     n = normals.shape[1]
     normals -= normals.mean(1, keepdim=True)
@@ -39,9 +39,9 @@ def whiten(normals, own, buffer=None):
 
 
 class Candidates:
-    """Random groups in chunks: the numbers of chunk k depend on k and on no other chunk.
+    """Random groups in chunks, whose numbers depend on the number of the chunk alone.
 
-    So more candidates extend fewer ones, and a winner is drawn again by its number.
+    More candidates therefore extend fewer ones, and a selected one is drawn again by its number.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class Candidates:
     ipc, d : int
         Latents per group; their dimensions.
     device : torch.device
-        Where to draw. torch's generator, because it fills a buffer three times as fast as NumPy's;
-        a CPU's and a GPU's numbers differ.
+        Device of the draws, by torch's generator, which fills a buffer three times as fast as
+        NumPy's. Numbers of a CPU and of a GPU differ.
     """
 
     def __init__(self, seed, class_id, ipc, d, device):
@@ -61,14 +61,14 @@ class Candidates:
         self.generator = torch.Generator(device)
 
     def chunk(self, number):
-        """Return standard normals, (size, ipc, d) float32, to be used before the next call."""
-        # A CPU's generator uses 32 bits of it. Of 83,000 chunks (m = 1e6, IPC 10, d = 4096) one
-        # pair is then expected to coincide, which costs nothing but its time.
+        """Return standard normals, (size, ipc, d) float32, in a buffer of the next call too."""
+        # A CPU's generator uses 32 bits of the seed. Among 83,000 chunks (m = 1e6, IPC 10,
+        # d = 4096), one pair is then expected to be equal, which only costs time.
         self.generator.manual_seed(key(*self.address, number) % 2**63)
         return self.normals.normal_(generator=self.generator)
 
     def candidate(self, number):
-        """Return candidate `number` alone, (1, ipc, d) float64."""
+        """Return a single candidate by its number, (1, ipc, d) float64."""
         chunk, place = divmod(number, self.size)
         return self.chunk(chunk)[place, None].double()
 
@@ -76,41 +76,41 @@ class Candidates:
 def search(mean, variance, ipc, settings, address, device, checkpoint=None):
     """Return the group of latents nearest to the Gaussian of its class (D3HR, eq. 9).
 
-    ``sampler: search`` scores `candidates` random groups. ``exact`` whitens each, so that mean and
-    std are those of the class by construction and only the skewness distinguishes groups; a single
-    latent would become the class mean, which lies off the shell where a Gaussian's samples are, so
-    at IPC 1 ``exact`` is ``search``.
+    ``sampler: search`` scores `candidates` random groups. ``exact`` whitens each group, so that
+    mean and std equal those of the class and only the skewness differs between groups. At IPC 1 it
+    equals ``search``: a whitened single latent would be the class mean, which is far from the shell
+    of a Gaussian's samples.
 
     Parameters
     ----------
     mean, variance : (d,) float tensor
         Of the inverted latents of the class.
     ipc : int
-        n, latents to return.
+        n, latents per group.
     settings : dict
-        ``sampler``, ``candidates``, ``variance`` (factor on the variance, of the draws and of the
-        target), and those of `GroupLoss`.
+        ``sampler``, ``candidates``, ``variance`` (factor on the variance of the draws and of the
+        target), and the settings of `GroupLoss`.
     address : (int, str)
         Seed and class id of the random numbers.
     device : torch.device
-        Where to draw and score. The selected group differs between a CPU and a GPU.
+        Device of draws and losses. The selected group differs between a CPU and a GPU.
     checkpoint : stillhouse.artifacts.checkpoints.Checkpoint, optional
-        Lets a later job resume after a chunk.
+        For a later job that resumes after a chunk.
 
     Returns
     -------
     latents : (n, d) float32 tensor
     winner : int
-        Number of the candidate; the first of tied ones.
+        Number of the selected candidate; the first of a tie.
     losses : (4,) float32 tensor
-        Of the winner: total, mean, std and skewness term; terms before weighting, those of weight 0
-        too.
+        Total, mean, std and skewness term of the winner; terms before weighting, including those of
+        weight 0.
     first : (4,) float32 tensor
-        The same of candidate 0, not whitened: a random group.
+        The losses of candidate 0, not whitened: a random group.
     """
     mean = mean.double().to(device)
-    # paper: "the variance of the distribution is adjusted in sampling"; here: the target's too,
-    # because a group of another variance would otherwise be selected to match the original one.
+    # paper: "the variance of the distribution is adjusted in sampling"; here: also that of the
+    # target, because otherwise groups of another variance would be selected to match the original.
     std = (variance.double().to(device) * settings["variance"]).sqrt()
     exact = settings["sampler"] == "exact" and ipc > 1
     candidates = Candidates(*address, ipc, len(mean), device)

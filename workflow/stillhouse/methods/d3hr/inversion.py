@@ -1,4 +1,4 @@
-"""Inversion: the latents of a class inverted to noise, and their statistics there.
+"""Inversion: the latents of a class inverted to noise, and the statistics of the noise.
 
 Zhao et al., "Taming Diffusion for Dataset Distillation with High Representativeness" (D3HR, 2025),
 section 3.2: DDIM inversion of all images of a class, then mean and variance of each dimension.
@@ -28,8 +28,8 @@ def inversion(inputs, spec, context):
 
     Notes
     -----
-    paper: half precision throughout; here: networks as ``precision`` says, latents in float32 and
-    sums in float64, because halves are too coarse for third and fourth powers.
+    paper: half precision throughout; here: networks in ``precision``, latents in float32 and sums
+    in float64, because half precision is too coarse for third and fourth powers.
     """
     settings = spec["settings"]
     denoiser = load_denoiser(inputs["denoiser"], settings, context)
@@ -54,14 +54,14 @@ def inversion(inputs, spec, context):
 
 
 def sampled_rows(n, count, class_id):
-    """Return the rows of `count` of n images, drawn at random, in their order; or of ``all``."""
+    """Return the ascending rows of `count` random images of n; all rows for ``all``."""
     if count == "all":
         return list(range(n))
     return sorted(permutation(generator(0, "statistics", class_id), n)[:count].tolist())
 
 
 class InversionState:
-    """Moments before and after inversion, and the first latents, of the images so far.
+    """Moments before and after inversion, and the first latents, of the processed images.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class InversionState:
         self.done += len(before)
 
     def state(self):
-        """Return all of it as (tensors, plain values) for a checkpoint."""
+        """Return the state as (tensors, plain values) for a checkpoint."""
         tensors = {"before": self.before, "after": self.after}
         for name, moments in self.moments.items():
             tensors[f"{name}.origin"] = torch.from_numpy(moments.origin)
@@ -102,7 +102,7 @@ class InversionState:
 
 
 def invert_class(stack, names, denoiser, class_id, settings, context):
-    """Invert all latents of a class and return the `InversionState` at the end.
+    """Invert all latents of a class and return the final `InversionState`.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def invert_class(stack, names, denoiser, class_id, settings, context):
     settings : dict
         Of the stage: ``steps``, ``snapshots``, ``guidance``, ``start``, ``noising``.
     context : stillhouse.artifacts.context.Context
-        A checkpoint in its ``work`` lets a later job resume after a batch.
+        With a checkpoint in its ``work``, the job resumes after a batch.
     """
     state, checkpoint = InversionState(settings["snapshots"], stack.shape[1:]), Checkpoint(context)
     stored = checkpoint.resume(class_id, "image")
@@ -169,8 +169,8 @@ def round_trip(state, i, count, denoiser, class_id, settings, context):
     Returns
     -------
     dict
-        ``images``: their number; ``latent_mse``: mean squared difference of latents; ``psnr``: of
-        decoded latents against decoded latents, mean over images [dB], 106 at most.
+        ``images``: their number; ``latent_mse``: mean squared difference of the latents; ``psnr``:
+        of the decoded images, mean over images [dB], at most 106.
     """
     before, after = state.before[:N_ROUND_TRIPS], state.after[i, :N_ROUND_TRIPS]
     step, back, psnr = pass_size(settings["guidance"], context.batch_size), [], []
@@ -190,7 +190,7 @@ def _tensors(state, stack, settings):
     """Return the content of ``inversion.safetensors``."""
     moments = [state.moments[str(count)] for count in settings["snapshots"]]
     mean = np.stack([one.mean for one in moments])
-    # A single image has no variance: then the class has no other image.
+    # NaN for a class with a single image.
     variance = np.nan_to_num(np.stack([one.variance for one in moments]))
     return {
         "mean": torch.from_numpy(mean).float(),

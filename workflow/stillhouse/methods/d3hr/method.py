@@ -1,4 +1,4 @@
-"""D3HR: latents inverted to noise, where groups are drawn that have the class's statistics.
+"""D3HR: groups of noise latents with the statistics of the inverted latents of a class.
 
 Zhao et al., "Taming Diffusion for Dataset Distillation with High Representativeness", ICML 2025.
 Facts: lin-zhao-resoLve/D3HR at 8ba351d, generation/; paper, equations 5 to 8 and appendix B.
@@ -23,7 +23,7 @@ SAMPLES = Stage(
     version=2,
     files=("samples.safetensors",),
     function="stillhouse.methods.d3hr.samples:samples",
-    description="latents drawn by their statistics",
+    description="groups of sampled latents",
     member="class_id",
 )
 
@@ -80,13 +80,13 @@ class D3HR(Method):
     )
 
     def unused(self, settings):
-        """Return the settings of an inversion where noise is added instead."""
+        """Return the settings of the inversion if noise is added instead."""
         if settings["noising"] == "forward":
             return [Unused({"inversion_start"}, "noising: forward")]
         return []
 
     def decide(self, settings):
-        """Return settings with the snapshots in order, `inversion_steps` alone by default."""
+        """Return settings with sorted snapshots, by default only `inversion_steps`."""
         snapshots = settings.get("snapshots", [settings["inversion_steps"]])
         return {**settings, "snapshots": sorted(snapshots)}
 
@@ -95,12 +95,12 @@ class D3HR(Method):
         return {"denoiser": [settings["denoiser"]]}
 
     def check(self, key, settings, config):
-        """Raise a `StillhouseError` if snapshots lie outside the grid or lack the start."""
+        """Raise a `StillhouseError` if snapshots are outside the grid or lack `inversion_steps`."""
         steps, start = settings["steps"], settings["inversion_steps"]
         snapshots = settings["snapshots"]
         if start not in snapshots:
             raise StillhouseError(
-                f"{key}.snapshots: {snapshots} lacks inversion_steps, {start}; add it"
+                f"{key}.snapshots: missing inversion_steps, {start}, in {snapshots}; add it"
             )
         if snapshots[-1] >= steps:
             name = "inversion_steps" if start >= steps else "snapshots"
@@ -112,19 +112,20 @@ class D3HR(Method):
     def plan(self, task):
         """Return (upstream, settings) of the distilled set; add inversion, samples and images."""
         denoiser = task.denoiser()
-        # Statistics belong to a class: no IPC and no seed in their address.
+        # Statistics depend on the class alone: no IPC and no seed in their address.
         names = ("steps", "snapshots", "guidance", "latents", "noising", "images_per_class")
         settings = {**task.only(*names), **denoiser.conditional}
         if "inversion_start" in task.settings:
             settings["start"] = task.settings["inversion_start"]
-        words = (denoiser.word, f"steps{'-'.join(map(str, task.settings['snapshots']))}")
+        snapshots = "-".join(map(str, task.settings["snapshots"]))
         upstream = {"latents": denoiser.latents("square"), "denoiser": denoiser.artifact}
-        inversion = task.per_class(INVERSION, words, settings, upstream)
+        slug_parts = (denoiser.short_kind, f"steps{snapshots}")
+        inversion = task.per_class(INVERSION, slug_parts, settings, upstream)
         names = ("variance", "sampler", "candidates", "terms", "std", "skewness", "loss_weights")
         settings = {"snapshot": task.settings["inversion_steps"], **task.only(*names, "draw_on")}
-        words = (denoiser.word, f"steps{task.settings['inversion_steps']}")
+        slug_parts = (denoiser.short_kind, f"steps{task.settings['inversion_steps']}")
         upstream = {"inversion": inversion}
-        start = task.per_class(SAMPLES, words, settings, upstream, ("ipc", "seed"))
+        start = task.per_class(SAMPLES, slug_parts, settings, upstream, ("ipc", "seed"))
         sampling = {
             "sampling": "from_noise",
             **task.only("steps", "guidance", "inversion_steps"),
@@ -133,10 +134,10 @@ class D3HR(Method):
         return {"decoded": denoiser.decode(start, sampling)}, task.only("encoding")
 
     def storage_bytes(self, spec):
-        """Return the bytes of the statistics that the set, at any IPC, can be made from again.
+        """Return the bytes of the statistics from which a set of any IPC can be sampled.
 
-        Mean and variance of every class, float32 (section 6.7). The denoiser's weights, which all
-        sets share, come to them.
+        Mean and variance of every class, float32 (section 6.7), without the weights of the
+        denoiser, which all sets share.
         """
         inversion = spec["upstream"]["decoded"]["upstream"]["start"]["upstream"]["inversion"]
         classes = spec["settings"]["classes"]

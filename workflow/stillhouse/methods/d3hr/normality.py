@@ -1,4 +1,4 @@
-"""Central moments of many vectors, batch by batch, and how normal they are.
+"""Central moments of many vectors, batch by batch, and tests of normality.
 
 Batches are merged by the pairwise formulas of Chan, Golub and LeVeque (1979), for orders 3 and 4
 those of Pébay, "Formulas for robust, one-pass parallel computation of covariances and
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# With fewer samples the kurtosis is too far from normal for the test to hold.
+# With fewer samples, the distribution of the kurtosis is too far from normal for the test.
 MIN_TESTED = 20
 LEVEL = 0.05
 
@@ -24,11 +24,10 @@ class Moments:
     count : int
         Number of vectors added.
     origin : (d,) float64 array or None
-        The first vector, subtracted from all, so that a large offset costs no digits.
+        The first vector, subtracted from all, so that a large offset loses no precision.
     sums : (4, d) float64 array or None
         Mean minus `origin`, and the sums of the second to fourth powers of the deviations from the
-        mean. The three fields are the complete state: `Moments(count, origin, sums)` continues from
-        it.
+        mean. The three fields are the complete state: `Moments(count, origin, sums)` restores it.
     """
 
     count: int = 0
@@ -64,17 +63,17 @@ class Moments:
 
     @property
     def skewness(self):
-        """Third central moment over the standard deviation cubed, (d,); NaN where all are equal."""
+        """Third central moment over the standard deviation cubed, (d,); NaN without spread."""
         return _ratio(self.sums[2] * self.count**0.5, self.sums[1] ** 1.5)
 
     @property
     def kurtosis(self):
-        """Fourth central moment over the variance squared, (d,), 3 is normal; NaN as above."""
+        """Fourth central moment over the variance squared, (d,); NaN without spread."""
         return _ratio(self.sums[3] * self.count, self.sums[1] ** 2)
 
 
 def _merge(n_a, a, n_b, b):
-    """Return the moments of two sets together, (4, d)."""
+    """Return the moments of the union of two sets, (4, d)."""
     n, shift = n_a + n_b, b[0] - a[0]
     merged = a + b
     merged[0] = a[0] + shift * (n_b / n)
@@ -88,12 +87,12 @@ def _merge(n_a, a, n_b, b):
 
 
 def _ratio(above, below):
-    """Divide; NaN where the divisor is zero."""
+    """Return a quotient, NaN for a divisor of zero."""
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
 def normality(moments):
-    """Return how near to normal the dimensions are, each by itself.
+    """Return measures of the normality of each dimension.
 
     Parameters
     ----------
@@ -104,8 +103,8 @@ def normality(moments):
     dict
         ``skewness``: mean over dimensions of |skewness|; ``kurtosis``: mean over dimensions, 3 is
         normal; ``normal_share``: share of dimensions in [0, 1] that the test of D'Agostino and
-        Pearson does not reject at 5 %. Dimensions without spread are ignored; None where all are,
-        and for the share of fewer than 20 vectors.
+        Pearson does not reject at 5 %. Dimensions without spread are ignored. None if all are
+        without spread; the share is None also for fewer than 20 vectors.
     """
     if moments.count == 0:
         return dict.fromkeys(("skewness", "kurtosis", "normal_share"))

@@ -9,11 +9,11 @@ from stillhouse.methods.d3hr.group_sampling import search
 
 
 def samples(inputs, spec, context):
-    """Stage: select the group of each class among random groups of its Gaussian.
+    """Stage: select one of many random groups from the Gaussian of each class.
 
     The file has ``latents`` (n, channels, height, width) float32; ``losses`` (4,) float32, total,
-    mean, std and skewness term of the winner, terms before weighting; ``first`` (4,), the same of
-    candidate 0, a random group; ``winner`` (1,) int64, the candidate's number.
+    mean, std and skewness term of the selected group, terms before weighting; ``first`` (4,), those
+    of candidate 0, a random group; ``winner`` (1,) int64, the number of the selected candidate.
     """
     settings, keys = spec["settings"], spec["keys"]
     device = _device(settings["draw_on"], context)
@@ -36,7 +36,7 @@ def samples(inputs, spec, context):
 
 
 def _device(draw_on, context):
-    """Return the device of the setting ``draw_on``, which shapes the result."""
+    """Return the device of the setting ``draw_on``, which affects the result."""
     if draw_on == "cpu":
         return torch.device("cpu")
     device = context.torch_device()
@@ -56,7 +56,7 @@ def read_statistics(path, snapshot, class_id):
     path : Path
         An ``inversion.safetensors``.
     snapshot : int
-        Number of levels of the grid before it.
+        Number of inversion steps.
     class_id : str
         For messages.
 
@@ -69,8 +69,7 @@ def read_statistics(path, snapshot, class_id):
     snapshots = stored["snapshots"].tolist()
     if snapshot not in snapshots:
         raise StillhouseError(
-            f"{path}: snapshot: {snapshot} is unknown; must be one of "
-            f"{', '.join(map(str, snapshots))}"
+            f"{path}: unknown snapshot {snapshot}; must be one of {', '.join(map(str, snapshots))}"
         )
     row = snapshots.index(snapshot)
     mean, variance = stored["mean"][row], stored["variance"][row]

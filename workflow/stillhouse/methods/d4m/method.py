@@ -1,4 +1,4 @@
-"""D4M: latents clustered per class; the centres, noised and denoised, are the images.
+"""D4M: images decoded from cluster centres of the latents of a class, noised and denoised.
 
 Su et al., "D⁴M: Dataset Distillation via Disentangled Diffusion Model", CVPR 2024. Facts:
 suduo94/D4M at da35d10, gen_prototype.py.
@@ -20,7 +20,7 @@ PROTOTYPES = Stage(
 
 
 class D4M(Method):
-    """Centres of a class's latents, moved back to the images by a denoiser."""
+    """Cluster centres of the latents of a class, noised, denoised and decoded."""
 
     kind = "d4m"
     stages = (PROTOTYPES,)
@@ -28,7 +28,7 @@ class D4M(Method):
     fidelity = {"code": {"fit": "partial"}, "paper": {"fit": "full"}}  # noqa: RUF012
 
     def unused(self, settings):
-        """Return the settings of chunks where all latents are fitted at once."""
+        """Return the settings of mini-batches if all latents are fitted at once."""
         return [Unused({"expand"}, "fit: full")] if settings["fit"] == "full" else []
 
     def denoisers(self, settings):
@@ -36,12 +36,12 @@ class D4M(Method):
         return {"denoiser": [settings["denoiser"]]}
 
     def check(self, key, settings, config):
-        """Raise a `StillhouseError` if no step of the grid is left to denoise."""
+        """Raise a `StillhouseError` if the strength is less than one step."""
         steps, strength = settings["steps"], settings["strength"]
         if int(steps * strength) < 1:
             raise StillhouseError(
-                f"{key}.strength: {strength:g} of {steps} steps leaves none; raise strength or "
-                "steps"
+                f"{key}.strength: must be at least one of {steps} steps, not {strength:g}; raise "
+                "strength or steps"
             )
 
     def plan(self, task):
@@ -49,6 +49,8 @@ class D4M(Method):
         denoiser = task.denoiser()
         upstream = {"latents": denoiser.latents("square")}
         settings = task.only("latents", "fit", "expand")
-        start = task.per_class(PROTOTYPES, (denoiser.word,), settings, upstream, ("ipc", "seed"))
+        start = task.per_class(
+            PROTOTYPES, (denoiser.short_kind,), settings, upstream, ("ipc", "seed")
+        )
         sampling = {"sampling": "image_to_image", **task.only("steps", "guidance", "strength")}
         return {"decoded": denoiser.decode(start, sampling)}, task.only("encoding")

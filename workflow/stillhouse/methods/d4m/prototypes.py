@@ -13,7 +13,7 @@ from stillhouse.rng import generator
 
 
 def prototypes(inputs, spec, context):
-    """Stage: IPC cluster centres of the latents of each class, (ipc, c, h, w) float32."""
+    """Stage: compute IPC cluster centres of the latents of each class, (ipc, c, h, w) float32."""
     settings, ipc, seed = spec["settings"], spec["keys"]["ipc"], spec["keys"]["seed"]
 
     def make(class_id, context):
@@ -21,7 +21,7 @@ def prototypes(inputs, spec, context):
         stack = stored.stacked(settings["latents"], class_id)
         if len(stack) < ipc:
             raise StillhouseError(
-                f"class {class_id!r}: has {len(stack)} images, too few for {ipc} prototypes; "
+                f"class {class_id!r}: {len(stack)} images are too few for {ipc} prototypes; "
                 f"ipc must be at most {len(stack)}"
             )
         points = np.asarray(stack, np.float64).reshape(len(stack), -1)
@@ -36,7 +36,7 @@ def prototypes(inputs, spec, context):
 def centres(points, count, fit, expand, rng):
     """Return cluster centres by scikit-learn's mini-batch k-means.
 
-    Sums of floats depend on the number of threads, which a job limits.
+    The sums depend on the number of threads, which the job limits.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ def centres(points, count, fit, expand, rng):
     count : int
         At most n.
     fit : str
-        ``full``: fitted to all points (paper); the mean, where one centre is wanted. ``partial``:
-        one step per expand · count points in their order, a remainder unused (official code); one
-        step for all points where there are fewer.
+        ``full``: fitted to all points (paper), for one centre their mean. ``partial``: one step per
+        expand · count points in their order, without the remainder (official code); one step for
+        fewer points.
     expand : int
-        For ``partial``; the official script for ImageNet has 1.
+        Factor of ``partial``; 1 in the official script for ImageNet.
     rng : numpy.random.Generator
 
     Returns

@@ -1,9 +1,9 @@
-"""Class scores: the class-conditional drop of a denoiser's error, place by place ("typicality").
+"""Class scores: local reduction of a denoiser's error by the class condition ("typicality").
 
 Zhong et al., "Efficient Dataset Distillation via Diffusion-Driven Patch Selection" (DDPS, arXiv
-2412.09959), section 3.2 and Algorithm 1. No official code is known; what the paper leaves open
-follows Siglidis et al., "Diffusion Models as Data Mining Tools" (ECCV 2024), whose pipeline it is
-(code ysig/diff-mining at 0e4c863).
+2412.09959), section 3.2 and Algorithm 1. No official code is known. Details that the paper leaves
+open follow Siglidis et al., "Diffusion Models as Data Mining Tools" (ECCV 2024), whose pipeline
+DDPS uses (code ysig/diff-mining at 0e4c863).
 """
 
 import numpy as np
@@ -34,14 +34,14 @@ def class_scores(inputs, spec, context):
     """Stage: score T' images of each class, and select the most typical patch of each.
 
     A score is the mean over draws of L(null) - L(class), so higher is more typical.
-    # paper: R = L(class) - L(null), eq. 6, and the largest R wins; here: the other sign, because
-    # p(class) = 1 / (1 + exp R), eq. 5, falls with R, and diff-mining ranks by -R.
+    # paper: R = L(class) - L(null), eq. 6, and the largest R is selected; here: the opposite sign,
+    # because p(class) = 1 / (1 + exp R), eq. 5, falls with R, and diff-mining ranks by -R.
     """
     return ClassScores(inputs, spec, context)
 
 
 class ClassScores:
-    """A denoiser that scores the images of one class after another."""
+    """Class scores of a denoiser, computed class by class."""
 
     def __init__(self, inputs, spec, context):
         self.inputs, self.settings, self.seed = inputs, spec["settings"], spec["keys"]["seed"]
@@ -74,12 +74,12 @@ class ClassScores:
 def stacks_of(path, names, posterior, class_id):
     """Return the latents of selected images of a class, grouped by size.
 
-    `posterior`: its ``mode`` or a ``sample``, see `stillhouse.diffusion.latents`.
+    `posterior`: ``mode`` or ``sample``, see `stillhouse.diffusion.latents`.
 
     Returns
     -------
     list of (image ids, (n, c, h, w) float32 tensor)
-        Smallest size first; within one, in the order of `names`.
+        Smallest size first; within a size, in the order of `names`.
     """
     stored = latents.read(path)
     place = {name: i for i, name in enumerate(stored.names)}
@@ -101,32 +101,32 @@ def check_patch(groups, factor, patch):
             raise StillhouseError(
                 f"image {names[0]!r}: is resized to {width} x {height} px for the denoiser, "
                 f"smaller than a patch of {patch} px; patch must be at most {min(height, width)}, "
-                "or 0 for whole images"
+                "or whole"
             )
 
 
 def noised(stacks, denoiser, draw, n_draws, batch_size, label, done=0):
-    """Yield all images with all draws of noise, one forward pass at a time.
+    """Yield the inputs of forward passes for all images with all draws of noise.
 
     Parameters
     ----------
     stacks : list of (n, c, h, w) float32 tensors
         One per latent size.
     draw : callable
-        From (c, h, w) to (timesteps (n_draws,) int64, noise (n_draws, c, h, w) float32): the same
-        for all images of a size, so that they can be compared.
+        From (c, h, w) to (timesteps (n_draws,) int64, noise (n_draws, c, h, w) float32). The same
+        for all images of a size, so that their scores are comparable.
     batch_size : int
         Latents per pass.
     label : str
-        Of the progress.
+        For the progress.
     done : int
         Passes to skip at the beginning.
 
     Yields
     ------
     (number of the stack, rows, noisy latents, noise, timesteps)
-        Of k combinations: all images with the first draw, then with the second and so on, cut into
-        passes of `batch_size`. `rows` is (k,) int64, the images; timesteps are on the CPU,
+        Of k combinations: all images with the first draw, then with the second and so on, divided
+        into passes of `batch_size`. `rows` is (k,) int64, the images; timesteps are on the CPU,
         the rest on the denoiser's device.
     """
     counts = [len(stack) * n_draws for stack in stacks]
@@ -166,7 +166,7 @@ def pairs(size, n_draws, span, n_levels, seed, class_id):
 
 
 def score_maps(stacks, denoiser, class_id, settings, seed, context):
-    """Return by how much the class lowers the denoiser's error at every place of every latent.
+    """Return the reduction of the denoiser's error by the class, at every position of the latents.
 
     Parameters
     ----------
@@ -174,14 +174,14 @@ def score_maps(stacks, denoiser, class_id, settings, seed, context):
     settings : dict
         ``draws``, ``timesteps``.
     context : stillhouse.artifacts.context.Context
-        Its ``batch_size``: latents per pass; each passes twice, with the class and without. A
-        checkpoint in its ``work`` lets a later job of the same batch size resume after a pass.
+        ``batch_size``: latents per pass, each with and without the class. With a checkpoint in its
+        ``work``, a job of the same batch size resumes after a pass.
 
     Returns
     -------
     list of (n, h, w) float64 tensors on the CPU
-        Mean over draws and channels of (ε̂(null) - ε)² - (ε̂(class) - ε)²; a running sum, so that
-        memory does not grow with the draws.
+        Mean over draws and channels of (ε̂(null) - ε)² - (ε̂(class) - ε)², from running sums, so
+        that memory does not grow with the draws.
     """
     totals = [torch.zeros(len(s), *s.shape[2:], dtype=torch.float64) for s in stacks]
     totals = [total.to(denoiser.device) for total in totals]
@@ -210,18 +210,18 @@ def score_maps(stacks, denoiser, class_id, settings, seed, context):
 
 
 def best_boxes(maps, factor, patch, regions):
-    """Return the most typical box of each image of one latent size, and its score.
+    """Return the box with the highest score of each image of one latent size, and its score.
 
     Parameters
     ----------
     maps : (n, h, w) float64 tensor
-        As `score_maps` gives them.
+        See `score_maps`.
     factor : int
-        Pixels per place of the latent.
+        Pixels per position of the latent.
     patch : int
-        Side of a patch [px of the denoiser's input]; 0 for the whole image.
+        Side of a patch [px of the denoiser's input]; 0 for the complete image.
     regions : list of (box, box)
-        Of each source image the region that its latent covers, and its largest centred square [px].
+        Region of each source image that its latent covers, and its largest centred square [px].
 
     Returns
     -------
@@ -243,9 +243,9 @@ def best_boxes(maps, factor, patch, regions):
 def best_patches(maps, factor, patch):
     """Return (tops, lefts, scores) of the best patch × patch pixels of each map, (n,) each.
 
-    Bilinear to the pixels, mean over every position at a stride of one pixel, no padding (paper,
-    section 4.2). Both are linear and separable: two small matrices do it. The first of a tie in
-    float32 wins, row by row.
+    Maps are enlarged bilinearly to pixels and averaged over each patch at a stride of one pixel,
+    without padding (paper, section 4.2). Both are linear and separable, hence two small matrices.
+    Ties in float32 go to the first position, row by row.
     """
     down, across = (_pooling(extent, factor, patch) for extent in maps.shape[1:])
     pooled = (down @ maps @ across.T).float()
@@ -264,8 +264,8 @@ def _pooling(places, factor, patch):
 def to_source(box, size, region):
     """Convert a box in pixels of a resized region to pixels of the source image, (4,) int64.
 
-    `size` is the region's after resizing, (2,); `region` its box in the source image. The result is
-    rounded and lies inside the region.
+    `size` is that of the region after resizing, (2,); `region` its box in the source image. The
+    result is rounded and inside the region.
     """
     scale = region[2:] / size
     extent = np.clip(np.rint(box[2:] * scale), 1, region[2:])

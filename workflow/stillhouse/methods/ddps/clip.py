@@ -1,4 +1,4 @@
-"""CLIP's image tower, from a local folder or the Hugging Face hub."""
+"""The image tower of CLIP, from a local folder or the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def load_clip(weights, folders, device):
     Parameters
     ----------
     weights : dict
-        ``{"sha256": ...}``: `folder_digest` of `clip_files` of a local folder, which lies at
-        ``folders[sha256]``. ``{"hub": name, "revision": commit}``: of the Hugging Face hub.
+        ``{"sha256": ...}``: `folder_digest` of `clip_files` of the local folder
+        ``folders[sha256]``. ``{"hub": name, "revision": commit}``: on the Hugging Face hub.
     folders : dict of str to str
     device : torch.device
 
@@ -35,7 +35,7 @@ def load_clip(weights, folders, device):
     Raises
     ------
     StillhouseError
-        If the files are missing, have changed, or are not CLIP's.
+        If files are missing, have changed, or are of another model.
     """
     from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
@@ -43,8 +43,8 @@ def load_clip(weights, folders, device):
     config = read_config(folder / "config.json")
     if config.get("model_type") not in ("clip", "clip_vision_model"):
         raise StillhouseError(
-            f"{folder}/config.json: model_type: is {config.get('model_type')!r}; must be clip or "
-            "clip_vision_model"
+            f"{folder}/config.json: model_type: must be clip or clip_vision_model, not "
+            f"{config.get('model_type')!r}"
         )
     net = load_complete(CLIPVisionModelWithProjection, folder).float()
     processor = read_config(folder / "preprocessor_config.json")
@@ -65,8 +65,8 @@ def _clip_folder(weights, folders):
     digest = folder_digest(clip_files(folder))
     if digest != weights["sha256"]:
         raise StillhouseError(
-            f"{folder}: its files have the digest {digest}; must have {weights['sha256']}, as in "
-            "the config"
+            f"{folder}: the digest of its files must be {weights['sha256']}, as in the config, not "
+            f"{digest}"
         )
     return folder
 

@@ -1,8 +1,8 @@
-"""Clusters: groups of a class's similar patches, ranked by class score.
+"""Clusters of similar patches of a class, ranked by class score.
 
 Zhong et al., "Efficient Dataset Distillation via Diffusion-Driven Patch Selection" (DDPS, arXiv
-2412.09959), section 3.3: k-means, patches by their distance to the centroid, clusters by the median
-of their scores. Ties go by image id, so that nothing depends on the order of rows.
+2412.09959), section 3.3: k-means; patches are ranked by their distance to the centroid, clusters by
+the median of their scores. Ties are ordered by image id, so that the order of rows has no effect.
 """
 
 import numpy as np
@@ -83,10 +83,10 @@ def ranks(cluster, distance, scores):
     Returns
     -------
     cluster_rank : (n,) int32
-        Of each point's cluster; 0 has the highest median. Of a tie, the cluster with the earlier
-        first point is first.
+        Rank of each point's cluster; 0 has the highest median. Ties go to the cluster with the
+        earlier first point.
     rank : (n,) int32
-        Of each point in its cluster; 0 is the nearest. Of a tie, the earlier point is first.
+        Rank of each point in its cluster; 0 is the nearest. Ties go to the earlier point.
     """
     members = {}
     for i, label in enumerate(cluster.tolist()):

@@ -1,4 +1,4 @@
-"""DDPS: the patches that a diffusion model scores as most typical of their class, of every cluster.
+"""DDPS: the patches with the highest class scores of every cluster.
 
 Zhong et al., "Efficient Dataset Distillation via Diffusion-Driven Patch Selection" (arXiv
 2412.09959), sections 3.3 and 3.4, supplement section 5. No official code is known.
@@ -13,15 +13,15 @@ from stillhouse.methods.ddps import class_scores, clusters
 def images_of_class(inputs, spec, class_id, context):
     """Return the images of one class, [(pixels, origin)]: (3, side, side) uint8, boxes.
 
-    Settings: ``resolution``, ``patches_per_side``, ``ranking`` and, where that is ``clusters``,
+    Settings: ``resolution``, ``patches_per_side``, ``ranking`` and, for ``ranking: clusters``,
     ``clusters_used``.
     """
     settings, ipc = spec["settings"], spec["keys"]["ipc"]
     n_patches = settings["patches_per_side"] ** 2
     selected = _selected(inputs, settings, ipc * n_patches, class_id)
     rows = read_class(inputs["images"][class_id], "train", context.source_roots)
-    # paper: does not say which patches share an image; here: patch k of image j is the one chosen
-    # as number k · IPC + j, as in RDED's code. At IPC 10 those are the four of one cluster.
+    # paper: does not specify which patches share an image; here: patch k of image j has rank
+    # k · IPC + j, as in RDED's code. At IPC 10 these are the four patches of one cluster.
     places = assign(len(selected) // n_patches, n_patches, "rank_blocks", None)
     return stitched_images(selected, rows, places, settings["resolution"], "nearest")
 
@@ -29,7 +29,7 @@ def images_of_class(inputs, spec, class_id, context):
 def _selected(inputs, settings, count, class_id):
     """Return the rows of the selected patches, in order."""
     if settings["ranking"] == "score":
-        # Nothing is clustered (the paper's Table 5): the table of scores is enough.
+        # Without clustering (the paper's Table 5).
         columns = [name for name, _ in class_scores.PATCH]
         table = store.read_table(inputs["scores"][class_id], columns, schema=class_scores.SCHEMA)
         return by_score(table.to_pylist())[:count]
@@ -43,35 +43,35 @@ def by_score(rows):
 
 
 def select_patches(rows, count, n_clusters):
-    """Return `count` patches of one class: as many from each of the best clusters, then by score.
+    """Return `count` patches of one class: equally many of each best cluster, then by score.
 
     Parameters
     ----------
     rows : list of dicts with the columns of `stillhouse.methods.ddps.clusters.SCHEMA`
     count : int
-        Patches wanted: IPC, or 4 · IPC.
+        Number of patches: IPC, or 4 · IPC.
     n_clusters : int
-        Clusters that are used first (paper: 10 of 32).
+        Clusters that patches are selected from (paper: 10 of 32).
 
     Returns
     -------
     list of dicts
-        Of the first clusters the nearest patch of each, the second nearest of each and so on,
-        count // n_clusters from each; the places of missing ones are filled by the best scores of
-        all remaining patches. All rows where there are fewer than `count`.
+        The nearest patch of each of the first clusters, then the second nearest of each and so on,
+        count // n_clusters per cluster. The best scores of all remaining patches fill the positions
+        of missing ones. All rows if there are fewer than `count`.
 
     Notes
     -----
-    The supplement, section 5, has 4 · IPC // N up to IPC 10 and IPC // N above: count // N of the
-    variant that the paper uses there. Both variants keep to it at every IPC. So where an IPC is
-    below the number of clusters (single), or 4 · IPC is (concat: IPC 1 and 2), all patches are
-    chosen by score.
+    The supplement, section 5, has 4 · IPC // N up to IPC 10 and IPC // N above, which is count // N
+    of the variant that the paper uses for these IPCs. Here, both variants use it at every IPC. For
+    fewer patches than clusters (single: IPC below N; concat: IPC 1 and 2), all patches are selected
+    by score.
     """
     share = count // n_clusters
     by_rank = {(row["rank"], row["cluster_rank"]): row for row in rows}
-    # One place per patch that the clusters should give; None where a cluster has too few.
+    # One entry per patch of the clusters; None if a cluster has too few patches.
     places = [by_rank.get((rank, c)) for rank in range(share) for c in range(n_clusters)]
-    taken = {row["image_id"] for row in places if row}
-    rest = iter(by_score(row for row in rows if row["image_id"] not in taken))
+    used = {row["image_id"] for row in places if row}
+    rest = iter(by_score(row for row in rows if row["image_id"] not in used))
     filled = [row or next(rest, None) for row in places]
     return [row for row in [*filled, *rest] if row][:count]

@@ -1,4 +1,4 @@
-"""DDPS: patches that a denoiser finds typical of their class, picked from clusters.
+"""DDPS: patches with high class scores of a denoiser, selected from clusters.
 
 Zhong et al., "Efficient Dataset Distillation via Diffusion-Driven Patch Selection for Improved
 Generalization", arXiv 2412.09959. No official code is known.
@@ -40,7 +40,7 @@ CLUSTERING = {"features", "clip", "clusters", "clusters_used"}
 
 
 def _scored(sets):
-    """Return the class scores and the images that they are of."""
+    """Return the class scores and their images."""
     distilled = sets[max(sets)]
     clusters = distilled.upstream.get("clusters")
     scores = (clusters or distilled).upstream["scores"]
@@ -48,7 +48,7 @@ def _scored(sets):
 
 
 def _clustered(sets):
-    """Return the clusters and the images that their patches are of; nothing without clusters."""
+    """Return the clusters and the images of their patches; empty without clusters."""
     upstream = sets[max(sets)].upstream
     if "clusters" not in upstream:
         return {}
@@ -81,7 +81,7 @@ class DDPS(Method):
     )
 
     def unused(self, settings):
-        """Return the settings of clusters, or of features, that are not formed."""
+        """Return the settings of clusters or features that are not computed."""
         if settings["ranking"] == "score":
             return [Unused(DIFT | CLUSTERING, "ranking: score")]
         if settings["features"] == "clip":
@@ -89,7 +89,7 @@ class DDPS(Method):
         return [Unused({"clip"}, "features: dift")]
 
     def decide(self, settings):
-        """Return settings with a whole image as a patch of side 0, and the clusters used."""
+        """Return settings with ``patch: whole`` as 0, and at most all clusters used."""
         decided = {**settings, "patch": 0 if settings["patch"] == "whole" else settings["patch"]}
         if "clusters" in decided:
             decided["clusters_used"] = min(decided["clusters_used"], decided["clusters"])
@@ -100,11 +100,11 @@ class DDPS(Method):
         return {"denoiser": [settings["denoiser"]]}
 
     def pretrained(self, settings):
-        """Return CLIP's weights where patches are clustered by its features."""
+        """Return CLIP's weights if patches are clustered by its features."""
         return [settings["clip"]] if "clip" in settings else []
 
     def check(self, key, settings, config):
-        """Raise a `StillhouseError` if the denoiser has no room for the settings."""
+        """Raise a `StillhouseError` if the settings conflict with each other or the denoiser."""
         low, high = settings["timesteps"]
         if low >= high:
             raise StillhouseError(
@@ -116,7 +116,7 @@ class DDPS(Method):
             _check_features(key, settings, denoiser)
 
     def max_ipc(self, key, settings, ipcs, smallest, resolution):
-        """Return the most images per class; raise if clusters or patches would be too few."""
+        """Return (largest IPC, reason); raise if images are too few for clusters or patches."""
         images = settings["images_per_class"]
         images = smallest if images == "all" else min(images, smallest)
         if settings["ranking"] == "clusters" and settings["clusters"] > images:
@@ -125,12 +125,12 @@ class DDPS(Method):
                 f"{settings['clusters']}; lower it"
             )
         sides = {ipc: patches_per_side(settings["variant"], ipc, settings["patch"]) for ipc in ipcs}
-        # Of the IPC that takes most: with four patches per image, a smaller one may.
+        # A smaller IPC may need more patches, with four per image.
         most, ipc = max((ipc * side**2, ipc) for ipc, side in sides.items())
         if most > images:
             raise StillhouseError(
-                f"{key}: IPC {ipc} takes {most} patches per class, one per image, of {images} "
-                "images; lower the IPC or raise images_per_class"
+                f"{key}: IPC {ipc} needs {most} patches per class, one per image, more than the "
+                f"{images} images; lower the IPC or raise images_per_class"
             )
         return super().max_ipc(key, settings, ipcs, smallest, resolution)
 
@@ -141,7 +141,7 @@ class DDPS(Method):
         drawn = {**task.only("latents"), **denoiser.conditional}
         upstream = {"images": task.images, "latents": latents, "denoiser": denoiser.artifact}
         settings = {**task.only("draws", "timesteps", "images_per_class", "patch"), **drawn}
-        scores = task.per_class(CLASS_SCORES, (denoiser.word,), settings, upstream, ("seed",))
+        scores = task.per_class(CLASS_SCORES, (denoiser.short_kind,), settings, upstream, ("seed",))
         variant, patch = task.settings["variant"], task.settings["patch"]
         settings = {
             **task.only("ranking", "clusters_used", "encoding"),
@@ -153,7 +153,7 @@ class DDPS(Method):
         features = self._features(task, denoiser, latents, drawn, upstream)
         upstream = {"features": features, "scores": scores}
         clusters = task.per_class(
-            CLUSTERS, (denoiser.word,), task.only("clusters"), upstream, ("seed",)
+            CLUSTERS, (denoiser.short_kind,), task.only("clusters"), upstream, ("seed",)
         )
         return {"images": task.images, "clusters": clusters}, settings
 
@@ -163,18 +163,18 @@ class DDPS(Method):
             upstream = {**upstream, "latents": latents, "denoiser": denoiser.artifact}
             settings |= drawn
         else:
-            # A folder is known by its files' digest; its place shapes nothing.
+            # A folder is identified by the digest of its files, not by its location.
             clip = task.settings["clip"]
             settings["clip"] = {name: value for name, value in clip.items() if name != "folder"}
-        words = (denoiser.word, settings["features"])
-        return task.per_class(PATCH_FEATURES, words, settings, upstream, ("seed",))
+        slug_parts = (denoiser.short_kind, settings["features"])
+        return task.per_class(PATCH_FEATURES, slug_parts, settings, upstream, ("seed",))
 
 
 def _check_patch(key, patch, denoiser):
     if patch and denoiser["kind"] == "dit":
         raise StillhouseError(
-            f"{key}: {patch} conflicts with a denoiser of kind dit, which takes squares alone; set "
-            "whole, or name a stable_diffusion denoiser"
+            f"{key}: {patch} conflicts with a denoiser of kind dit, which supports only squares; "
+            "set whole, or use a stable_diffusion denoiser"
         )
     if patch > denoiser["resolution"]:
         raise StillhouseError(
@@ -187,7 +187,7 @@ def _check_features(key, settings, denoiser):
     if settings["features"] == "clip":
         if "clip" not in settings:
             raise StillhouseError(
-                f"{key}: 'clip' is missing; name the model of features: clip, or set features: dift"
+                f"{key}.clip: missing; set the weights for features: clip, or set features: dift"
             )
         check_pretrained(f"{key}.clip", settings["clip"])
     elif "train" in denoiser and settings["layer"] >= denoiser["train"]["network"]["layers"]:

@@ -1,8 +1,8 @@
-"""Patch features to cluster by: a denoiser's activations (DIFT), or CLIP's embedding.
+"""Features of patches for clustering: activations of a denoiser (DIFT), or CLIP embeddings.
 
-DIFT: Tang et al., "Emergent Correspondence from Image Diffusion" (NeurIPS 2023). As DDPS (Zhong et
-al., arXiv 2412.09959, section 3.3 and Table 5) uses both; how a patch's vector is made from the
-activations follows Siglidis et al. (ECCV 2024; code ysig/diff-mining at 0e4c863, dift.py).
+DIFT: Tang et al., "Emergent Correspondence from Image Diffusion" (NeurIPS 2023). Both as in DDPS
+(Zhong et al., arXiv 2412.09959, section 3.3 and Table 5). The pooling of activations over a patch
+follows Siglidis et al. (ECCV 2024; code ysig/diff-mining at 0e4c863, dift.py).
 """
 
 import numpy as np
@@ -23,16 +23,16 @@ from stillhouse.rng import generator
 
 
 def patch_features(inputs, spec, context):
-    """Stage: features of the patches of each class that a denoiser has scored.
+    """Stage: compute features of the patches of each class that a denoiser has scored.
 
-    ``features: dift`` reads ``latents`` and ``denoiser`` among the inputs, ``clip`` neither.
+    ``features: dift`` needs ``latents`` and ``denoiser`` among the inputs, ``clip`` does not.
     """
     kinds = {"dift": DiftFeatures, "clip": ClipFeatures}
     return kinds[spec["settings"]["features"]](inputs, spec, context)
 
 
 class DiftFeatures:
-    """A denoiser that describes the patches of one class after another."""
+    """DIFT features of a denoiser, computed class by class."""
 
     def __init__(self, inputs, spec, context):
         self.inputs, self.settings, self.seed = inputs, spec["settings"], spec["keys"]["seed"]
@@ -59,7 +59,7 @@ class DiftFeatures:
 
 
 class ClipFeatures:
-    """CLIP's image tower, which describes the patches of one class after another."""
+    """Embeddings of CLIP's image tower, computed class by class."""
 
     def __init__(self, inputs, spec, context):
         self.inputs, self.device = inputs, context.torch_device()
@@ -94,7 +94,7 @@ def _boxes(path):
 
 
 def _share(box, shape, size):
-    """Return a box as shares of the latent's region: start and end of rows, of columns, 0-1."""
+    """Return start and end of a box's rows and columns, as shares of the latent's region."""
     region = region_of(shape, *size)
     top, left, height, width = box[0]
     ends = np.array([[top, top + height], [left, left + width]]) - region[:2, None]
@@ -102,19 +102,19 @@ def _share(box, shape, size):
 
 
 def dift_features(stacks, shares, denoiser, class_id, settings, seed, batch_size):
-    """Return the mean activation of the denoiser inside a box of each latent, with length 1.
+    """Return the mean activation of the denoiser inside a box of each latent, normalised.
 
-    The whole image gets noise and goes through the network with its class; the activations are
-    then cut to the box.
-    # paper: "latent of input image/patch"; here: the image's, as in diff-mining, which the patch's
-    # surroundings reach through the network.
+    The network is evaluated on the complete noisy image with its class; the activations are then
+    averaged over the box.
+    # paper: "latent of input image/patch"; here: of the image, as in diff-mining, so that features
+    # also depend on the surroundings of the patch.
 
     Parameters
     ----------
     stacks : list of (n, c, h, w) float32 tensors
         One per latent size.
     shares : list of (n, 2, 2) float arrays
-        Of each box start and end of its rows and of its columns, as shares of the image.
+        Start and end of the rows and of the columns of each box, as shares of the image.
     settings : dict
         ``timestep`` (paper: "1.60", read as 161 of 1000, which diff-mining's scripts use),
         ``layer``, ``ensemble`` (draws of noise, averaged; shared by all images of a size).
@@ -152,13 +152,13 @@ def dift_features(stacks, shares, denoiser, class_id, settings, seed, batch_size
 
 
 def box_weights(share, height, width):
-    """Return weights that turn a sum over a grid into the mean in a box, (height, width) float32.
+    """Return weights whose weighted sum over a grid is the mean in a box, (height, width) float32.
 
     Parameters
     ----------
     share : (2, 2) float array
         Start and end of the box's rows and of its columns, as shares of the image; rounded to
-        whole places, of which at least one remains.
+        positions of the grid, at least one.
     """
     inside = []
     for (start, end), extent in zip(share, (height, width), strict=True):

@@ -1,6 +1,6 @@
-"""Layout of DDPS's images. Light: the config is checked with this module."""
+"""Layout of DDPS's images. The check of a config imports this module."""
 
-# Images per class up to which an image consists of four patches, with ``variant: auto``.
+# Largest IPC with four patches per image, for ``variant: auto``.
 LAST_CONCATENATED = 10
 
 
@@ -13,13 +13,13 @@ def patches_per_side(variant, ipc, patch):
         ``single``, ``concat`` or ``auto``.
     ipc : int
     patch : int
-        Side of a patch [px]; 0 if whole images were scored, as the paper does where images are
-        small. ``auto`` never tiles these.
+        Side of a patch [px]; 0 if complete images are scored, as in the paper for small images.
+        ``auto`` never tiles these.
 
     Notes
     -----
     paper: concatenated up to IPC 10, single from 20 on (section 4.2); here: single from 11 on,
-    because the "otherwise" of the supplement, section 5, begins there.
+    because of the "otherwise" in the supplement, section 5.
     """
     if variant == "auto":
         variant = "concat" if patch and ipc <= LAST_CONCATENATED else "single"

@@ -1,4 +1,4 @@
-"""RDED: the patches that a teacher scores as most realistic, stitched into images.
+"""RDED: the patches with the highest scores of a teacher, stitched into images.
 
 Sun et al., "On the Diversity and Realism of Distilled Dataset" (CVPR 2024), Algorithm 1 and
 supplement section C.2; official code LINs-lab/RDED at 3f6453d, synthesize/.
@@ -23,7 +23,7 @@ def images_of_class(inputs, spec, class_id, context):
     """Return the images of one class, [(pixels, origin)]: (3, side, side) uint8, boxes.
 
     Settings: ``resolution``, ``patches_per_side``, ``patches_per_image``, ``selection``,
-    ``assignment``, ``rounding`` and, where sets are nested in a larger one, ``nested_in``.
+    ``assignment``, ``rounding`` and, for sets nested in a larger one, ``nested_in``.
     """
     settings, wanted, seed = spec["settings"], spec["keys"]["ipc"], spec["keys"]["seed"]
     n_patches = settings["patches_per_side"] ** 2
@@ -40,7 +40,7 @@ def images_of_class(inputs, spec, class_id, context):
 def select_patches(ranked, count, settings, inputs, seed, class_id):
     """Return `count` of the ranked patches by the strategy of ``selection`` (RDED, Table 9).
 
-    ``realism``: the best; ``random``: any; ``herding``, ``kmeans``: by the teacher's features.
+    ``realism``: the best; ``random``: at random; ``herding``, ``kmeans``: by teacher features.
     """
     strategy = settings.get("selection", "realism")
     if strategy == "realism":

@@ -1,4 +1,4 @@
-"""RDED: the patches that a teacher scores as most realistic, several per image.
+"""RDED: the patches with the highest scores of a teacher, several per image.
 
 Sun et al., "On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation
 Paradigm", CVPR 2024. Facts: supplement, sections C and D; LINs-lab/RDED at 3f6453d.
@@ -16,7 +16,7 @@ PATCH_SCORES = Stage(
     description="patches scored by a teacher",
     member="class_id",
 )
-# Settings that shape the scores.
+# Settings that affect the scores.
 SCORED = ("crops_per_image", "images_per_class", "crop", "scoring", "patches_per_side")
 
 
@@ -33,7 +33,7 @@ class RDED(Method):
             "rounding": "truncate",
             "encoding": "jpeg",
         },
-        # The paper does not say how a small patch is scored: as in the code.
+        # The paper does not specify how a small patch is scored; as in the code.
         "paper": {
             "scoring": "pad",
             "assignment": "random",
@@ -43,7 +43,7 @@ class RDED(Method):
     }
 
     def unused(self, settings):
-        """Return the setting of small patches where a patch is as large as the teacher's input."""
+        """Return the setting for small patches if a patch has the size of the teacher's input."""
         single = settings["patches_per_side"] == 1
         return [Unused({"scoring"}, "patches_per_side: 1")] if single else []
 
@@ -52,7 +52,7 @@ class RDED(Method):
         return {"teacher": [settings["teacher"]]}
 
     def max_ipc(self, key, settings, ipcs, smallest, resolution):
-        """Return the most images per class that the patches of the smallest class make."""
+        """Return (largest IPC, reason), from the number of patches of the smallest class."""
         side, nested = settings["patches_per_side"], settings.get("nested_in")
         if side > resolution:
             raise StillhouseError(
@@ -62,23 +62,23 @@ class RDED(Method):
         images, patches = min(settings["images_per_class"], smallest), side**2
         per_image = min(settings["patches_per_image"], settings["crops_per_image"])
         most = images * per_image // patches
-        why = f"{images} images per class give that many sets of {patches} patches"
+        reason = f"{images} images per class give that many sets of {patches} patches"
         if nested is not None and nested < max(ipcs):
             raise StillhouseError(
                 f"{key}.nested_in: must be at least the IPC, {max(ipcs)}, not {nested}; raise it"
             )
         if nested is not None and nested > most:
             raise StillhouseError(
-                f"{key}.nested_in: must be at most {most}, not {nested}: {why}; lower it"
+                f"{key}.nested_in: must be at most {most}, not {nested}: {reason}; lower it"
             )
-        return most, why
+        return most, reason
 
     def plan(self, task):
         """Return (upstream, settings) of the distilled set; add scores, and features if used."""
         teacher = task.teacher(task.settings["teacher"])
-        words = (f"{task.resolution}px", teacher.settings["arch"])
+        slug_parts = (f"{task.resolution}px", teacher.settings["arch"])
         upstream = {"images": task.images, "teacher": teacher}
-        scores = task.per_class(PATCH_SCORES, words, task.only(*SCORED), upstream, ("seed",))
+        scores = task.per_class(PATCH_SCORES, slug_parts, task.only(*SCORED), upstream, ("seed",))
         upstream = {"images": task.images, "scores": scores}
         if task.settings["selection"] in ("herding", "kmeans"):
             described = task.only("patches_per_image", "patches_per_side", "scoring")

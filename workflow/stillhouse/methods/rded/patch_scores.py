@@ -1,4 +1,4 @@
-"""Patch scores: random crops, scored by how realistic a teacher finds them (RDED).
+"""Patch scores: log-probabilities of random crops by a teacher (RDED).
 
 Sun et al., "On the Diversity and Realism of Distilled Dataset" (CVPR 2024), Algorithm 1 and
 supplement section C.2; official code LINs-lab/RDED at 3f6453d, synthesize/.
@@ -27,7 +27,7 @@ def patch_scores(inputs, spec, context):
 
 
 class PatchScores:
-    """A teacher that scores the crops of one class after another."""
+    """Patch scores of a teacher, computed class by class."""
 
     def __init__(self, inputs, spec, context):
         self.settings, self.seed = spec["settings"], spec["keys"]["seed"]
@@ -66,7 +66,7 @@ def score_class(rows, net, label, resolution, settings, address, batch_size):
         ``crops_per_image``, ``patches_per_side``, ``crop``; ``scoring`` of several patches per
         side.
     address : (int, str)
-        Seed and class id of the random numbers; each image has its own.
+        Seed and class id of the random numbers, which also depend on the image id.
     batch_size : int
         Crops per forward pass.
 

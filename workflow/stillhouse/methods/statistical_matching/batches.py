@@ -1,6 +1,6 @@
-"""Batches: the images that are synthesised together, since statistics are matched over a batch.
+"""Batches: the images that are optimised together, since statistics are matched over a batch.
 
-Plain lists: the plan is made with this module.
+The plan imports this module: it imports no torch.
 """
 
 
@@ -11,8 +11,8 @@ def batches(settings, ipc):
     ----------
     settings : dict
         Of a synthesis. ``order``: ``by_class``, all images of a class, then of the next (G-VBSM,
-        EDC); ``by_copy``, one image of each class, then the next of each (SRe2L), a batch never
-        having two of a class. ``classes``. ``batch_size``: images per batch, 0 for all; the last
+        EDC); ``by_copy``, one image of each class, then the next of each (SRe2L), at most one image
+        of a class per batch. ``classes``. ``batch_size``: images per batch, 0 for all; the last
         batch may have fewer.
     ipc : int
     """

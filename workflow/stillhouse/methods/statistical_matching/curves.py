@@ -1,11 +1,11 @@
-"""Curves of the losses over the iterations of a synthesis."""
+"""Loss curves over the iterations of a synthesis."""
 
 
 class Curve:
-    """Means of losses over stretches of iterations.
+    """Means of losses over intervals of iterations.
 
-    ``means`` is a dict of str to list of float, one per stretch; None where no observer of a
-    stretch has the loss.
+    ``means`` is a dict of str to list of float, one per interval; None if no observer of an
+    interval has the loss.
     """
 
     def __init__(self):
@@ -18,7 +18,7 @@ class Curve:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def close(self):
-        """End a stretch."""
+        """End an interval."""
         done = max(map(len, self.means.values()), default=0)
         for name in self.sums.keys() | self.means.keys():
             means = self.means.setdefault(name, [None] * done)
@@ -27,5 +27,5 @@ class Curve:
         self.sums, self.counts = {}, {}
 
     def last(self):
-        """Return the newest means as text."""
+        """Return the means of the last interval as text."""
         return " ".join(f"{k} {v[-1]:.4f}" for k, v in sorted(self.means.items()) if v[-1])

@@ -1,7 +1,7 @@
 """Feature statistics: mean and variance of the inputs of a frozen network's layers, per image.
 
 G-VBSM (Shao et al., CVPR 2024) and EDC (Shao et al., NeurIPS 2024) match the inputs of batch norms
-and convolutions, per channel, and of convolutions also per tile of the map.
+and convolutions per channel, and those of convolutions also per tile of the map.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ KINDS = {nn.BatchNorm2d: "batchnorm", nn.Conv2d: "convolution"}
 
 
 class LayerStatistic(NamedTuple):
-    """Numbers that are compared as one vector: one per channel or per tile of a layer's input."""
+    """A vector of statistics, with one number per channel or tile of a layer's input."""
 
     kind: str  # batchnorm or convolution
     layer: str
@@ -32,7 +32,7 @@ class LayerStatistic(NamedTuple):
 class StatisticsRecorder:
     """A network with hooks that record the statistics of its layers' inputs.
 
-    The network is changed for good: it must stay on its device, with the weights that it has.
+    The network is modified permanently: device and weights must not change afterwards.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class StatisticsRecorder:
             kind = next((kind for of, kind in KINDS.items() if isinstance(module, of)), None)
             if kind in kinds:
                 module.register_forward_pre_hook(self._hook(kind, name))
-            # Not those of timm, which include a nonlinearity.
+            # Not batch norms of timm, which include a nonlinearity.
             plain = kind == "batchnorm" and type(module).forward is nn.BatchNorm2d.forward
             if plain and module.track_running_stats:
                 module.forward = frozen_batchnorm(module)
@@ -60,7 +60,7 @@ class StatisticsRecorder:
 
         statistics : dict of LayerStatistic to (mean, variance)
             In the order of the forward pass; each (n, channels or tiles), in the precision of the
-            layer's input but for half precision, which becomes float32.
+            layer's input, float32 for half precision.
         """
         self.recorded = {}
         logits = self.net(images)

@@ -1,19 +1,19 @@
 """Mean and variance of feature maps, and frozen batch norms, in few passes over memory.
 
-These are faster than the plain operations on a CPU, and are measured on a CPU only.
+Faster than the plain operations on a CPU; not measured on a GPU.
 """
 
 import torch
 from torch.nn.functional import interpolate
 
-# Places of a map up to which it is enlarged by a matrix product.
+# Largest number of positions of a map that is enlarged by a matrix product.
 SMALL = 64
 
 
 def frozen_batchnorm(norm):
-    """Return the forward function of a frozen batch norm, of float32 as one product and sum.
+    """Return the forward function of a frozen batch norm: for float32, one product and sum.
 
-    Its backward pass is one product, which takes half the time of torch's.
+    Its backward pass is one product and takes half the time of torch's.
     """
     weight, bias = (norm.weight, norm.bias) if norm.affine else (1, 0)
     scale = (norm.running_var + norm.eps).rsqrt() * weight
@@ -36,18 +36,18 @@ def mean_variance(maps, tile=0):
     ----------
     maps : (n, channels, height, width) floating point
     tile : int
-        Side of the tiles [px]; 0 for none. A map whose sides are no multiples of it is first
-        enlarged to the next ones, bilinearly.
+        Side of the tiles [px]; 0 for none. A map is first enlarged bilinearly, to the next
+        multiples of it.
 
     Returns
     -------
     channel : (mean, variance), each (n, channels)
     tiles : (mean, variance), each (n, rows × columns of tiles), over channels and the tile's
-        places; None without tiles
+        positions; None without tiles
 
     Notes
     -----
-    Variances are divided by the count: of the numbers themselves, not estimates.
+    Variances divide by the count: biased, as of a population.
     """
     if maps.dtype in (torch.bfloat16, torch.float16):
         maps = maps.float()
@@ -64,7 +64,7 @@ def mean_variance(maps, tile=0):
 def _enlarged(maps, tile):
     """Enlarge maps to the next multiple of a tile's side, bilinearly.
 
-    Small ones by one matrix product, because torch's backward pass is slow for them.
+    Small maps by one matrix product, because torch's backward pass is slow for them.
     """
     height, width = maps.shape[2:]
     sides = [-(-side // tile) * tile for side in (height, width)]
@@ -78,7 +78,7 @@ def _enlarged(maps, tile):
 
 
 class MeanVariance(torch.autograd.Function):
-    """Mean and variance per channel and per tile from one pass over the maps, and one back.
+    """Mean and variance per channel and per tile, in one forward and one backward pass.
 
     The gradient of all four with respect to a value y is a + b y, with a and b constant over a
     channel's part of a tile.
@@ -86,7 +86,7 @@ class MeanVariance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, maps, rows, columns):
-        """Return mean and variance per channel, then per tile of rows × columns places."""
+        """Return mean and variance per channel, then per tile of rows × columns positions."""
         grid = maps.shape[2] // rows, maps.shape[3] // columns
         if grid == (1, 1):
             first = maps.mean((2, 3))
@@ -135,10 +135,10 @@ class MeanVariance(torch.autograd.Function):
 
 
 def _pooled(maps, grid):
-    """Return the means over a map's tiles of its numbers, and of their squares.
+    """Return the means of a map's values and of their squares over tiles.
 
-    Each (n, channels, rows, columns). A tile's rows are summed, then its columns: slices in place
-    of reductions, which on a CPU take three times as long over so few numbers.
+    Each (n, channels, rows, columns). A tile's rows are summed, then its columns, by slices:
+    reductions over few numbers take three times as long on a CPU.
     """
     rows, columns = grid
     lines = maps.unflatten(2, (rows, -1)).unbind(3)

@@ -1,8 +1,8 @@
-"""The losses that synthesised images minimise, and their gradient.
+"""The losses of synthesised images, and their gradients.
 
 Cross-entropy and statistics: SRe2L (Yin et al., NeurIPS 2023), equations 6 to 8. Densification:
 G-VBSM (Shao et al., CVPR 2024). Flatness: EDC (Shao et al., NeurIPS 2024), equations 6 and 7;
-vanilla SAM: Foret et al. (ICLR 2021), as its Table 4 compares.
+vanilla SAM: Foret et al. (ICLR 2021), compared in EDC's Table 4.
 """
 
 import torch
@@ -20,12 +20,12 @@ from stillhouse.data.transforms import cut
 from stillhouse.rng import generator
 from stillhouse.training import loop
 
-# Of densification: side that images are reduced to [px], and temperature.
+# Densification: side of the reduced images [px], and temperature.
 DENSE_SIDE, DENSE_TEMPERATURE = 32, 4
 
 
 def backward(batch, observer, iteration):
-    """Compute an iteration's gradient with respect to a batch's images; return the losses.
+    """Compute the gradient of an iteration with respect to a batch's images; return the losses.
 
     Parameters
     ----------
@@ -38,18 +38,18 @@ def backward(batch, observer, iteration):
     dict of str to scalar tensor
         Weighted.
     """
-    show, included = view(batch, iteration), _included(batch, observer, iteration)
+    augment, included = view(batch, iteration), _included(batch, observer, iteration)
     if batch.settings["flatness"]["kind"] == "sam":
-        return _sam_backward(batch, observer, show, included)
-    losses = _losses(batch, observer, show, included)
+        return _sam_backward(batch, observer, augment, included)
+    losses = _losses(batch, observer, augment, included)
     sum(losses.values()).backward()
     return losses
 
 
-def _sam_backward(batch, observer, show, included):
-    """Compute the gradient at the worst point nearby; return the losses at the images."""
+def _sam_backward(batch, observer, augment, included):
+    """Compute the gradient at the worst nearby point (SAM); return the losses at the images."""
     memory = dict(observer.matching.memory) if observer.matching else {}
-    losses = _losses(batch, observer, show, included)
+    losses = _losses(batch, observer, augment, included)
     sum(losses.values()).backward()
     images, gradient = batch.images.detach().clone(), batch.images.grad
     with torch.no_grad():
@@ -58,17 +58,17 @@ def _sam_backward(batch, observer, show, included):
     batch.images.grad = None
     if observer.matching:
         observer.matching.memory = memory
-    sum(_losses(batch, observer, show, included).values()).backward()
+    sum(_losses(batch, observer, augment, included).values()).backward()
     with torch.no_grad():
         batch.images.copy_(images)
     return losses
 
 
 def view(batch, iteration):
-    """Return the function that augments images in an iteration: one view for all of them.
+    """Return the function that augments images in an iteration, all images in the same way.
 
-    A random resized crop, a random flip, a shift down and to the right that wraps around, as in
-    SRe2L's code.
+    A random resized crop, a random flip, and a random cyclic shift downwards and to the right, as
+    in SRe2L's code.
     """
     settings, size = batch.settings, batch.images.shape[-1]
     item = f"{batch.keys['batch']} {iteration}"
@@ -79,17 +79,17 @@ def view(batch, iteration):
     flip = torch.tensor([bool(draws[0] < settings["flip"])])
     device = batch.images.device
 
-    def show(images):
+    def augment(images):
         views = cut(images, box.to(device), size, flip.to(device))
         if any(shift):
             views = views.roll(shift, (2, 3))
         return views.contiguous(memory_format=loop.memory_format(settings))
 
-    return show
+    return augment
 
 
 def _included(batch, observer, iteration):
-    """Return the statistics matched in an iteration, (statistics,) of 0 and 1; None for all.
+    """Return a mask of the statistics matched in an iteration, (statistics,); None for all.
 
     Each convolution is dropped at random (G-VBSM, Appendix; C: beta_dr).
     """
@@ -106,12 +106,12 @@ def _included(batch, observer, iteration):
     return torch.tensor(flags, device=batch.images.device)
 
 
-def _losses(batch, observer, show, included):
+def _losses(batch, observer, augment, included):
     settings = batch.settings
     weights, flatness = settings["loss_weights"], settings["flatness"]
-    # Both are cut outside of autocast.
-    views = show(batch.images)
-    average = None if batch.average is None else show(batch.average)
+    # Both are augmented outside of autocast.
+    views = augment(batch.images)
+    average = None if batch.average is None else augment(batch.average)
     with loop.autocast(settings, views.device):
         logits, recorded = observer(views)
     losses = {"cross_entropy": weights["cross_entropy"] * cross_entropy(logits, batch.labels)}
@@ -133,21 +133,21 @@ def _losses(batch, observer, show, included):
 
 
 def logit_flatness(logits, others, temperature):
-    """Return the divergence of softened outputs from those for averaged images (EDC, equation 7).
+    """Return the divergence of softened outputs from those of averaged images (EDC, equation 7).
 
     KL(softmax(others / T) ‖ softmax(logits / T)), divided by images and by classes.
 
     Notes
     -----
-    paper: the other way round, and no word on what is averaged; here: as C EDC's branch for
-    CIFAR-10 does it, because the weights that the paper compares are of that scale.
+    paper: the arguments are swapped and the reduction is not specified; here: as in C EDC's branch
+    for CIFAR-10, because the weights that the paper compares have that scale.
     """
     own, target = log_softmax(logits / temperature, 1), softmax(others / temperature, 1)
     return kl_div(own, target, reduction="sum") / logits.numel()
 
 
 def same_class_groups(labels):
-    """Return the rows of each class that has several images, one tensor per number of images.
+    """Return the rows of each class with several images, one tensor per number of images.
 
     Parameters
     ----------
@@ -165,17 +165,17 @@ def same_class_groups(labels):
 
 
 def densification(images, groups):
-    """Return G-VBSM's data densification, a loss of the images of each class together.
+    """Return G-VBSM's data densification, a joint loss of the images of each class.
 
-    With l the eigenvalues of the Gram matrix of a class's images, each reduced to 32 px,
-    KL(softmax(l / 4) ‖ softmax(l)), summed over classes; the softened side is constant, as in C.
-    Zero where every class has one image.
+    KL(softmax(l / 4) ‖ softmax(l)), summed over classes, where l are the eigenvalues of the Gram
+    matrix of a class's images, reduced to 32 px. The softened side is constant, as in C. Zero if
+    every class has one image.
 
     Parameters
     ----------
     images : (n, 3, side, side)
     groups : list of tensors
-        As `same_class_groups` returns them.
+        See `same_class_groups`.
     """
     flat = _reduced(images.float()).flatten(1)
     total = flat.new_zeros(())
@@ -188,7 +188,7 @@ def densification(images, groups):
 
 
 def _reduced(images):
-    """Return images of at most 32 px per side; where that divides theirs, in one order of sums."""
+    """Return images reduced to at most 32 px; for multiples of 32 px with a fixed order of sums."""
     size = images.shape[-1]
     if size % DENSE_SIDE == 0:
         return avg_pool2d(images, size // DENSE_SIDE)

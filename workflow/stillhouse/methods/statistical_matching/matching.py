@@ -1,8 +1,8 @@
-"""Distance of the statistics of synthesised images from those of real ones, of all layers at once.
+"""Distance between the statistics of synthesised and of real images, for all layers at once.
 
 SRe2L (Yin et al., NeurIPS 2023), section 3.2; G-VBSM (Shao et al., CVPR 2024); EDC (Shao et al.,
-NeurIPS 2024), equation 5. The numbers of all layers are columns of one matrix, so that matching
-takes a handful of operations for any number of layers.
+NeurIPS 2024), equation 5. The statistics of all layers are columns of one matrix, so that matching
+takes few operations for any number of layers.
 """
 
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from stillhouse.methods.statistical_matching import statistics
 
 @dataclass(frozen=True)
 class Targets:
-    """An observer's statistics of real images, those of all layers side by side.
+    """An observer's statistics of real images, concatenated over all layers.
 
     Parameters
     ----------
     statistics : list of stillhouse.methods.statistical_matching.feature_statistics.LayerStatistic
     index : (columns,) int64
-        The statistic that a column belongs to.
+        Statistic of each column.
     mean, variance : (columns,) float32
-        Of all classes together.
+        Over all classes.
     class_mean, class_variance : (classes, columns) float32, or None
-        On the CPU: of a thousand classes, a batch needs the rows of a few.
+        On the CPU, since a batch needs the rows of few classes.
     """
 
     statistics: list
@@ -41,15 +41,15 @@ def targets(net, recorded, stored, settings, device):
     Parameters
     ----------
     net : torch.nn.Module
-        Its batch norms have their inputs' mean and variance over the training of the observer.
+        Its batch norms have the running mean and variance of the observer's training.
     recorded : dict of LayerStatistic to (mean, variance)
-        Of any images: for the statistics and their sizes.
+        Of any images, for the statistics and their sizes.
     stored : dict of str to tensor, or None
-        As `statistics.read_statistics` returns them; not needed where only batch norms are
-        matched, regardless of classes.
+        See `statistics.read_statistics`; not needed if only global statistics of batch norms are
+        matched.
     settings : dict
         ``class_variance``: ``within`` images, or ``total``; ``tile_statistics``: ``correct``, or
-        ``swapped`` where a class's mean and variance of tiles are interchanged (C EDC utils.py).
+        ``swapped``, with mean and variance of a class's tiles interchanged (C EDC utils.py).
     device : torch.device
     """
     modules = dict(net.named_modules())
@@ -99,12 +99,12 @@ class Matching:
     labels : (n,) int64 tensor
         Class of each image, as rows of the targets.
     settings : dict
-        ``alpha``: weight of the statistics of all classes together, 1 - alpha that of the classes'
-        own; ``class_terms``: ``mixture`` compares the batch with the mean of its images' classes,
+        ``alpha``: weight of the global statistics, 1 - alpha that of the class-conditional ones;
+        ``class_terms``: ``mixture`` compares the batch with the mean of its images' classes,
         ``classes`` every class with its own images, weighted by their share; ``class_layers``:
-        ``all``, or ``convolution``, which leaves batch norms to the statistics of all classes;
-        ``momentum``: share of the statistics of earlier steps; ``momentum_start``: before the
-        first step they are ``zero``, or ``first``, those of the first step.
+        ``all``, or ``convolution``, for which batch norms match global statistics only;
+        ``momentum``: weight of the statistics of earlier steps; ``momentum_start``: initial
+        statistics, ``zero``, or ``first``, those of the first step.
     weights : dict
         ``batchnorm``, ``convolution``: of the distances by kind of layer; ``first_layer``: factor
         on those of the first layer.
@@ -112,8 +112,8 @@ class Matching:
     Notes
     -----
     The distance of a statistic is ‖mean - target‖₂ + ‖variance - target‖₂. With momentum μ, the
-    running u becomes μ u + (1 - μ) v with the batch's v, and is compared in its place; the gradient
-    is that with respect to v, undamped (G-VBSM; C EDC utils.py).
+    running u becomes μ u + (1 - μ) v with v of the batch, and is compared in place of v. The
+    gradient is with respect to v, undamped (G-VBSM; C EDC utils.py).
     """
 
     def __init__(self, targets, labels, settings, weights):
@@ -153,7 +153,7 @@ class Matching:
         Parameters
         ----------
         recorded : dict of LayerStatistic to (mean, variance)
-            As a `StatisticsRecorder` returns them.
+            See `StatisticsRecorder`.
         included : (statistics,) tensor, optional
             0 for statistics that are not matched in this step.
         """
@@ -173,7 +173,7 @@ class Matching:
         return self._by_kind(weighted)
 
     def between(self, recorded, others):
-        """Return the weighted distance of two batches' statistics, all classes together."""
+        """Return the weighted distance of the global statistics of two batches."""
         first, second = (
             _of_batch(*(torch.cat(values, 1) for values in zip(*batch.values(), strict=True)))
             for batch in (recorded, others)
@@ -192,7 +192,7 @@ class Matching:
         squares = torch.stack([(a - b).square() for a, b in zip(values, targets, strict=True)])
         sums = squares.new_zeros(*squares.shape[:-1], len(self.targets.statistics))
         sums = sums.index_add(-1, self.targets.index, squares)
-        # The gradient of a root is infinite at zero; here it becomes zero.
+        # The gradient of a root is infinite at zero; clamped, it is zero.
         return sums.clamp(min=1e-24).sqrt().sum(0)
 
     def _with_momentum(self, name, *values):
@@ -217,6 +217,6 @@ class Matching:
 
 
 def _of_batch(mean, variance):
-    """Return mean and variance over images and places, (columns,), from those of each image."""
+    """Return mean and variance over images and positions, (columns,), from those per image."""
     centre = mean.mean(0)
     return centre, variance.mean(0) + (mean - centre).square().mean(0)

@@ -48,14 +48,14 @@ PAPER = {
     "flatness": {"kind": "none"},
 }
 FROM_NOISE = {"initial": "noise", "iterations": 4000, "crop": [0.08, 1.0], "alpha": 1.0}
-# Settings of `flatness` that each kind of it uses.
+# Settings used by each kind of `flatness`.
 FLATNESS = {
     "none": set(),
     "logits": {"weight", "beta", "temperature"},
     "statistics": {"weight", "beta"},
     "sam": {"weight"},
 }
-# Settings that only statistics of classes use.
+# Settings used only by class-conditional statistics.
 CLASS_STATISTICS = {"class_terms", "class_variance", "class_layers", "tile_statistics"}
 
 
@@ -65,7 +65,7 @@ def _first_batch(sets):
 
 
 class StatisticalMatching(Method):
-    """Images optimised by the losses of observers: teachers whose statistics they match."""
+    """Images optimised by the losses of observers, the teachers whose statistics they match."""
 
     stages = (STATISTICS, SYNTHESIS)
     images = "stillhouse.methods.statistical_matching.images:images_of_class"
@@ -89,7 +89,7 @@ class StatisticalMatching(Method):
     )
 
     def unused(self, settings):
-        """Return the settings that the others leave without effect."""
+        """Return the settings without effect."""
         flatness = settings["flatness"]["kind"]
         idle = FLATNESS["logits"] - FLATNESS[flatness]
         unused = [Unused(idle, f"kind: {flatness}", "flatness")]
@@ -116,7 +116,7 @@ class StatisticalMatching(Method):
         return unused
 
     def decide(self, settings):
-        """Return settings with the layers that are matched, ``kinds``; a batch of all as size 0."""
+        """Return settings with ``kinds``, the matched layers, and ``batch_size: all`` as 0."""
         weights = settings["loss_weights"]
         kinds = [kind for kind in ("batchnorm", "convolution") if weights[kind] > 0]
         decided = {**settings, "kinds": kinds}
@@ -136,20 +136,20 @@ class StatisticalMatching(Method):
         return None if initial in ("noise", "real") else initial
 
     def check(self, key, settings, config):
-        """Raise a `StillhouseError` if there is nothing to match, or no layer to match it at."""
+        """Raise a `StillhouseError` if all losses are 0, or observers lack the layers to match."""
         weights, kinds = settings["loss_weights"], settings["kinds"]
         if not kinds and not any(weights[name] for name in ("cross_entropy", "densification")):
             raise StillhouseError(f"{key}.loss_weights: must not all be 0; raise one of them")
         for name in settings["observers"] if kinds == ["batchnorm"] else ():
             if not has_batchnorm(config["teachers"][name]):
                 raise StillhouseError(
-                    f"{key}.observers: {name!r} has no batch norm to match; give it norm: batch, "
+                    f"{key}.observers: {name!r} has no batch norm to match; set its norm: batch, "
                     "or raise loss_weights.convolution above 0"
                 )
         if settings["flatness"]["kind"] == "statistics" and not kinds:
             raise StillhouseError(
-                f"{key}.flatness.kind: statistics conflicts with loss_weights that match none; "
-                "choose another kind, or raise loss_weights.batchnorm or loss_weights.convolution"
+                f"{key}.flatness.kind: statistics conflicts with loss_weights of 0 for all layers; "
+                "set another kind, or raise loss_weights.batchnorm or loss_weights.convolution"
             )
 
     def plan(self, task):
@@ -165,17 +165,17 @@ class StatisticalMatching(Method):
         elif settings["initial"] == "real":
             upstream["images"] = task.dataset
         n_batches = len(batches(settings, task.keys["ipc"]))
-        words = (f"{task.resolution}px",)
-        synthesis = task.numbered(SYNTHESIS, words, settings, upstream, n_batches)
+        slug_parts = (f"{task.resolution}px",)
+        synthesis = task.numbered(SYNTHESIS, slug_parts, settings, upstream, n_batches)
         return {"synthesis": synthesis}, task.only("encoding")
 
     def _statistics(self, task, teachers):
-        """Return the statistics of real images that the observers need, as upstream."""
+        """Return the statistics of real images that the matching needs, as upstream."""
         kinds, alpha = task.settings["kinds"], task.settings["alpha"]
-        # Batch norms have their inputs' statistics themselves, but not those of classes.
+        # Batch norms include their global statistics, but not class-conditional ones.
         if not ("convolution" in kinds or (alpha < 1 and kinds)):
             return {}
-        # The classes' order shapes the labels of a set, not the statistics of a class.
+        # The order of the classes affects the labels of a set, not the statistics of a class.
         settings = {
             "tile": task.settings["tile"],
             "views": task.settings["statistics"],
@@ -194,7 +194,7 @@ class StatisticalMatching(Method):
 
 
 def _fidelity(**own):
-    """Return the fidelity of a kind, whose own settings are the same in code and paper."""
+    """Return the fidelity of a kind, with settings that are equal in code and paper."""
     return {"code": {**CODE, **own}, "paper": {**PAPER, **own}}
 
 

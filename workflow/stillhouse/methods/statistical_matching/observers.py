@@ -17,7 +17,7 @@ class Observer:
     ----------
     recorder : stillhouse.methods.statistical_matching.feature_statistics.StatisticsRecorder
     matching : stillhouse.methods.statistical_matching.matching.Matching or None
-        Of one batch; None where no statistics are matched.
+        Of one batch; None if no statistics are matched.
     outputs : (classes,) int64 tensor
     """
 
@@ -30,7 +30,7 @@ class Observer:
         return logits.float()[:, self.outputs], recorded
 
     def logits(self, images):
-        """Return the logits of the dataset's classes alone."""
+        """Return the logits of the dataset's classes, without statistics."""
         return self.recorder.forward_only(images).float()[:, self.outputs]
 
 
@@ -73,7 +73,7 @@ def load_observer(model, statistics, settings, device):
     Raises
     ------
     StillhouseError
-        If the network has none of the layers to be matched.
+        If the network has none of the matched layers.
     """
     teacher = load_teacher(model, device)
     net, side = teacher.net, teacher.resolution
@@ -85,8 +85,8 @@ def load_observer(model, statistics, settings, device):
     outputs = teacher.columns(settings["classes"]).to(device)
     if settings["kinds"] and not recorded:
         raise StillhouseError(
-            f"{model}: has none of the layers to be matched ({', '.join(settings['kinds'])}); use "
-            "another observer"
+            f"{model}: missing layers to match ({', '.join(settings['kinds'])}); use another "
+            "observer"
         )
-    wanted = targets(net, recorded, stored, settings, device) if recorded else None
-    return LoadedObserver(recorder, wanted, outputs, settings)
+    matched = targets(net, recorded, stored, settings, device) if recorded else None
+    return LoadedObserver(recorder, matched, outputs, settings)

@@ -1,8 +1,8 @@
 """Feature statistics of a teacher's layers over a dataset: targets of synthesised images.
 
-EDC (Shao et al., NeurIPS 2024), section 3.2; what is collected follows G-VBSM (Shao et al., CVPR
-2024). From one pass over the training images, class by class; global statistics follow from those
-of the classes.
+EDC (Shao et al., NeurIPS 2024), section 3.2; the choice of statistics follows G-VBSM (Shao et al.,
+CVPR 2024). One pass over the training images, class by class; global statistics are derived from
+those of the classes.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ SUMS = ("mean", "square", "variance")
 
 
 def statistics(inputs, spec, context):
-    """Stage: compute the statistics of the inputs of a teacher's layers, of every class."""
+    """Stage: compute the statistics of the inputs of a teacher's layers, per class."""
 
     def make(member, context):
         teacher = load_teacher(inputs["teacher"], context.torch_device())
@@ -42,11 +42,11 @@ def class_sums(recorder, files, resolution, settings, context):
     files : dict of str to Path
         Encoded images by class id.
     resolution : int
-        Of the network [px].
+        Side of the network's input [px].
     settings : dict
         ``classes``, ``views``.
     context : stillhouse.artifacts.context.Context
-        A checkpoint in its ``work`` lets a later job resume after a class.
+        With a checkpoint in its ``work``, the job resumes after a class.
     """
     classes, checkpoint, device = settings["classes"], Checkpoint(context), context.torch_device()
     stored, values = checkpoint.resume("statistics", "class") or ({}, {"done": 0})
@@ -73,14 +73,14 @@ def training_views(images, settings, class_id, batch_size, device):
     ----------
     images : (n, 3, size, size) uint8
     settings : dict
-        ``pad``: width of a black border [px], before a random square of the image's size is cut;
-        with 0, ``crop``: smallest and largest area of a random resized crop; ``flip``: share that
-        is mirrored; ``seed``.
+        ``pad``: width of a black border [px], before a random crop of the image's size; for 0,
+        ``crop``: smallest and largest area of a random resized crop; ``flip``: probability of
+        mirroring; ``seed``.
     class_id : str
     batch_size : int
-        Views of an image do not depend on it.
+        Has no effect on the views.
     device : torch.device
-        On which they are cut.
+        Device of the augmentation.
 
     Yields
     ------
@@ -133,15 +133,15 @@ def summary(sums):
     Parameters
     ----------
     sums : dict of str to (classes, ...) float64
-        As `sum_statistics` returns them, one row per class.
+        See `sum_statistics`; one row per class.
 
     Returns
     -------
     dict of str to tensor
-        ``count`` (classes,), images of each class; ``<statistic>.mean``, (classes, channels or
-        tiles), over a class's images and places; ``<statistic>.within``, the mean over images of
-        the variance within one; ``<statistic>.between``, the variance over images of the mean of
-        one. Float32. The variance over images and places together is the sum of both.
+        Float32. ``count`` (classes,), images of each class; ``<statistic>.mean``, (classes,
+        channels or tiles), over a class's images and positions; ``<statistic>.within``, the mean
+        over images of the variance within an image; ``<statistic>.between``, the variance over
+        images of the mean of an image. The variance over images and positions is the sum of both.
     """
     count = sums["count"]
     values = {"count": count[:, 0]}
@@ -156,7 +156,7 @@ def summary(sums):
 
 
 def read_statistics(path, classes):
-    """Return the statistics of selected classes, as `summary` returns them, in float64.
+    """Return the statistics of selected classes, see `summary`, in float64.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def read_statistics(path, classes):
 
 
 def overall(mean, variance, count):
-    """Return mean and variance of all classes together, (k,), from those of each, (classes, k)."""
+    """Return global mean and variance, (k,), from those of each class, (classes, k)."""
     share = (count / count.sum())[:, None]
     centre = (share * mean).sum(0)
     return centre, (share * (variance + (mean - centre).square())).sum(0)

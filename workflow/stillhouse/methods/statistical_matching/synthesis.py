@@ -1,7 +1,7 @@
 """Synthesis of images by gradient descent on the losses of frozen teachers, the observers.
 
 SRe2L (Yin et al., NeurIPS 2023), G-VBSM (Shao et al., CVPR 2024) and EDC (Shao et al., NeurIPS
-2024) are settings of this one loop.
+2024) are settings of this loop.
 """
 
 import numpy as np
@@ -29,12 +29,12 @@ BETAS = (0.5, 0.9)
 
 
 def synthesis(inputs, spec, context):
-    """Stage: synthesise batches of a set's images, each by itself."""
+    """Stage: synthesise the images of a set, in independent batches."""
     return Synthesis(inputs, spec, context)
 
 
 class Synthesis:
-    """Observers that batches of images are optimised for, one batch after another."""
+    """Optimisation of batches of images for loaded observers."""
 
     def __init__(self, inputs, spec, context):
         self.settings, self.keys = spec["settings"], spec["keys"]
@@ -66,7 +66,7 @@ class Synthesis:
         batch = Batch(images.to(self.device), labels.to(self.device), settings, keys)
         observers = [observer.for_batch(batch.labels) for observer in self.observers]
         curve, snapshots = synthesise(batch, observers, Checkpoint(context))
-        # One row group per image: a set is collected class by class.
+        # One row group per image, since a set is collected class by class.
         rows = (
             pa.table(
                 {
@@ -86,7 +86,7 @@ class Synthesis:
 
 
 class Batch:
-    """Images that are synthesised together, and the state that their next step depends on.
+    """Images that are optimised together, and the state of their optimisation.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Batch:
             self.average.lerp_(self.images, 1 - self.settings["flatness"]["beta"])
 
     def state(self):
-        """Return all that the next step depends on but the observers' running statistics."""
+        """Return {name: tensor} of the state, without the observers' running statistics."""
         state = {"images": self.images.detach(), **self.adam.state()}
         return state if self.average is None else {**state, "average": self.average}
 
@@ -140,8 +140,8 @@ def synthesise(batch, observers, checkpoint):
     batch : Batch
         Changed in place.
     observers : list of Observer
-        Iterations cycle through them: each batch from the first (``observer_order: restart``), or
-        from the one after the last of the batch before (``continued``).
+        Iterations cycle through them, starting with the first (``observer_order: restart``), or
+        with the one after the last of the previous batch (``continued``).
     checkpoint : stillhouse.artifacts.checkpoints.Checkpoint
 
     Returns
@@ -174,7 +174,7 @@ def synthesise(batch, observers, checkpoint):
 
 
 def snapshot_iterations(count):
-    """Return the numbers of iterations after which a snapshot is stored: none, each quarter."""
+    """Return the numbers of iterations after which a snapshot is stored: 0, each quarter."""
     return sorted({count * i // N_SNAPSHOTS for i in range(N_SNAPSHOTS + 1)})
 
 
@@ -189,7 +189,7 @@ def snapshot_table(snapshots, count):
 
 
 def learning_rate(settings, iteration):
-    """Return the learning rate of an iteration: constant, or half a cosine down to zero."""
+    """Return the learning rate of an iteration: constant, or half a cosine to zero."""
     share = iteration / settings["iterations"]
     factor = half_cosine(share) if settings["schedule"] == "cosine" else 1.0
     return settings["learning_rate"] * factor
