@@ -1,4 +1,4 @@
-"""Keys given twice are found at any depth; merge keys and anchors are none."""
+"""Duplicate keys are detected at any depth; merge keys and anchors are no duplicates."""
 
 import pytest
 from stillhouse.config import duplicates
@@ -15,11 +15,11 @@ def refusal(path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: 1\nb: 2\na: 3\n", "a: key given twice, in lines 1 and 3"),
-        ("m:\n  r:\n    x: 1\n    x: 1\n", "m.r.x: key given twice, in lines 3 and 4"),
-        ("m: [{k: 1}, {k: 1, k: 2}]\n", "m.1.k: key given twice, in lines 1 and 1"),
-        ('m: {"a": 1, a: 2}\n', "m.a: key given twice, in lines 1 and 1"),
-        ("b: &b {x: 1,\n  x: 2}\nc: {<<: *b}\n", "b.x: key given twice, in lines 1 and 2"),
+        ("a: 1\nb: 2\na: 3\n", "a: duplicate key, in lines 1 and 3"),
+        ("m:\n  r:\n    x: 1\n    x: 1\n", "m.r.x: duplicate key, in lines 3 and 4"),
+        ("m: [{k: 1}, {k: 1, k: 2}]\n", "m.1.k: duplicate key, in lines 1 and 1"),
+        ('m: {"a": 1, a: 2}\n', "m.a: duplicate key, in lines 1 and 1"),
+        ("b: &b {x: 1,\n  x: 2}\nc: {<<: *b}\n", "b.x: duplicate key, in lines 1 and 2"),
     ],
 )
 def test_a_key_given_twice_is_named_with_its_lines(tmp_path, text, problem):
@@ -48,5 +48,5 @@ def test_anchors_and_merge_keys_are_no_duplicates(tmp_path, text):
 def test_the_files_of_a_config_are_checked(tiny, tmp_path):
     path = tmp_path / "other.yaml"
     path.write_text("students: {s: {arch: convnet1}}\nstudents: {}\n")
-    with pytest.raises(StillhouseError, match=r"other\.yaml: students: key given twice"):
+    with pytest.raises(StillhouseError, match=r"other\.yaml: students: duplicate key"):
         complete(tiny, "tiny.yaml, other.yaml", [path])

@@ -104,7 +104,7 @@ WRONG = {
     ),
     "class that is no folder": (
         put("sources.tree", {**FOLDER, "classes": ["cat", "a/b"]}),
-        "sources.tree.classes: 'a/b' cannot name a folder",
+        "sources.tree.classes: invalid 'a/b': class ids of this kind are folder names",
         "remove the slash",
     ),
     "class that is a path": (
@@ -132,7 +132,7 @@ WRONG = {
     ),
     "no learning rate for a student": (
         put("students.s", {"arch": "timm/resnet10t"}),
-        "protocols.soft.learning_rate: RDED's table has no rate for 'timm/resnet10t'",
+        "protocols.soft.learning_rate: missing in RDED's table for 'timm/resnet10t'",
         "set a number",
     ),
     "teacher lacks a class": (
@@ -141,15 +141,15 @@ WRONG = {
             put("teachers.t.dataset", "two"),
         ),
         "teachers.t.dataset: 'two' lacks class '1' of dataset 'three'",
-        "name a dataset that has all of its classes",
+        "set a dataset with all of its classes",
     ),
     "teacher of another resolution": (
         all_of(
             put("datasets.big", {"source": "digits", "resolution": 16}),
             put("teachers.t.dataset", "big"),
         ),
-        "teachers.t.dataset: 'big' has resolution 16, but dataset 'three'",
-        "has 8; they must be the same",
+        "teachers.t.dataset: resolution 16 of 'big' conflicts with",
+        "8 of dataset 'three', which the teacher is used for; they must be equal",
     ),
     "teacher of another source": (
         all_of(
@@ -157,8 +157,8 @@ WRONG = {
             put("datasets.pets", {"source": "pets", "resolution": 8}),
             put("teachers.t.dataset", "pets"),
         ),
-        "teachers.t.dataset: 'pets' has source 'pets', but dataset 'three'",
-        "has 'digits'; they must be the same",
+        "teachers.t.dataset: source 'pets' of 'pets' conflicts with",
+        "'digits' of dataset 'three', which the teacher is used for; they must be equal",
     ),
     "weights without a checksum": (
         put("teachers.t.weights", {"file": "x.pth"}),
@@ -216,7 +216,7 @@ WRONG = {
     "patches that the views ignore": (
         put("methods.rded.patches_per_side", 2),
         "labels.soft.views.patches_per_side: 1 conflicts with method 'rded', whose images have 2",
-        "set 2, or give both crop and shuffle_patches",
+        "set 2, or set both crop and shuffle_patches",
     ),
     "one teacher by two names": (
         all_of(
@@ -280,12 +280,12 @@ WRONG = {
     ),
     "method twice": (
         put(METHODS, ["random", "rded", "random"]),
-        "experiments.x.methods: 'random' is given twice",
+        "experiments.x.methods: duplicate method 'random'",
         "copy it under methods by another name",
     ),
     "method twice by an override": (
         put(METHODS, ["rded", {"rded": {"crops_per_image": 1}}]),
-        "experiments.x.methods: 'rded' is given twice",
+        "experiments.x.methods: duplicate method 'rded'",
         "",
     ),
     "override of an unknown method": (
@@ -332,12 +332,12 @@ WITHOUT_EFFECT = {
     ),
     "smoothing": (
         put("protocols.soft.smoothing", 3),
-        "protocols.soft.smoothing: has no effect with schedule: half_cosine, but with cosine or "
+        "protocols.soft.smoothing: has no effect with schedule: half_cosine, only with cosine or "
         "ssrs or linear",
     ),
     "milestones of a cosine": (
         all_of(put("protocols.soft.schedule", "cosine"), put("protocols.soft.milestones", [0.5])),
-        "protocols.soft.milestones: has no effect with schedule: cosine, but with multistep",
+        "protocols.soft.milestones: has no effect with schedule: cosine, only with multistep",
     ),
     "alpha of no mix": (
         put("labels.soft.views", {"mix": "none", "mix_alpha": 1.0}),

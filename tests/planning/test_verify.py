@@ -84,7 +84,7 @@ def test_files_that_no_reader_is_handed_are_checked(listed):
 def test_the_exit_status_says_whether_all_is_sound(listed, capsys):
     Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
     assert verify.main(["tiny.yaml"]) == 0
-    assert capsys.readouterr().out == "all artifacts are sound\n"
+    assert capsys.readouterr().out == "all artifacts are intact\n"
     path, _ = scores_of(listed)
     path.unlink()
     assert verify.main(["tiny.yaml"]) == 1

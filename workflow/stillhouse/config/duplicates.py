@@ -1,4 +1,4 @@
-"""Keys that a YAML file has twice: YAML keeps the last and says nothing."""
+"""Duplicate keys of a YAML file, of which YAML loaders silently use the last."""
 
 from collections import deque
 from pathlib import Path
@@ -11,12 +11,12 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 def check(path):
-    """Raise a `StillhouseError` if a mapping of a YAML file has a key twice, at any depth.
+    """Raise a `StillhouseError` for a duplicate key in a YAML file, at any depth.
 
     Parameters
     ----------
     path : str or Path
-        The message names it, the key's dotted path and both lines.
+        The message has it, the key's dotted path and both lines.
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=loader)
@@ -43,6 +43,6 @@ def _check_mapping(path, keys, node):
         if name in lines:
             dotted = ".".join(map(str, (*keys, key.value)))
             raise StillhouseError(
-                f"{path}: {dotted}: key given twice, in lines {lines[name]} and {line}; remove one"
+                f"{path}: {dotted}: duplicate key, in lines {lines[name]} and {line}; remove one"
             )
         lines[name] = line

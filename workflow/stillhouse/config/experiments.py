@@ -1,4 +1,4 @@
-"""What the parts of an experiment demand of each other: sizes, classes, rates, labels."""
+"""Checks of experiments: sizes, classes, rates and labels of their parts must agree."""
 
 import itertools
 
@@ -12,14 +12,14 @@ from stillhouse.networks import architectures
 
 
 def check_experiments(config, labels):
-    """Raise a `StillhouseError` if an experiment's parts cannot be combined.
+    """Raise a `StillhouseError` if the parts of an experiment conflict.
 
     Parameters
     ----------
     config : dict
         Settled.
     labels : dict
-        Of the config, with the schema's defaults, before their views were decided.
+        Of the config, with the schema's defaults, before the decision of their views.
     """
     for name, experiment in config["experiments"].items():
         _check_experiment(config, f"experiments.{name}", experiment)
@@ -46,18 +46,18 @@ def _check_experiment(config, key, experiment):
 
 
 def _check_use(config, key, experiment, name, settings):
-    """Check a method for an experiment's dataset and IPCs; so too one whose set it starts from."""
+    """Check a method, and that of its initialisation, for the dataset and IPCs."""
     method, dataset = registry.method(settings["kind"]), config["datasets"][experiment["dataset"]]
     for teacher in itertools.chain(*method.teachers(settings).values()):
         _check_teacher_for(config, teacher, experiment["dataset"])
     smallest = catalogue.smallest_class(config["sources"][dataset["source"]])
     ipcs, own = experiment["ipc"], f"{key}.methods.{name}"
     if not method.unlimited:
-        most, why = method.max_ipc(own, settings, ipcs, smallest, dataset["resolution"])
+        most, reason = method.max_ipc(own, settings, ipcs, smallest, dataset["resolution"])
         if max(ipcs) > most:
             raise StillhouseError(
-                f"{key}.ipc: must be at most {most} for method {name!r}, not {max(ipcs)}: {why}; "
-                "lower it"
+                f"{key}.ipc: must be at most {most} for method {name!r}, not {max(ipcs)}: {reason}"
+                "; lower it"
             )
     start = method.starts_from(settings)
     if start is not None:
@@ -71,7 +71,7 @@ def _check_labels_for(config, name, dataset):
     labels, chosen = config["labels"][name], config["datasets"][dataset]
     for teacher in labels.get("teachers", ()):
         _check_teacher_for(config, teacher, dataset)
-    _check_twice(config, name, labels, dataset)
+    _check_duplicate_teachers(config, name, labels, dataset)
     top, n_classes = labels.get("encoding", "float16").removeprefix("top"), len(chosen["classes"])
     if top.isdigit() and int(top) >= n_classes:
         raise StillhouseError(
@@ -86,8 +86,8 @@ def _check_labels_for(config, name, dataset):
         )
 
 
-def _check_twice(config, name, labels, dataset):
-    """Raise a `StillhouseError` if labels name one teacher twice."""
+def _check_duplicate_teachers(config, name, labels, dataset):
+    """Raise a `StillhouseError` if two teachers of labels are equal."""
     teachers = {}
     for teacher in labels.get("teachers", ()):
         settings = {"dataset": dataset, **config["teachers"][teacher], "min_accuracy": None}
@@ -107,13 +107,13 @@ def _check_rate(config, protocol, student):
     rate = config["protocols"][protocol]["learning_rate"]
     if rate == "auto" and arch not in protocols.LEARNING_RATES:
         raise StillhouseError(
-            f"protocols.{protocol}.learning_rate: RDED's table has no rate for {arch!r} (student "
+            f"protocols.{protocol}.learning_rate: missing in RDED's table for {arch!r} (student "
             f"{student!r}); set a number"
         )
 
 
 def _check_learned(config, name, method, settings):
-    """Raise a `StillhouseError` if a protocol needs what a method does not learn."""
+    """Raise a `StillhouseError` if a protocol needs labels or a rate that are not learned."""
     protocol, learns = config["protocols"][name], registry.method(settings["kind"]).learns(settings)
     kind = config["labels"][protocol["labels"]]["kind"]
     for part, value in (("labels", kind), ("learning_rate", protocol["learning_rate"])):
@@ -125,14 +125,14 @@ def _check_learned(config, name, method, settings):
 
 
 def _check_patches(name, labels, method, settings):
-    """Raise a `StillhouseError` if views silently ignore how many patches an image is made of."""
+    """Raise a `StillhouseError` if the defaults of views ignore the patches of images."""
     side, views = settings.get("patches_per_side", 1), labels["views"]
-    follows = "crop" not in views or "shuffle_patches" not in views
-    if side > views["patches_per_side"] == 1 and follows and labels["fidelity"] == "code":
+    by_default = "crop" not in views or "shuffle_patches" not in views
+    if side > views["patches_per_side"] == 1 and by_default and labels["fidelity"] == "code":
         raise StillhouseError(
             f"labels.{name}.views.patches_per_side: 1 conflicts with method {method!r}, whose "
-            f"images have {side} × {side} patches, from which RDED's crop and shuffling follow; "
-            f"set {side}, or give both crop and shuffle_patches"
+            f"images have {side} × {side} patches, which RDED's crop and shuffling depend on; "
+            f"set {side}, or set both crop and shuffle_patches"
         )
 
 
@@ -148,17 +148,17 @@ def _check_teacher_for(config, name, dataset):
     trained = teacher.get("dataset", dataset)
     own, its = config["datasets"][dataset], config["datasets"][trained]
     key = f"teachers.{name}.dataset"
-    for what in ("source", "resolution"):
-        if own[what] != its[what]:
+    for part in ("source", "resolution"):
+        if own[part] != its[part]:
             raise StillhouseError(
-                f"{key}: {trained!r} has {what} {its[what]!r}, but dataset {dataset!r}, which the "
-                f"teacher is used for, has {own[what]!r}; they must be the same"
+                f"{key}: {part} {its[part]!r} of {trained!r} conflicts with {own[part]!r} of "
+                f"dataset {dataset!r}, which the teacher is used for; they must be equal"
             )
     missing = set(own["classes"]) - set(its["classes"])
     if missing:
         raise StillhouseError(
-            f"{key}: {trained!r} lacks class {min(missing)!r} of dataset {dataset!r}; name a "
-            "dataset that has all of its classes"
+            f"{key}: {trained!r} lacks class {min(missing)!r} of dataset {dataset!r}; set a "
+            "dataset with all of its classes"
         )
     if "pretrained" in teacher.get("weights", ()):
         architectures.check_classes(f"teachers.{name}.weights.pretrained", its["classes"])

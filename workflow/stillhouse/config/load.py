@@ -17,9 +17,9 @@ def complete(config, where, files=()):
     config : dict
         As read from YAML.
     where : str
-        The files' names, for messages.
+        Names of the files, for messages.
     files : sequence of str or Path
-        The YAML files that it was read from, to find keys that they have twice.
+        The YAML files that it was read from, for the check of duplicate keys.
 
     Returns
     -------
@@ -40,12 +40,12 @@ def complete(config, where, files=()):
     for file in files:
         duplicates.check(file)
     try:
-        given = schema.read_text(config, schema.schema())
-        schema.check(given)
-        overrides = _overrides(given)
-        filled = _fill(given, overrides)
+        written = schema.read_text(config, schema.schema())
+        schema.check(written)
+        overrides = _overrides(written)
+        filled = _fill(written, overrides)
         validation.check_sections(filled)
-        settled = settle(filled, given, overrides)
+        settled = settle(filled, written, overrides)
         validation.check_protocols(settled)
         validation.check_methods(settled)
         experiments.check_experiments(settled, filled["labels"])
@@ -55,7 +55,7 @@ def complete(config, where, files=()):
 
 
 def _overrides(config):
-    """Return {experiment: {method: settings that it changes}}, all checked by the schema."""
+    """Return {experiment: {method: overridden settings}}, checked by the schema."""
     overrides = {}
     for name, experiment in config["experiments"].items():
         key, changes_of = f"experiments.{name}.methods", {}
@@ -64,7 +64,7 @@ def _overrides(config):
             known(key, method, config["methods"], "method")
             if method in changes_of:
                 raise StillhouseError(
-                    f"{key}: {method!r} is given twice; copy it under methods by another name"
+                    f"{key}: duplicate method {method!r}; copy it to another name under methods"
                 )
             changes_of[method] = _read(config["methods"][method], changes)
             if changes:
@@ -74,7 +74,7 @@ def _overrides(config):
 
 
 def _read(method, changes):
-    """Return the settings that change a method, with text turned into numbers."""
+    """Return the overridden settings of a method, with text converted to numbers."""
     merged = schema.read_text({**method, **changes}, schema.definition("method"))
     return {name: merged[name] for name in changes}
 
@@ -87,15 +87,15 @@ def _check_override(config, experiment, method, changes):
         raise StillhouseError(f"experiments.{experiment}.{error}") from None
 
 
-def _fill(given, overrides):
-    """Return a config with the schema's defaults, class lists, and experiments' own methods."""
-    labels = {"hard": {"kind": "hard"}, **given.get("labels", {})}
-    config = schema.fill({**given, "labels": labels}, schema.schema())
+def _fill(written, overrides):
+    """Return a config with the schema's defaults, class lists, and the methods of experiments."""
+    labels = {"hard": {"kind": "hard"}, **written.get("labels", {})}
+    config = schema.fill({**written, "labels": labels}, schema.schema())
     experiments = {}
     for name, experiment in config["experiments"].items():
         methods = {
             method: schema.fill(
-                {**given["methods"][method], **changes}, schema.definition("method")
+                {**written["methods"][method], **changes}, schema.definition("method")
             )
             for method, changes in overrides[name].items()
         }
@@ -119,7 +119,7 @@ def _fill(given, overrides):
 
 
 def _with_classes(key, source):
-    """Return a source with its class ids as a list, where it has any."""
+    """Return a source with its class ids, if any, as a list."""
     if "classes" not in source:
         return source
     classes = _listed(f"{key}.classes", source["classes"])
@@ -135,7 +135,7 @@ def _with_dataset_classes(key, dataset, sources):
 
 
 def _with_class_labels(key, denoiser):
-    """Return a denoiser with its class labels as {class id: number}, where it has any."""
+    """Return a denoiser with its class labels, if any, as {class id: number}."""
     if not isinstance(denoiser.get("class_labels"), str):
         return denoiser
     classes = _listed(f"{key}.class_labels", denoiser["class_labels"])
@@ -143,7 +143,7 @@ def _with_class_labels(key, denoiser):
 
 
 def _listed(key, classes):
-    """Return class ids as a list, from a list or the name of a published one."""
+    """Return class ids as a list, from a list or the name of a published list."""
     if not isinstance(classes, str):
         return list(classes)
     known(key, classes, catalogue.published_names(), "published list of classes")
@@ -151,5 +151,5 @@ def _listed(key, classes):
 
 
 def wants_gpu(device):
-    """Return whether jobs of a ``compute.device`` will take a GPU of this machine."""
+    """Return whether jobs of a ``compute.device`` will use a GPU of this machine."""
     return device.startswith("cuda") or (device == "auto" and Path("/dev/nvidiactl").exists())

@@ -1,6 +1,6 @@
-"""Protocols and labels: what paper and code do, and the tables of RDED, IDC and EDC.
+"""Protocols and labels: values of paper and code, and the tables of RDED, IDC and EDC.
 
-Settled settings have no ``fidelity``: the same switches have the same address. Facts: RDED
+Settled settings have no ``fidelity``, so that equal switches give equal addresses. Facts: RDED
 supplement, sections C and D; LINs-lab/RDED at 3f6453d.
 """
 
@@ -9,11 +9,11 @@ from stillhouse.networks.architectures import has_batchnorm
 
 FIDELITY = {
     "code": {"schedule": "half_cosine", "batchnorm_updates": 2},
-    # The paper names no schedule: a cosine to zero is what its references do.
+    # The paper names no schedule; a cosine to zero is that of its references.
     "paper": {"schedule": "cosine", "batchnorm_updates": 1},
 }
 
-# argument.py of RDED, by student; convnet1 and convnet2 as the other ConvNets.
+# argument.py of RDED, by student; convnet1 and convnet2 have the rate of the other ConvNets.
 LEARNING_RATES = {
     **{f"convnet{depth}": 0.001 for depth in range(1, 7)},
     "resnet18_modified": 0.001,
@@ -29,21 +29,21 @@ LEARNING_RATES = {
     "torchvision/swin_v2_t": 0.0001,
 }
 
-# (teacher, classes, resolution) of ConvNet-3 on CIFAR-100, which argument.py treats apart.
+# (teacher, classes, resolution) of ConvNet-3 on CIFAR-100, a special case of argument.py.
 CIFAR100_CONVNET = ("convnet3", 100, 32)
 
-# Kinds of labels that are one distribution per image, without a teacher.
+# Kinds of labels with one distribution per image, without a teacher.
 FIXED_LABELS = ("hard", "learned")
 
-# Which keys a loss alone uses.
+# Keys used by one loss only.
 LOSS_KEYS = {"kl": {"temperature"}, "mse_ce": {"ce_weight"}, "ce": set()}
 
 
 def views(labels):
-    """Return the views of labels as `stillhouse.augmentation.views.draw` takes them.
+    """Return the settings of the views of labels for `stillhouse.augmentation.views.draw`.
 
-    RDED's code crops to at least 1/f of the area and permutes the f × f patches; its paper says
-    no more than "random resized crop", whose default is 0.08.
+    RDED's code crops to at least 1/f of the area and permutes the f × f patches; its paper has only
+    "random resized crop", whose default is 0.08.
 
     Parameters
     ----------
@@ -80,12 +80,12 @@ def with_switches(protocol, kind):
 
 
 def unused(protocol):
-    """Return [(names of settings that the others leave without effect, which)].
+    """Return [(names of settings without effect, reason)].
 
     Parameters
     ----------
     protocol : dict
-        As `with_switches` returns it.
+        See `with_switches`.
     """
     loss = protocol["loss"]
     idle = set().union(*LOSS_KEYS.values()) - LOSS_KEYS[loss]
@@ -93,9 +93,9 @@ def unused(protocol):
 
 
 def settled(protocol, kind):
-    """Return a protocol with every switch decided and every key of its schedule written out.
+    """Return a protocol with every switch decided and every key of its schedule.
 
-    Settings without effect are left out, and so is ``fidelity``.
+    Settings without effect and ``fidelity`` are removed.
     """
     decided = with_switches(protocol, kind)
     idle = {"fidelity"}.union(*(names for names, _ in unused(decided)))
@@ -105,8 +105,8 @@ def settled(protocol, kind):
 def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc):
     """Return (training settings, batch size) of the students of one cell.
 
-    What shapes no student (``report``) and what the labels say (``labels``, ``batch_size``) is no
-    training setting; ``batchnorm_updates`` only of a network that has batch norms.
+    Training settings exclude ``report``, which does not affect students, the settings of labels
+    (``labels``, ``batch_size``), and ``batchnorm_updates`` for a network without batch norms.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc
     network : dict
         Of the student.
     teacher_arch : str
-        Of the labels' teacher; empty for none or several.
+        Architecture of the labels' teacher; empty for none or several.
     n_classes : int
     resolution : int
         Of the dataset [px].
@@ -125,21 +125,20 @@ def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc
     n_epochs = epochs(protocol["epochs"], ipc, n_classes)
     rate = learning_rate(protocol["learning_rate"], network["arch"], *task)
     training = schedules.in_epochs({**protocol, "epochs": n_epochs, "learning_rate": rate})
-    left_out = {"labels", "report", "batch_size"}
+    excluded = {"labels", "report", "batch_size"}
     if not has_batchnorm(network):
-        left_out.add("batchnorm_updates")
-    training = {name: value for name, value in training.items() if name not in left_out}
+        excluded.add("batchnorm_updates")
+    training = {name: value for name, value in training.items() if name not in excluded}
     return training, batch_size(protocol["batch_size"], ipc, *task)
 
 
 def batch_size(setting, ipc, teacher_arch, n_classes, resolution):
-    """Return the images per step: RDED's table where `setting` is ``auto``.
+    """Return the images per step, for ``auto`` from RDED's table.
 
-    The table (argument.py) knows IPC 1, 10 and 50 and leaves other values without a batch size;
-    here they take the entry of the next smaller IPC. Doubled from 100 classes on; always 100 for
-    200 classes of 64 px (Tiny-ImageNet) and 25 for labels of a ConvNet-3 on CIFAR-100; never more
-    than all images. It does not depend on the student: students share a table of labels, which
-    fixes the batches.
+    The table (argument.py) has IPC 1, 10 and 50 only; here, other values use the entry of the next
+    smaller IPC. Doubled from 100 classes on; always 100 for 200 classes of 64 px (Tiny-ImageNet)
+    and 25 for labels of a ConvNet-3 on CIFAR-100; at most all images. It does not depend on the
+    student, since students share a table of labels with fixed batches.
     """
     if setting == "auto":
         base = 100 if ipc >= 50 else 50 if ipc >= 10 else 10
@@ -152,7 +151,7 @@ def batch_size(setting, ipc, teacher_arch, n_classes, resolution):
 
 
 def epochs(setting, ipc, n_classes):
-    """Return the epochs of a protocol: IDC's table where `setting` is ``auto``.
+    """Return the epochs of a protocol, for ``auto`` from IDC's table.
 
     The table (Minimax argument.py) is for classes of ImageNet; two thirds of it for 100 classes,
     rounded down to hundreds.
@@ -165,9 +164,9 @@ def epochs(setting, ipc, n_classes):
 
 
 def learning_rate(setting, student_arch, teacher_arch, n_classes, resolution):
-    """Return the learning rate at the start: RDED's table where `setting` is ``auto``.
+    """Return the initial learning rate, for ``auto`` from RDED's table.
 
-    ``learned``, the rate that a distilled set has, is returned as it is.
+    ``learned``, the rate of a distilled set, is returned unchanged.
     """
     if setting != "auto":
         return setting

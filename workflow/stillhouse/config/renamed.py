@@ -1,6 +1,6 @@
-"""Keys and values of configs of version 0.1, for messages that name their successors."""
+"""Renamed keys and values of configs of version 0.1, for messages with the new name."""
 
-# Path of a key, * for a name that the user chose, to the key's new name.
+# Path of a key, with * for a name set by the user, to the new name of the key.
 RENAMED = {
     "methods.*.jitter": "shift",
     "methods.*.weights": "loss_weights",
@@ -21,16 +21,16 @@ RENAMED_VALUES = {
 
 
 def hint(path, key, known=None):
-    """Return a remedy for an unknown key, "renamed to 'shift'"; empty for one never known.
+    """Return a remedy for an unknown key, "renamed to 'shift'"; empty if it was never a key.
 
     Parameters
     ----------
     path : sequence
-        Keys down to the object that has the key.
+        Keys from the root to the object with the key.
     key : str or bool
         YAML reads a plain ``on`` as True.
     known : collection of str, optional
-        Keys that the object may have; a new name that is not among them is no remedy.
+        Keys allowed in the object; new names that are not among them are ignored.
     """
     pattern = _pattern([*path, "on" if key is True else key])
     name = RENAMED.get(pattern)
@@ -42,12 +42,12 @@ def hint(path, key, known=None):
 
 
 def value_hint(path, value):
-    """Return a remedy for an invalid value, "renamed to 'forward'"; empty for one never valid.
+    """Return a remedy for an invalid value, "renamed to 'forward'"; empty if it was never valid.
 
     Parameters
     ----------
     path : sequence
-        Keys down to the value.
+        Keys from the root to the value.
     value : object
     """
     values = RENAMED_VALUES.get(_pattern(path), {})
@@ -55,7 +55,7 @@ def value_hint(path, value):
 
 
 def _pattern(path):
-    """Return a path with its names as *; that of an experiment's override as of its method."""
+    """Return a path with its names as *; paths of overrides become those of methods."""
     if len(path) > 4 and path[0] == "experiments" and path[2] == "methods":
         path = ["methods", *path[4:]]
     return ".".join("*" if depth == 1 else str(part) for depth, part in enumerate(path))

@@ -16,12 +16,12 @@ SCHEDULES = {
 
 
 def unused(schedule):
-    """Return [(keys that a schedule leaves without effect, reason)]."""
+    """Return [(keys without effect for a schedule, reason)]."""
     entries = []
     for key in KEYS:
         if key not in SCHEDULES.get(schedule, {}):
-            others = " or ".join(name for name, keys in SCHEDULES.items() if key in keys)
-            entries.append(({key}, f"schedule: {schedule}, but with {others}"))
+            users = " or ".join(name for name, keys in SCHEDULES.items() if key in keys)
+            entries.append(({key}, f"schedule: {schedule}, only with {users}"))
     return entries
 
 
@@ -36,7 +36,7 @@ def written_out(settings):
 
 
 def in_epochs(settings):
-    """Return settings with their milestones, if any, as the first epochs that have passed them.
+    """Return settings with their milestones, if any, in epochs.
 
     Parameters
     ----------
@@ -46,10 +46,10 @@ def in_epochs(settings):
     if "milestones" not in settings:
         return settings
     n_epochs = settings["epochs"]
-    # paper: IDC's code rounds 2n/3 and 5n/6 down; here: the first epoch that has passed them,
-    # because a share must mean the same for every number of epochs.
-    passed = (
+    # paper: IDC's code rounds 2n/3 and 5n/6 down; here: the first epoch at or after the share,
+    # because a share must have the same meaning for every number of epochs.
+    epochs = (
         next(e for e in range(n_epochs + 1) if e / n_epochs >= m) if m < 1 else math.ceil(m)
         for m in settings["milestones"]
     )
-    return {**settings, "milestones": sorted(map(float, passed))}
+    return {**settings, "milestones": sorted(map(float, epochs))}

@@ -20,7 +20,7 @@ from stillhouse.errors import StillhouseError
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 METHODS = SCHEMA.parent / "methods"
 
-# Words for the types of JSON, in messages.
+# Names of JSON types in messages.
 TYPES = {
     "array": "a list",
     "boolean": "true or false",
@@ -29,7 +29,7 @@ TYPES = {
     "object": "a mapping",
     "string": "text",
 }
-# What a value must be, by the keyword of the schema that it violates.
+# Requirement on a value, by the violated keyword of the schema.
 RULES = {
     "minimum": "be at least {}",
     "maximum": "be at most {}",
@@ -42,9 +42,9 @@ RULES = {
     "minProperties": "have at least {} key{s}",
     "maxProperties": "have at most {} key{s}",
 }
-# Keywords of objects that have no other keys than the schema's.
+# Keywords of objects that allow no other keys than the schema's.
 CLOSED = ("additionalProperties", "unevaluatedProperties")
-# Characters of a value that a message shows.
+# Characters of a value in a message.
 SHOWN = 80
 
 
@@ -65,7 +65,7 @@ def assemble(folder):
     Raises
     ------
     StillhouseError
-        If two files define the same of ``$defs``.
+        If two files have a definition of the same name in ``$defs``.
     """
     assembled = _read(SCHEMA)
     definitions, titles = assembled["$defs"], {}
@@ -106,15 +106,15 @@ def check(config):
     validator = jsonschema.Draft202012Validator(schema())
     errors = [e for error in validator.iter_errors(config) for e in _of_alternative(error)]
     errors = [e for e in errors if e.validator not in CLOSED or _unknown_keys(e)]
-    # The deepest error says most: an unknown kind makes all keys of that kind unknown. A misspelt
-    # key is missing too, but should be named as it is written.
+    # The deepest error is the most specific: an unknown kind makes all keys of that kind unknown. A
+    # misspelt key is also missing; the message must be about the key as it is written.
     error = max(errors, key=lambda e: (len(e.absolute_path), e.validator in CLOSED), default=None)
     if error is not None:
         raise StillhouseError(_message(error))
 
 
 def _check_values(value, path):
-    """Raise if a value is what YAML has and JSON lacks: keys that are no text, NaN, infinity."""
+    """Raise for values that JSON lacks: keys that are not text, NaN, infinity."""
     key = _dotted(path)
     if isinstance(value, dict):
         for name, part in value.items():
@@ -130,7 +130,7 @@ def _check_values(value, path):
 
 
 def _of_alternative(error):
-    """Return the errors of the alternative of a ``oneOf`` that a value has the type of."""
+    """Return the errors of the alternative of a ``oneOf`` with the type of the value."""
     depth = len(error.absolute_path)
     of_alternative = [
         e
@@ -141,9 +141,9 @@ def _of_alternative(error):
 
 
 def _unknown_keys(error):
-    """Return the keys of an object that it cannot have.
+    """Return the unknown keys of an object.
 
-    An object with another error has keys that the validator has not evaluated, but that exist.
+    The validator also reports valid keys of an object with another error, as not evaluated.
     """
     keys = properties(error.schema, error.instance)
     return [name for name in error.instance if name not in keys]
@@ -173,22 +173,22 @@ def _message(error):
 
 
 def _about(error):
-    """Return the description of an error's key in brackets; choices explain themselves."""
+    """Return the description of an error's key in brackets; none for choices."""
     alternatives = error.parent.schema if error.parent else {}
     about = error.schema.get("description", alternatives.get("description"))
     return f" ({about})" if about and error.validator != "enum" else ""
 
 
 def _must(error):
-    """Return what a value must be by the rule that it violates: "be at least 1"."""
+    """Return the requirement of the violated rule: "be at least 1"."""
     rule = error.validator_value
     if error.validator == "type":
         return f"be {TYPES[rule]}"
     if error.validator == "enum":
         return f"be one of {', '.join(map(str, rule))}"
     if error.validator == "oneOf":
-        words = [repr(r["const"]) if "const" in r else TYPES[r["type"]] for r in rule]
-        return f"be {' or '.join(words)}"
+        choices = [repr(r["const"]) if "const" in r else TYPES[r["type"]] for r in rule]
+        return f"be {' or '.join(choices)}"
     if error.validator in RULES:
         return RULES[error.validator].format(rule, s="" if rule == 1 else "s")
     return f"satisfy {error.validator}: {rule}"
@@ -199,13 +199,13 @@ def _dotted(path):
 
 
 def resolve(subschema, root):
-    """Return a subschema with what its ``$ref`` refers to merged in; its own keywords win.
+    """Return a subschema merged into the definition of its ``$ref``.
 
     Parameters
     ----------
     subschema : dict
     root : dict
-        Whole schema, with its ``$defs``.
+        Complete schema, with its ``$defs``.
     """
     if "$ref" not in subschema:
         return subschema
@@ -215,7 +215,7 @@ def resolve(subschema, root):
 
 
 def properties(subschema, value):
-    """Return {key: subschema} of the keys that an object may have: those of its kind included."""
+    """Return {key: subschema} of the keys allowed in an object, including those of its kind."""
     subschema = resolve(subschema, schema())
     keys = {k: resolve(rule, schema()) for k, rule in subschema.get("properties", {}).items()}
     for branch in subschema.get("allOf", ()):
@@ -227,18 +227,18 @@ def properties(subschema, value):
 def read_text(value, subschema):
     """Return a value with text converted to numbers where the schema has numbers.
 
-    YAML 1.1 reads 1e-3 as text, and Snakemake's --config everything below one key.
+    YAML 1.1 loads 1e-3 as text, and Snakemake's --config loads nested values as text.
     """
     return _convert(value, subschema, _from_text, with_defaults=False)
 
 
 def fill(value, subschema):
-    """Return a value with the schema's defaults, and numbers of the schema's types."""
+    """Return a value with the schema's defaults and numbers of the schema's types."""
     return _convert(value, subschema, _as_number, with_defaults=True)
 
 
 def _convert(value, subschema, convert, with_defaults):
-    """Apply `convert(value, types)` to all values that are no objects or lists."""
+    """Apply `convert(value, types)` to all values that are not objects or lists."""
     subschema = resolve(subschema, schema())
     alternatives = [subschema, *subschema.get("oneOf", ())]
 

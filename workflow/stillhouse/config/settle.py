@@ -1,40 +1,39 @@
-"""From a config with all defaults to settled settings: every switch decided, once.
+"""From a config with all defaults to settled settings, with every switch decided.
 
-Settings that others leave without effect are refused where the user gave them, and left out where
-they are defaults.
+Settings without effect are an error if the user has set them, and removed if they are defaults.
 """
 
 from stillhouse.config import protocols, schedules
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 
-# What a teacher with weights has; all else is its training.
+# Settings of a teacher with weights; all others are of training.
 LOADED = {"arch", "width", "norm", "dropout", "dataset", "min_accuracy", "weights"}
 
 
-def settle(config, given, overrides):
-    """Return settings of which nothing has to be decided or left out later.
+def settle(config, written, overrides):
+    """Return settled settings: every switch decided, and none without effect.
 
     Parameters
     ----------
     config : dict
         With all defaults, its names checked; ``methods`` of an experiment are {name: settings}.
-    given : dict
-        Before the defaults were filled in.
+    written : dict
+        As written by the user, without defaults.
     overrides : dict of str to dict
-        {experiment: {method: settings that it changes}}.
+        {experiment: {method: overridden settings}}.
 
     Returns
     -------
     dict
-        As `config`, but ``methods`` resolved, here and in ``experiments``; ``teachers`` that are
-        trained with every key of their schedule, milestones in epochs; ``labels`` with their views
-        decided; ``protocols`` with loss, switches and schedule decided.
+        `config` with ``methods`` resolved, also in ``experiments``; trained ``teachers`` with every
+        key of their schedule, milestones in epochs; ``labels`` with their views decided;
+        ``protocols`` with loss, switches and schedule decided.
 
     Raises
     ------
     StillhouseError
-        If the user gave a setting that has no effect.
+        If the user has set a setting without effect.
     """
     sections = {
         "teachers": _teacher,
@@ -45,7 +44,7 @@ def settle(config, given, overrides):
     }
     settled = {
         section: {
-            name: settle_one(f"{section}.{name}", entry, given.get(section, {}).get(name, {}))
+            name: settle_one(f"{section}.{name}", entry, written.get(section, {}).get(name, {}))
             for name, entry in config[section].items()
         }
         for section, settle_one in sections.items()
@@ -61,51 +60,52 @@ def settle(config, given, overrides):
     return {**config, **settled, "experiments": experiments}
 
 
-def method(key, settings, given):
-    """Return a method's settings, resolved; raise if one of those given has no effect."""
+def method(key, settings, written):
+    """Return a method's settings, resolved; raise if a written one has no effect."""
     kind = registry.method(settings["kind"])
     for unused in kind.unused(kind.with_switches(settings)):
         group = unused.group
-        said = given.get(group, {}) if group else given
-        _refuse(f"{key}.{group}" if group else key, said, unused.names, unused.reason)
+        own = written.get(group, {}) if group else written
+        _check_effect(f"{key}.{group}" if group else key, own, unused.names, unused.reason)
     return kind.resolve(settings)
 
 
-def _teacher(key, settings, given):
+def _teacher(key, settings, written):
     if "weights" not in settings:
         return schedules.in_epochs(schedules.written_out(settings))
-    return _without(key, settings, given, settings.keys() - LOADED, "weights")
+    return _without(key, settings, written, settings.keys() - LOADED, "weights")
 
 
-def _denoiser(key, settings, given):
+def _denoiser(key, settings, written):
     if settings["kind"] != "dit":
         return settings
     if "pretrained" in settings:
-        return _without(key, settings, given, {"seed"}, "pretrained")
-    return _without(key, settings, given, {"class_labels"}, "train")
+        return _without(key, settings, written, {"seed"}, "pretrained")
+    return _without(key, settings, written, {"class_labels"}, "train")
 
 
-def _labels(key, settings, given):
+def _labels(key, settings, written):
     views = settings["views"]
     if views["mix"] == "none":
-        _refuse(f"{key}.views", given.get("views", {}), {"mix_alpha", "mix_per"}, "mix: none")
+        own = written.get("views", {})
+        _check_effect(f"{key}.views", own, {"mix_alpha", "mix_per"}, "mix: none")
     decided = {name: value for name, value in settings.items() if name != "fidelity"}
     return {**decided, "views": protocols.views(settings)}
 
 
-def _protocol(key, settings, given, labels):
+def _protocol(key, settings, written, labels):
     kind = labels[settings["labels"]]["kind"]
     for names, reason in protocols.unused(protocols.with_switches(settings, kind)):
-        _refuse(key, given, names, reason)
+        _check_effect(key, written, names, reason)
     return protocols.settled(settings, kind)
 
 
-def _without(key, settings, given, names, reason):
-    _refuse(key, given, names, reason)
+def _without(key, settings, written, names, reason):
+    _check_effect(key, written, names, reason)
     return {name: value for name, value in settings.items() if name not in names}
 
 
-def _refuse(key, given, names, reason):
-    """Raise a `StillhouseError` if one of the settings given is among names without effect."""
-    for name in sorted(names & given.keys()):
+def _check_effect(key, written, names, reason):
+    """Raise a `StillhouseError` if a written setting is among names without effect."""
+    for name in sorted(names & written.keys()):
         raise StillhouseError(f"{key}.{name}: has no effect with {reason}; remove it")

@@ -1,4 +1,4 @@
-"""What the names in a config refer to, and settings that conflict with each other."""
+"""Checks of a config's sections: references by name, and conflicting settings."""
 
 from stillhouse.artifacts.addresses import safe_name
 from stillhouse.checks import known, ordered_crops
@@ -11,12 +11,12 @@ from stillhouse.networks import architectures
 
 
 def check_sections(config):
-    """Raise a `StillhouseError` if a section conflicts with itself or with those that it names.
+    """Raise a `StillhouseError` if settings of a section conflict, or a reference is unknown.
 
     Parameters
     ----------
     config : dict
-        With the schema's defaults and class lists; switches not decided.
+        With the schema's defaults and class lists, before the decision of switches.
     """
     checks = {
         "sources": _check_source,
@@ -38,7 +38,7 @@ def _check_source(config, key, source):
     for class_id in catalogue.classes(source):
         if {"/", "\\"} & set(class_id):
             raise StillhouseError(
-                f"{key}.classes: {class_id!r} cannot name a folder, as class ids of this kind do; "
+                f"{key}.classes: invalid {class_id!r}: class ids of this kind are folder names; "
                 "remove the slash"
             )
 
@@ -86,7 +86,7 @@ def _check_protocol_names(config, key, protocol):
 
 
 def check_protocols(config):
-    """Raise a `StillhouseError` if a protocol conflicts with itself or with its labels.
+    """Raise a `StillhouseError` if settings of a protocol conflict, or conflict with its labels.
 
     Parameters
     ----------
@@ -101,19 +101,19 @@ def _check_protocol(config, key, protocol):
     kind, loss = config["labels"][protocol["labels"]]["kind"], protocol["loss"]
     fixed = kind in protocols.FIXED_LABELS
     if fixed != (loss == "ce"):
-        right = "ce" if fixed else "kl or mse_ce"
-        raise StillhouseError(f"{key}.loss: {loss} conflicts with {kind} labels; set {right}")
+        remedy = "set ce" if fixed else "set kl or mse_ce"
+        raise StillhouseError(f"{key}.loss: {loss} conflicts with {kind} labels; {remedy}")
     n_epochs = protocol["epochs"]
     for milestone in protocol.get("milestones", ()):
         if milestone >= (1 if n_epochs == "auto" else n_epochs):
             raise StillhouseError(
                 f"{key}.milestones: {milestone:g} must be less than the epochs, {n_epochs}; lower "
-                "it, or give a share below 1"
+                "it, or set a share below 1"
             )
 
 
 def check_methods(config):
-    """Raise a `StillhouseError` if a method conflicts with itself or with sections that it names.
+    """Raise a `StillhouseError` if settings of a method conflict, or a reference is unknown.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ def _check_method(config, key, settings):
 
 
 def _check_start(config, key, start):
-    """Raise a `StillhouseError` if a method does not start from noise or real images in the end."""
-    # An experiment's own variant may start from the method that it is a variant of.
+    """Raise a `StillhouseError` for a circular or unknown initialisation."""
+    # An override of a method in an experiment may start from the method itself.
     chain = [key.removeprefix("methods.")] if key.startswith("methods.") else []
     while start is not None:
         known(f"{key}.initial", start, {"noise", "real", *config["methods"]}, "initialisation")

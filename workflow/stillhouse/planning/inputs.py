@@ -1,7 +1,7 @@
-"""What artifacts are made from, as files: for Snakemake, and for the jobs themselves.
+"""Input files of artifacts, as declared to Snakemake and as read by jobs.
 
-Snakemake gets manifests in place of the files of members, so that a plan grows with classes
-plus cells; a job derives the files of its members from the spec alone.
+Declared are manifests in place of the files of members, so that the size of a plan is linear in
+classes plus cells. A job derives the files of its members from the spec alone.
 """
 
 from pathlib import Path
@@ -12,14 +12,14 @@ from stillhouse.methods import registry
 
 
 def declared_inputs(plan, artifact, members=()):
-    """Return {name: paths} of the files that Snakemake orders a job's upstream by.
+    """Return {name: paths} of the input files by which Snakemake orders jobs.
 
     Parameters
     ----------
     plan : stillhouse.planning.plan.Plan
     artifact : Artifact
     members : sequence
-        Those that the job computes, where the artifact has members.
+        Members of the job; empty for an artifact without members.
     """
     inputs = {}
     for name, part in artifact.parts():
@@ -45,18 +45,18 @@ def job_inputs(spec, members=()):
     spec : dict
         Of the artifact, see `Artifact.spec`.
     members : sequence
-        Those that the job computes, where the artifact has members.
+        Members of the job; empty for an artifact without members.
 
     Returns
     -------
     dict
-        A path for an upstream stored as one; a list of paths for several under one name; {member:
-        path} for an upstream stored per member; {class id: path} of the images for a dataset.
+        A path for an upstream artifact without members; a list of paths for several under one name;
+        {member: path} for one with members; {class id: path} of the images for a dataset.
     """
     inputs = {}
     for name, part in spec["upstream"].items():
         several = isinstance(part, list)
-        paths = [_files(spec, one, members) for one in (part if several else [part])]
+        paths = [_files(spec, artifact, members) for artifact in (part if several else [part])]
         inputs[name] = paths if several else paths[0]
     return inputs
 
@@ -77,7 +77,7 @@ def _files(spec, part, members):
 
 
 def weight_folders(config):
-    """Return {digest of its files: folder} of all pretrained weights that lie in folders."""
+    """Return {digest: folder} of all pretrained weights in local folders."""
     methods = list(config["methods"].values())
     methods += [m for e in config["experiments"].values() for m in e["methods"].values()]
     pretrained = [d["pretrained"] for d in config["denoisers"].values() if "pretrained" in d]
@@ -96,7 +96,7 @@ def weight_folders(config):
 
 
 def user_files(plan, artifact):
-    """Return the user's own files that an artifact is made from, {name: (config key, paths)}."""
+    """Return the user's files among an artifact's inputs, {name: (config key, paths)}."""
     config = plan.config
     if artifact.stage.name == "teacher":
         weights = [one.get("weights", {}) for one in plan.teacher_configs[artifact.name]]
@@ -111,10 +111,10 @@ def user_files(plan, artifact):
 
 
 def source_root(plan, artifact):
-    """Return (config key, paths) of the folder of a source that an artifact is made from.
+    """Return (config key, paths) of the root folder among an artifact's inputs.
 
-    No more is asked of it than that it exists, and that not of one that is downloaded: Snakemake
-    would read the time of change of a million files, and the index has their checksums.
+    Only its existence is checked, and only without a download. Its files are not declared, since
+    Snakemake would read the modification time of a million files, whose checksums the index has.
     """
     if artifact.stage.name not in ("index", "images"):
         return "", []

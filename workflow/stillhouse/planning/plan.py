@@ -1,8 +1,7 @@
-"""From settled settings to the artifacts that they want, with their addresses.
+"""From settled settings to all artifacts with their addresses.
 
-The plan says what there is to compute and from what; the rules say how jobs compute it. It is built
-from the config alone, never from what lies on disk, so that every process that parses the workflow
-builds the same one.
+The plan contains artifacts and their upstream; rules define the jobs. It is built from the config
+alone, never from files, so that every process that parses the workflow builds the same plan.
 """
 
 import itertools
@@ -36,7 +35,7 @@ class Block:
 
     @cached_property
     def manifest(self):
-        """Path of the file that lists the block's files, as text; written when all are complete."""
+        """Path of the list of the block's files, as text; written when all are complete."""
         return str(MANIFESTS / self.artifact.stage.name / family_name(self.artifact) / self.file)
 
     @property
@@ -46,7 +45,7 @@ class Block:
 
 
 def family_name(artifact):
-    """Return an artifact's place as one path component."""
+    """Return an artifact's path below its stage as one path component."""
     return artifact.relative_path.replace("/", "_")
 
 
@@ -62,7 +61,7 @@ class Family:
     order : dict
         Position of each class in its source; empty for numbered members.
     members : dict
-        The wanted members, as an ordered set.
+        Members of all cells, as an ordered set.
     """
 
     artifact: Artifact
@@ -100,14 +99,14 @@ class Plan:
     config : dict
         As `stillhouse.config.load.complete` returns it.
     artifacts : dict of str to dict of str to Artifact
-        Those stored as one: by stage, then by path below the stage's folder.
+        Artifacts without members: by stage, then by path below the stage's folder.
     families : dict of str to dict of str to Family
-        Those with members: by stage, then by `family_name`.
+        Artifacts with members: by stage, then by `family_name`.
     teacher_configs : dict of str to list of dict
-        By a teacher artifact's name: the settings of all teachers of the config that it is, with
-        what shapes no artifact (where its weights lie, its lowest accuracy).
+        By name of a teacher artifact: the settings of all teachers of the config that share it,
+        including those outside of addresses (location of weights, minimum accuracy).
     experiments : dict of str to list of dict
-        The cells of each table, in order: identity, student artifact and seed.
+        Cells of each table, in order: identity, student artifact and seed.
     """
 
     config: dict
@@ -117,20 +116,20 @@ class Plan:
     experiments: dict = field(default_factory=dict)
 
     def add(self, artifact):
-        """Add an artifact stored as one; return the one that was first added at its place."""
+        """Add an artifact without members; return the one first added with its path."""
         return self.artifacts.setdefault(artifact.stage.name, {}).setdefault(
             artifact.relative_path, artifact
         )
 
     def add_members(self, artifact, members, source=None):
-        """Add members of an artifact; return the one that was first added at its place.
+        """Add members of an artifact; return the artifact first added with its path.
 
         Parameters
         ----------
         artifact : Artifact
         members : iterable
         source : str, optional
-            Whose classes the members are.
+            Source of the classes, if members are class ids.
         """
         families = self.families.setdefault(artifact.stage.name, {})
         name = family_name(artifact)
@@ -155,7 +154,7 @@ class Plan:
         return self.families[artifact.stage.name][family_name(artifact)]
 
     def manifests(self, artifact, members=None):
-        """Return the manifests of the blocks that hold an artifact's members, of all by default."""
+        """Return the manifests of the blocks of an artifact's members, by default of all."""
         family = self.family(artifact)
         if members is None:
             return [block.manifest for block in family.blocks.values()]
@@ -168,12 +167,12 @@ class Plan:
         return max(lowest, default=150 / len(artifact.settings["classes"]))
 
     def distilled(self, dataset, name, settings, ipc, seed):
-        """Return the distilled set of a method; add it and all that it is made from.
+        """Return the distilled set of a method; add it and its upstream.
 
         Parameters
         ----------
         dataset, name : str
-            Of the dataset and the method.
+            Dataset and method.
         settings : dict
             Of the method, resolved.
         ipc, seed : int
@@ -201,7 +200,7 @@ def build(config):
 
 
 def _cells(plan, name, experiment):
-    """Yield the cells of one experiment: every combination that it names."""
+    """Yield the cells of one experiment: every combination of its parts."""
     dataset = experiment["dataset"]
     sets = itertools.product(
         experiment["methods"].items(), experiment["ipc"], experiment["distill_seeds"]
@@ -253,7 +252,7 @@ def _students(plan, dataset, distilled, protocol, student):
     chosen = config["protocols"][protocol]
     labels, network = config["labels"][chosen["labels"]], config["students"][student]
     teachers = [teacher(plan, name, dataset) for name in labels.get("teachers", ())]
-    # RDED's tables of rates and batch sizes know one teacher.
+    # RDED's tables of rates and batch sizes have one teacher.
     architecture = teachers[0].settings["arch"] if len(teachers) == 1 else ""
     n_classes, resolution = len(distilled.settings["classes"]), distilled.settings["resolution"]
     training, batch_size = protocols.for_cell(
@@ -272,7 +271,7 @@ def _students(plan, dataset, distilled, protocol, student):
 
 
 def _labels(plan, distilled, labels, teachers, batch_size):
-    """Return (settings, upstream) of the labels that students learn."""
+    """Return (settings, upstream) of the training labels of students."""
     shaping = {"kind": labels["kind"], "batch_size": batch_size}
     if labels["kind"] in protocols.FIXED_LABELS:
         return {**shaping, "views": labels["views"]}, {}
@@ -293,7 +292,7 @@ def _label_table(plan, distilled, labels, teachers, batch_size):
     return plan.add(Artifact(LABELS, _set_slug(distilled, "soft"), settings, upstream))
 
 
-def _set_slug(distilled, *words):
-    """Return a readable slug; no names of labels, protocols or students, which shape nothing."""
+def _set_slug(distilled, *parts):
+    """Return a readable slug, without names of labels, protocols and students in the config."""
     keys = [f"{name}{value}" for name, value in distilled.keys.items()]
-    return slug(distilled.folder, distilled.slug, *keys, *words)
+    return slug(distilled.folder, distilled.slug, *keys, *parts)

@@ -1,6 +1,6 @@
-"""What tables, charts, figures and pages of one experiment are drawn from, by its cells.
+"""Inputs and paths of the tables, charts, figures and pages of one experiment, by its cells.
 
-They lie at paths without a digest. Cells are those of `Plan.experiments`, in the table's order.
+Their paths have no digest. Cells are those of `Plan.experiments`, in the order of the table.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from stillhouse.methods import registry
 
 
 def identities(cells):
-    """Return what identifies each cell, with the folder of its student in place of the artifact."""
+    """Return the identity of each cell, with the folder of its student as artifact."""
     return [
         {**cell, "artifact": str(Path(cell["artifact"].member_file(cell["seed"])).parent)}
         for cell in cells
@@ -24,7 +24,7 @@ def cell_manifests(plan, cells):
 
 
 def counted_files(cells):
-    """Return the distilled sets and soft label tables whose bytes an experiment's table counts."""
+    """Return the distilled sets and soft label tables whose bytes are in an experiment's table."""
     upstream = {cell["artifact"].relative_path: cell["artifact"].upstream for cell in cells}
     counted = ("distilled", "labels")
     parts = [parts[name] for parts in upstream.values() for name in counted if name in parts]
@@ -32,7 +32,7 @@ def counted_files(cells):
 
 
 def skipping_indexes(cells):
-    """Return the indexes of sources that leave out unreadable images, for an experiment's notes."""
+    """Return the indexes of sources that skip unreadable images, for an experiment's notes."""
     skipping, visited = {}, set()
     pending = [cell["artifact"] for cell in cells]
     while pending:
@@ -68,7 +68,7 @@ def distilled_sets(cells):
 def figures(cells):
     """Return the figures of an experiment, {(figure name, method, seed): (Figure, inputs, names)}.
 
-    Methods that share what a figure shows share the figure, which is named after the first.
+    Methods with equal inputs of a figure share it; its name has the first method.
     """
     drawn, shared = {}, {}
     for (method, seed), (kind, sets) in distilled_sets(cells).items():
@@ -90,7 +90,7 @@ def figure_path(figure, suffix):
 
 
 def figure_files(experiment, drawn):
-    """Return {path: identity on the page} of the figures that `figures` returns."""
+    """Return {path: identity on the page} of figures returned by `figures`."""
     return {
         path: {
             "name": figure.name,
@@ -106,7 +106,7 @@ def figure_files(experiment, drawn):
 
 
 def figure_numbers(experiment, drawn):
-    """Return the CSV files that lie beside the figures that `figures` returns."""
+    """Return the CSV files of figures returned by `figures`."""
     return [
         path
         for (_, method, seed), (figure, _, _) in drawn.items()
@@ -122,12 +122,12 @@ def _paths(experiment, figure, method, seed, suffixes):
 def drawing_rules():
     """Return {rule: (function, {suffix: Figure})} of the figures of all methods.
 
-    Figures that one function draws are one rule, named after the function.
+    All figures of one function have one rule, named after the function.
 
     Raises
     ------
     ValueError
-        If two functions would give rules of one name, or one function two files of one suffix.
+        If two functions have the same name, or a function draws two figures with one suffix.
     """
     rules, taken = {}, set(registry.stages())
     for figure in (one for method in registry.METHODS.values() for one in method.figures):

@@ -1,7 +1,7 @@
 """Verify all artifacts of a config: ``python -m stillhouse.planning.verify config.yaml``.
 
 Every file is compared with its checksum. Manifests that list a missing or damaged member are
-removed, so that the next run computes it again.
+removed, so that the next run recomputes it.
 """
 
 import sys
@@ -17,7 +17,7 @@ from stillhouse.planning.plan import build
 
 
 def verify(plan):
-    """Yield a line per artifact, existing or listed, that has a missing or damaged file.
+    """Yield one line per artifact, existing or listed, with a missing or damaged file.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def _listed(manifest):
 def _problems(folder, stage):
     try:
         store.check(folder / name for name in stage.files)
-        # A trained denoiser, say, has more files than those that its readers are handed.
+        # Some artifacts, such as a trained denoiser, have more files than the stage declares.
         store.check(folder / name for name in store.read_spec(folder)["files"])
     except store.FileError as error:
         yield f"{error}{manifests.forget(error.path)}"
@@ -69,7 +69,7 @@ def main(arguments):
     problems = 0
     for problems, line in enumerate(verify(plan), 1):  # noqa: B007
         print(line)
-    print(f"{problems} missing or damaged artifacts" if problems else "all artifacts are sound")
+    print(f"{problems} missing or damaged artifacts" if problems else "all artifacts are intact")
     return int(problems > 0)
 
 
