@@ -1,8 +1,8 @@
-"""Images to denoisers.  in: images of all classes of a source, or a folder   out: a diffusers folder"""
+"""Images to denoisers.  in: images of all classes of a source, or weights   out: a diffusers folder"""
 
 
 rule denoiser:
-    """Train a denoiser on a source, or check the one that is given."""
+    """Train a denoiser on a source, or check pretrained weights."""
     input:
         unpack(lambda w: artifact_inputs("denoiser", w)),
     output:

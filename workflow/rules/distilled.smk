@@ -1,8 +1,8 @@
-"""All methods to distilled sets.  in: images and what the method selected   out: one Parquet file"""
+"""All methods to distilled sets.  in: last artifacts of the method   out: one Parquet file"""
 
 
 rule distilled:
-    """Put the images of all classes of one method into one set."""
+    """Collect the images of all classes of one method in one set."""
     input:
         unpack(lambda w: artifact_inputs("distilled", w)),
     output:

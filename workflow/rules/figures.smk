@@ -1,7 +1,7 @@
-"""Sets and what methods selected to pictures.  in: distilled sets, members   out: PNG, SVG
+"""Artifacts to figures.  in: distilled sets, artifacts of methods   out: PNG, SVG
 
-A method declares its pictures in its ``method.py``; those that one function draws are one rule,
-named after the function.
+A method declares its figures in its ``method.py``. All figures of one function have one rule, named
+after the function.
 """
 
 DRAWINGS = reports.drawing_rules()

@@ -27,7 +27,7 @@ rule index:
 
 
 rule dataset:
-    """List the images of a dataset's classes, so that one file stands for all of them."""
+    """List the images of a dataset's classes, so that one file represents them."""
     input:
         unpack(lambda w: artifact_inputs("dataset", w)),
     output:

@@ -1,7 +1,7 @@
 """Stages stored per class.  in: upstream of the same classes   out: a manifest of one block
 
-One rule per stage, named after it: profiles and `--set-resources` address it by that name. Stages
-of methods are declared in their ``method.py``.
+One rule per stage, with its name for profiles and `--set-resources`. Stages of methods are declared
+in their ``method.py``.
 """
 
 for stage in [stage for stage in stages().values() if stage.member == "class_id"]:

@@ -6,7 +6,7 @@ CAPTIONS = {*CHARTS, *(one.caption for _, drawn in DRAWINGS.values() for one in 
 
 
 rule page:
-    """Put everything about one experiment into one page for a browser."""
+    """Write the HTML page of one experiment with its table, charts, figures and sheets."""
     input:
         csv="results/tables/{experiment}.csv",
         accuracy="results/figures/{experiment}/accuracy.svg",

@@ -4,9 +4,9 @@ PUBLISHED = sorted(str(p) for p in Path(workflow.basedir, "workflow/published").
 
 
 rule tables:
-    """Put the cells of one experiment into a CSV, a Markdown and a LaTeX table."""
+    """Write the cells of one experiment as CSV, Markdown and LaTeX tables."""
     input:
-        # Not as unchanged: a table is made again when there are other seeds.
+        # Not `unchanged`: other seeds must rerun the table.
         cells=lambda w: reports.cell_manifests(plan, cells_of(w)),
         indexes=lambda w: unchanged(reports.skipping_indexes(cells_of(w))),
         counted=lambda w: unchanged(reports.counted_files(cells_of(w))),

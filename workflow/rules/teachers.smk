@@ -2,7 +2,7 @@
 
 
 rule teacher:
-    """Train a teacher by its recipe, or load it; test it."""
+    """Train a teacher by its recipe or load its weights, and test it."""
     input:
         unpack(lambda w: artifact_inputs("teacher", w)),
     output:

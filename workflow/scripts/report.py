@@ -1,4 +1,4 @@
-"""Draw the table, figure or page that one job wants."""
+"""Write the table, figure or page of one job."""
 
 from stillhouse.artifacts.jobs import run_report
 from stillhouse.artifacts.stages import load_function

@@ -1,4 +1,4 @@
-"""Compute the artifact, or the members of an artifact, that one job wants."""
+"""Compute the artifact of one job, or the members of its block."""
 
 from stillhouse.artifacts.jobs import run_stage
 from stillhouse.methods.registry import stages
