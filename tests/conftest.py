@@ -1,4 +1,4 @@
-"""What several test files share: a tiny config, and all its artifacts made without Snakemake."""
+"""Shared fixtures: a tiny config, and its artifacts computed without Snakemake."""
 
 import contextlib
 import copy
@@ -14,7 +14,7 @@ from stillhouse.config import load
 from stillhouse.planning import plan
 from stillhouse.planning.inputs import job_inputs
 
-# How long an example takes says nothing on a machine that others use too.
+# No deadline, since the time of an example depends on the load of the machine.
 settings.register_profile("stillhouse", deadline=None)
 settings.load_profile("stillhouse")
 
@@ -60,13 +60,13 @@ TINY = {
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Compute with one thread: the sums of floats depend on how many there are."""
+    """Compute with one thread, since sums of floats depend on the number of threads."""
     jobs.limit_threads(1)
 
 
 @pytest.fixture
 def tiny():
-    """Return a small config of digits, free to be changed."""
+    """Return a copy of a small config of digits."""
     return copy.deepcopy(TINY)
 
 
@@ -78,7 +78,7 @@ def planned():
 
 @pytest.fixture
 def interrupt(monkeypatch):
-    """Return a function that has a call of a module's function end as Ctrl-C does, but once."""
+    """Return a function that makes one call of a module's function end as by Ctrl-C."""
 
     def at(module, name, number):
         calls, function = [], getattr(module, name)
@@ -96,7 +96,7 @@ def interrupt(monkeypatch):
 
 
 def _make(artifact, members=(), files=None, **resources):
-    """Compute an artifact as its rule would, and return its folder.
+    """Compute an artifact like its rule, and return its folder.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _make(artifact, members=(), files=None, **resources):
 
 
 def _make_all(wanted):
-    """Compute all artifacts of a plan as the rules would, upstream first."""
+    """Compute all artifacts of a plan like the rules, upstream first."""
     done = set()
 
     def visit(artifact):
@@ -138,19 +138,19 @@ def _make_all(wanted):
 
 @pytest.fixture(scope="session")
 def make():
-    """Return a function that makes one artifact, its upstream being there."""
+    """Return a function that computes one artifact, whose upstream is complete."""
     return _make
 
 
 @pytest.fixture(scope="session")
 def make_all():
-    """Return a function that makes all artifacts of a plan in the working directory."""
+    """Return a function that computes all artifacts of a plan in the working directory."""
     return _make_all
 
 
 @pytest.fixture(scope="session")
 def tiny_results(tmp_path_factory, planned):
-    """Make everything of the tiny config once; return its folder and plan. Not to be changed."""
+    """Compute all artifacts of the tiny config once; return folder and plan; read only."""
     folder = tmp_path_factory.mktemp("tiny_results")
     wanted = planned(TINY)
     with contextlib.chdir(folder):
@@ -160,7 +160,7 @@ def tiny_results(tmp_path_factory, planned):
 
 @pytest.fixture
 def made(tiny_results, tmp_path, monkeypatch):
-    """Work in a copy of the tiny config's results; return the plan."""
+    """Change into a copy of the tiny config's results; return the plan."""
     shutil.copytree(tiny_results.folder / "results", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     return tiny_results.plan
@@ -168,21 +168,21 @@ def made(tiny_results, tmp_path, monkeypatch):
 
 @pytest.fixture
 def in_tiny_results(tiny_results, monkeypatch):
-    """Work among the tiny config's results without changing them; return the plan."""
+    """Change into the tiny config's results, which must not be modified; return the plan."""
     monkeypatch.chdir(tiny_results.folder)
     return tiny_results.plan
 
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
-    """Work in an empty folder."""
+    """Change into an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def aged():
-    """Return a function that gives a file another time of change, however coarse the clock is."""
+    """Return a function that changes the modification time of a file, for any clock."""
 
     def age(path):
         state = os.stat(path)

@@ -1,4 +1,4 @@
-"""The tiny config with denoisers and the methods that use one, for tests of all that plans them."""
+"""The tiny config with denoisers and methods that use them, for tests of plans."""
 
 TRAINED = {
     "kind": "dit",
@@ -20,7 +20,7 @@ METHODS = ("d3hr", "ddps", "d4m")
 
 
 def with_denoisers(config):
-    """Put denoisers ``own`` (trained), ``dit`` and ``sd`` (given) into a config of digits.
+    """Put denoisers ``own`` (trained), ``dit`` and ``sd`` (pretrained) into a config of digits.
 
     Its only methods become those of `METHODS`, by their kinds' names, on ``own``.
     """

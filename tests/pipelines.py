@@ -1,4 +1,4 @@
-"""Diffusers folders of a few kilobytes with random weights, for tests of what uses a denoiser."""
+"""Diffusers folders of a few kilobytes with random weights, for tests with denoisers."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def tiny_dit(folder, learned=False, classes=3, size=4, layers=2, heads=2, width=
     ----------
     folder : Path
     learned : bool
-        Have the network put out a variance too, as DiT-XL/2 does.
+        Whether the network also predicts a variance, as DiT-XL/2 does.
     classes : int
         The null class is number `classes`.
     size : int
@@ -78,7 +78,7 @@ def tiny_dit(folder, learned=False, classes=3, size=4, layers=2, heads=2, width=
 def tiny_stable_diffusion(folder, scheduler=(), words=WORDS):
     """Save a Stable Diffusion pipeline of 8 px images with latents of 4 × 4 × 4 numbers.
 
-    Its tokenizer knows every byte, and `words` as one token each.
+    Its tokenizer has a token for every byte and for each of `words`.
     """
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers.models.clip.configuration_clip import CLIPTextConfig
@@ -158,7 +158,7 @@ def _save(folder, name, parts, scheduler):
 
 
 def denoiser(folder, kind, directory, names=("0", "1", "2"), **changes):
-    """Write the artifact of a denoiser whose weights lie in `folder`, as if they were a user's.
+    """Write the artifact of a denoiser with pretrained weights in `folder`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Running Snakemake for real in a folder of its own, and killing it."""
+"""Runs of Snakemake in a separate folder, and their kills."""
 
 import collections
 import contextlib
@@ -22,7 +22,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-# What differs from run to run: when and how long. Manifests differ with the size of blocks.
+# Files that differ between runs: dates and times. Manifests differ with the size of blocks.
 CHANGING = {"timing.json", "logs", "benchmarks", "manifests", "tables", "cost.svg", "report"}
 # Catches a hang alone: a machine five times slower passes.
 SECONDS = 1800
@@ -60,14 +60,14 @@ class Folder:
         (self / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def command(self, *arguments, cores=2, configfile="config.yaml"):
-        """Return the command line; the config is given with an absolute path, if at all."""
+        """Return the command line; a config, if any, has an absolute path."""
         command = [BIN / "snakemake", "--snakefile", self.snakefile, "--directory", self.path]
         if configfile:
             command += ["--configfile", self / configfile]
         return [str(word) for word in [*command, "--cores", cores, *arguments]]
 
     def environment(self):
-        """Return the environment without what would change how Snakemake runs."""
+        """Return the environment without variables that affect Snakemake."""
         left_out = ("SNAKEMAKE_", "PYTHONPATH")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
         if sys.dont_write_bytecode and not Path(cache_from_source(psutil.__file__)).exists():
@@ -103,7 +103,7 @@ class Folder:
         return output, [line for line in lines if line.startswith("error: ")]
 
     def plan(self, *arguments, **options):
-        """Return the `Job`s of a dry run, the target rule left out."""
+        """Return the `Job`s of a dry run, without the target rule."""
         text = self.make("--dry-run", "--printshellcmds", *arguments, **options).stdout
         if "Nothing to be done" in text:
             return []
@@ -114,7 +114,7 @@ class Folder:
         return jobs
 
     def jobs(self, *arguments, **options):
-        """Return how many jobs of each rule a dry run announces; {} if there is nothing to do."""
+        """Return the number of jobs of each rule in a dry run; {} if there are none."""
         return dict(collections.Counter(job.rule for job in self.plan(*arguments, **options)))
 
     def outputs(self, rule, *arguments, **options):
@@ -128,7 +128,7 @@ class Folder:
         return sorted(p.relative_to(self / "results") for p in matches if p.is_file())
 
     def artifacts(self, *stages):
-        """Return {path: SHA-256} of all that must be the same in every run, of all stages."""
+        """Return {path: SHA-256} of the files of all stages that must be equal in every run."""
         return {
             str(path): hashlib.sha256((self / "results" / path).read_bytes()).hexdigest()
             for path in self.paths()
@@ -136,7 +136,7 @@ class Folder:
         }
 
     def assert_same(self, undisturbed):
-        """Check that all is as after a run that nothing disturbed, without leftovers."""
+        """Check that results equal those of an undisturbed run, without leftovers."""
         assert self.artifacts() == undisturbed.artifacts()
         assert self.numbers() == undisturbed.numbers()
 
@@ -242,7 +242,7 @@ class Running:
         return Path(self.log.name).read_text()
 
     def family(self):
-        """Return all processes that descend from Snakemake, also those of before."""
+        """Return all processes that descend from Snakemake, also earlier ones."""
         try:
             children = psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
@@ -294,7 +294,7 @@ class Running:
         return self.process.wait(SECONDS)
 
     def end(self):
-        """End what still runs."""
+        """End all running processes."""
         for child in [*self.family(), self.process]:
             try:
                 child.kill()

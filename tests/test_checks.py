@@ -1,4 +1,4 @@
-"""Unknown names are answered with the nearest, or with those that exist."""
+"""Messages about unknown names have the nearest name, or the available ones."""
 
 import pytest
 from stillhouse.checks import known, ordered_crops, suggestion

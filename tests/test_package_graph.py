@@ -1,4 +1,4 @@
-"""The package's import graph: one direction, no cycle, folders of a size to be read."""
+"""The package's import graph: one direction, no cycle, small folders."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "workflow/stillhouse"
-# Each imports only what is to its left, and itself.
+# Each imports only packages to its left, and itself.
 ORDER = (
     *("errors", "rng", "checks", "artifacts", "data", "networks", "augmentation", "training"),
     *("diffusion", "methods", "config", "planning", "evaluation", "reporting"),
@@ -25,7 +25,7 @@ FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(path):
-    """Return the modules of the package that a file imports, wherever in it."""
+    """Return the modules of the package that a file imports, at any depth."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -61,7 +61,7 @@ def test_a_package_imports_only_lower_ones(name):
 
 
 def test_no_module_imports_itself_through_others():
-    # Importing a module runs the packages around it, but those import nothing of their own.
+    # Importing a module runs the packages around it, but those import nothing of the package.
     graph = {
         module: {target for target in targets if not module.startswith(f"{target}.")}
         for module, targets in IMPORTS.items()
@@ -76,9 +76,15 @@ def test_folders_side_by_side_do_not_import_each_other_in_a_circle(parent):
     for module, targets in IMPORTS.items():
         for target in targets:
             if module.startswith(start) and target.startswith(start):
-                one, other = (name.removeprefix(start).split(".") for name in (module, target))
-                if one[0] != other[0] and len(one) > 1 and len(other) > 1:
-                    graph.setdefault(one[0], set()).add(other[0])
+                importing, imported_name = (
+                    name.removeprefix(start).split(".") for name in (module, target)
+                )
+                if (
+                    importing[0] != imported_name[0]
+                    and len(importing) > 1
+                    and len(imported_name) > 1
+                ):
+                    graph.setdefault(importing[0], set()).add(imported_name[0])
     TopologicalSorter(graph).prepare()
 
 

@@ -1,4 +1,4 @@
-"""Stages whose functions are objects of the tests, and jobs of theirs."""
+"""Stages whose functions are objects of the tests, and jobs of such stages."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ class Recorder:
 
 
 def produce(function, *members, inputs=None, artifact=PETS, files=FILES, **resources):
-    """Compute members as a job does; return the function."""
+    """Compute members as a job does; return the stage function."""
     stage = stage_of(function, files, artifact.stage.member)
     jobs.produce(stage, inputs or {}, artifact.spec(), members, resources)
     return function
@@ -67,7 +67,7 @@ def work_folder(spec):
 
 
 def python(code, *arguments, **options):
-    """Run code in a process that imports what this one can, and modules of its folder."""
+    """Run code in a process with the import path of this one and its own folder."""
     paths = os.pathsep.join([*sys.path, os.getcwd()])
     environment = {**os.environ, "PYTHONPATH": paths}
     command = [sys.executable, "-c", code, *arguments]

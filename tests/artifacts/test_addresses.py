@@ -30,7 +30,7 @@ SYNTHESIS = Stage("synthesis", 1, ("images.parquet",), "module:function", "image
 
 
 def artifact(**changes):
-    """Return a distilled set, made from images, made from an index."""
+    """Return a distilled set, whose upstream are images and an index."""
     index = Artifact(INDEX, "digits", {"kind": "digits", "holdout": 0.0})
     parts = {
         "stage": DISTILLED,
@@ -91,10 +91,10 @@ def test_the_order_of_several_upstream_artifacts_is_digested():
 
 @pytest.mark.parametrize("stage", [DISTILLED, IMAGES, INDEX], ids=lambda stage: stage.name)
 def test_a_raised_version_is_a_new_address_of_all_downstream(stage):
-    def raised(one):
-        upstream = {name: raised(part) for name, part in one.upstream.items()}
-        version = one.stage.version + (one.stage == stage)
-        return replace(one, stage=replace(one.stage, version=version), upstream=upstream)
+    def raised(artifact):
+        upstream = {name: raised(part) for name, part in artifact.upstream.items()}
+        version = artifact.stage.version + (artifact.stage == stage)
+        return replace(artifact, stage=replace(artifact.stage, version=version), upstream=upstream)
 
     assert raised(artifact()).digest != artifact().digest
 

@@ -10,7 +10,7 @@ from stillhouse.errors import StillhouseError
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    """Have torch find no GPU."""
+    """Make torch report no GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
@@ -40,7 +40,7 @@ def test_jobs_at_once_take_a_gpu_each(empty):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = []
-    # The third finds both taken and shares one.
+    # Both are in use by then; the third job shares one.
     for expected in (["0 0"], ["1 1"], ["0 0", "1 1"]):
         processes.append(
             subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=empty, **pipes)

@@ -29,15 +29,15 @@ def contentless_schedule(monkeypatch):
     schedule = NoiseSchedule.from_config(training.SCHEDULER)
 
     def shares(schedule, timesteps, latents):
-        one = torch.ones(latents.shape[0], *[1] * (latents.ndim - 1), device=latents.device)
-        return one, one
+        ones = torch.ones(latents.shape[0], *[1] * (latents.ndim - 1), device=latents.device)
+        return ones, ones
 
     monkeypatch.setattr(NoiseSchedule, "from_config", lambda config: schedule)
     monkeypatch.setattr(NoiseSchedule, "_shares", shares)
 
 
 def pretend(net):
-    """Put fake parameters and buffers of a network on a GPU that does not exist."""
+    """Put fake parameters and buffers of a network on a nonexistent GPU."""
     for module in net.modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
@@ -49,7 +49,7 @@ def pretend(net):
 
 
 def losses(net, settings, loss):
-    """Stand in for a `TrainingLoop`."""
+    """Replace a `TrainingLoop`."""
     return [loss(step) for step in range(settings["steps"])]
 
 
@@ -74,7 +74,7 @@ def test_a_denoiser_is_trained_on_one_device(contentless_schedule):
 
 @pytest.fixture(params=["dit", "stable_diffusion"])
 def denoiser(request, tmp_path, monkeypatch):
-    """Return a function that puts a tiny denoiser on a GPU that does not exist."""
+    """Return a function that puts a tiny denoiser on a nonexistent GPU."""
     kind = request.param
     tiny = {"dit": pipelines.tiny_dit, "stable_diffusion": pipelines.tiny_stable_diffusion}[kind]
     path, folders = pipelines.denoiser(tiny(tmp_path / kind), kind, tmp_path / "denoiser")

@@ -20,7 +20,7 @@ MANIFEST = Path("results/manifests/pets/x/0000-abc.json")
 
 
 def job_of(artifact, members=(), inputs=None, **resources):
-    """Return a job object as a Snakemake script has it."""
+    """Return a job object like that of a Snakemake script."""
     params = {"spec": artifact.spec()} | ({"members": list(members)} if members else {})
     output = {"manifest": str(MANIFEST)} if members else {"file": artifact.file}
     resources = {"torch_threads": 1, "checkpoint_seconds": "0.5", "batch_size": 4, **resources}
@@ -35,7 +35,7 @@ def job_of(artifact, members=(), inputs=None, **resources):
 
 @pytest.fixture
 def run(empty, monkeypatch):
-    """Return a function that runs a job of some classes; standard output stays pytest's."""
+    """Return a function that runs a job of some classes; standard output remains pytest's."""
     monkeypatch.setattr(jobs, "_redirect", lambda log, label="": None)
 
     def run(function, *members, inputs=None, **options):
@@ -67,8 +67,8 @@ def test_inputs_are_those_of_the_planner_and_files_of_the_user(run):
     recorder, inputs = Recorder(), {"index": Path("index.parquet")}
     declared = {"index": ["manifest.json"], "train": ["x", "y"], "weights": "z"}
     jobs.run_stage(job_of(artifact, ["cat"], declared), stage_of(recorder), inputs)
-    ((found, spec),) = recorder.loaded
-    assert found == {**inputs, "train": [Path("x"), Path("y")], "weights": [Path("z")]}
+    ((actual, spec),) = recorder.loaded
+    assert actual == {**inputs, "train": [Path("x"), Path("y")], "weights": [Path("z")]}
     assert spec == artifact.member_spec("cat")
 
 

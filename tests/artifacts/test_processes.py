@@ -79,7 +79,7 @@ def module(empty):
 
 
 def test_stale_checkpoints_of_complete_artifacts_are_removed_by_the_next_job(module):
-    """A job was killed between writing and removal; the checkpoints of unfinished ones stay."""
+    """A job was killed between writing and removal; other checkpoints are not removed."""
     code = "import module, sys; module.jobs.shutil.rmtree = module.killed_in_removal\n"
     for class_id in ("dog", "cat"):
         assert python(code + "module.produce('killed', sys.argv[1])", class_id).returncode == 9

@@ -130,7 +130,7 @@ def test_seconds_of_killed_jobs_are_added_once(empty):
         with pytest.raises(KeyboardInterrupt):
             produce(Resumed(noted, killed=True), "cat")
         assert list(Path("results/.work").glob("*/state"))
-    # Seconds that the last job notes are its own, which the clock measures anyway.
+    # The last job's own seconds are measured by the clock.
     produce(Resumed(1000.0, killed=False), "cat")
     assert 120 <= store.read_timing(path("cat").parent)["seconds"] < 121
 

@@ -16,7 +16,7 @@ for _ in progress.track(range(3), 3, "crops", lambda: "loss 0.5"):
 
 
 def run(tmp_path, stderr, *arguments):
-    """Run the loop in a process of its own with a given standard error; return what it prints."""
+    """Run the loop in a separate process with a given standard error; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", CODE, *arguments],
         cwd=tmp_path,
@@ -30,7 +30,7 @@ def run(tmp_path, stderr, *arguments):
 
 
 def on_a_terminal(tmp_path, *arguments):
-    """Return what the loop prints, and what it draws on a terminal."""
+    """Return the standard output of the loop, and its output on a terminal."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     printed = run(tmp_path, theirs, *arguments)
@@ -40,7 +40,7 @@ def on_a_terminal(tmp_path, *arguments):
         while part := os.read(ours, 4096):
             drawn += part
     except OSError:
-        pass  # all is read: the other end is closed
+        pass  # end of the output: the other end is closed
     os.close(ours)
     return printed, drawn.decode()
 

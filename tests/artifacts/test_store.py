@@ -32,9 +32,9 @@ def artifact(**settings):
 @pytest.fixture
 def written(empty):
     """Write an artifact with a file of each kind; return its folder."""
-    one = artifact()
-    store.write(one.directory, one.spec(), FILES)
-    return one.directory
+    stored = artifact()
+    store.write(stored.directory, stored.spec(), FILES)
+    return stored.directory
 
 
 def read(path):
@@ -75,17 +75,17 @@ FOLDER = {
 @pytest.fixture
 def nested(empty):
     """Write an artifact with files in subfolders; return its folder."""
-    one = artifact()
-    store.write(one.directory, one.spec(), FOLDER, timing=lambda: {"seconds": 1.0})
-    return one.directory
+    stored = artifact()
+    store.write(stored.directory, stored.spec(), FOLDER, timing=lambda: {"seconds": 1.0})
+    return stored.directory
 
 
 def test_files_may_lie_in_subfolders(nested):
     assert read(nested / "vae/config.json") == {"a": 1}
     assert read(nested / "net/config.json") == {"b": 2}
     assert torch.equal(read(nested / "vae/model.safetensors")["weight"], TENSORS["weight"])
-    found = {path.relative_to(nested).as_posix() for path in nested.rglob("*") if path.is_file()}
-    assert found == {*FOLDER, "spec.json", "timing.json"}
+    actual = {path.relative_to(nested).as_posix() for path in nested.rglob("*") if path.is_file()}
+    assert actual == {*FOLDER, "spec.json", "timing.json"}
     assert store.read_spec(nested)["files"].keys() == FOLDER.keys()
     assert store.is_complete(nested, artifact().spec(), FOLDER)
     specs = store.check([nested / name for name in FOLDER])
@@ -119,10 +119,10 @@ def test_files_of_two_subfolders_are_distinguished(nested, aged):
 
 
 def test_a_failed_writer_leaves_no_subfolder(empty):
-    one = artifact()
+    stored = artifact()
     with pytest.raises(TypeError):
-        store.write(one.directory, one.spec(), {**FOLDER, "about.json": {"not": object()}})
-    assert names(one.directory) == []
+        store.write(stored.directory, stored.spec(), {**FOLDER, "about.json": {"not": object()}})
+    assert names(stored.directory) == []
 
 
 def test_the_file_named_last_is_renamed_after_those_of_subfolders(empty, monkeypatch):
@@ -134,14 +134,14 @@ def test_the_file_named_last_is_renamed_after_those_of_subfolders(empty, monkeyp
         replace(old, new)
 
     monkeypatch.setattr(formats.os, "replace", until)
-    one = artifact()
+    stored = artifact()
     with pytest.raises(KeyboardInterrupt):
-        store.write(one.directory, one.spec(), FOLDER)
-    assert names(one.directory) == ["net", "spec.json", "vae"]
-    assert not store.is_complete(one.directory, one.spec(), ["about.json"])
+        store.write(stored.directory, stored.spec(), FOLDER)
+    assert names(stored.directory) == ["net", "spec.json", "vae"]
+    assert not store.is_complete(stored.directory, stored.spec(), ["about.json"])
     monkeypatch.undo()
-    store.write(one.directory, one.spec(), FOLDER)
-    assert store.is_complete(one.directory, one.spec(), FOLDER)
+    store.write(stored.directory, stored.spec(), FOLDER)
+    assert store.is_complete(stored.directory, stored.spec(), FOLDER)
 
 
 def test_members_are_artifacts_of_their_own(empty):
@@ -192,7 +192,7 @@ def test_the_same_content_gives_the_same_bytes(written):
 
 
 def alter(path, place, change):
-    """Cut a file at a place, or change the byte there by a mask; return what it was."""
+    """Cut a file at a position, or change its byte by a mask; return the original content."""
     content = path.read_bytes()
     at = int(place * len(content))
     if change == 0:
@@ -299,8 +299,8 @@ def test_results_may_be_moved_to_another_folder(written, tmp_path):
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        (pa.schema([("score", pa.float64())]), "column 'score': must be double, is float"),
-        (pa.schema([("label", pa.int64())]), "column 'label': must be int64, is missing"),
+        (pa.schema([("score", pa.float64())]), "column 'score': is float; must be double"),
+        (pa.schema([("label", pa.int64())]), "column 'label': is missing; must be int64"),
     ],
 )
 def test_wrong_columns_are_an_error_with_their_name(written, schema, message):
@@ -348,10 +348,10 @@ def failing(rows):
     ids=["row groups", "json", "tensors"],
 )
 def test_a_failed_writer_leaves_no_file(empty, files):
-    one = artifact()
+    stored = artifact()
     with pytest.raises((RuntimeError, TypeError, AttributeError)):
-        store.write(one.directory, one.spec(), files)
-    assert names(one.directory) == []
+        store.write(stored.directory, stored.spec(), files)
+    assert names(stored.directory) == []
 
 
 def test_a_failed_writer_does_not_change_the_artifact(written):
@@ -368,8 +368,8 @@ def test_files_are_renamed_in_order_after_the_spec(empty, monkeypatch):
     monkeypatch.setattr(
         formats.os, "replace", lambda old, new: (renamed.append(new.name), replace(old, new))
     )
-    one = artifact()
-    store.write(one.directory, one.spec(), FILES, timing=lambda: {"seconds": 1.0})
+    stored = artifact()
+    store.write(stored.directory, stored.spec(), FILES, timing=lambda: {"seconds": 1.0})
     assert renamed == ["spec.json", "timing.json", *FILES]
 
 
@@ -382,11 +382,11 @@ def test_a_kill_between_renames_is_noticed(empty, monkeypatch):
         replace(old, new)
 
     monkeypatch.setattr(formats.os, "replace", until)
-    one = artifact()
+    stored = artifact()
     with pytest.raises(KeyboardInterrupt):
-        store.write(one.directory, one.spec(), FILES)
-    assert not store.is_complete(one.directory, one.spec(), FILES)
-    assert not [name for name in names(one.directory) if name.endswith(".tmp")]
+        store.write(stored.directory, stored.spec(), FILES)
+    assert not store.is_complete(stored.directory, stored.spec(), FILES)
+    assert not [name for name in names(stored.directory) if name.endswith(".tmp")]
 
 
 def test_temporary_files_of_killed_processes_are_removed_by_the_next_writer(written):

@@ -26,20 +26,20 @@ def test_magnitudes_are_torchvisions(m):
     space = autoaugment.RandAugment()._augmentation_space(31, (SIDE, SIDE))
     assert sorted(space) == sorted(policies.RANDAUGMENT)
     ops, magnitudes = draw(n=500, randaugment={"n": 2, "m": m})
-    for name, found in zip(names(ops).ravel(), magnitudes.ravel(), strict=True):
+    for name, actual in zip(names(ops).ravel(), magnitudes.ravel(), strict=True):
         strengths, signed = space[name]
         wanted = float(strengths[m]) if strengths.ndim else 0.0
         if name.startswith("Translate"):
             wanted = int(wanted)
-        assert abs(found) == pytest.approx(wanted, abs=1e-4)
-        assert found >= 0 or signed
+        assert abs(actual) == pytest.approx(wanted, abs=1e-4)
+        assert actual >= 0 or signed
 
 
 def test_operations_and_signs_are_spread():
     ops, magnitudes = draw(n=7000, randaugment={"n": 2, "m": 9})
     for column in range(2):
-        found, counts = np.unique(names(ops[:, column]), return_counts=True)
-        assert sorted(found) == sorted(policies.RANDAUGMENT)
+        actual, counts = np.unique(names(ops[:, column]), return_counts=True)
+        assert sorted(actual) == sorted(policies.RANDAUGMENT)
         assert (np.abs(counts - 500) < 100).all()
     signed = np.isin(names(ops), list(policies.STRONGEST))
     assert (magnitudes[signed] < 0).mean() == pytest.approx(0.5, abs=0.02)
@@ -58,7 +58,7 @@ def test_operations_depend_on_the_row_alone():
     assert of(10, batch_size=3)[0].tolist() == small[0].tolist()
     for changes in ({"epoch": 1}, {"seed": 1}):
         assert of(10, **changes)[0].tolist() != small[0].tolist()
-    # More operations begin with the same ones.
+    # Fewer operations are a prefix of more.
     more = draw(10, randaugment={"n": 4, "m": 9})
     assert more[0][:, :2].tolist() == small[0].tolist()
 
@@ -87,8 +87,8 @@ def test_lighting_is_normal():
 def test_policies_are_concatenated_and_independent():
     both = draw(randaugment={"n": 2, "m": 9}, jitter=0.4, lighting=0.1)
     alone = [draw(randaugment={"n": 2, "m": 9}), draw(jitter=0.4), draw(lighting=0.1)]
-    for found, parts in zip(both, zip(*alone, strict=True), strict=True):
-        np.testing.assert_array_equal(found, np.concatenate(parts, 1))
+    for actual, parts in zip(both, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(actual, np.concatenate(parts, 1))
 
 
 ALL = ["color", "crop", "cutout", "flip", "scale", "rotate"]
@@ -133,13 +133,13 @@ RANGES = {
 def test_strengths_are_those_of_dsa():
     ops, magnitudes = draw(n=12000, siamese={"operations": ALL, "per": "row"}, batch_size=1)
     for name, (low, high, mean) in RANGES.items():
-        found = magnitudes[names(ops) == name]
+        actual = magnitudes[names(ops) == name]
         room = (high - low) / 50
-        assert found.min() == pytest.approx(low, abs=room)
-        assert found.max() == pytest.approx(high, abs=room)
-        assert found.mean() == pytest.approx(mean, abs=(high - low) / 40)
+        assert actual.min() == pytest.approx(low, abs=room)
+        assert actual.max() == pytest.approx(high, abs=room)
+        assert actual.mean() == pytest.approx(mean, abs=(high - low) / 40)
     places = magnitudes[names(ops) == "siamese_cutout"]
-    # A box of 16 pixels may lie around one of 33 places each way.
+    # A box of 16 pixels has 33 possible centres per axis.
     assert set(places // 33) == set(places % 33) == set(range(33))
 
 

@@ -31,7 +31,7 @@ def views_of(n=20, epoch=0, seed=0, batch_size=8, **changes):
 
 
 def by_row(views):
-    """Return what each row's own draws decide, by row of the distilled set."""
+    """Return the parameters that depend on each row's own draws, by row of the distilled set."""
     columns = (views.index, views.box, views.flip, views.patch_order)
     return {
         int(i): (box.tolist(), bool(flip), order.tolist())
@@ -44,8 +44,8 @@ def arrays(views):
 
 
 def test_the_same_address_gives_the_same_views():
-    for one, other in zip(arrays(views_of()), arrays(views_of()), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for first, other in zip(arrays(views_of()), arrays(views_of()), strict=True):
+        np.testing.assert_array_equal(first, other)
     for changes in ({"seed": 1}, {"epoch": 1}):
         assert by_row(views_of(**changes)) != by_row(views_of())
 
@@ -69,18 +69,18 @@ def test_a_view_depends_on_nothing_else():
 
 
 def test_the_order_is_independent_of_the_views():
-    found = views_of(n=2000)
-    for column in (found.index, found.flip, found.box[:, 2], found.patch_order[:, 0]):
+    actual = views_of(n=2000)
+    for column in (actual.index, actual.flip, actual.box[:, 2], actual.patch_order[:, 0]):
         assert abs(np.corrcoef(np.arange(2000), column)[0, 1]) < 0.1
 
 
 def test_crops_flips_and_orders_are_spread():
-    found = views_of(n=4000, crop=[0.25, 1.0], flip=0.3)
-    assert abs(found.flip.mean() - 0.3) < 0.03
-    areas = found.box[:, 2] * found.box[:, 3] / SIDE**2
+    actual = views_of(n=4000, crop=[0.25, 1.0], flip=0.3)
+    assert abs(actual.flip.mean() - 0.3) < 0.03
+    areas = actual.box[:, 2] * actual.box[:, 3] / SIDE**2
     assert areas.min() > 0.2
     assert abs(np.median(areas) - 0.58) < 0.05
-    orders, counts = np.unique(found.patch_order, axis=0, return_counts=True)
+    orders, counts = np.unique(actual.patch_order, axis=0, return_counts=True)
     assert orders.tolist() == [[0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 1, 0]]
     assert (np.abs(counts - 1000) < 120).all()
     assert not views_of(flip=0.0).flip.any()
@@ -93,10 +93,10 @@ def test_without_shuffling_there_is_no_order():
 
 
 def test_without_mixing_there_is_no_partner():
-    found = views_of(mix="none")
-    assert found.partner.tolist() == [-1] * 20
-    assert found.mix_weight.tolist() == [1.0] * 20
-    assert not found.mix_box.any()
+    actual = views_of(mix="none")
+    assert actual.partner.tolist() == [-1] * 20
+    assert actual.mix_weight.tolist() == [1.0] * 20
+    assert not actual.mix_box.any()
 
 
 def rand_bbox(size, lam, cx, cy):
@@ -113,63 +113,63 @@ def rand_bbox(size, lam, cx, cy):
 
 @pytest.mark.parametrize("epoch", range(6))
 def test_cutmix_boxes_are_those_of_the_official_code(epoch):
-    found = views_of(n=40, epoch=epoch, batch_size=8)
+    actual = views_of(n=40, epoch=epoch, batch_size=8)
     numbers = generator(0, "views, mixes", item=epoch).random((5, 3))
     for batch, (lam, y, x) in enumerate(numbers):
         x1, y1, x2, y2 = rand_bbox(SIDE, lam, int(x * SIDE), int(y * SIDE))
         rows = slice(8 * batch, 8 * batch + 8)
-        assert found.mix_box[rows].tolist() == [[y1, x1, y2 - y1, x2 - x1]] * 8
+        assert actual.mix_box[rows].tolist() == [[y1, x1, y2 - y1, x2 - x1]] * 8
         # "adjust lambda to exactly match pixel ratio"
         weight = 1 - (x2 - x1) * (y2 - y1) / SIDE**2
-        assert found.mix_weight[rows].tolist() == pytest.approx([weight] * 8)
+        assert actual.mix_weight[rows].tolist() == pytest.approx([weight] * 8)
 
 
 @pytest.mark.parametrize("mix", ["cutmix", "mixup"])
 def test_mixing_stays_in_the_batch(mix):
-    found = views_of(n=21, batch_size=8, mix=mix)
+    actual = views_of(n=21, batch_size=8, mix=mix)
     for first in (0, 8, 16):
         rows = list(range(first, min(first + 8, 21)))
-        assert sorted(found.partner[rows].tolist()) == rows
-        assert len({float(weight) for weight in found.mix_weight[rows]}) == 1
-    assert len({float(weight) for weight in found.mix_weight}) == 3
-    assert found.partner.tolist() != list(range(21))
+        assert sorted(actual.partner[rows].tolist()) == rows
+        assert len({float(weight) for weight in actual.mix_weight[rows]}) == 1
+    assert len({float(weight) for weight in actual.mix_weight}) == 3
+    assert actual.partner.tolist() != list(range(21))
 
 
 @pytest.mark.parametrize("mix", ["cutmix", "mixup"])
 def test_mixing_per_row_draws_weights_per_row(mix):
-    found = views_of(n=400, batch_size=8, mix=mix, mix_per="row")
-    assert ((found.partner >= 0) & (found.partner < 400)).all()
-    assert len(np.unique(found.partner)) > 200
-    assert (np.abs(found.partner - np.arange(400)) > 8).mean() > 0.8
-    assert len(np.unique(found.mix_weight)) > (40 if mix == "cutmix" else 395)
+    actual = views_of(n=400, batch_size=8, mix=mix, mix_per="row")
+    assert ((actual.partner >= 0) & (actual.partner < 400)).all()
+    assert len(np.unique(actual.partner)) > 200
+    assert (np.abs(actual.partner - np.arange(400)) > 8).mean() > 0.8
+    assert len(np.unique(actual.mix_weight)) > (40 if mix == "cutmix" else 395)
     # A row's numbers do not depend on the number of rows.
     fewer = views_of(n=100, batch_size=8, mix=mix, mix_per="row")
-    where = {int(row): place for place, row in enumerate(found.index)}
+    where = {int(row): place for place, row in enumerate(actual.index)}
     for place, row in enumerate(fewer.index):
-        assert fewer.mix_weight[place] == found.mix_weight[where[int(row)]]
-        assert fewer.mix_box[place].tolist() == found.mix_box[where[int(row)]].tolist()
+        assert fewer.mix_weight[place] == actual.mix_weight[where[int(row)]]
+        assert fewer.mix_box[place].tolist() == actual.mix_box[where[int(row)]].tolist()
 
 
 def test_cutmix_weights_are_the_remaining_area():
-    found = views_of(n=200, mix_per="row")
+    actual = views_of(n=200, mix_per="row")
     numbers = generator(0, "views", item=0).random((200, WIDTH))
-    numbers = numbers[found.index]
+    numbers = numbers[actual.index]
     for place in range(200):
         _, lam, y, x = numbers[place, 2:6]
         x1, y1, x2, y2 = rand_bbox(SIDE, lam, int(x * SIDE), int(y * SIDE))
-        assert found.mix_box[place].tolist() == [y1, x1, y2 - y1, x2 - x1]
+        assert actual.mix_box[place].tolist() == [y1, x1, y2 - y1, x2 - x1]
         inside = np.zeros((SIDE, SIDE), bool)
         inside[y1:y2, x1:x2] = True
-        assert found.mix_weight[place] == pytest.approx(1 - inside.mean())
+        assert actual.mix_weight[place] == pytest.approx(1 - inside.mean())
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0])
 def test_mixup_weights_of_batches_are_quantiles(alpha):
     stats = pytest.importorskip("scipy.stats")
-    found = views_of(n=40, mix="mixup", mix_alpha=alpha).mix_weight
+    actual = views_of(n=40, mix="mixup", mix_alpha=alpha).mix_weight
     numbers = generator(0, "views, mixes", item=0).random((5, 3))[:, 0]
     wanted = np.repeat(stats.beta(alpha, alpha).ppf(numbers), 8)
-    assert found.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
+    assert actual.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 4.0])
@@ -177,7 +177,7 @@ def test_mixup_weights_are_beta_distributed(alpha):
     weights = views_of(n=20000, mix="mixup", mix_per="row", mix_alpha=alpha).mix_weight
     assert weights.mean() == pytest.approx(0.5, abs=0.02)
     assert weights.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.04)
-    # Below one the mass lies at the ends: P(w < 1/4), by the density's symmetry.
+    # Below one, the mass is at the ends: P(w < 1/4), by the symmetry of the density.
     share = {0.2: 0.42, 0.8: 0.28, 1.0: 0.25, 4.0: 0.07}[alpha]
     assert (weights < 0.25).mean() == pytest.approx(share, abs=0.02)
 
@@ -233,9 +233,9 @@ def test_render_is_torchvision_row_by_row(mix, mix_per, factor):
     tensors = views.to("cpu")
     for step in (20, 8):
         parts = [render(pixels, tensors, i, min(i + step, 20)) for i in range(0, 20, step)]
-        found = torch.cat(parts)
-        assert found.dtype == torch.float32
-        assert (found - wanted).abs().max() < 1e-4
+        actual = torch.cat(parts)
+        assert actual.dtype == torch.float32
+        assert (actual - wanted).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("mix", ["none", "cutmix"])
@@ -246,13 +246,13 @@ def test_render_augments_before_it_crops(mix, mix_per):
     pixels = images()
     pixels = pixels // 4 + pixels.float().mean((2, 3), keepdim=True).byte()
     wanted = torch.stack([naive_render(pixels, views, place) for place in range(20)])
-    found = render(pixels, views.to("cpu"), 0, 20)
+    actual = render(pixels, views.to("cpu"), 0, 20)
     # Levels and neighbours may be rounded differently, rarely.
-    assert ((found - wanted).abs() < 0.1).float().mean() > 0.97
+    assert ((actual - wanted).abs() < 0.1).float().mean() > 0.97
     plain = render(pixels, views_of(mix=mix, mix_per=mix_per).to("cpu"), 0, 20)
-    assert ((found - plain).abs() > 0.1).float().mean() > 0.2
+    assert ((actual - plain).abs() > 0.1).float().mean() > 0.2
     parts = [render(pixels, views.to("cpu"), i, min(i + 8, 20)) for i in range(0, 20, 8)]
-    assert torch.allclose(torch.cat(parts), found, atol=1e-4)
+    assert torch.allclose(torch.cat(parts), actual, atol=1e-4)
 
 
 @pytest.mark.parametrize("mix", ["none", "cutmix", "mixup"])
@@ -260,7 +260,7 @@ def test_render_augments_before_it_crops(mix, mix_per):
 def test_render_changes_colours_after_the_crop_and_before_the_mix(mix, mix_per):
     views = views_of(mix=mix, mix_per=mix_per, jitter=0.4, lighting=0.1, patches_per_side=1)
     pixels = images()
-    found = render(pixels, views.to("cpu"), 0, 20)
+    actual = render(pixels, views.to("cpu"), 0, 20)
 
     def colours(image, place):
         for op, magnitude in zip(views.op[place], views.magnitude[place], strict=True):
@@ -282,26 +282,26 @@ def test_render_changes_colours_after_the_crop_and_before_the_mix(mix, mix_per):
             inside[top : top + height, left : left + width] = True
             wanted = torch.where(inside, seen[partner], wanted)
         wanted = functional.normalize(wanted, MEAN, STD)
-        assert (found[place] - wanted).abs().max() < 1e-3
+        assert (actual[place] - wanted).abs().max() < 1e-3
 
 
 def test_siamese_operations_follow_the_normalisation():
     wanted = {"operations": ["color", "crop", "cutout"], "per": "row"}
     views = views_of(mix="none", siamese=wanted, batch_size=5).to("cpu")
     plain = render(images(), views_of(mix="none").to("cpu"), 0, 20)
-    found = torch.cat([render(images(), views, i, i + 5) for i in range(0, 20, 5)])
+    actual = torch.cat([render(images(), views, i, i + 5) for i in range(0, 20, 5)])
     for place in range(20):
         image = plain[place : place + 1]
         for op, magnitude in zip(views.op[place], views.magnitude[place], strict=True):
             image = OPERATIONS[NAMES[op]][1](image, magnitude[None])
-        assert torch.allclose(found[place], image[0], atol=1e-5)
-    assert (found != plain).any()
+        assert torch.allclose(actual[place], image[0], atol=1e-5)
+    assert (actual != plain).any()
 
 
 def test_augmentation_does_not_change_other_draws():
-    one, other = views_of(), views_of(randaugment={"n": 2, "m": 9})
+    plain, augmented = views_of(), views_of(randaugment={"n": 2, "m": 9})
     for name in ("index", "box", "flip", "patch_order", "partner", "mix_box", "mix_weight"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        np.testing.assert_array_equal(getattr(plain, name), getattr(augmented, name))
 
 
 def test_all_fields_of_views_move_to_a_device():
@@ -315,9 +315,9 @@ def test_all_fields_of_views_move_to_a_device():
 
 
 def test_the_views_of_an_address_do_not_change():
-    found = views_of(n=4, epoch=2, batch_size=2)
-    assert found.index.tolist() == [0, 1, 3, 2]
-    assert found.box.tolist() == [[1, 0, 12, 16], [2, 6, 12, 10], [0, 0, 15, 16], [1, 0, 14, 15]]
-    assert found.flip.tolist() == [True, True, True, True]
-    assert found.partner.tolist() == [0, 1, 2, 3]
-    assert found.mix_box.tolist() == [[0, 4, 7, 8], [0, 4, 7, 8], [0, 1, 10, 14], [0, 1, 10, 14]]
+    actual = views_of(n=4, epoch=2, batch_size=2)
+    assert actual.index.tolist() == [0, 1, 3, 2]
+    assert actual.box.tolist() == [[1, 0, 12, 16], [2, 6, 12, 10], [0, 0, 15, 16], [1, 0, 14, 15]]
+    assert actual.flip.tolist() == [True, True, True, True]
+    assert actual.partner.tolist() == [0, 1, 2, 3]
+    assert actual.mix_box.tolist() == [[0, 4, 7, 8], [0, 4, 7, 8], [0, 1, 10, 14], [0, 1, 10, 14]]

@@ -1,4 +1,4 @@
-"""Group sampling against drawing the same normals, and against scoring groups as they are written.
+"""Group sampling against drawing the same normals, and against plain formulas.
 
 Each function returns what `timing.paired` returns; `peak_memory` returns bytes.
 """
@@ -82,7 +82,7 @@ def over_straightforward(device, count, ipc=10, d=4096, pairs=5):
 
 
 def straightforward(mean, std, ipc, count, device):
-    """Return the group of lowest loss (D3HR, eq. 5-9), as one would write it down."""
+    """Return the group of lowest loss (D3HR, eq. 5-9), written without optimisation."""
     generator, lowest, winner = torch.Generator(device).manual_seed(0), math.inf, None
     for first in range(0, count, 10_000):
         size = min(count - first, 10_000)
@@ -102,7 +102,7 @@ def straightforward(mean, std, ipc, count, device):
 def peak_memory(count=3000, ipc=10, d=4096):
     """Return the bytes that a search adds at most to what its process holds. Target: 1e9.
 
-    By Linux's high-water mark of the address space: `ru_maxrss` is handed down by the parent.
+    By Linux's high-water mark of the address space, since `ru_maxrss` is inherited from the parent.
     """
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import groups, torch;"

@@ -30,7 +30,7 @@ SHAPES = {
 
 
 def config(n_classes, n_cells):
-    """Return a config of so many classes and cells."""
+    """Return a config with these numbers of classes and cells."""
     methods, ipc, distill_seeds, protocols, students = SHAPES[n_cells]
     classes = [f"n{i:08d}" for i in range(n_classes)]
     source = {"kind": "image_folder", "root": ".", "classes": classes, "smallest_class": 732}
@@ -72,7 +72,7 @@ def plan(path, folder):
 
 
 def main(presets):
-    """Plan presets, or configs of several sizes, and print what it took."""
+    """Plan presets, or configs of several sizes, and print the times."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("data/imagenet", "data/tiny-imagenet-200", "data/cifar10"):
             Path(folder, name).mkdir(parents=True)

@@ -101,8 +101,8 @@ def patch_scoring():
 
     def bare():
         with torch.no_grad():
-            for part, some in zip(pixels.reshape(6, 50, 3, 32, 32), boxes, strict=True):
-                net(normalise(cut_many(list(part), list(some), 32, torch.device("cpu"))))
+            for part, part_boxes in zip(pixels.reshape(6, 50, 3, 32, 32), boxes, strict=True):
+                net(normalise(cut_many(list(part), list(part_boxes), 32, torch.device("cpu"))))
 
     return paired(ours, bare, 5)
 
@@ -113,7 +113,7 @@ def shell(command, cwd):
 
 
 def job_overhead(directory, run, stage):
-    """Run one job of a stage alone; return its wall time less its stage function, in s."""
+    """Run one job of a stage; return its wall time without the stage function, in s."""
     results = directory / "results"
     benchmarks = results / "benchmarks" / stage
     smallest = [*benchmarks.glob("**/*ipc1-*.jsonl"), *benchmarks.glob("*ipc1-*/*.jsonl")]

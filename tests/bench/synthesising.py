@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 STEPS, N, CLASSES = 2, 50, 10
 CONVNET = {"arch": "convnet3", "width": 128, "norm": "instance"}
-# What is measured → observer, side [px], method.
+# Measured case → observer, side [px], method.
 CASES = {
     "SRe2L, ResNet-18": ({"arch": "resnet18_modified"}, 32, {"kind": "sre2l"}),
     "G-VBSM, ConvNet-3": (CONVNET, 32, {"kind": "gvbsm"}),
@@ -29,9 +29,9 @@ CASES = {
 }
 
 
-def steps(network, side, given):
+def steps(network, side, changes):
     """Return the ratio of steps to bare passes of the same observer on as many images."""
-    settings = fill({"observers": ["a"], **given}, definition("method"))
+    settings = fill({"observers": ["a"], **changes}, definition("method"))
     settings = {**METHODS[settings["kind"]].resolve(settings), "resolution": side}
     net = loop.freeze(registry.build(network, CLASSES, side, 0, "teacher"))
     images = generator(0, "bench").standard_normal((N, 3, side, side), dtype="float32")

@@ -1,4 +1,4 @@
-"""Changes of a config by paths of keys, and the message of its refusal."""
+"""Changes of a config by paths of keys, and the resulting error message."""
 
 import pytest
 from stillhouse.config.load import complete
@@ -31,8 +31,8 @@ def drop(path):
 
 def all_of(*changes):
     def change(config):
-        for one in changes:
-            one(config)
+        for change_one in changes:
+            change_one(config)
 
     return change
 

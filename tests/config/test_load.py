@@ -112,12 +112,12 @@ def reversed_keys(value):
 
 def test_the_order_of_keys_changes_no_address(tiny):
     assert addresses(reversed_keys(tiny)) == addresses(tiny)
-    # Nor the text of a rule's params, by which Snakemake decides what to compute again.
-    one, other = (
+    # Nor the text of a rule's params, which Snakemake compares to decide on reruns.
+    first, other = (
         plan.build(complete(config, "x.yaml")).experiments["x"][-1]["artifact"]
         for config in (tiny, reversed_keys(tiny))
     )
-    assert str(one.spec()) == str(other.spec())
+    assert str(first.spec()) == str(other.spec())
 
 
 def test_the_given_config_is_left_as_it_is(tiny):
@@ -196,7 +196,7 @@ def test_tiny_imagenet_is_in_wordnets_order(tiny):
 
 
 def as_text(value):
-    """Return a config as Snakemake's --config hands it over: numbers and truths as text."""
+    """Return a config as from Snakemake's --config: numbers and truth values as text."""
     if isinstance(value, dict):
         return {k: as_text(v) for k, v in value.items()}
     if isinstance(value, list):

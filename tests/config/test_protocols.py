@@ -40,10 +40,10 @@ def test_protocols_written_out_are_valid(snippet):
     config = configs.complete(config_of(snippet), "docs/protocols.md")
     cells = plan.build(config).experiments["x"]
     assert {cell["protocol"] for cell in cells} == snippet["protocols"].keys()
-    for name, given in snippet["protocols"].items():
+    for name, protocol in snippet["protocols"].items():
         settled = config["protocols"][name]
         # A half cosine is a cosine of smoothing 2; all other settings are as written.
-        written = {k: v for k, v in given.items() if (k, v) != ("schedule", "half_cosine")}
+        written = {k: v for k, v in protocol.items() if (k, v) != ("schedule", "half_cosine")}
         assert settled | written == settled
 
 
@@ -119,10 +119,10 @@ def test_every_augmentation_schedule_loss_and_encoding_has_its_line():
 
 
 def cell(protocol, network=None, labels="soft", arch="", n_classes=10, resolution=32, ipc=10):
-    """Return training settings and batch size of a protocol of which little is given."""
-    given = {"labels": labels, "fidelity": "code", "epochs": 300, "batch_size": "auto"}
-    given |= {"learning_rate": "auto", "report": "last", "temperature": 20.0, "ce_weight": 0.1}
-    settled = protocols.settled({**given, **protocol}, labels)
+    """Return training settings and batch size of a protocol with few settings."""
+    defaults = {"labels": labels, "fidelity": "code", "epochs": 300, "batch_size": "auto"}
+    defaults |= {"learning_rate": "auto", "report": "last", "temperature": 20.0, "ce_weight": 0.1}
+    settled = protocols.settled({**defaults, **protocol}, labels)
     network = network or {"arch": "convnet3"}
     return protocols.for_cell(settled, {"kind": labels}, network, arch, n_classes, resolution, ipc)
 
@@ -138,8 +138,8 @@ def cell(protocol, network=None, labels="soft", arch="", n_classes=10, resolutio
         ),
     ],
 )
-def test_every_key_of_a_schedule_is_written_out(given, written):
-    settings, _ = cell(given)
+def test_every_key_of_a_schedule_is_written_out(changes, written):
+    settings, _ = cell(changes)
     keys = {"schedule", *schedules.KEYS}
     assert {k: v for k, v in settings.items() if k in keys} == written
 
@@ -185,9 +185,9 @@ def test_a_schedule_is_the_same_however_it_is_written(short, written):
         (1, 200, 64, 100),
         (10, 200, 64, 100),
         (50, 200, 64, 100),
-        # 200 classes of another resolution are no Tiny-ImageNet.
+        # 200 classes of another resolution are not Tiny-ImageNet.
         (50, 200, 224, 200),
-        # Never more than all images; other IPCs as the next smaller one.
+        # At most all images; other IPCs as the next smaller one.
         (1, 3, 32, 3),
         (2, 10, 32, 10),
         (49, 10, 32, 50),
@@ -218,7 +218,7 @@ def test_convnet3_on_cifar100_has_entries_of_its_own(
     assert (size, settings["learning_rate"]) == (batch_size, rate)
 
 
-# argument.py of LINs-lab/RDED, with its students' names as ours.
+# argument.py of LINs-lab/RDED, with the names of architectures used here.
 RATES = {
     "resnet18_modified": 0.001,
     "resnet101_modified": 0.001,
@@ -264,6 +264,6 @@ def test_views_are_those_of_rded(fidelity, side, crop, patches):
     chosen = {"patches_per_side": side, "flip": 0.5, "mix": "none"}
     views = protocols.views({"views": chosen, "fidelity": fidelity})
     assert views == {**chosen, "crop": [crop, 1.0], "patches_per_side": patches}
-    given = {**chosen, "crop": [0.3, 0.4], "shuffle_patches": True}
-    views = protocols.views({"views": given, "fidelity": fidelity})
+    explicit = {**chosen, "crop": [0.3, 0.4], "shuffle_patches": True}
+    views = protocols.views({"views": explicit, "fidelity": fidelity})
     assert (views["crop"], views["patches_per_side"]) == ([0.3, 0.4], side)

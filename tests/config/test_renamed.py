@@ -1,4 +1,4 @@
-"""Keys and values of earlier configs are answered with their new names."""
+"""Messages about renamed keys and values have the new names."""
 
 import pytest
 from stillhouse.config import renamed
@@ -15,7 +15,7 @@ from stillhouse.config import renamed
             "renamed to 'tile_statistics' (right is now correct)",
         ),
         (["methods", "edc", "flatness"], "on", "renamed to 'kind'"),
-        # YAML reads a plain on as a truth value.
+        # YAML loads a plain on as a truth value.
         (["methods", "edc", "flatness"], True, "renamed to 'kind'"),
         (
             ["methods", "d3hr"],

@@ -23,9 +23,9 @@ from stillhouse.config.load import complete
 )
 def test_every_key_of_a_schedule_is_written_out(schedule, written):
     assert schedules.written_out({"schedule": schedule}) == written
-    given = dict.fromkeys(written.keys() - {"schedule"}, 7)
+    explicit = dict.fromkeys(written.keys() - {"schedule"}, 7)
     if schedule != "half_cosine":
-        assert schedules.written_out({"schedule": schedule, **given}) == {**written, **given}
+        assert schedules.written_out({"schedule": schedule, **explicit}) == {**written, **explicit}
 
 
 @pytest.mark.parametrize(

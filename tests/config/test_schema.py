@@ -293,7 +293,7 @@ def test_defaults_are_filled_by_kind(tiny):
     assert filled["methods"]["rded"]["crop"] == [0.08, 1.0]
     assert "encoding" not in filled["methods"]["rded"]
     edc = filled["methods"]["e"]
-    # Of a definition that only the method refers to, and of one that all methods share.
+    # From a definition of this method, and from one shared by all methods.
     assert edc["flatness"] == {"weight": 0.25, "beta": 0.99, "temperature": 4.0}
     assert edc["encoding"] == "png"
     weights = {"batchnorm": 1.0, "cross_entropy": 1.0, "first_layer": 10.0}

@@ -1,6 +1,6 @@
 """Wrong configs, one for each kind of message, and valid ones that are almost wrong.
 
-What the schema alone refuses is in test_schema.py, what methods refuse in test_wrong_methods.py.
+Errors of the schema are in test_schema.py, those of methods in test_wrong_methods.py.
 """
 
 import pytest
@@ -304,7 +304,7 @@ WRONG = {
         "",
     ),
 }
-# A change, and the setting that it leaves without effect, with the reason.
+# A change, and the setting without effect, with the reason.
 WITHOUT_EFFECT = {
     "training of a loaded teacher": (
         put("teachers.t.weights", FILE),

@@ -131,7 +131,7 @@ def test_a_wrong_synthesis_gets_one_line(tiny, change, start):
     [
         ({"jitter": 1}, "experiments.x.methods.edc: unknown key 'jitter'; renamed to 'shift'"),
         (
-            # YAML reads a plain on as a truth value.
+            # YAML loads a plain on as a truth value.
             {"flatness": {True: "logits"}},
             "experiments.x.methods.0.edc.flatness: key True must be text; renamed to 'kind'",
         ),
@@ -150,6 +150,6 @@ def test_methods_start_from_other_methods(tiny):
     with_observers(tiny)
     tiny["methods"]["gvbsm"] |= {"initial": "edc"}
     tiny["methods"]["edc"] |= {"initial": "rded"}
-    # An experiment's own variant may start from the method that it is a variant of.
+    # An override in an experiment may start from the method itself.
     tiny["experiments"]["x"] |= {"methods": ["gvbsm", {"edc": {"initial": "edc"}}], "ipc": [20]}
     complete(tiny, "x.yaml")

@@ -78,7 +78,7 @@ def test_boxes_are_distributed_as_those_of_torchvision():
     [(4, 300, (0, 147, 4, 5)), (300, 4, (147, 0, 5, 4)), (4, 5, (0, 0, 4, 5))],
 )
 def test_where_nothing_fits_it_is_the_largest_box_in_the_middle(height, width, expected):
-    # Areas of the whole image at ratios that never fit.
+    # Areas of the complete image at ratios that never fit.
     draws = np.ones((1, N_DRAWS)) * 0.999999
     draws[0, 1:20:2] = 0.0
     assert random_boxes(draws, height, width, (1.0, 1.0))[0].tolist() == list(expected)

@@ -34,7 +34,7 @@ def picture(value, size=(3, 2), mode="RGB"):
 
 
 class Pets:
-    """A source of Parquet files in a folder, its artifacts, and the jobs that make them."""
+    """A source of Parquet files in a folder, its artifacts, and their jobs."""
 
     def __init__(self, folder, **settings):
         self.folder = folder
@@ -228,7 +228,7 @@ def test_more_images_than_a_batch_are_all_resized():
 
 def test_an_image_added_after_indexing_is_an_error():
     settings = {"name": "s", "revision": 4}
-    found = [Image("a", f"i{n}", "train", b"x", "x.png") for n in range(2)]
+    actual = [Image("a", f"i{n}", "train", b"x", "x.png") for n in range(2)]
     row = {"image_id": "i0", "sha256": hashlib.sha256(b"x").hexdigest(), "split": "train"}
     with pytest.raises(StillhouseError, match=r"'i1' of class 'a' was added .* above 4"):
-        images_module._images_table(settings, "a", found, [row])
+        images_module._images_table(settings, "a", actual, [row])

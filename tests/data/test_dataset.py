@@ -13,7 +13,7 @@ CLASSES = ["hen", "cat"]
 
 @pytest.fixture
 def make_dataset(empty):
-    """Return a function that makes a dataset of two of the three classes of a source."""
+    """Return a function that computes a dataset of two of the three classes of a source."""
 
     def make_dataset(train=(), test=(), **settings):
         pets = Pets(empty, **settings)

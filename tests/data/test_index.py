@@ -124,7 +124,7 @@ def test_the_index_does_not_depend_on_the_chunk_size(tree, monkeypatch):
 
 
 class Killed(Exception):
-    """The end of a job before it is complete."""
+    """The end of an incomplete job."""
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_unreadable_images_are_skipped_and_counted(empty, kind):
     assert "cannot identify" in skipped["problem"]
     note = f"Unreadable images of source {pets.index.settings['name']} that were skipped: 1."
     assert notes.unreadable_notes([Path(pets.index.file)]) == [note]
-    # Images and readers do without it.
+    # Stored images do not include it.
     roots = {"source_roots": pets.source_roots} if kind is Folder else {}
     (path,) = pets.make_images("dog", **roots)
     assert len(read_class(path, "train", {"pets": str(empty)})) == 9
@@ -307,16 +307,16 @@ def test_files_by_reference_are_checked_on_reading(tree):
     ]
     changed = tree.folder / "train/dog/004.png"
     changed.write_bytes(picture(5))
-    found = read_class(path, "train", tree.source_roots)
-    assert found[0] == ("train/dog/001.png", picture(1))
+    actual = read_class(path, "train", tree.source_roots)
+    assert actual[0] == ("train/dog/001.png", picture(1))
     with pytest.raises(
         StillhouseError, match=r"'train/dog/004\.png' of class 'dog' was changed"
     ) as e:
-        found[1]
+        actual[1]
     assert "raise sources.pets.revision above 4" in str(e.value)
     changed.unlink()
     with pytest.raises(StillhouseError, match=r"^.*train/dog/004\.png: cannot be read \(No such"):
-        list(found)
+        list(actual)
 
 
 @pytest.mark.parametrize(("change", "what"), [("add", "added"), ("remove", "removed")])

@@ -36,20 +36,20 @@ def test_cut_is_torchvisions_resized_crop(data):
     tall, wide = data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
     box, size = (top, left, tall, wide), data.draw(st.integers(1, 48))
     batch = images(2, height, width, data.draw(st.integers(0, 99)))
-    found = cut(batch, torch.tensor([box] * 2), size)
+    actual = cut(batch, torch.tensor([box] * 2), size)
     wanted = torch.stack([expected(image, box, size) for image in batch])
-    assert found.dtype == torch.float32
-    assert (found - wanted).abs().max() < 1e-3
+    assert actual.dtype == torch.float32
+    assert (actual - wanted).abs().max() < 1e-3
 
 
 def test_every_row_has_its_own_box_and_flip():
     batch, flip = images(), torch.tensor([True, False, True, False])
     boxes = torch.tensor([[0, 0, 20, 26], [3, 4, 5, 6], [10, 0, 10, 26], [19, 25, 1, 1]])
-    found = cut(batch, boxes, 16, flip)
+    actual = cut(batch, boxes, 16, flip)
     for row in range(4):
         wanted = expected(batch[row], boxes[row], 16)
         wanted = torch.flip(wanted, [-1]) if flip[row] else wanted
-        assert (found[row] - wanted).abs().max() < 1e-3
+        assert (actual[row] - wanted).abs().max() < 1e-3
 
 
 def test_a_box_of_all_pixels_at_its_own_size_changes_none():
@@ -59,7 +59,7 @@ def test_a_box_of_all_pixels_at_its_own_size_changes_none():
 
 
 def shuffled(image, columns, rows):
-    """Strip i of the result shows strip order[i] of the image; columns first, then rows."""
+    """Move strip order[i] of the image to strip i; columns first, then rows."""
     strips = image.chunk(len(columns), dim=2)
     image = torch.cat([strips[i] for i in columns], dim=2)
     strips = image.chunk(len(rows), dim=1)
@@ -74,12 +74,12 @@ def test_patches_are_permuted_before_the_cut(factor):
     corners = np.stack([rng.integers(0, 5, len(orders)), rng.integers(0, 7, len(orders))], 1)
     boxes = torch.from_numpy(np.concatenate([corners, np.full((len(orders), 2), 7)], 1))
     flip = torch.from_numpy(rng.random(len(orders)) < 0.5)
-    found = cut(batch, boxes, 10, flip, torch.tensor(orders))
+    actual = cut(batch, boxes, 10, flip, torch.tensor(orders))
     for row, order in enumerate(orders):
         image = shuffled(batch[row], order[:factor], order[factor:])
         wanted = expected(image, boxes[row], 10)
         wanted = torch.flip(wanted, [-1]) if flip[row] else wanted
-        assert (found[row] - wanted).abs().max() < 1e-3
+        assert (actual[row] - wanted).abs().max() < 1e-3
 
 
 def test_normalise_is_torchvisions():
@@ -89,9 +89,9 @@ def test_normalise_is_torchvisions():
         mean=[0.485, 0.456, 0.406],
         std=[0.229, 0.224, 0.225],
     )
-    found = normalise(batch)
-    assert found.dtype == torch.float32
-    assert (found - wanted).abs().max() < 1e-5
+    actual = normalise(batch)
+    assert actual.dtype == torch.float32
+    assert (actual - wanted).abs().max() < 1e-5
     assert (normalise(batch.float()) - wanted).abs().max() < 1e-5
 
 
@@ -104,9 +104,9 @@ def test_pad_puts_zeros_around(side, size, before):
 
 
 def test_unit_range_is_minus_one_to_one():
-    found = to_unit(torch.tensor([0, 255, 51], dtype=torch.uint8))
-    assert found.dtype == torch.float32
-    assert found.tolist() == pytest.approx([-1, 1, -0.6])
+    actual = to_unit(torch.tensor([0, 255, 51], dtype=torch.uint8))
+    assert actual.dtype == torch.float32
+    assert actual.tolist() == pytest.approx([-1, 1, -0.6])
 
 
 def test_unit_range_covers_all_bytes():

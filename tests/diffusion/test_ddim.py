@@ -28,7 +28,7 @@ class Dummy:
 
 
 def still(x, t, c):
-    """Noise that does not depend on the latent: every step can be undone exactly."""
+    """Return noise independent of the latent, so that steps can be inverted exactly."""
     return torch.sin(torch.arange(x[0].numel()).view(x[0].shape) + t / 100) + c + 0 * x
 
 
@@ -70,7 +70,7 @@ def test_the_codes_loops_start_one_level_higher():
 
 
 def by_hand(net, x, pairs):
-    """Take DDIM steps between the (from, to, level) of `pairs`, as the papers write them."""
+    """Take DDIM steps between the (from, to, level) of `pairs`, as in the papers."""
     alpha = net.schedule.alpha
     for start, end, level in pairs:
         null = net.function(x, level, 0.0)
@@ -94,9 +94,9 @@ def test_loops_are_those_of_the_schedulers_of_diffusers():
     net, guidance = Dummy(lively), 4.0
     inverse, forward = DDIMInverseScheduler(**CONFIG), DDIMScheduler(**CONFIG)
     x = LATENTS
-    for kind, some in ((inverse, slice(COUNT)), (forward, slice(STEPS - COUNT, STEPS))):
+    for kind, part in ((inverse, slice(COUNT)), (forward, slice(STEPS - COUNT, STEPS))):
         kind.set_timesteps(STEPS)
-        for t in kind.timesteps[some].tolist():
+        for t in kind.timesteps[part].tolist():
             null = lively(x, t, 0)
             x = kind.step(null + guidance * (lively(x, t, 0.5) - null), t, x).prev_sample
         if kind is inverse:
@@ -108,14 +108,14 @@ def test_loops_are_those_of_the_schedulers_of_diffusers():
 
 def test_guidance_one_predicts_with_the_condition_alone():
     net = Dummy(lively)
-    null, given = lively(LATENTS, 40, 0), lively(LATENTS, 40, 0.5)
-    torch.testing.assert_close(guided(net, LATENTS, 40, CONDITION, 3.0), 3 * given - 2 * null)
+    null, conditional = lively(LATENTS, 40, 0), lively(LATENTS, 40, 0.5)
+    torch.testing.assert_close(guided(net, LATENTS, 40, CONDITION, 3.0), 3 * conditional - 2 * null)
     assert net.sizes == [4]
-    assert torch.equal(guided(net, LATENTS, 40, CONDITION, 1.0), given)
+    assert torch.equal(guided(net, LATENTS, 40, CONDITION, 1.0), conditional)
     assert net.sizes == [4, 2]
     torch.testing.assert_close(guided(net, LATENTS, 40, CONDITION, 0.0), null)
     two = torch.tensor([[0.5, 0.0], [0.2, 0.0]])
-    each = torch.cat([given[:1], lively(LATENTS[1:], 40, 0.2)])
+    each = torch.cat([conditional[:1], lively(LATENTS[1:], 40, 0.2)])
     torch.testing.assert_close(guided(net, LATENTS, 40, two, 1), each)
 
 
@@ -139,11 +139,7 @@ def test_no_levels_do_not_change_latents():
 
 def test_levels_above_the_grid_are_refused():
     net = Dummy(lively)
-    with pytest.raises(
-        StillhouseError, match="level: must be at most 10, the steps of the grid, not 11"
-    ):
+    with pytest.raises(StillhouseError, match="level 11: outside the grid of 10 steps"):
         invert(net, LATENTS, CONDITION, 1, 10, [11])
-    with pytest.raises(
-        StillhouseError, match="level: must be at most 10, the steps of the grid, not 11"
-    ):
+    with pytest.raises(StillhouseError, match="level 11: outside the grid of 10 steps"):
         sample(net, LATENTS, CONDITION, 1, 10, 10, "next")

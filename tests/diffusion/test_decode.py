@@ -55,10 +55,10 @@ def shown(denoiser, latents):
 @pytest.mark.parametrize("start", ["aligned", "next"])
 def test_samples_are_denoised_from_their_level(made, start):
     settings = D3HR | {"start": start}
-    found, denoiser = made(settings)
-    assert found.shape == (6, 3, 8, 8) and len(np.unique(found)) > 20
+    actual, denoiser = made(settings)
+    assert actual.shape == (6, 3, 8, 8) and len(np.unique(actual)) > 20
     clean = sample(denoiser, LATENTS, denoiser.condition("1"), 1.5, 10, 7, start)
-    assert abs(found - shown(denoiser, clean)).max() < 0.51
+    assert abs(actual - shown(denoiser, clean)).max() < 0.51
 
 
 def test_starts_differ(made):
@@ -67,14 +67,14 @@ def test_starts_differ(made):
 
 def test_texts_condition_too(made):
     settings = D3HR | {"prompts": ["an image of {}", "image"]}
-    found, denoiser = made(settings, kind="stable_diffusion")
+    actual, denoiser = made(settings, kind="stable_diffusion")
     clean = sample(denoiser, LATENTS, denoiser.condition("1"), 1.5, 10, 7)
-    assert abs(found - shown(denoiser, clean)).max() < 0.51
+    assert abs(actual - shown(denoiser, clean)).max() < 0.51
 
 
 @pytest.mark.parametrize("strength, levels", [(0.7, 7), (0.35, 3), (1.0, 10), (0.05, 0)])
 def test_prototypes_are_noised_to_the_level_of_the_strength(made, strength, levels):
-    found, denoiser = made(D4M | {"strength": strength})
+    actual, denoiser = made(D4M | {"strength": strength})
     clean = LATENTS
     if levels:
         draws = [
@@ -83,11 +83,11 @@ def test_prototypes_are_noised_to_the_level_of_the_strength(made, strength, leve
         times = list(range(0, levels * 100, 100))[::-1]
         noised = denoiser.schedule.add_noise(LATENTS, torch.from_numpy(np.stack(draws)), times[0])
         clean = denoise(denoiser, noised, denoiser.condition("1"), 1.5, times)
-    assert abs(found - shown(denoiser, clean)).max() < 0.51
+    assert abs(actual - shown(denoiser, clean)).max() < 0.51
 
 
 class Dummy:
-    """A denoiser that leaves latents alone and notes the levels it is asked about."""
+    """A denoiser that does not change latents and records the levels of its calls."""
 
     device = torch.device("cpu")
 

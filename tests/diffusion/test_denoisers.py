@@ -24,7 +24,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Return tiny pipelines by name; not to be changed."""
+    """Return tiny pipelines by name; must not be modified."""
     at = tmp_path_factory.mktemp("pipelines")
     return {
         "dit": pipelines.tiny_dit(at / "dit"),
@@ -50,18 +50,18 @@ def loaded(request, folders, tmp_path):
 
 
 def raw(folder, name):
-    """Return the modules of a folder, loaded by diffusers and transformers themselves."""
+    """Return the modules of a folder, loaded by diffusers and transformers."""
     from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    how = {"low_cpu_mem_usage": False}
-    vae = AutoencoderKL.from_pretrained(folder / "vae", **how).eval()
+    options = {"low_cpu_mem_usage": False}
+    vae = AutoencoderKL.from_pretrained(folder / "vae", **options).eval()
     if name != "stable_diffusion":
-        net = DiTTransformer2DModel.from_pretrained(folder / "transformer", **how).eval()
+        net = DiTTransformer2DModel.from_pretrained(folder / "transformer", **options).eval()
         return SimpleNamespace(vae=vae, net=net)
     return SimpleNamespace(
         vae=vae,
-        net=UNet2DConditionModel.from_pretrained(folder / "unet", **how).eval(),
+        net=UNet2DConditionModel.from_pretrained(folder / "unet", **options).eval(),
         text=CLIPTextModel.from_pretrained(folder / "text_encoder").eval(),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
     )
@@ -73,7 +73,7 @@ def normal(*shape):
 
 @torch.no_grad()
 def outputs(parts, name, latents, timestep, class_id):
-    """Return what the raw network predicts, given a class (or None) by hand."""
+    """Return the prediction of the raw network for a class or None."""
     if name != "stable_diffusion":
         number = torch.full((len(latents),), 3 if class_id is None else int(class_id))
         times = torch.full((len(latents),), timestep)
@@ -91,17 +91,17 @@ def test_predictions_are_those_of_the_raw_modules(loaded):
         condition = net.null if class_id is None else net.condition(class_id)
         wanted = outputs(parts, name, latents, 600, class_id)
         condition = condition.expand(3, *condition.shape[1:])
-        found = net.predict(latents, 600, condition)
-        assert found.dtype == torch.float32 and not found.requires_grad
-        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+        actual = net.predict(latents, 600, condition)
+        assert actual.dtype == torch.float32 and not actual.requires_grad
+        torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=1e-5)
         many = net.predict(latents, torch.tensor([600, 20, 600]), condition)
         torch.testing.assert_close(many[::2], wanted[::2], atol=1e-5, rtol=1e-5)
         assert not torch.allclose(many[1], wanted[1], atol=1e-4)
-    null, given = (outputs(parts, name, latents, 600, c) for c in (None, "2"))
-    assert not torch.allclose(null, given, atol=1e-4)
-    wanted = null + 4 * (given - null)
-    found = guided(net, latents, 600, net.condition("2"), 4.0)
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    null, conditional = (outputs(parts, name, latents, 600, c) for c in (None, "2"))
+    assert not torch.allclose(null, conditional, atol=1e-4)
+    wanted = null + 4 * (conditional - null)
+    actual = guided(net, latents, 600, net.condition("2"), 4.0)
+    torch.testing.assert_close(actual, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_latents_are_scaled_and_images_clamped(loaded):
@@ -113,9 +113,9 @@ def test_latents_are_scaled_and_images_clamped(loaded):
         torch.testing.assert_close(mean, posterior.mean * 0.7)
         torch.testing.assert_close(std, posterior.std * 0.7)
         decoded = vae.decode(normal(2, 4, 4, 4) * 30 / 0.7).sample
-    found = net.decode(normal(2, 4, 4, 4) * 30)
-    torch.testing.assert_close(found, decoded.clamp(-1, 1))
-    assert decoded.abs().max() > 1 >= found.abs().max()
+    actual = net.decode(normal(2, 4, 4, 4) * 30)
+    torch.testing.assert_close(actual, decoded.clamp(-1, 1))
+    assert decoded.abs().max() > 1 >= actual.abs().max()
     assert (net.factor, net.channels, net.resolution) == (2, 4, 8)
     assert net.schedule.alpha(-1) == 1.0
 
@@ -123,8 +123,8 @@ def test_latents_are_scaled_and_images_clamped(loaded):
 def test_labels_are_not_dropped(folders, tmp_path):
     net = load(folders["dit"], "dit", tmp_path)
     latents, condition = normal(64, 4, 4, 4)[:1].expand(64, 4, 4, 4), net.condition("1").expand(64)
-    found = net.predict(latents, 10, condition)
-    torch.testing.assert_close(found, found[:1].expand_as(found))
+    actual = net.predict(latents, 10, condition)
+    torch.testing.assert_close(actual, actual[:1].expand_as(actual))
     assert net.null.tolist() == [3]
 
 
@@ -134,27 +134,27 @@ def test_v_predictions_become_noise(tmp_path):
     net, latents = load(folder, "dit", tmp_path), normal(2, 4, 4, 4)
     v = outputs(raw(folder, "dit"), "dit", latents, 400, "1")
     alpha = net.schedule.alpha(400)
-    found = net.predict(latents, 400, net.condition("1").expand(2))
-    torch.testing.assert_close(found, alpha**0.5 * v + (1 - alpha) ** 0.5 * latents)
+    actual = net.predict(latents, 400, net.condition("1").expand(2))
+    torch.testing.assert_close(actual, alpha**0.5 * v + (1 - alpha) ** 0.5 * latents)
 
 
 def test_features_are_those_of_a_layer_and_later_layers_do_not_run(loaded):
     name, folder, net = loaded
     latents, condition = normal(2, 4, 4, 4), net.condition("1")
     condition = condition.expand(2, *condition.shape[1:])
-    parts, kept = raw(folder, name), {}
+    parts, outputs_of = raw(folder, name), {}
     blocks = parts.net.up_blocks if name == "stable_diffusion" else parts.net.transformer_blocks
     for i, block in enumerate(blocks):
-        block.register_forward_hook(lambda _, __, output, i=i: kept.update({i: output}))
+        block.register_forward_hook(lambda _, __, output, i=i: outputs_of.update({i: output}))
     outputs(parts, name, latents, 161, "1")
     ran = []
     net._layers()[-1].register_forward_pre_hook(lambda *_: ran.append(1))
-    for layer, wanted in kept.items():
+    for layer, wanted in outputs_of.items():
         if name != "stable_diffusion":
             wanted = wanted.reshape(2, 2, 2, 16).permute(0, 3, 1, 2)
-        found = net.features(latents, 161, condition, layer)
-        assert found.shape == wanted.shape
-        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+        actual = net.features(latents, 161, condition, layer)
+        assert actual.shape == wanted.shape
+        torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=1e-5)
         assert len(ran) == (layer == len(blocks) - 1)
     net.predict(latents, 161, condition)
     assert len(ran) == 2
@@ -171,10 +171,10 @@ def test_bfloat16_is_autocast(name, folders, tmp_path):
     with torch.autocast("cpu", torch.bfloat16):
         wanted = outputs(parts, name, latents, 600, "1").float()
     exact = outputs(parts, name, latents, 600, "1")
-    found = net.predict(latents, 600, condition.expand(2, *condition.shape[1:]))
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, wanted, atol=0.01, rtol=0.01)
-    assert 0 < (found - exact).abs().max() < 0.1
+    actual = net.predict(latents, 600, condition.expand(2, *condition.shape[1:]))
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, wanted, atol=0.01, rtol=0.01)
+    assert 0 < (actual - exact).abs().max() < 0.1
     mean, std = net.encode(normal(2, 3, 8, 8))
     assert mean.dtype == std.dtype == net.decode(mean).dtype == torch.float32
 
@@ -243,7 +243,7 @@ def test_another_model_is_refused_and_the_old_name_of_dit_is_not(folders, tmp_pa
     path.write_text(json.dumps(config | {"_class_name": "Transformer2DModel"}))
     assert load(folder, "dit", tmp_path).null.tolist() == [3]
     path.write_text(json.dumps(config | {"_class_name": "FluxTransformer2DModel"}))
-    with pytest.raises(StillhouseError, match="of a FluxTransformer2DModel; must be of a DiT"):
+    with pytest.raises(StillhouseError, match="invalid model FluxTransformer2DModel; must be DiT"):
         pretrained.weight_files(folder, "dit")
     path.write_text("[")
     with pytest.raises(StillhouseError, match="invalid JSON"):
@@ -257,9 +257,9 @@ def test_weights_in_parts_are_loaded(folders, tmp_path):
     net.save_pretrained(folder / "transformer", max_shard_size="15KB")
     shards = [name for name in pretrained.weight_files(folder, "dit") if "-of-" in name]
     assert len(shards) > 1
-    latents, found = normal(1, 4, 4, 4), load(folder, "dit", tmp_path)
+    latents, actual = normal(1, 4, 4, 4), load(folder, "dit", tmp_path)
     wanted = outputs(SimpleNamespace(net=net.eval()), "dit", latents, 600, "0")
-    torch.testing.assert_close(found.predict(latents, 600, found.condition("0")), wanted)
+    torch.testing.assert_close(actual.predict(latents, 600, actual.condition("0")), wanted)
     (folder / shards[0]).unlink()
     with pytest.raises(StillhouseError, match=r"-of-.*: missing"):
         pretrained.weight_files(folder, "dit")
@@ -304,8 +304,8 @@ def test_weights_beside_denoiser_json_belong_to_the_artifact(folders, tmp_path, 
     store.write(directory, spec, {**content, "denoiser.json": about})
     own = load_denoiser(directory / "denoiser.json", FLOAT32, Context())
     other, latents = load(folders["dit"], "dit", tmp_path), normal(1, 4, 4, 4)
-    found = [net.predict(latents, 5, net.condition("1")) for net in (own, other)]
-    assert torch.equal(*found)
+    actual = [net.predict(latents, 5, net.condition("1")) for net in (own, other)]
+    assert torch.equal(*actual)
     target = directory / "vae" / "config.json"
     target.write_text(target.read_text().replace("0.7", "0.8"))
     aged(target)
@@ -318,8 +318,8 @@ def test_the_cache_of_the_hub_is_used_offline(folders, tmp_path, monkeypatch):
     at = tmp_path / "models--someone--dit"
     shutil.copytree(folders["dit"], at / "snapshots" / commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    given = {"hub": "someone/dit", "revision": commit}
-    path, _ = pipelines.denoiser(folders["dit"], "dit", tmp_path / "artifact", weights=given)
+    weights = {"hub": "someone/dit", "revision": commit}
+    path, _ = pipelines.denoiser(folders["dit"], "dit", tmp_path / "artifact", weights=weights)
     net = load_denoiser(path, FLOAT32, Context())
     assert net.predict(normal(1, 4, 4, 4), 3, net.condition("1")).shape == (1, 4, 4, 4)
     with pytest.raises(
@@ -331,7 +331,7 @@ def test_the_cache_of_the_hub_is_used_offline(folders, tmp_path, monkeypatch):
 
 def test_only_settings_and_safetensors_are_downloaded(monkeypatch, folders):
     asked = {}
-    download = lambda hub, **how: asked.update(how, hub=hub) or "/somewhere"  # noqa: E731
+    download = lambda hub, **options: asked.update(options, hub=hub) or "/somewhere"  # noqa: E731
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert str(pretrained.fetch("a/b", "c0ffee")) == "/somewhere"
     assert (asked["hub"], asked["revision"]) == ("a/b", "c0ffee")
@@ -340,11 +340,11 @@ def test_only_settings_and_safetensors_are_downloaded(monkeypatch, folders):
     parts = ("vae", "unet", "safety_checker", "text_encoder")
     pickled = ["diffusion_pytorch_model.bin", "pytorch_model.bin"]
     variants = ["model.fp16.safetensors", "diffusion_pytorch_model.fp16.safetensors"]
-    there = [f"{part}/{name}" for part in parts for name in pickled + variants]
-    there += ["v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "README.md", "run.py"]
+    ignored = [f"{part}/{name}" for part in parts for name in pickled + variants]
+    ignored += ["v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "README.md", "run.py"]
     patterns = {"allow_patterns": asked["allow_patterns"]}
     patterns["ignore_patterns"] = asked["ignore_patterns"]
-    assert not list(filter_repo_objects(there, **patterns))
+    assert not list(filter_repo_objects(ignored, **patterns))
     for name in ("dit", "stable_diffusion"):
         wanted = list(pretrained.weight_files(folders[name], name))
         assert list(filter_repo_objects(wanted, **patterns)) == wanted

@@ -20,7 +20,7 @@ SIZES = [(8, 8), (16, 12), (8, 8), (10, 31), (24, 16), (12, 16), (8, 8), (31, 10
 
 
 def picture(i, height, width):
-    """Return a smooth picture, which resizing keeps, (3, height, width) uint8."""
+    """Return a smooth picture, which resizing hardly changes, (3, height, width) uint8."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x / 5 + i + c) * np.cos(y / 4 + c) for c in range(3)]
     return np.uint8(np.stack(waves) * 100 + 128)
@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def made(folder, empty):
-    """Return a function that makes the latents of class 1, and the denoiser."""
+    """Return a function that encodes class 1, and the denoiser."""
     path, roots = pipelines.denoiser(folder, "dit", "denoiser")
     source = empty / "results/images/x/1"
     rows = [
@@ -74,10 +74,10 @@ def made(folder, empty):
 
 def test_squares_are_cut_from_the_middle_and_encoded(made):
     make, denoiser = made
-    found = make()
-    assert found.names == sorted(PICTURES) and len(found) == len(SIZES)
-    assert list(found.by_size()) == [(4, 4, 4)]
-    for i, name in enumerate(found.names):
+    actual = make()
+    assert actual.names == sorted(PICTURES) and len(actual) == len(SIZES)
+    assert list(actual.by_size()) == [(4, 4, 4)]
+    for i, name in enumerate(actual.names):
         image = torch.from_numpy(PICTURES[name])
         side = min(image.shape[1:])
         top, left = ((length - side) // 2 for length in image.shape[1:])
@@ -85,31 +85,31 @@ def test_squares_are_cut_from_the_middle_and_encoded(made):
         shown = resize(square.float(), [8, 8], antialias=True)[None] / 127.5 - 1
         assert shown.min() < -0.2 and shown.max() > 0.2
         mean, std = denoiser.encode(shown)
-        torch.testing.assert_close(found.latent(i, "mode", "1"), mean[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(actual.latent(i, "mode", "1"), mean[0], atol=1e-5, rtol=1e-4)
         rng = generator(0, "posterior", "1", name)
         draw = mean[0] + std[0] * torch.from_numpy(rng.standard_normal((4, 4, 4), np.float32))
-        torch.testing.assert_close(found.latent(i, "sample", "1"), draw, atol=1e-5, rtol=1e-4)
-        assert not torch.allclose(found.latent(i, "sample", "2"), draw, atol=1e-3)
-    stack = found.stacked("sample", "1")
+        torch.testing.assert_close(actual.latent(i, "sample", "1"), draw, atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(actual.latent(i, "sample", "2"), draw, atol=1e-3)
+    stack = actual.stacked("sample", "1")
     assert stack.shape == (8, 4, 4, 4)
-    assert torch.equal(stack[3], found.latent(3, "sample", "1"))
+    assert torch.equal(stack[3], actual.latent(3, "sample", "1"))
 
 
 def test_uncropped_images_keep_their_aspect(made):
     make, denoiser = made
-    found = make("aspect")
+    actual = make("aspect")
     sizes = {"im0": (4, 4), "im1": (5, 4), "im3": (4, 12), "im4": (6, 4), "im7": (12, 4)}
     for name, (height, width) in sizes.items():
-        i = found.names.index(name)
-        assert found.latent(i, "mode", "1").shape == (4, height, width)
+        i = actual.names.index(name)
+        assert actual.latent(i, "mode", "1").shape == (4, height, width)
         image = torch.from_numpy(PICTURES[name]).float()
         shown = resize(image, [height * 2, width * 2], antialias=True)[None] / 127.5 - 1
         mean, _ = denoiser.encode(shown)
-        torch.testing.assert_close(found.latent(i, "mode", "1"), mean[0], atol=1e-5, rtol=1e-4)
-    groups = found.by_size()
+        torch.testing.assert_close(actual.latent(i, "mode", "1"), mean[0], atol=1e-5, rtol=1e-4)
+    groups = actual.by_size()
     assert groups[4, 4, 4] == [0, 2, 6] and sum(map(len, groups.values())) == 8
     with pytest.raises(StillhouseError, match="latents have 6 sizes"):
-        found.stacked("mode", "1")
+        actual.stacked("mode", "1")
 
 
 @pytest.mark.parametrize("shape", ["square", "aspect"])
@@ -117,11 +117,11 @@ def test_latents_do_not_depend_on_the_batch_size(made, shape):
     make, _ = made
     all_at_once = make(shape)
     for batch_size in (1, 7):
-        found = make(shape, batch_size)
-        assert found.names == all_at_once.names
-        np.testing.assert_array_equal(found.sizes, all_at_once.sizes)
-        torch.testing.assert_close(found.mean, all_at_once.mean, atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(found.std, all_at_once.std, atol=1e-6, rtol=1e-5)
+        actual = make(shape, batch_size)
+        assert actual.names == all_at_once.names
+        np.testing.assert_array_equal(actual.sizes, all_at_once.sizes)
+        torch.testing.assert_close(actual.mean, all_at_once.mean, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(actual.std, all_at_once.std, atol=1e-6, rtol=1e-5)
 
 
 def test_never_more_than_a_batch_of_images_is_decoded(made, monkeypatch):
@@ -137,9 +137,9 @@ def test_never_more_than_a_batch_of_images_is_decoded(made, monkeypatch):
 
 def test_resizing_is_that_of_crops():
     image = picture(2, 30, 20)
-    found = latents.resize(image, 12, 12, "cpu")
+    actual = latents.resize(image, 12, 12, "cpu")
     wanted = cut(torch.from_numpy(image)[None], torch.tensor([[0, 0, 30, 20]]), 12)[0]
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(actual, wanted)
     assert latents.aspect_size(375, 500, 256, 8) == (256, 344)
     assert latents.aspect_size(500, 375, 256, 8) == (344, 256)
     assert latents.aspect_size(32, 32, 512, 8) == (512, 512)
@@ -147,7 +147,7 @@ def test_resizing_is_that_of_crops():
 
 def test_posterior_draws_are_standard_normal(made):
     make, _ = made
-    found = make()
-    z = (found.stacked("sample", "1") - found.stacked("mode", "1")).flatten() / found.std
+    actual = make()
+    z = (actual.stacked("sample", "1") - actual.stacked("mode", "1")).flatten() / actual.std
     assert abs(z.mean()) < 0.2 and abs(z.std() - 1) < 0.15
-    assert (found.std > 0).all()
+    assert (actual.std > 0).all()

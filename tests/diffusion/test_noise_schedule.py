@@ -28,8 +28,8 @@ CONFIGS = {
 
 def diffusers(kind, config):
     betas = config.get("trained_betas")
-    given = {**config, "num_train_timesteps": len(betas)} if betas else config
-    return kind.from_config({"clip_sample": False, "timestep_spacing": "leading", **given})
+    settings = {**config, "num_train_timesteps": len(betas)} if betas else config
+    return kind.from_config({"clip_sample": False, "timestep_spacing": "leading", **settings})
 
 
 def latents(n=3):
@@ -38,7 +38,7 @@ def latents(n=3):
 
 
 def network(x, t):
-    """A stand-in: depends on the latent and on the level."""
+    """Return noise that depends on the latent and on the level."""
     return torch.tanh(x.roll(1, 3) * 1.3 + t / 1000)
 
 
@@ -73,7 +73,7 @@ def test_going_up_is_inverse_ddim(config):
     assert theirs.timesteps.tolist() == ours.grid(STEPS)
     x, y, at = latents(), latents(), CLEAN
     for t in ours.grid(STEPS)[:COUNT]:
-        # Of a v-prediction diffusers takes the noise by the level that the latents are at.
+        # For a v-prediction, diffusers computes the noise at the level of the latents.
         signal = math.sqrt(ours.alpha(at)), math.sqrt(1 - ours.alpha(at))
         noise = network(x, t)
         if ours.prediction == "v_prediction":
@@ -89,10 +89,10 @@ def test_noise_is_added_as_by_ddpm(config):
     clean, noise = latents(), latents().flip(0)
     last = len(ours.alphas) - 1
     times = torch.tensor([0, 7, last])
-    found = ours.add_noise(clean, noise, times)
-    torch.testing.assert_close(found, theirs.add_noise(clean, noise, times), rtol=1e-4, atol=1e-5)
+    actual = ours.add_noise(clean, noise, times)
+    torch.testing.assert_close(actual, theirs.add_noise(clean, noise, times), rtol=1e-4, atol=1e-5)
     for i, t in enumerate(times.tolist()):
-        torch.testing.assert_close(ours.add_noise(clean, noise, t)[i], found[i])
+        torch.testing.assert_close(ours.add_noise(clean, noise, t)[i], actual[i])
 
 
 def test_a_step_with_the_true_noise_lands_on_the_noised_latent():
@@ -101,9 +101,9 @@ def test_a_step_with_the_true_noise_lands_on_the_noised_latent():
     assert torch.equal(schedule.move(clean, noise, 40, 40), clean)
     for low, high in ((CLEAN, 600), (20, 620), (1, 999)):
         start = clean if low == CLEAN else schedule.add_noise(clean, noise, low)
-        there = schedule.move(start, noise, low, high)
-        torch.testing.assert_close(there, schedule.add_noise(clean, noise, high))
-        torch.testing.assert_close(schedule.move(there, noise, high, low), start, atol=1e-4, rtol=0)
+        moved = schedule.move(start, noise, low, high)
+        torch.testing.assert_close(moved, schedule.add_noise(clean, noise, high))
+        torch.testing.assert_close(schedule.move(moved, noise, high, low), start, atol=1e-4, rtol=0)
 
 
 def test_v_predictions_carry_the_noise():
@@ -112,8 +112,8 @@ def test_v_predictions_carry_the_noise():
     noised = schedule.add_noise(clean, noise, times)
     v = diffusers(DDPMScheduler, {}).get_velocity(clean, noise, times)
     torch.testing.assert_close(schedule.to_noise(v, noised, times), noise, atol=1e-3, rtol=0)
-    found = schedule.to_noise(v[1:2], noised[1:2], 500)
-    torch.testing.assert_close(found, noise[1:2], atol=1e-3, rtol=0)
+    actual = schedule.to_noise(v[1:2], noised[1:2], 500)
+    torch.testing.assert_close(actual, noise[1:2], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,13 @@ def test_a_denoiser_is_either_trained_or_pretrained():
 @pytest.mark.parametrize("names", [*itertools.product([False, True], repeat=4)])
 def test_weights_are_named_by_digest_or_commit(names):
     keys = ("folder", "sha256", "hub", "revision")
-    given = {key: "x" for key, there in zip(keys, names, strict=True) if there}
-    right = set(given) in ({"folder", "sha256"}, {"hub", "revision"})
-    assert refused(settings.check_pretrained, "k", given) is not right
+    weights = {key: "x" for key, present in zip(keys, names, strict=True) if present}
+    right = set(weights) in ({"folder", "sha256"}, {"hub", "revision"})
+    assert refused(settings.check_pretrained, "k", weights) is not right
 
 
 def halved(resolution, levels):
-    """Return the side of the latents, None where a level leaves half a pixel."""
+    """Return the side of the latents, None if a level would have half a pixel."""
     for _ in range(levels - 1):
         if resolution % 2:
             return None

@@ -32,8 +32,8 @@ def planned_denoiser(tiny, planned):
         config["sources"]["digits"]["holdout"] = 0.9
         config["experiments"]["x"]["methods"] = ["d3hr"]
         change(config)
-        (found,) = planned(config).artifacts["denoiser"].values()
-        return found
+        (actual,) = planned(config).artifacts["denoiser"].values()
+        return actual
 
     return find
 
@@ -59,7 +59,7 @@ def images_at(tmp_path_factory, make):
 
 @pytest.fixture
 def own(planned_denoiser, images_at, empty):
-    """Return the artifact of a trained denoiser; its images are there."""
+    """Return the artifact of a trained denoiser, with its images stored."""
     return images_at(planned_denoiser())
 
 
@@ -67,7 +67,7 @@ def test_the_description_is_the_last_file_written(own, make, monkeypatch):
     write, order = store.write, []
     monkeypatch.setattr(store, "write", lambda *args: order.append(list(args[2])) or write(*args))
     make(own)
-    # The rule declares no other file: with it, all must exist.
+    # It is the only declared file of the rule; with it, all files must exist.
     assert order[0][-1] == "denoiser.json" and len(order[0]) > 5
 
 
@@ -102,7 +102,7 @@ def test_a_trained_folder_is_what_diffusers_saves(own, make):
 
 @torch.no_grad()
 def check_networks(net, pipe):
-    """Check that a denoiser predicts what the networks of diffusers' own pipeline predict."""
+    """Check that predictions of a denoiser equal those of diffusers' own pipeline."""
     latents = torch.from_numpy(np.random.default_rng(3).standard_normal((3, 2, 4, 4), np.float32))
     times, labels = torch.tensor([0, 500, 999]), torch.tensor([7, 7, 7])
     wanted = pipe.transformer.eval()(latents, times, labels).sample
@@ -147,11 +147,11 @@ def test_the_batch_of_forward_passes_changes_only_last_digits(own, make, empty):
     shutil.move(own.directory, empty / "first")
     make(own, batch_size=17)
     assert formats.checksum(own.directory / VAE) == formats.checksum(empty / "first" / VAE)
-    first, found = (
+    first, actual = (
         store.load_tensors(at / NETWORK_FILE) for at in (empty / "first", own.directory)
     )
     for name, tensor in first.items():
-        torch.testing.assert_close(found[name], tensor, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(actual[name], tensor, atol=1e-3, rtol=1e-3)
 
 
 def test_another_seed_is_another_denoiser(own, make, planned_denoiser):
@@ -189,7 +189,7 @@ def test_a_resumed_training_has_the_same_bytes(own, make, monkeypatch, capsys, i
 
 
 def all_images(artifact, split):
-    """Return the images of a denoiser's split as its autoencoder takes them."""
+    """Return the images of a denoiser's split in the range of its autoencoder."""
     classes, paths = artifact.settings["classes"], job_inputs(artifact.spec())["images"]
     return to_unit(load_split(paths, classes, 8, split, {}, whole=True)[0])
 
@@ -211,8 +211,8 @@ def test_a_network_is_trained_on_posteriors_and_on_mirrored_ones_if_flipped(
         images, (mean, std) = all_images(artifact, "train"), posteriors.pop()
         assert len(mean) == len(std) == views
         for i, view in enumerate([images, images.flip(3)][:views]):
-            for found, wanted in zip((mean[i], std[i]), net.encode(view), strict=True):
-                torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+            for actual, wanted in zip((mean[i], std[i]), net.encode(view), strict=True):
+                torch.testing.assert_close(actual, wanted, atol=1e-4, rtol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -232,8 +232,8 @@ def pretrained_artifact(planned_denoiser, digest):
 def test_a_local_folder_is_listed_and_loaded_in_place(planned_denoiser, make, empty, weights):
     files = weight_files(weights, "dit")
     digest = train_denoiser.folder_digest(files)
-    one = pretrained_artifact(planned_denoiser, digest)
-    folder = make(one, weight_folders={digest: str(weights)})
+    artifact = pretrained_artifact(planned_denoiser, digest)
+    folder = make(artifact, weight_folders={digest: str(weights)})
     assert store.read_json(folder / "denoiser.json") == {
         "kind": "dit",
         "resolution": 8,
@@ -250,23 +250,23 @@ def test_a_local_folder_is_listed_and_loaded_in_place(planned_denoiser, make, em
 
 def test_a_wrong_digest_is_reported_with_the_right_one(planned_denoiser, make, empty, weights):
     digest = train_denoiser.folder_digest(weight_files(weights, "dit"))
-    one = pretrained_artifact(planned_denoiser, "5" * 64)
+    artifact = pretrained_artifact(planned_denoiser, "5" * 64)
     with pytest.raises(StillhouseError, match=digest) as error:
-        make(one, weight_folders={"5" * 64: str(weights)})
+        make(artifact, weight_folders={"5" * 64: str(weights)})
     message = str(error.value)
     assert message.startswith(f"{weights}: ") and "5" * 64 in message
     assert "pretrained.sha256" in message and "\n" not in message
-    assert not (one.directory / "denoiser.json").exists()
+    assert not (artifact.directory / "denoiser.json").exists()
 
 
 def test_a_hub_is_fetched_and_listed(weights, monkeypatch):
     asked = []
     monkeypatch.setattr(train_denoiser, "fetch", lambda *names: asked.append(names) or weights)
-    given = {"hub": "someone/dit", "revision": "c" * 40}
-    settings = {"kind": "dit", "resolution": 8, "class_labels": {"0": 0}, "weights": given}
-    found = train_denoiser.describe_pretrained(settings, Context())
+    hub = {"hub": "someone/dit", "revision": "c" * 40}
+    settings = {"kind": "dit", "resolution": 8, "class_labels": {"0": 0}, "weights": hub}
+    actual = train_denoiser.describe_pretrained(settings, Context())
     assert asked == [("someone/dit", "c" * 40)]
-    assert found["weights"] == given and found["files"] == weight_files(weights, "dit")
+    assert actual["weights"] == hub and actual["files"] == weight_files(weights, "dit")
 
 
 def test_names_of_a_pretrained_denoiser_are_stored(tmp_path, monkeypatch):
@@ -276,9 +276,9 @@ def test_names_of_a_pretrained_denoiser_are_stored(tmp_path, monkeypatch):
         **{"kind": "stable_diffusion", "resolution": 8, "names": {"0": "zero"}},
         "weights": {"hub": "someone/sd", "revision": "c" * 40},
     }
-    found = train_denoiser.describe_pretrained(settings, Context())
-    assert found["names"] == {"0": "zero"} and "class_labels" not in found
-    assert json.loads(json.dumps(found)) == found
+    actual = train_denoiser.describe_pretrained(settings, Context())
+    assert actual["names"] == {"0": "zero"} and "class_labels" not in actual
+    assert json.loads(json.dumps(actual)) == actual
 
 
 def test_the_scheduler_is_that_of_dit():
@@ -291,9 +291,11 @@ def test_class_numbers_of_a_pretrained_pipeline_are_checked(
 ):
     folder = pipelines.tiny_dit(tmp_path_factory.mktemp("small") / "dit", classes=3)
     digest = train_denoiser.folder_digest(weight_files(folder, "dit"))
-    one = pretrained_artifact(planned_denoiser, digest)
-    with pytest.raises(StillhouseError, match=r"number of class '0' must be less than 3"):
-        make(one, weight_folders={digest: str(folder)})
+    artifact = pretrained_artifact(planned_denoiser, digest)
+    with pytest.raises(
+        StillhouseError, match=r"invalid number 7 of class '0'; must be less than 3"
+    ):
+        make(artifact, weight_folders={digest: str(folder)})
 
 
 def test_missing_weights_are_an_error(planned_denoiser, make, empty, tmp_path_factory):

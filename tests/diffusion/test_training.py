@@ -39,7 +39,7 @@ def posteriors(views=1, n=10):
 
 
 def once(net, settings, loss):
-    """Stand for a `TrainingLoop`: return the losses of the first steps, without training."""
+    """Replace a `TrainingLoop`: return the losses of the first steps, without training."""
     return [loss(step).item() for step in range(settings["steps"])]
 
 
@@ -62,11 +62,11 @@ def test_an_epoch_has_every_image_at_most_once(n, size):
 
 def test_a_batch_depends_on_its_step_alone():
     forth, back = Batches(3, "denoiser", 10, 4), Batches(3, "denoiser", 10, 4)
-    found = {step: forth(step) for step in range(7)}
+    actual = {step: forth(step) for step in range(7)}
     for step in reversed(range(7)):
         rows, rng = back(step)
-        assert torch.equal(rows, found[step][0])
-        assert rng.random() == found[step][1].random()
+        assert torch.equal(rows, actual[step][0])
+        assert rng.random() == actual[step][1].random()
     numbers = {Batches(3, "denoiser", 10, 4)(step)[1].random() for step in range(7)}
     assert len(numbers) == 7
     for other in (Batches(4, "denoiser", 10, 4), Batches(3, "autoencoder", 10, 4)):
@@ -79,9 +79,9 @@ def test_a_batch_depends_on_its_step_alone():
 def test_the_loss_of_an_autoencoder_is_squared_error_and_divergence():
     net, images = build_autoencoder(AUTOENCODER, 8, 0).eval(), pixels()
     with torch.no_grad():
-        found = train_autoencoder(net, images, AUTOENCODER, 5, once)
+        actual = train_autoencoder(net, images, AUTOENCODER, 5, once)
     batches, flips = Batches(5, "autoencoder", 10, 4), set()
-    for step, value in enumerate(found):
+    for step, value in enumerate(actual):
         rows, rng = batches(step)
         errors, divergences = [], []
         turned = rng.random(4) < 0.5
@@ -103,7 +103,7 @@ def test_the_loss_of_an_autoencoder_is_squared_error_and_divergence():
 
 
 class Recording(torch.nn.Module):
-    """A network that remembers what it is asked, and answers with what it has."""
+    """A network that records its inputs and returns a fixed output."""
 
     def __init__(self, classes=3):
         super().__init__()
@@ -121,11 +121,11 @@ def test_the_loss_of_a_network_is_its_error_in_the_noise(views):
     mean, std, labels = posteriors(views)
     net = Recording()
     settings = {**NETWORK, "steps": 30, "batch_size": 7}
-    found = train_network(net, mean, std, labels, settings, 5, once)
+    actual = train_network(net, mean, std, labels, settings, 5, once)
     batches = Batches(5, "denoiser", 10, 7)
     alphas = np.cumprod(1 - np.linspace(0.0001, 0.02, 1000))
     dropped, shown, levels = [], set(), []
-    for value, (asked, times, given), step in zip(found, net.asked, range(30), strict=True):
+    for value, (asked, times, classes), step in zip(actual, net.asked, range(30), strict=True):
         rows, rng = batches(step)
         which, t = rng.integers(views, size=7), rng.integers(1000, size=7)
         drop = rng.random(7) < 0.5
@@ -136,7 +136,7 @@ def test_the_loss_of_a_network_is_its_error_in_the_noise(views):
             noised = math.sqrt(alphas[t[i]]) * latent + math.sqrt(1 - alphas[t[i]]) * noise[i]
             np.testing.assert_allclose(asked[i].numpy(), noised, atol=1e-5)
             errors.append((0.25 * noised - noise[i]) ** 2)
-            assert given[i] == (3 if drop[i] else row % 3)
+            assert classes[i] == (3 if drop[i] else row % 3)
         assert value == pytest.approx(np.mean(errors), rel=1e-4)
         assert times.tolist() == t.tolist()
         dropped += drop.tolist()
@@ -151,8 +151,8 @@ def test_labels_are_dropped_with_the_set_probability():
     mean, std, labels = posteriors()
     net = Recording()
     train_network(net, mean, std, labels, {**NETWORK, "steps": 300, "label_dropout": 0.1}, 0, once)
-    given = torch.cat([labels for _, _, labels in net.asked])
-    assert (given == 3).float().mean().item() == pytest.approx(0.1, abs=0.03)
+    classes = torch.cat([labels for _, _, labels in net.asked])
+    assert (classes == 3).float().mean().item() == pytest.approx(0.1, abs=0.03)
 
 
 def test_a_network_begins_with_no_prediction_and_drops_no_label_itself():
@@ -160,23 +160,23 @@ def test_a_network_begins_with_no_prediction_and_drops_no_label_itself():
     latents = torch.from_numpy(np.random.default_rng(2).standard_normal((64, 2, 4, 4), np.float32))
     times, labels = torch.full((64,), 500), torch.full((64,), 1)
     assert not net(latents, times, labels).sample.any()
-    kept = {}
+    recorded = {}
     for i, block in enumerate(net.transformer_blocks):
         block.register_forward_hook(
-            lambda _, inputs, output, i=i: kept.update({i: (inputs[0], output)})
+            lambda _, inputs, output, i=i: recorded.update({i: (inputs[0], output)})
         )
     net(latents, times, labels)
-    for before, after in kept.values():
+    for before, after in recorded.values():
         assert torch.equal(before, after)
     # Outputs of the same label are equal: diffusers itself would drop a tenth of them.
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_(torch.linspace(-0.5, 0.5, parameter.numel()).view_as(parameter))
-    one = latents[:1].expand(64, -1, -1, -1)
-    found = net(one, times, labels).sample
-    torch.testing.assert_close(found, found[:1].expand_as(found))
-    null = net(one, times, torch.full((64,), 3)).sample
-    assert not torch.allclose(null, found, atol=1e-4)
+    repeated = latents[:1].expand(64, -1, -1, -1)
+    actual = net(repeated, times, labels).sample
+    torch.testing.assert_close(actual, actual[:1].expand_as(actual))
+    null = net(repeated, times, torch.full((64,), 3)).sample
+    assert not torch.allclose(null, actual, atol=1e-4)
 
 
 def test_networks_have_the_sizes_of_their_settings():
@@ -239,7 +239,7 @@ def test_a_loop_is_adamw_with_one_cycle_and_ends_with_the_average(checkpoint, em
     wanted = loss_of(twin)
     averages, losses = [p.detach().clone() for p in twin.parameters()], []
     for step in range(120):
-        # Up from 1/25 in three tenths of the steps, then down to nothing.
+        # Up from 1/25 in three tenths of the steps, then down to zero.
         up, down = step / 36, (step - 36) / 84
         factor = (1 + math.cos(math.pi * down)) / 2
         if step < 36:
@@ -254,9 +254,9 @@ def test_a_loop_is_adamw_with_one_cycle_and_ends_with_the_average(checkpoint, em
             a * ema + (1 - ema) * p.detach() if ema else p.detach()
             for a, p in zip(averages, twin.parameters(), strict=True)
         ]
-    for found, wanted in zip(net.parameters(), averages, strict=True):
-        torch.testing.assert_close(found, wanted)
-        assert not found.requires_grad
+    for actual, wanted in zip(net.parameters(), averages, strict=True):
+        torch.testing.assert_close(actual, wanted)
+        assert not actual.requires_grad
     assert not net.training
     assert curve == pytest.approx([np.mean(losses[:50]), np.mean(losses[50:100])], rel=1e-4)
 
@@ -307,8 +307,8 @@ def test_the_checkpoint_of_another_phase_is_ignored(checkpoint, capsys):
     net, loss = line()
     TrainingLoop("denoiser", checkpoint())(net, plain(10), loss)
     assert "resumes" not in capsys.readouterr().out
-    for found, parameter in zip(net.parameters(), wanted.parameters(), strict=True):
-        assert torch.equal(found, parameter)
+    for actual, parameter in zip(net.parameters(), wanted.parameters(), strict=True):
+        assert torch.equal(actual, parameter)
 
 
 def test_checkpoints_hold_what_earlier_phases_finished(checkpoint):

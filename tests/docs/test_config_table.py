@@ -1,4 +1,4 @@
-"""The tables of docs/configuration.md are those that docs/config_table.py makes of the schema."""
+"""The tables of docs/configuration.md equal those of docs/config_table.py."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def keys(text):
 
 
 def kinds_of(text, section):
-    """Return a section's table of all kinds, and {kind: its own table}."""
+    """Return a section's table of all kinds, and {kind: table of the kind}."""
     part = text.split(f"### `{section}`")[1].split("### ")[0]
     common, *rest = re.split(r"^(`kind: .*`)(?:| has no other keys\.|:)$", part, flags=re.M)
     about = dict(zip(rest[::2], rest[1::2], strict=True))
@@ -49,9 +49,9 @@ def test_the_page_is_up_to_date():
 
 def test_every_key_of_the_schema_appears():
     text = config_table.table(schema.schema())
-    there = {row[0].strip().strip("`").split(".")[-1] for row in rows_of(text)}
-    there |= set(re.findall(r"^### `(\w+)`$", text, re.M))
-    assert keys_of(schema.schema()) == there
+    documented = {row[0].strip().strip("`").split(".")[-1] for row in rows_of(text)}
+    documented |= set(re.findall(r"^### `(\w+)`$", text, re.M))
+    assert keys_of(schema.schema()) == documented
 
 
 def test_no_unit_is_left_in_the_meaning():

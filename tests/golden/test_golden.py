@@ -1,6 +1,6 @@
-"""Numbers of every stage as they were recorded, so that none changes without its version.
+"""Recorded numbers of every stage, which must not change without its version.
 
-``python tests/test_golden.py`` records them anew.
+``python tests/golden/test_golden.py`` records them again.
 """
 
 import csv
@@ -175,7 +175,7 @@ SYNTHESIS = {
 
 
 def gist(array):
-    """Return a few numbers of an array that hardly stay when it changes."""
+    """Return a few numbers of an array that are likely to change with it."""
     flat = np.asarray(array, np.float64).ravel()
     places = np.cos(np.arange(len(flat)))
     return [len(flat), float(flat.mean()), float(flat.std()), float(flat @ places)]
@@ -258,12 +258,12 @@ def of_tensors(stage):
 
 
 def of_statistics(plan):
-    # Of names that end alike, together: there are many.
+    # Summarised by the last part of the name, since names are many.
     numbers = {}
     for i, path in enumerate(paths(plan, "statistics", "statistics.safetensors")):
-        kept = sorted(store.read_tensors(path).items())
+        tensors = sorted(store.read_tensors(path).items())
         for of in ("count", "mean", "within", "between"):
-            values = [np.ravel(tensor) for name, tensor in kept if name.split(".")[-1] == of]
+            values = [np.ravel(tensor) for name, tensor in tensors if name.split(".")[-1] == of]
             numbers[f"{i} {of}"] = gist(np.concatenate(values))
     return numbers
 
@@ -272,8 +272,8 @@ def of_synthesis(plan):
     numbers = {}
     for family in plan.families["synthesis"].values():
         settings = family.artifact.settings
-        words = settings["order"], settings["initial"], f"flatness {settings['flatness']['kind']}"
-        name = ", ".join(words)
+        parts = settings["order"], settings["initial"], f"flatness {settings['flatness']['kind']}"
+        name = ", ".join(parts)
         for number in family.members:
             folder = Path(family.artifact.member_file(number)).parent
             rows = store.read_table(folder / "images.parquet").to_pylist()
@@ -363,7 +363,7 @@ def of_students(plan):
 
 
 def of_tables(plan):
-    """Put given cells with given timings into tables."""
+    """Write tables of constant cells with constant timings."""
     for path in Path("results").glob("**/timing.json"):
         path.write_text(json.dumps({"seconds": len(path.parts[1]), "device": "abacus"}))
     cells = [
@@ -413,8 +413,8 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, planned, make_all):
-    """Run every stage and return its numbers; record them if that is asked for."""
+def actual(tmp_path_factory, planned, make_all):
+    """Run every stage and return its numbers; record them if requested."""
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("golden"))
     try:
@@ -436,42 +436,43 @@ def found(tmp_path_factory, planned, make_all):
     return numbers
 
 
-def agree(found, wanted):
-    """Tell whether floats agree to a thousandth and all else is the same."""
+def agree(actual, wanted):
+    """Return whether floats agree to a thousandth and all else is equal."""
     if isinstance(wanted, dict):
-        return found.keys() == wanted.keys() and all(agree(found[k], wanted[k]) for k in wanted)
+        return actual.keys() == wanted.keys() and all(agree(actual[k], wanted[k]) for k in wanted)
     if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(map(agree, found, wanted))
+        return len(actual) == len(wanted) and all(map(agree, actual, wanted))
     if isinstance(wanted, float):
-        return found == pytest.approx(wanted, rel=1e-3, abs=1e-5)
-    return found == wanted
+        return actual == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    return actual == wanted
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_numbers_are_those_of_the_version(found, stage):
+def test_numbers_are_those_of_the_version(actual, stage):
     wanted = json.loads(GOLDEN.read_text())[stage]
-    assert found[stage]["version"] == wanted["version"], (
-        f"stage {stage!r} has another version than its recorded numbers: record them with "
-        "`python tests/test_golden.py`"
+    assert actual[stage]["version"] == wanted["version"], (
+        f"stage {stage!r} has another version than its recorded numbers; record them with "
+        "`python tests/golden/test_golden.py`"
     )
-    assert agree(found[stage]["numbers"], wanted["numbers"]), (
+    assert agree(actual[stage]["numbers"], wanted["numbers"]), (
         f"the numbers of stage {stage!r} are not those of version {wanted['version']}; if that is "
-        "meant, raise the version of its `Stage` (unless a stage before it has a new one) and "
-        f"record them with `python tests/test_golden.py`\n found {found[stage]['numbers']}\n"
+        "intended, raise the version of its `Stage` (unless an upstream stage has a new version) "
+        "and record them with `python tests/golden/test_golden.py`\n"
+        f"actual {actual[stage]['numbers']}\n"
         f"wanted {wanted['numbers']}"
     )
 
 
 def test_every_stage_that_computes_has_numbers():
-    # Figures are drawn from cells, with whatever matplotlib there is; a dataset has no numbers.
+    # Figures are drawn from cells, by the installed matplotlib; a dataset has no numbers.
     assert set(STAGES) == set(VERSIONS) - {"figures", "dataset", "patch_features"}
 
 
 @pytest.mark.parametrize(
-    ("found", "same"), [([1, 2.0, "a"], True), ([1, 2.01, "a"], False), ([2, 2.0, "a"], False)]
+    ("actual", "same"), [([1, 2.0, "a"], True), ([1, 2.01, "a"], False), ([2, 2.0, "a"], False)]
 )
-def test_a_changed_number_is_noticed(found, same):
-    assert agree({"x": found}, {"x": [1, 2.0, "a"]}) is same
+def test_a_changed_number_is_noticed(actual, same):
+    assert agree({"x": actual}, {"x": [1, 2.0, "a"]}) is same
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A GPU computes what a CPU does, to the tolerances written here, and repeats exactly."""
+"""Results of a GPU equal those of a CPU to the tolerances below, and repeat exactly."""
 
 import numpy as np
 import pipelines
@@ -131,14 +131,14 @@ def test_denoisers_and_their_loops_agree(kind, tmp_path):
     def everything(name):
         denoiser = load_denoiser(path, settings, Context(device=name, weight_folders=roots))
         mean, std = denoiser.encode(torch.from_numpy(shown))
-        how = (denoiser.condition("1"), 1.5, 10)
-        up = invert(denoiser, mean, *how, [6])[6]
-        down = sample(denoiser, up, *how, 6)
-        condition = how[0].expand(len(up), *how[0].shape[1:])
+        arguments = (denoiser.condition("1"), 1.5, 10)
+        up = invert(denoiser, mean, *arguments, [6])[6]
+        down = sample(denoiser, up, *arguments, 6)
+        condition = arguments[0].expand(len(up), *arguments[0].shape[1:])
         features = denoiser.features(up, torch.full((len(up),), 161), condition, 0)
         scores = score_maps([mean.cpu()], denoiser, "1", scored, 0, Context(work=tmp_path / name))
-        found = (mean, std, up, down, denoiser.decode(down), features, *scores)
-        return [part.cpu() for part in found]
+        actual = (mean, std, up, down, denoiser.decode(down), features, *scores)
+        return [part.cpu() for part in actual]
 
     for cpu, gpu in zip(*map(everything, ("cpu", "cuda")), strict=True):
         assert (cpu - gpu).abs().max() < 1e-3 * cpu.abs().max().clamp(min=1)
@@ -189,8 +189,8 @@ LABELS = torch.arange(64) // 8
 
 
 def settings_of(kind):
-    given = {"kind": kind, "fidelity": "paper", "observers": ["a", "b"], "iterations": 8}
-    return METHODS[kind].resolve(fill(given, definition("method")))
+    settings = {"kind": kind, "fidelity": "paper", "observers": ["a", "b"], "iterations": 8}
+    return METHODS[kind].resolve(fill(settings, definition("method")))
 
 
 def batch(settings, device):

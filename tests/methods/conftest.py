@@ -1,4 +1,4 @@
-"""Three classes of small images and a teacher, as artifacts that the methods' stages read."""
+"""Three classes of small images and a teacher, as artifacts for the stages of methods."""
 
 import numpy as np
 import pyarrow as pa
@@ -65,13 +65,13 @@ def teacher(tmp_path_factory, write_teacher):
 def compute(tmp_path):
     """Return a function that computes a stage per class and returns its files by class id."""
 
-    def compute(stage, name, inputs, settings, class_ids=tuple(COUNTS), seed=0, **given):
+    def compute(stage, name, inputs, settings, class_ids=tuple(COUNTS), seed=0, **resources):
         make, paths = None, {}
         for class_id in class_ids:
             spec = {"stage": name, "settings": settings, "keys": {"seed": seed}}
             address = f"results/{name}/{len(list(tmp_path.glob(f'results/{name}/*')))}/{class_id}"
-            make = make or stage(inputs, spec, Context(**given))
-            files = make(class_id, Context(**given))
+            make = make or stage(inputs, spec, Context(**resources))
+            files = make(class_id, Context(**resources))
             paths[class_id] = write(tmp_path, {**spec, "address": address}, files)
         return paths
 

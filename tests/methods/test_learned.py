@@ -1,4 +1,4 @@
-"""Labels and a learning rate that a method learns with its images: from a config to its table."""
+"""Learned labels and a learned rate, from a config to its table."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What every method declares, and what none may import."""
+"""Declarations of every method, and their imports."""
 
 import importlib
 import inspect
@@ -26,14 +26,14 @@ MINIMAL = {
 }
 
 
-def filled(kind, fidelity="code", **given):
+def filled(kind, fidelity="code", **changes):
     """Return settings of a method with the schema's defaults."""
-    settings = {"kind": kind, "fidelity": fidelity, **MINIMAL[kind], **given}
+    settings = {"kind": kind, "fidelity": fidelity, **MINIMAL[kind], **changes}
     return fill(settings, definition("method"))
 
 
 def test_the_registry_is_light():
-    """The Snakefile is parsed with it."""
+    """The Snakefile imports it."""
     code = (
         "import sys; import stillhouse.methods.registry; "
         "print(*{'torch', 'numpy', 'pyarrow', 'pandas', 'scipy', 'sklearn'} & sys.modules.keys())"
@@ -115,8 +115,8 @@ def test_settings_that_are_given_win_over_the_fidelity(kind):
 def test_a_method_names_the_teachers_and_denoisers_of_its_settings(kind):
     method = registry.method(kind)
     resolved = method.resolve(filled(kind))
-    given = {key: value for key, value in MINIMAL[kind].items() if value != "pixels"}
-    named = {key: [value] if isinstance(value, str) else value for key, value in given.items()}
+    settings = {key: value for key, value in MINIMAL[kind].items() if value != "pixels"}
+    named = {key: [value] if isinstance(value, str) else value for key, value in settings.items()}
     assert method.teachers(resolved) | method.denoisers(resolved) == named
 
 

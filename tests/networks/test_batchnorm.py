@@ -19,11 +19,11 @@ def test_two_batchnorm_updates_are_two_forward_passes():
         once.train()(x)
         twice.train()(x)
         twice.train()(x)
-    found, wanted = once.state_dict(), twice.state_dict()
-    for name in found:
+    actual, wanted = once.state_dict(), twice.state_dict()
+    for name in actual:
         if "running" in name:
-            assert torch.allclose(found[name], wanted[name], rtol=1e-5), name
-    assert not torch.allclose(found["features.1.running_mean"], torch.zeros(4), atol=1e-3)
+            assert torch.allclose(actual[name], wanted[name], rtol=1e-5), name
+    assert not torch.allclose(actual["features.1.running_mean"], torch.zeros(4), atol=1e-3)
 
 
 def test_one_batchnorm_update_is_the_default():
@@ -56,11 +56,11 @@ def test_folded_batch_norms_give_the_same_outputs(settings, folded):
     images = torch.randn(4, 3, 32, 32, generator=rng)
     with torch.no_grad():
         for _ in range(3):
-            net(images)  # running statistics of their own
+            net(images)  # changes the running statistics
         net.eval()
         wanted, norms = net(images), count_norms(net)
-        found = fold_batchnorm(net)(images)
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+        actual = fold_batchnorm(net)(images)
+    torch.testing.assert_close(actual, wanted, atol=1e-4, rtol=1e-4)
     assert norms - count_norms(net) == folded
 
 

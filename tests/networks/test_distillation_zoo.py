@@ -27,7 +27,7 @@ def normed(channels, width, kernel):
 def wrn16_2(n_classes):
     count = 3 * 16 * 9
     for channels, width in ((16, 32), (32, 64), (64, 128)):
-        # Norm and convolution, twice; projection; a second block that keeps the width.
+        # Norm and convolution, twice; projection; a second block of the same width.
         count += 2 * channels + 9 * channels * width + 2 * width + 9 * width**2
         count += channels * width
         count += 2 * (2 * width + 9 * width**2)
@@ -76,15 +76,15 @@ def test_the_schema_knows_every_network():
 
 
 def maps_of(net, resolution):
-    """Return the (channels, side) that every convolution gives, in order."""
+    """Return the (channels, side) of the output of every convolution, in order."""
     seen = []
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda m, given, out: seen.append(tuple(out.shape[1:3])))
+            module.register_forward_hook(lambda m, inputs, out: seen.append(tuple(out.shape[1:3])))
     with torch.no_grad():
         outputs = net(torch.randn(4, 3, resolution, resolution))
     assert outputs.shape == (4, 10)
-    # Other images, other answers: nothing on the way has set all to zero. (Evaluated with first
+    # Outputs differ between images: no layer sets all activations to zero. (Evaluated with first
     # running statistics, MobileNetV2 nearly does.)
     assert not torch.allclose(outputs[0], outputs[1])
     return seen
@@ -94,7 +94,7 @@ def maps_of(net, resolution):
     ("arch", "n_convolutions", "first", "width", "sides"),
     [
         ("wrn16_2", 16, (16, 1), 128, (4, 8, 16)),
-        # As many as G-VBSM's folder of statistics has at most.
+        # At most as many as in G-VBSM's folder of statistics.
         ("mobilenetv2_small", 53, (16, 2), 1280, (1, 2, 4)),
         ("shufflenetv2_small", 56, (24, 1), 1024, (2, 4, 8)),
     ],
@@ -176,7 +176,7 @@ def test_folded_batch_norms_give_the_same_outputs(used):
 def test_features_are_the_averages_of_the_last_maps(used):
     net, images = used
     features = penultimate(net, images)
-    # After ReLU, and what the linear layer makes the logits of.
+    # After ReLU, the input of the linear layer.
     assert features.min() >= 0
     torch.testing.assert_close(classifier(net)(features), net(images))
 
@@ -209,19 +209,19 @@ def test_shufflenet_is_torchvisions_but_for_the_stem():
     from torchvision.models import shufflenet_v2_x0_5
 
     wanted = shufflenet_v2_x0_5(num_classes=10).state_dict()
-    found = build("shufflenetv2_small").state_dict()
-    assert found.keys() == wanted.keys()
-    changed = [name for name in found if found[name].shape != wanted[name].shape]
+    actual = build("shufflenetv2_small").state_dict()
+    assert actual.keys() == wanted.keys()
+    changed = [name for name in actual if actual[name].shape != wanted[name].shape]
     assert changed == ["conv1.0.weight"]
 
 
 def changed_inputs(net, resolution):
-    """Return the names of convolutions and batch norms whose input something changes in place."""
+    """Return the names of convolutions and batch norms whose input is changed in place."""
     seen = []
     for name, module in net.named_modules():
         if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
             module.register_forward_pre_hook(
-                lambda module, given, name=name: seen.append((name, given[0], given[0]._version))
+                lambda module, inputs, name=name: seen.append((name, inputs[0], inputs[0]._version))
             )
     net(torch.randn(2, 3, resolution, resolution))
     return [name for name, x, version in seen if x._version != version]
@@ -229,7 +229,7 @@ def changed_inputs(net, resolution):
 
 @pytest.mark.parametrize("arch", sorted(registry.ARCHITECTURES))
 def test_inputs_of_convolutions_and_batch_norms_are_not_overwritten(arch):
-    # Whoever keeps these inputs for a backward pass needs them as they were.
+    # Hooks that store these inputs for a backward pass need them unchanged.
     chosen = arch.startswith(("convnet", "resnetap10", "vgg11"))
     for norm in ("batch", "instance") if chosen else ("batch",):
         settings = {"arch": arch, "width": 4, "norm": norm, "dropout": 0.1}

@@ -26,19 +26,19 @@ FEATURES = {
 def test_features_are_the_input_of_the_classifier(arch, resolution, by_hand):
     net = build(arch, 3, resolution).eval()
     pixels = torch.rand(2, 3, resolution, resolution)
-    found = penultimate(net, pixels)
+    actual = penultimate(net, pixels)
     wanted = by_hand(net, pixels)
-    assert found.shape == (2, wanted.shape[1])
-    assert found.dtype == torch.float32
-    assert torch.allclose(found, wanted, atol=1e-4 * wanted.abs().max().item())
+    assert actual.shape == (2, wanted.shape[1])
+    assert actual.dtype == torch.float32
+    assert torch.allclose(actual, wanted, atol=1e-4 * wanted.abs().max().item())
     assert wanted.std() > 0
 
 
 def test_features_are_averaged_over_positions():
     net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Flatten(2), Transpose(), nn.Linear(5, 2), Mean())
     pixels = torch.rand(2, 3, 4, 4)
-    found = penultimate(net, pixels)
-    assert torch.allclose(found, net[0](pixels).mean((2, 3)), atol=1e-6)
+    actual = penultimate(net, pixels)
+    assert torch.allclose(actual, net[0](pixels).mean((2, 3)), atol=1e-6)
 
 
 class Transpose(nn.Module):

@@ -19,7 +19,7 @@ DROPOUT = {"dropout": 0.01}
 
 
 def convolutions(*shapes):
-    """Return the weights of convolutions (from, to, kernel, bias and norm a channel)."""
+    """Return the weights of convolutions (from, to, kernel; bias and norm per channel)."""
     return sum(a * b * k * k + b * extra for a, b, k, extra in shapes)
 
 
@@ -100,8 +100,8 @@ def test_attention_is_its_formula():
 def test_dropout_of_the_transformer_is_that_of_the_settings():
     for share in (0.01, 0.1):
         net = build("vit_patch16_512x10", dropout=share)
-        found = [m.p for m in net.modules() if isinstance(m, nn.Dropout)]
-        assert found == [share] * 31
+        actual = [m.p for m in net.modules() if isinstance(m, nn.Dropout)]
+        assert actual == [share] * 31
         x = torch.randn(1, 3, 32, 32)
         assert not torch.equal(net(x), net(x))
         assert torch.equal(net.eval()(x), net(x))

@@ -71,8 +71,8 @@ def test_the_trial_forward_pass_has_no_effect():
     assert all(module.training for module in net.modules())
     with registry.global_generator(0, "student", "weights"):
         wanted = models.mobilenet_v2(num_classes=10).state_dict()
-    found = net.state_dict()
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    actual = net.state_dict()
+    assert all(torch.equal(actual[name], wanted[name]) for name in wanted)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ class TestPretrained:
 
     @pytest.fixture
     def library(self, monkeypatch):
-        """Have one library of one network with weights; return the network."""
+        """Replace the libraries by one with one network and weights; return the network."""
         net = Tiny(1000).requires_grad_(False)
         monkeypatch.setattr(libraries, "_timm", lambda name, n, resolution, pretrained: Tiny(n))
         monkeypatch.setattr(libraries, "_fetch_timm", lambda *task: dict(net.state_dict()))
@@ -202,7 +202,7 @@ def test_weights_of_torchvision_are_cut_to_the_classes(monkeypatch):
 def test_a_pretrained_teacher_is_loaded_tested_and_read_back(
     empty, tiny, planned, make_all, monkeypatch
 ):
-    """The stage, with digits in the place of ImageNet's classes."""
+    """The stage, with digits as ImageNet's classes."""
     import timm
 
     order = (*"9876543210", *(f"n{i}" for i in range(990)))
@@ -225,7 +225,7 @@ def test_a_pretrained_teacher_is_loaded_tested_and_read_back(
     pixels = torch.rand(4, 3, 16, 16)
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    # What these weights were made with, by timm.
+    # Normalisation of these weights in timm.
     made_for = timm.get_pretrained_cfg("test_resnet.r160_in1k")
     assert (made_for.mean, made_for.std) == ((0.5,) * 3, (0.5,) * 3)
     wanted = theirs((pixels - 0.5) / 0.5)[:, [9, 8, 7]]
@@ -248,23 +248,23 @@ def test_names_with_dots_and_auxiliary_layers_are_torchvisions(monkeypatch):
         return old
 
     monkeypatch.setattr(models.DenseNet121_Weights, "get_state_dict", state)
-    found = libraries._fetch_torchvision("densenet121", "IMAGENET1K_V1", 224)
+    actual = libraries._fetch_torchvision("densenet121", "IMAGENET1K_V1", 224)
     own = models.densenet121().state_dict()
-    assert len(found) == 2
-    assert found.keys() <= own.keys()
+    assert len(actual) == 2
+    assert actual.keys() <= own.keys()
     assert asked == {"progress": False, "check_hash": True, "weights_only": True}
 
 
 def test_inputs_are_converted_for_weights_of_other_statistics():
-    """The tag says mean and standard deviation of 0.5; our inputs have ImageNet's."""
+    """The tag says mean and standard deviation of 0.5; inputs have those of ImageNet."""
     ours = build("timm/vit_tiny_patch16_224", 3, 32, pretrained="augreg_in21k_ft_in1k").eval()
     plain = build("timm/vit_tiny_patch16_224", 3, 32).eval()
     plain.load_state_dict(ours.state_dict())
     pixels = torch.rand(2, 3, 32, 32)
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    found, wanted = ours((pixels - mean) / std), plain((pixels - 0.5) / 0.5)
-    assert torch.allclose(found, wanted, atol=1e-5)
+    actual, wanted = ours((pixels - mean) / std), plain((pixels - 0.5) / 0.5)
+    assert torch.allclose(actual, wanted, atol=1e-5)
     assert not torch.allclose(plain((pixels - mean) / std), wanted, atol=1e-2)
 
 

@@ -16,8 +16,10 @@ def n_parameters(net):
     return sum(p.numel() for p in net.parameters())
 
 
-def equal(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+def equal(first, second):
+    return all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("arch", ["convnet2", "resnet18_modified"])

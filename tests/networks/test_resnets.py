@@ -19,7 +19,7 @@ DROPOUT = {"dropout": 0.01}
 
 
 def convolutions(*shapes):
-    """Return the weights of convolutions (from, to, kernel, bias and norm a channel)."""
+    """Return the weights of convolutions (from, to, kernel; bias and norm per channel)."""
     return sum(a * b * k * k + b * extra for a, b, k, extra in shapes)
 
 
@@ -130,9 +130,9 @@ def test_parameter_names_are_torchvisions(name):
     from torchvision import models
 
     wanted = models.get_model(name, num_classes=10).state_dict()
-    found = build(f"{name}_modified").state_dict()
-    assert found.keys() == wanted.keys()
-    changed = [name for name in found if found[name].shape != wanted[name].shape]
+    actual = build(f"{name}_modified").state_dict()
+    assert actual.keys() == wanted.keys()
+    changed = [name for name in actual if actual[name].shape != wanted[name].shape]
     assert changed == ["conv1.weight"]
 
 

@@ -1,4 +1,4 @@
-"""Configs of digits, and the stages that lead to each method's sets, for tests of plans."""
+"""Configs of digits, and the stages of each method's sets, for tests of plans."""
 
 from stillhouse.config.load import complete
 from stillhouse.planning import plan
@@ -30,7 +30,7 @@ def build(config):
 
 
 def places(wanted):
-    """Return {stage: places} of all artifacts of a plan, families as one."""
+    """Return {stage: paths} of all artifacts of a plan, one path per family."""
     named = {stage: set(by_path) for stage, by_path in wanted.artifacts.items()}
     families = wanted.families.items()
     return named | {
@@ -40,14 +40,14 @@ def places(wanted):
 
 
 def lineage(artifact):
-    """Yield an artifact and all that it is made from."""
+    """Yield an artifact and all of its upstream."""
     yield artifact
     for _, part in artifact.parts():
         yield from lineage(part)
 
 
 def ancestor(artifact, stage):
-    """Return the first artifact of a stage, by its name, that an artifact is made from."""
+    """Return the first artifact of a stage, by name, in the upstream of an artifact."""
     for _, part in artifact.parts():
         match = part if part.stage.name == stage else ancestor(part, stage)
         if match is not None:
@@ -56,7 +56,7 @@ def ancestor(artifact, stage):
 
 
 def digests(artifact):
-    """Return {stage: digests} of an artifact and of all that it is made from."""
+    """Return {stage: digests} of an artifact and all of its upstream."""
     by_stage = {}
     for part in lineage(artifact):
         by_stage.setdefault(part.stage.name, set()).add(part.digest)
@@ -72,7 +72,7 @@ def sets_of(wanted):
 
 
 def set_digests(config):
-    """Return {method: {stage: digests}} of all that a config's sets are made from."""
+    """Return {method: {stage: digests}} of a config's distilled sets and their upstream."""
     return {method: digests(one) for method, one in sets_of(build(config)).items()}
 
 

@@ -1,4 +1,4 @@
-"""How members are cut into jobs, and the manifests that stand for them."""
+"""The division of members into jobs, and the manifests that represent them."""
 
 import copy
 import itertools
@@ -50,7 +50,7 @@ def test_no_address_depends_on_the_other_classes_or_the_block_size(classes, othe
         path = first.artifact.member_file(member)
         assert path == second.artifact.member_file(member)
         assert Path(path).parts[-2] == member
-    # A manifest lists the same members whenever it has the same name.
+    # Manifests of the same name list the same members.
     members = {}
     for block in (*first.blocks.values(), *second.blocks.values()):
         assert members.setdefault(block.manifest, block.members) == block.members
@@ -106,6 +106,6 @@ def test_datasets_with_the_same_classes_share_a_manifest_of_images(tiny):
     assert manifest.settings == {"classes": ["0", "1", "2"]}
     assert dataset_manifest(wanted, "digits", ["1", "2", "0"]) == manifest
     assert dataset_manifest(wanted, "digits", ["1", "2"]) != manifest
-    # The order of the labels shapes what is trained and labelled, not what is stored per class.
+    # The order of labels affects training and relabelling, not artifacts stored per class.
     assert len(wanted.artifacts["teacher"]) == 2
     assert len(wanted.artifacts["distilled"]) == 8

@@ -1,4 +1,4 @@
-"""Which stages an edit of the config gives new addresses: those that it shapes, what follows."""
+"""Stages with new addresses after an edit of the config: those it affects, and their downstream."""
 
 import copy
 import functools
@@ -22,7 +22,7 @@ from tests.planning.configs import (
     with_observers,
 )
 
-# Stages in the order in which a set of each kind is made, from the first that a setting shapes.
+# Stages of a set of each kind, in order, from the first that a setting affects.
 CHAINS = {
     "rded": ["patch_scores", "distilled"],
     "d3hr": ["denoiser", "latents", "inversion", "samples", "decode", "distilled"],
@@ -123,7 +123,7 @@ EDITS = [
     ("edc", "encoding", "jpeg", "distilled"),
     ("edc", "fidelity", "paper", "synthesis"),
 ]
-# Settings that name other parts of the config, or need another denoiser: tests of their own.
+# Settings that name other parts of the config, or need another denoiser, have separate tests.
 OTHERS = {"kind", "teacher", "denoiser", "observers", "patch", "ranking", "clip"}
 
 
@@ -135,7 +135,7 @@ def base(kind):
     elif kind in SYNTHESES:
         config = with_observers(config)
     config["methods"].get("rded", {})["patches_per_side"] = 2
-    # So that labels, which do not know the method, fit patches of any number.
+    # So that labels are valid for any number of patches.
     config["labels"]["hard"] = {"kind": "hard", "views": {"crop": [0.5, 1], "mix": "none"}}
     config["labels"]["hard"]["views"]["shuffle_patches"] = False
     config["experiments"]["x"] |= {"ipc": [1], "protocols": ["hard"]}
@@ -227,23 +227,23 @@ def test_a_ranking_by_score_needs_scores_alone():
 def test_features_of_clip_need_no_denoiser_and_depend_on_its_digest():
     config = base("ddps")
     config["methods"]["ddps"] |= {"features": "clip", "clip": dict(CLIP)}
-    one = sets_of(build(config))["ddps"]
-    features = ancestor(one, "patch_features")
+    distilled = sets_of(build(config))["ddps"]
+    features = ancestor(distilled, "patch_features")
     assert features.upstream.keys() == {"images", "scores"}
     assert features.settings == {"features": "clip", "clip": {"sha256": "7" * 64}}
     config["methods"]["ddps"]["clip"]["folder"] = "elsewhere"
-    assert set_digests(config)["ddps"] == digests(one)
+    assert set_digests(config)["ddps"] == digests(distilled)
     config["methods"]["ddps"]["clip"]["sha256"] = "8" * 64
-    assert changed(digests(one), set_digests(config)["ddps"]) == set(CHAINS["ddps"][3:])
+    assert changed(digests(distilled), set_digests(config)["ddps"]) == set(CHAINS["ddps"][3:])
 
 
 def test_selection_by_features_computes_those_of_the_scored_patches():
     config, before = base("rded"), unedited("rded")["rded"]
     for selection in ("herding", "kmeans"):
         config["methods"]["rded"]["selection"] = selection
-        one = sets_of(build(config))["rded"]
-        assert changed(before, digests(one)) == {"features", "distilled"}
-        assert ancestor(one, "features").upstream.keys() == {"images", "teacher", "scores"}
+        distilled = sets_of(build(config))["rded"]
+        assert changed(before, digests(distilled)) == {"features", "distilled"}
+        assert ancestor(distilled, "features").upstream.keys() == {"images", "teacher", "scores"}
 
 
 STUDENTS = {

@@ -1,4 +1,4 @@
-"""The files that Snakemake orders jobs by, and those that jobs read."""
+"""Input files as declared to Snakemake and as read by jobs."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
 
 
 def with_every_stage(config):
-    """Put methods with all stages into a config, cut into blocks of two."""
+    """Put methods with all stages into a config, divided into blocks of two."""
     methods = {**config["methods"], "herding": {"kind": "herding", "feature_space": "t"}}
     with_observers(with_denoisers(config))
     config["methods"] |= methods
@@ -110,8 +110,9 @@ def test_inputs_have_the_shape_of_their_upstream(tiny):
     assert shapes["distilled", "synthesis"] == shapes["latents", "images"] == {dict}
     assert shapes["synthesis", "teachers"] == shapes["synthesis", "statistics"] == {list}
     assert shapes["labels", "distilled"] == shapes["patch_scores", "teacher"] == {type(Path())}
-    (one,) = [a for a, _ in jobs_of(wanted) if a.slug == "edc" and a.keys["ipc"] == 2]
-    assert list(job_inputs(one.spec())["synthesis"]) == list(range(3))  # batches of six images
+    (distilled,) = [a for a, _ in jobs_of(wanted) if a.slug == "edc" and a.keys["ipc"] == 2]
+    # Batches of six images.
+    assert list(job_inputs(distilled.spec())["synthesis"]) == list(range(3))
 
 
 def test_a_dataset_lists_the_images_that_its_readers_open(in_tiny_results):
@@ -158,17 +159,17 @@ def test_files_of_the_user_are_named_by_their_keys(tiny):
         **{"kind": "image_folder", "root": "data/f", "smallest_class": 9},
         "classes": ["0", "1", "2"],
     }
-    found = {}
+    actual = {}
     for source in ("digits", "p", "f"):
         tiny["datasets"]["three"]["source"] = source
         wanted = build(tiny)
         for artifact in lineage(wanted.experiments["x"][-2]["artifact"]):
             files, root = user_files(wanted, artifact), source_root(wanted, artifact)
-            found[source, artifact.stage.name] = files, root[1]
-    assert found["digits", "index"] == found["digits", "images"] == ({}, [])
+            actual[source, artifact.stage.name] = files, root[1]
+    assert actual["digits", "index"] == actual["digits", "images"] == ({}, [])
     files = {"train": ("sources.p.train", ["a", "b"]), "test": ("sources.p.test", ["c"])}
-    assert found["p", "index"] == found["p", "images"] == (files, [])
-    assert found["f", "index"] == found["f", "images"] == ({}, ["data/f"])
+    assert actual["p", "index"] == actual["p", "images"] == (files, [])
+    assert actual["f", "index"] == actual["f", "images"] == ({}, ["data/f"])
     teacher = ({"weights": ("a teacher's weights.file", ["weights/t.safetensors"])}, [])
-    assert found["p", "teacher"] == teacher
-    assert found["p", "distilled"] == ({}, [])
+    assert actual["p", "teacher"] == teacher
+    assert actual["p", "distilled"] == ({}, [])

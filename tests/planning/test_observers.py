@@ -83,13 +83,13 @@ def test_a_synthesis_that_starts_from_a_set_has_it_upstream(observed):
     observed["methods"]["edc"]["initial"] = "rded"
     observed["experiments"]["x"] |= {"methods": ["edc", "rded"], "distill_seeds": [0, 3]}
     sets = build(observed).artifacts["distilled"].values()
-    of_rded = {tuple(one.keys.values()): one for one in sets if one.slug == "rded"}
+    of_rded = {tuple(a.keys.values()): a for a in sets if a.slug == "rded"}
     assert len(of_rded) == 4
-    for one in (one for one in sets if one.slug == "edc"):
-        upstream = one.upstream["synthesis"].upstream
-        assert upstream["initial"] is of_rded[tuple(one.keys.values())]
+    for distilled in [artifact for artifact in sets if artifact.slug == "edc"]:
+        upstream = distilled.upstream["synthesis"].upstream
+        assert upstream["initial"] is of_rded[tuple(distilled.keys.values())]
         assert "images" not in upstream
-    # That set is in the plan, even where no experiment names it; its method's name shapes nothing.
+    # The plan has that set even if no experiment names it; the method's name is in no digest.
     observed["experiments"]["x"]["methods"] = ["edc"]
     before = set_digests(observed)["edc"]
     assert len(build(observed).artifacts["distilled"]) == 8

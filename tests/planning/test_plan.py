@@ -11,8 +11,8 @@ from stillhouse.methods.registry import stages
 from tests.conftest import TINY
 from tests.planning.configs import build, lineage, places, put, sets_of, with_observers
 
-# Digest of all places of a stage in a config with every stage. They change when a default, a
-# version or what is digested does; then everybody computes these stages again.
+# Digest of all paths of a stage in a config with every stage. They change with defaults, versions
+# and the digested settings; all users then recompute these stages.
 ADDRESSES = {
     "index": "ccced11146e5",
     "images": "27397f52239a",
@@ -52,8 +52,8 @@ def every_stage():
 def test_addresses_are_stable():
     by_stage = places(build(every_stage()))
     assert by_stage.keys() == stages().keys()
-    found = {stage: digest(sorted(by_stage[stage])) for stage in ADDRESSES}
-    assert found == ADDRESSES, f"new addresses; if they were meant to change, record {found}"
+    actual = {stage: digest(sorted(by_stage[stage])) for stage in ADDRESSES}
+    assert actual == ADDRESSES, f"new addresses; if they were meant to change, record {actual}"
     assert ADDRESSES.keys() == stages().keys()
 
 

@@ -1,4 +1,4 @@
-"""What tables, figures and pages of an experiment are drawn from."""
+"""Inputs of the tables, figures and pages of an experiment."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What methods, datasets, experiments, images per class and seeds share."""
+"""Artifacts shared by methods, datasets, experiments, images per class and seeds."""
 
 import copy
 import json
@@ -138,13 +138,13 @@ def test_ipc_and_seed_are_in_no_address_above_the_samples(diffused):
     wanted = build(diffused)
     count = {stage: len(wanted.families[stage]) for stage in wanted.families}
     assert count["latents"] == count["inversion"] == 1
-    # A seed draws images, noise, centres; an IPC does not.
+    # Draws of images, noise and centres depend on the seed, not on the IPC.
     assert count["class_scores"] == count["patch_features"] == count["clusters"] == 2
     assert count["samples"] == count["prototypes"] == 3 * 2
     assert count["decode"] == 2 * 3 * 2
     (inversion,) = (family.artifact for family in wanted.families["inversion"].values())
     assert '"ipc"' not in json.dumps(inversion.spec())
-    # The denoiser's own seed is a setting, and no key.
+    # The seed of the denoiser is a setting, not a key.
     assert not any(part.keys for part in lineage(inversion))
     assert ancestor(inversion, "denoiser").settings["seed"] == 0
 
@@ -184,10 +184,13 @@ def test_a_denoiser_is_trained_on_all_classes_of_its_source(diffused):
 def test_a_denoiser_has_the_names_of_all_classes_and_stages_its_prompts(diffused):
     assert '"prompts"' not in json.dumps(sets_of(build(diffused))["d3hr"].spec())
     diffused["methods"]["d3hr"]["denoiser"] = "sd"
-    one = sets_of(build(diffused))["d3hr"]
-    assert ancestor(one, "denoiser").settings["names"] == {c: c for c in "0123456789"}
-    assert ancestor(one, "inversion").settings["prompts"] == ["An image of {}", "An image of ."]
-    assert "prompts" not in ancestor(one, "latents").settings
+    distilled = sets_of(build(diffused))["d3hr"]
+    assert ancestor(distilled, "denoiser").settings["names"] == {c: c for c in "0123456789"}
+    assert ancestor(distilled, "inversion").settings["prompts"] == [
+        "An image of {}",
+        "An image of .",
+    ]
+    assert "prompts" not in ancestor(distilled, "latents").settings
 
 
 # Switches and overrides.

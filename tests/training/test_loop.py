@@ -37,11 +37,11 @@ def batches_of(images, labels, size=20, fails_at=None):
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(epoch))
         parts = order.split(size)
 
-        def one(rows):
+        def batch(rows):
             wanted = labels[rows]
             return images[rows], lambda outputs: cross_entropy(outputs, wanted)
 
-        return len(parts), (one(rows) for rows in parts)
+        return len(parts), (batch(rows) for rows in parts)
 
     return batches
 
@@ -83,7 +83,7 @@ def test_training_solves_a_simple_problem(tmp_path):
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
 def test_the_learning_rate_is_that_of_the_epoch_or_of_the_step(tmp_path, schedule):
     curve = fit(build(), tmp_path, {**SETTINGS, "schedule": schedule})
-    # Three steps per epoch; one_cycle moves every step.
+    # Three steps per epoch; one_cycle changes per step.
     last = [e + (2 / 3 if schedule == "one_cycle" else 0) for e in range(6)]
     settings = {"schedule": schedule, "epochs": 6, "smoothing": 2.0}
     wanted = [0.02 * learning_rate_factor(settings, step) for step in last]
@@ -91,7 +91,7 @@ def test_the_learning_rate_is_that_of_the_epoch_or_of_the_step(tmp_path, schedul
 
 
 def naive(settings, nesterov):
-    """Train as `fit` should, written out by hand for SGD and AdamW."""
+    """Train by formulas for SGD and AdamW, as an oracle of `fit`."""
     net = build()
     images, labels = problem()
     memory = {}
@@ -140,10 +140,10 @@ def test_training_agrees_with_steps_written_by_hand(tmp_path, optimizer, nestero
     curve = fit(net, tmp_path, settings, nesterov=nesterov)
     wanted, losses = naive(settings, nesterov)
     assert [row["loss"] for row in curve] == pytest.approx(losses, rel=1e-4)
-    found, by_hand = dict(net.named_parameters()), dict(wanted.named_parameters())
-    # The norm takes the first bias out again: its gradient is rounding, which AdamW blows up.
-    for name in found.keys() - {"features.0.bias"}:
-        assert torch.allclose(found[name], by_hand[name], atol=1e-4), name
+    actual, by_hand = dict(net.named_parameters()), dict(wanted.named_parameters())
+    # The norm cancels the first bias: its gradient is rounding error, which AdamW amplifies.
+    for name in actual.keys() - {"features.0.bias"}:
+        assert torch.allclose(actual[name], by_hand[name], atol=1e-4), name
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -185,8 +185,8 @@ def test_a_training_job_does_not_load_the_compiler():
 def test_only_weights_of_several_dimensions_decay(optimizer):
     net = build()
     made = optimizers.Optimizer(net, {**SETTINGS, "optimizer": optimizer})
-    found = {name: decay for decay, names in made.groups for name in names}
-    assert found == {
+    actual = {name: decay for decay, names in made.groups for name in names}
+    assert actual == {
         "features.0.weight": 0.1,
         "features.0.bias": 0.0,
         "features.1.weight": 0.0,
@@ -196,9 +196,10 @@ def test_only_weights_of_several_dimensions_decay(optimizer):
     }
 
 
-def same(one, other):
+def same(first, second):
     return all(
-        torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items()
+        torch.equal(tensor, second.state_dict()[name])
+        for name, tensor in first.state_dict().items()
     )
 
 
@@ -216,7 +217,7 @@ def test_resumed_training_is_undisturbed_training(tmp_path, optimizer, schedule)
     images, labels = problem()
     steps = batches_of(images, labels)
     context = Context(work=tmp_path / "interrupted/work", checkpoint_seconds=0)
-    found = loop.fit(
+    actual = loop.fit(
         resumed,
         settings,
         lambda epoch: (epochs.append(epoch), steps(epoch))[1],
@@ -226,7 +227,7 @@ def test_resumed_training_is_undisturbed_training(tmp_path, optimizer, schedule)
         0,
     )
     assert epochs == [3, 4, 5]
-    assert found == curve
+    assert actual == curve
     assert same(resumed, undisturbed)
 
 
@@ -300,7 +301,7 @@ def test_a_resumed_average_is_an_undisturbed_one(tmp_path):
 
 
 def test_alrs_goes_on_from_the_losses_before(tmp_path):
-    # Hardly a step: the loss stays, and the rate falls after every epoch but the first.
+    # Tiny steps: the loss is constant, and the rate decays after every epoch but the first.
     settings = {**SETTINGS, "schedule": "alrs", "rate_decay": 0.5, "learning_rate": 1e-7}
     curve = fit(build(), tmp_path / "undisturbed", settings)
     rates = [row["learning_rate"] / 1e-7 for row in curve]
@@ -325,13 +326,13 @@ def test_logits_do_not_depend_on_the_batch():
 def test_outputs_do_not_depend_on_the_threads():
     settings = {"arch": "convnet3", "width": 32, "norm": "batch"}
     net, images = registry.build(settings, 10, 32, 0, "teacher"), torch.randn(16, 3, 32, 32)
-    one = loop.logits(net, images, 16, lambda part: part)
+    single = loop.logits(net, images, 16, lambda part: part)
     try:
         torch.set_num_threads(2)
         two = loop.logits(net, images, 16, lambda part: part)
     finally:
         torch.set_num_threads(1)
-    assert torch.allclose(one, two, atol=1e-5)
+    assert torch.allclose(single, two, atol=1e-5)
 
 
 def test_accuracies_count_by_hand():

@@ -22,8 +22,8 @@ def factor(epoch, epochs, schedule, losses=(), **settings):
 def test_schedules_at_quarters(schedule, values):
     for quarter, value in enumerate(values):
         if value is not None:
-            found = factor(75 * quarter, 300, schedule)
-            assert found == pytest.approx(value, abs=1e-12)
+            actual = factor(75 * quarter, 300, schedule)
+            assert actual == pytest.approx(value, abs=1e-12)
 
 
 def test_one_cycle_is_torchs():
@@ -66,14 +66,14 @@ def test_linear_is_torchs(smoothing):
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     theirs = torch.optim.lr_scheduler.PolynomialLR(optimizer, smoothing * 300, power=1)
     for epoch in range(301):
-        found = factor(epoch, 300, "linear", smoothing=smoothing)
-        assert found == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+        actual = factor(epoch, 300, "linear", smoothing=smoothing)
+        assert actual == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
         optimizer.step()
         theirs.step()
 
 
 def test_linear_falls_faster_than_the_cosine_it_was_meant_to_be():
-    # EDC's code on ImageNet-1k: both end at one half, and differ most on the way.
+    # EDC's code on ImageNet-1k: both end at one half, and differ in between.
     middle = [factor(150, 300, name, smoothing=2) for name in ("linear", "cosine")]
     assert middle == pytest.approx([0.75, (2 + 2**0.5) / 4])
     assert factor(300, 300, "linear", smoothing=2) == factor(300, 300, "cosine", smoothing=2)
@@ -85,14 +85,14 @@ def test_multistep_is_torchs(milestones):
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.5)
     for epoch in range(1000):
-        found = factor(epoch, 1000, "multistep", milestones=milestones, rate_decay=0.5)
-        assert found == pytest.approx(theirs.get_last_lr()[0])
+        actual = factor(epoch, 1000, "multistep", milestones=milestones, rate_decay=0.5)
+        assert actual == pytest.approx(theirs.get_last_lr()[0])
         optimizer.step()
         theirs.step()
 
 
 def naive_alrs(losses, decay):
-    """Walk over the losses as the equation in EDC's appendix G.3 does."""
+    """Apply the equation in EDC's appendix G.3 to the losses."""
     rate = 1.0
     for i in range(1, len(losses)):
         change = abs(losses[i] - losses[i - 1])

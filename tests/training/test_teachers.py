@@ -26,7 +26,7 @@ def model(folder):
 
 @pytest.fixture
 def trained(made, tiny, planned, make):
-    """Return the artifact of a teacher whose accuracy is high, and make it."""
+    """Compute a teacher of high accuracy; return its artifact."""
     tiny["teachers"]["t"] |= {"epochs": 12, "learning_rate": 0.05, "flip": 0, "crop": [0.8, 1]}
     artifact = teacher_of(planned(tiny))
     make(artifact)
@@ -158,7 +158,7 @@ def test_a_teacher_below_min_accuracy_is_not_stored(made, tiny, planned, make):
 class TestLoadedWeights:
     @pytest.fixture
     def weights(self, trained, tmp_path):
-        """Write the weights of a teacher as another program would; return the file."""
+        """Write the weights of a teacher in a foreign format; return the file."""
         state = store.read_tensors(model(trained.directory))
         torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, "x.pth")
         return tmp_path / "x.pth"
@@ -171,15 +171,17 @@ class TestLoadedWeights:
     def test_weights_are_loaded_and_tested(self, weights, trained, tiny, planned, make):
         artifact = self.loaded(planned, tiny, weights, formats.checksum(weights))
         folder = make(artifact, files={"weights": [weights]}, min_accuracy="50")
-        found = store.read_tensors(model(folder))
+        actual = store.read_tensors(model(folder))
         wanted = store.read_tensors(model(trained.directory))
-        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+        assert all(torch.equal(actual[name], wanted[name]) for name in wanted)
         assert metrics(folder)["accuracy"] == metrics(trained.directory)["accuracy"]
         assert metrics(folder)["curve"] == []
 
     def test_another_checksum_stops_the_run(self, weights, tiny, planned, make):
         artifact = self.loaded(planned, tiny, weights, "0" * 64)
-        with pytest.raises(StillhouseError, match=r"x\.pth: SHA-256 is [0-9a-f]{64}") as caught:
+        with pytest.raises(
+            StillhouseError, match=r"x\.pth: SHA-256 must be 0{64}, .* not [0-9a-f]{64}"
+        ) as caught:
             make(artifact, files={"weights": [weights]}, min_accuracy="50")
         assert "\n" not in str(caught.value)
 
@@ -209,11 +211,11 @@ def test_another_seed_is_another_teacher(made, tiny, planned, make):
 
 def test_logits_are_those_of_the_named_classes():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4, 4))
-    found = teachers.Teacher(net, ["a", "b", "c", "d"], 2)
+    actual = teachers.Teacher(net, ["a", "b", "c", "d"], 2)
     images = torch.linspace(-1, 1, 2 * 12).view(2, 3, 2, 2)
-    assert found.columns(["d", "b"]).tolist() == [3, 1]
-    assert torch.equal(found.logits(images, ["d", "b"]), net(images)[:, [3, 1]])
-    assert torch.equal(found.logits(images, ["a"]), net(images)[:, :1])
+    assert actual.columns(["d", "b"]).tolist() == [3, 1]
+    assert torch.equal(actual.logits(images, ["d", "b"]), net(images)[:, [3, 1]])
+    assert torch.equal(actual.logits(images, ["a"]), net(images)[:, :1])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A tiny config for real runs of Snakemake, one finished run of it, and copies of that."""
+"""A tiny config for runs of Snakemake, one finished run of it, and copies of the run."""
 
 import shutil
 
@@ -9,8 +9,8 @@ from snakemake_runs import Folder, Running
 def tiny():
     """Return a config of three digits, three methods and two seeds, to be run in half a minute.
 
-    The teacher has a dataset of its own with one class more, so that it stays when classes come
-    and go. Students train just long enough to be killed.
+    The teacher has a separate dataset with one more class, so that it does not change with the
+    classes. Students train long enough to be killed.
     """
     network = {"width": 16, "heads": 2, "layers": 1, "steps": 20, "batch_size": 16}
     autoencoder = {"channels": [8, 8], "norm_groups": 4, "latent_channels": 2}
@@ -75,7 +75,7 @@ def tiny():
 
 
 def pytest_collection_modifyitems(items):
-    """Keep the tests of the finished run together under ``--dist loadgroup``: it is made once."""
+    """Put the tests of the finished run in one group of ``--dist loadgroup``: it runs once."""
     for item in items:
         if "cold" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("cold"))
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def config():
-    """Return the tiny config, free to be changed."""
+    """Return a copy of the tiny config."""
     return tiny()
 
 
@@ -97,7 +97,7 @@ def folder(tmp_path, config):
 
 @pytest.fixture(scope="session")
 def cold(tmp_path_factory):
-    """Run the tiny config from scratch, once; not to be changed. `done` is the ended process."""
+    """Run the tiny config from scratch, once; must not be modified. `done` is the ended process."""
     folder = Folder(tmp_path_factory.mktemp("cold"))
     folder.configure(tiny())
     folder.done = folder.make()

@@ -1,11 +1,11 @@
-"""Results do not depend on how members are cut into jobs."""
+"""Results do not depend on the division of members into jobs."""
 
 import pytest
 
 pytestmark = pytest.mark.workflow
 
 TABLE = "results/tables/tiny.csv"
-# Stages with members, and the sets that are put together from them.
+# Stages with members, and the sets that are collected from them.
 CUT = ("images", "patch_scores", "latents", "prototypes", "decode", "synthesis", "students")
 
 
@@ -16,7 +16,7 @@ def test_results_do_not_depend_on_block_size(finished, config, cold):
     config["sources"]["digits"]["classes_per_block"] = 1
     config["compute"] |= {"seeds_per_job": 1, "batches_per_job": 1}
     finished.configure(config)
-    # Jobs of what is complete, made necessary by missing manifests, compute nothing.
+    # Jobs of complete members, which run because manifests are missing, compute nothing.
     planned = finished.jobs(TABLE)
     assert planned["images"] == 10
     assert {planned[stage] for stage in ("patch_scores", "latents", "prototypes", "decode")} == {3}

@@ -1,4 +1,4 @@
-"""Edits of a config: what they recompute, and that all else stays as it is."""
+"""Edits of a config recompute the stages they affect and change no others."""
 
 import copy
 import shutil
@@ -26,13 +26,13 @@ def new_folders(before, now):
 
 def test_a_finished_run_has_nothing_to_do(finished, config):
     assert finished.jobs() == {}
-    # Nor with keys in another order, or other ways to compute; nor without Snakemake's metadata.
+    # Nor with keys in another order, or other compute settings, or without Snakemake's metadata.
     config["compute"] = {"batch_size": 7, "threads": 2, "device": "cuda"}
     finished.configure(reversed_keys(config))
     assert finished.jobs() == {}
     shutil.rmtree(finished / ".snakemake")
     assert finished.jobs() == {}
-    # Images are missed only where something is made from them.
+    # Missing images are an error only for jobs that read them.
     finished.remove_stages("images")
     assert finished.jobs() == {}
 
@@ -70,7 +70,7 @@ def test_fewer_classes_compute_nothing_per_class(finished, config):
         *("dataset", "statistics", "distilled", "contact_sheet", "labels", "synthesis_progress"),
         *REPORTS,
     }
-    # The other jobs find all members of their class complete, and list them.
+    # In the other jobs all members are complete; they only list them.
     per_class = ("patch_scores", "latents", "prototypes", "decode")
     listed = [path for job in planned if job.rule in per_class for path in job.outputs]
     before = finished.states()

@@ -1,4 +1,4 @@
-"""Wrong configs, missing sources and hostile names: one clear line, and no harm."""
+"""Wrong configs, missing sources and hostile names give one line and no damage."""
 
 import io
 import os
@@ -21,7 +21,7 @@ def unknown_key(config):
 
 
 def impossible_ipc(config):
-    """Want more images than a class has."""
+    """Set an IPC larger than a class."""
     config["experiments"]["tiny"]["ipc"] = [5000]
     return "experiments.tiny.ipc", "at most"
 
@@ -117,7 +117,7 @@ def test_hostile_class_names_stay_inside_results(hostile):
     names = pq.read_table(folder / target, columns=["class_id"])["class_id"].to_pylist()
     assert names == HOSTILE
 
-    # A source file is not missed once its images are stored.
+    # A missing source file is no error once its images are stored.
     (folder / "train.parquet").unlink()
     assert not {"index", "images"} & set(folder.jobs())
 
@@ -130,7 +130,7 @@ def test_a_missing_source_file_ends_before_any_job_and_is_named(hostile):
     assert line.endswith("sources.foreign.train: file not found: train.parquet")
     assert not (folder / "results").exists()
 
-    # It is no error where the source is not wanted.
+    # It is no error if no experiment needs the source.
     config["sources"]["digits"] = {"kind": "digits"}
     config["datasets"]["fine"] = {"source": "digits", "resolution": 8}
     config["experiments"]["fine"] = {**config["experiments"]["tiny"], "dataset": "fine"}

@@ -1,4 +1,4 @@
-"""From nothing to tables; which config is run; targets; lineage."""
+"""A run from scratch to tables; selection of the config; targets; lineage."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from snakemake_runs import ROOT
 
 pytestmark = pytest.mark.workflow
 
-# Rules whose logs lie below another folder than their own.
+# Rules whose logs are in a folder of another name.
 LOG_FOLDERS = {
     "page": "report",
     **dict.fromkeys(("curves", "charts", "contact_sheet", "synthesis_progress"), "figures"),

@@ -1,4 +1,4 @@
-"""A folder of image files as a source: stored by reference, checked when read, moved at will."""
+"""A folder of image files as a source: stored by reference, checked when read, movable."""
 
 import os
 
@@ -58,12 +58,12 @@ def test_folders_are_read_in_place_and_can_be_moved(colours):
     assert len(rows) == 9
     assert rows[0]["image"] == {"bytes": None, "path": "train/red/0.png"}
     assert sorted((folder / "colours").rglob("*")) == before
-    # The unreadable image was left out, and is counted.
+    # The unreadable image is skipped and counted.
     index = pq.read_schema(folder.one("index/*/index.parquet"))
     assert b"train/red/zz.png" in index.metadata[b"skipped"]
     assert "Unreadable images of source colours" in folder.one("tables/tiny.md").read_text()
 
-    # Neither the folders' time of change nor the root shapes any artifact.
+    # Neither the folders' time of change nor the root affects any artifact.
     os.utime(folder / "colours/train/red")
     moved = folder / "mo ved' {x}"
     (folder / "colours").rename(moved)
@@ -72,7 +72,7 @@ def test_folders_are_read_in_place_and_can_be_moved(colours):
     folder.configure(config)
     assert folder.jobs(TABLE) == {}
 
-    # Readers find the images at the new root, and what has changed there.
+    # Images are read, and compared with the index, at the new root.
     config["experiments"]["tiny"]["ipc"] = [2]
     folder.configure(config)
     Image.new("RGB", (8, 8)).save(moved / "val/green/1.png")

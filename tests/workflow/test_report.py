@@ -8,20 +8,20 @@ import pytest
 
 pytestmark = pytest.mark.workflow
 
-# Of the synthesis, its picture and the terms of its loss.
+# Figures of the synthesis: snapshots and loss terms.
 CATEGORIES = {"Charts": 4, "Images": 4, "Methods": 2, "Page": 1, "Tables": 3}
 
 
 @pytest.fixture(scope="module")
 def report(cold, tmp_path_factory):
-    """Make the report of the finished run; return its path."""
+    """Write the report of the finished run; return its path."""
     path = tmp_path_factory.mktemp("report") / "report.html"
     cold.make("--report", path)
     return path
 
 
 def value(report, name):
-    """Return what the report's script defines under a name."""
+    """Return the value of a variable in the report's script."""
     text = report.read_text()
     begin = re.search(rf'<script id="{name}">\s*var {name} = ', text).end()
     return json.JSONDecoder().raw_decode(text, begin)[0]

@@ -1,4 +1,4 @@
-"""Kills and failures change nothing in the results, and cost no complete member."""
+"""Kills and failures do not change results, and lose no complete member."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def test_a_killed_run_is_resumed_and_complete_members_survive(finished, cold, st
     finished.make(TABLE)
     states = finished.states()
     assert {path: states[path] for path in survived} == survived
-    # A job that outlived Snakemake has perhaps ended well; otherwise the next one resumes.
+    # A job that outlived Snakemake may have succeeded; otherwise the next one resumes.
     log = finished.logs(STUDENTS.split("/")[0])
     assert "resumes after epoch" in log or killed == "snakemake"
     finished.assert_same(cold)

@@ -1,4 +1,4 @@
-"""What holds for the rules and the package as they are written: one rule per stage, light jobs."""
+"""Properties of the rules and the package: one rule per stage, light jobs."""
 
 import ast
 import collections
@@ -95,7 +95,7 @@ def test_the_package_imports_no_snakemake():
 
 
 def loaded(code):
-    """Return which heavy modules a process has loaded after some code."""
+    """Return the heavy modules that are loaded after running code in a process."""
     heavy = ("torch", "torchvision", "timm", "pandas", "pyarrow", "sklearn", "matplotlib")
     ending = f"; import json, sys; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A new method is a folder, a schema file and one line in the registry: a toy one is added."""
+"""A new method is a folder, a schema file and one line in the registry: a toy method."""
 
 import hashlib
 import shutil
@@ -86,7 +86,7 @@ class Copy(Folder):
     """A working directory that runs a copy of the workflow, and of the package."""
 
     def environment(self):
-        """Return the environment, the copy's package first."""
+        """Return the environment with the copy's package first."""
         package = str(self.snakefile.parent / "workflow")
         return {**super().environment(), "PYTHONPATH": package}
 

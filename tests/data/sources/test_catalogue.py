@@ -32,26 +32,26 @@ def test_the_smallest_class_is_what_the_config_says_where_it_says():
 
 def test_where_files_lie_and_who_may_fetch_them_is_in_no_address():
     plain = {"kind": "torchvision", "set": "MNIST", "revision": 1, "holdout": 0.0}
-    given = {**plain, "root": "a", "download": True, "smallest_class": 3, "classes_per_block": 2}
-    assert catalogue.shaping("digits", given) == {"name": "digits", **plain}
+    source = {**plain, "root": "a", "download": True, "smallest_class": 3, "classes_per_block": 2}
+    assert catalogue.shaping("digits", source) == {"name": "digits", **plain}
 
 
 @pytest.mark.parametrize("treatment", ["error", "skip"])
 def test_the_treatment_of_bad_images_is_in_the_address(treatment):
-    given = settings(on_bad_image=treatment)
-    assert catalogue.shaping("pets", given)["on_bad_image"] == treatment
+    source = settings(on_bad_image=treatment)
+    assert catalogue.shaping("pets", source)["on_bad_image"] == treatment
 
 
 def test_the_folders_of_the_splits_are_in_the_address_of_an_image_folder():
-    given = {**settings(kind="image_folder"), "train": "a", "test": "b", "root": "c"}
-    shaping = catalogue.shaping("pets", given)
+    source = {**settings(kind="image_folder"), "train": "a", "test": "b", "root": "c"}
+    shaping = catalogue.shaping("pets", source)
     assert (shaping["train"], shaping["test"]) == ("a", "b")
     assert "root" not in shaping
 
 
 def test_the_address_of_a_source_is_not_where_it_lies():
-    given = settings(train=["a"], test=["b"], classes_per_block=3)
-    shaping = catalogue.shaping("pets", given)
+    source = settings(train=["a"], test=["b"], classes_per_block=3)
+    shaping = catalogue.shaping("pets", source)
     assert {"train", "test", "classes_per_block"}.isdisjoint(shaping)
     assert shaping["name"] == "pets"
     assert shaping["classes"] == CLASSES

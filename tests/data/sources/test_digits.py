@@ -7,11 +7,11 @@ from stillhouse.data.sources.digits import Digits
 
 
 def test_digits_are_all_there_once():
-    found = list(Digits().images(set(DIGITS)))
-    assert len(found) == 1797
-    assert len({image.image_id for image in found}) == 1797
+    actual = list(Digits().images(set(DIGITS)))
+    assert len(actual) == 1797
+    assert len({image.image_id for image in actual}) == 1797
     counts = {c: [0, 0] for c in DIGITS}
-    for image in found:
+    for image in actual:
         counts[image.class_id][image.split == "test"] += 1
     # Two thirds of each class, rounded.
     assert counts == {
@@ -30,11 +30,11 @@ def test_digits_are_all_there_once():
 
 
 def test_digits_keep_their_ids_and_splits():
-    some = {image.image_id: image for image in Digits().images({"8", "3"})}
+    selected = {image.image_id: image for image in Digits().images({"8", "3"})}
     whole = {image.image_id: image for image in Digits().images(set(DIGITS))}
-    assert len(some) == 183 + 174
-    assert all(whole[name] == image for name, image in some.items())
-    trained = [i.image_id for i in some.values() if (i.class_id, i.split) == ("3", "train")]
+    assert len(selected) == 183 + 174
+    assert all(whole[name] == image for name, image in selected.items())
+    trained = [i.image_id for i in selected.values() if (i.class_id, i.split) == ("3", "train")]
     assert trained[:4] == ["digits-0003", "digits-0013", "digits-0023", "digits-0045"]
 
 

@@ -35,8 +35,8 @@ def images(root, wanted=("cat", "dog"), **changes):
     return list(open_source({**SETTINGS, **changes}, {}, root).images(set(wanted)))
 
 
-def names(found):
-    return [image.image_id for image in found]
+def names(actual):
+    return [image.image_id for image in actual]
 
 
 TRAIN = [
@@ -46,11 +46,11 @@ TRAIN = [
 
 
 def test_classes_are_folders_and_ids_are_paths(pets):
-    found = images(pets)
-    assert names(found) == [*TRAIN, "val/dog/v.tif", "val/cat/a.PNG"]
-    assert [image.split for image in found] == ["train"] * 5 + ["test"] * 2
-    assert [image.class_id for image in found] == ["dog"] * 3 + ["cat"] * 2 + ["dog", "cat"]
-    assert all(image.data is None and image.path == image.image_id for image in found)
+    actual = images(pets)
+    assert names(actual) == [*TRAIN, "val/dog/v.tif", "val/cat/a.PNG"]
+    assert [image.split for image in actual] == ["train"] * 5 + ["test"] * 2
+    assert [image.class_id for image in actual] == ["dog"] * 3 + ["cat"] * 2 + ["dog", "cat"]
+    assert all(image.data is None and image.path == image.image_id for image in actual)
 
 
 def test_only_wanted_classes_are_listed(pets):
@@ -76,8 +76,8 @@ def test_other_names_of_the_splits(pets):
 
 
 def test_classes_may_lie_in_the_root_itself(pets):
-    found = images(pets / "train", train=".", holdout=0.5)
-    assert names(found) == [name.removeprefix("train/") for name in TRAIN]
+    actual = images(pets / "train", train=".", holdout=0.5)
+    assert names(actual) == [name.removeprefix("train/") for name in TRAIN]
 
 
 def test_links_are_followed(pets, tmp_path_factory):
@@ -134,8 +134,8 @@ def tiny_images(root, wanted=("n1", "n2")):
 
 
 def test_validation_images_have_the_classes_of_the_annotations(tiny):
-    found = [(image.class_id, image.split, image.image_id) for image in tiny_images(tiny)]
-    assert found == [
+    actual = [(image.class_id, image.split, image.image_id) for image in tiny_images(tiny)]
+    assert actual == [
         ("n1", "train", "train/n1/images/n1_0.JPEG"),
         ("n1", "train", "train/n1/images/n1_1.JPEG"),
         ("n2", "train", "train/n2/images/n2_0.JPEG"),
@@ -149,8 +149,8 @@ def test_validation_images_have_the_classes_of_the_annotations(tiny):
 
 def test_with_a_holdout_tiny_imagenet_may_lack_its_validation_images(tiny):
     shutil.rmtree(tiny / "val")
-    found = list(open_source({**TINY, "holdout": 0.5}, {}, tiny).images({"n1", "n2"}))
-    assert [image.split for image in found] == ["train"] * 4
+    actual = list(open_source({**TINY, "holdout": 0.5}, {}, tiny).images({"n1", "n2"}))
+    assert [image.split for image in actual] == ["train"] * 4
     with pytest.raises(StillhouseError, match=r"file not found: .*val_annotations\.txt"):
         tiny_images(tiny)
 

@@ -55,56 +55,56 @@ def images(train, test, wanted=CLASSES, **changes):
     return list(source.images(set(wanted)))
 
 
-def brief(found):
-    return [(image.class_id, image.split, image.image_id, image.data) for image in found]
+def brief(actual):
+    return [(image.class_id, image.split, image.image_id, image.data) for image in actual]
 
 
 def test_structs_of_bytes_with_numbered_labels(write):
     train = [write("a.parquet", structs([1, 2, 3]), [2, 0, 2])]
     test = [write("b.parquet", structs([4]), [1])]
-    found = images(train, test)
-    assert brief(found) == [
+    actual = images(train, test)
+    assert brief(actual) == [
         ("hen", "train", "train-0000000", png(1)),
         ("cat", "train", "train-0000001", png(2)),
         ("hen", "train", "train-0000002", png(3)),
         ("dog", "test", "test-0000000", png(4)),
     ]
-    assert found[0].path == "1.png"
+    assert actual[0].path == "1.png"
 
 
 def test_plain_bytes_with_labels_as_text(write):
     path = write("a.parquet", pa.array([png(1), png(2)], pa.binary()), ["hen", "cat"])
-    found = images([path], [path])
-    assert [image.class_id for image in found] == ["hen", "cat"] * 2
-    assert found[0].data == png(1)
-    assert found[0].path == "train-0000000"
+    actual = images([path], [path])
+    assert [image.class_id for image in actual] == ["hen", "cat"] * 2
+    assert actual[0].data == png(1)
+    assert actual[0].path == "train-0000000"
 
 
 def test_image_ids_count_over_row_groups_and_files(write):
     labels = [0, 1, 0, 1, 0]
     first = write("a.parquet", structs(range(5)), labels, rows=2)
     second = write("b.parquet", structs(range(5, 10)), labels, rows=3)
-    found = images([first, second], [first])
-    ids = [image.image_id for image in found if image.split == "train"]
+    actual = images([first, second], [first])
+    ids = [image.image_id for image in actual if image.split == "train"]
     assert ids == [f"train-{i:07d}" for i in range(10)]
-    assert [image.data for image in found[:10]] == [png(i) for i in range(10)]
+    assert [image.data for image in actual[:10]] == [png(i) for i in range(10)]
 
 
 def test_ids_do_not_depend_on_the_classes_wanted(write):
     path = write("a.parquet", structs(range(6)), [0, 1, 2, 0, 1, 2], rows=2)
     whole = {image.image_id: image for image in images([path], [path])}
-    some = images([path], [path], ["dog"])
-    assert [image.image_id for image in some if image.split == "train"] == [
+    selected = images([path], [path], ["dog"])
+    assert [image.image_id for image in selected if image.split == "train"] == [
         "train-0000001",
         "train-0000004",
     ]
-    assert all(whole[image.image_id] == image for image in some)
+    assert all(whole[image.image_id] == image for image in selected)
 
 
 def test_other_column_names(write):
     path = write("a.parquet", structs([1]), [0], ("img", "fine_label"))
-    found = images([path], [path], image_column="img", label_column="fine_label")
-    assert found[0].class_id == "cat"
+    actual = images([path], [path], image_column="img", label_column="fine_label")
+    assert actual[0].class_id == "cat"
 
 
 def test_classes_in_the_order_of_the_files_own_metadata(write):
@@ -190,9 +190,9 @@ def test_an_unreadable_file_is_an_error_of_one_line(write, tmp_path, case, messa
 @pytest.mark.parametrize("image", [None, {"path": "x.png"}, {"bytes": b"", "path": "x.png"}])
 def test_a_row_without_bytes_is_an_unreadable_image(write, image):
     train, test, _ = no_bytes(write, image)
-    found = images(train, test, on_bad_image="skip")
-    assert [image.data for image in found] == [png(1), b""] * 2
-    assert found[1].image_id == "train-0000001"
+    actual = images(train, test, on_bad_image="skip")
+    assert [image.data for image in actual] == [png(1), b""] * 2
+    assert actual[1].image_id == "train-0000001"
 
 
 def test_a_column_of_another_type_is_an_error(write):

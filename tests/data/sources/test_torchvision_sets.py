@@ -1,6 +1,6 @@
 """Files in the sets' own formats, tiny ones, through torchvision's own loaders.
 
-The published MD5 sums, which no such file can have, are replaced here and nowhere else.
+The published MD5 sums, which other files cannot have, are replaced in this file only.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ datasets = pytest.importorskip("torchvision.datasets")
 
 
 def settings(name, holdout=0.0):
-    given = {"kind": "torchvision", "name": "small", "set": name, "holdout": holdout}
-    return {**given, "on_bad_image": "error"}
+    source = {"kind": "torchvision", "name": "small", "set": name, "holdout": holdout}
+    return {**source, "on_bad_image": "error"}
 
 
 def images(name, root, wanted=None, download=False, holdout=0.0):
@@ -62,15 +62,15 @@ def cifar10(tmp_path, monkeypatch):
 
 def test_pixels_of_cifar10_are_unchanged(cifar10):
     root, data = cifar10
-    found = images("CIFAR10", root)
-    assert [image.class_id for image in found] == [
+    actual = images("CIFAR10", root)
+    assert [image.class_id for image in actual] == [
         *("cat", "airplane", "truck", "airplane", "automobile", "bird", "truck", "airplane"),
     ]
-    assert [image.image_id for image in found[:2]] == ["train-0000000", "train-0000001"]
-    assert found[6].image_id == "test-0000000"
-    assert [image.split for image in found] == ["train"] * 6 + ["test"] * 2
+    assert [image.image_id for image in actual[:2]] == ["train-0000000", "train-0000001"]
+    assert actual[6].image_id == "test-0000000"
+    assert [image.split for image in actual] == ["train"] * 6 + ["test"] * 2
     planes = np.concatenate(list(data.values())).reshape(-1, 3, 32, 32)
-    for image, wanted in zip(found, planes, strict=True):
+    for image, wanted in zip(actual, planes, strict=True):
         np.testing.assert_array_equal(pixels(image), wanted.transpose(1, 2, 0))
 
 
@@ -119,13 +119,13 @@ def test_cifar100_has_the_fine_labels(tmp_path, monkeypatch):
 
 
 def test_cifar100_has_a_hundred_classes_in_order():
-    found = catalogue.classes(settings("CIFAR100"))
-    assert len(set(found)) == 100
-    assert list(found) == sorted(found)
+    actual = catalogue.classes(settings("CIFAR100"))
+    assert len(set(actual)) == 100
+    assert list(actual) == sorted(actual)
 
 
 def write_idx(path, array):
-    """Write an array as MNIST's files are: two zeros, type, dimensions, sizes, bytes."""
+    """Write an array in the format of MNIST: two zeros, type, dimensions, sizes, bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
     path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
@@ -149,11 +149,11 @@ def test_mnist_stays_grey(tmp_path, name, last):
         raw = tmp_path / name / "raw"
         write_idx(raw / f"{split}-images-idx3-ubyte", grey)
         write_idx(raw / f"{split}-labels-idx1-ubyte", np.array([9, 0, 9], np.uint8))
-    found = images(name, tmp_path, [last])
-    assert [image.image_id for image in found] == [
+    actual = images(name, tmp_path, [last])
+    assert [image.image_id for image in actual] == [
         *("train-0000000", "train-0000002", "test-0000000", "test-0000002"),
     ]
-    np.testing.assert_array_equal(pixels(found[1]), grey[2])
+    np.testing.assert_array_equal(pixels(actual[1]), grey[2])
 
 
 def test_the_classes_of_fashion_mnist_are_torchvisions():
@@ -171,9 +171,9 @@ def test_ten_is_svhns_zero(tmp_path, monkeypatch):
             savemat(tmp_path / name, {"X": colours, "y": np.array([[10], [7]])})
             files[split] = [url, name, hashlib.md5((tmp_path / name).read_bytes()).hexdigest()]
     monkeypatch.setattr(datasets.SVHN, "split_list", files)
-    found = images("SVHN", tmp_path)
-    assert [image.class_id for image in found] == ["0", "7", "0", "7"]
-    np.testing.assert_array_equal(pixels(found[1]), colours[..., 1])
+    actual = images("SVHN", tmp_path)
+    assert [image.class_id for image in actual] == ["0", "7", "0", "7"]
+    np.testing.assert_array_equal(pixels(actual[1]), colours[..., 1])
 
 
 def test_a_label_out_of_range_is_an_error(tmp_path):
@@ -203,7 +203,7 @@ def test_the_remedy_does_not_name_download_where_it_is_set(mnist):
     with pytest.raises(StillhouseError) as caught:
         images("MNIST", mnist, download=True)
     assert "download: true" not in str(caught.value)
-    assert "delete damaged files among MNIST/raw" in str(caught.value)
+    assert "replace damaged files among MNIST/raw" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -247,8 +247,8 @@ def imagenette(tmp_path, monkeypatch):
         for class_id in ("n03888257", "n01440764")
         for i in range(count)
     }
-    found = ("nowhere/imagenette2.tgz", tar(tmp_path / "imagenette2.tgz", files, "w:gz"))
-    monkeypatch.setattr(datasets.Imagenette, "_ARCHIVES", {"full": found})
+    actual = ("nowhere/imagenette2.tgz", tar(tmp_path / "imagenette2.tgz", files, "w:gz"))
+    monkeypatch.setattr(datasets.Imagenette, "_ARCHIVES", {"full": actual})
     return tmp_path, files
 
 
@@ -259,16 +259,16 @@ def test_imagenette_is_unpacked_and_read_in_place(imagenette):
         images("Imagenette", root, wanted)
     assert "sources.small.download: true" in str(caught.value)
     assert [path.name for path in root.iterdir()] == ["imagenette2.tgz"]
-    found = images("Imagenette", root, wanted, download=True)
-    assert [image.image_id for image in found] == [
+    actual = images("Imagenette", root, wanted, download=True)
+    assert [image.image_id for image in actual] == [
         *(f"imagenette2/train/n01440764/n01440764_{i}.JPEG" for i in range(2)),
         *(f"imagenette2/train/n03888257/n03888257_{i}.JPEG" for i in range(2)),
         *(f"imagenette2/val/{class_id}/{class_id}_0.JPEG" for class_id in wanted),
     ]
-    assert {image.data for image in found} == {None}
-    assert {image.path: image.load(root) for image in found} == files
+    assert {image.data for image in actual} == {None}
+    assert {image.path: image.load(root) for image in actual} == files
     # An unpacked data set needs no download.
-    assert images("Imagenette", root, wanted) == found
+    assert images("Imagenette", root, wanted) == actual
 
 
 def test_an_archive_that_is_not_the_published_one_is_not_unpacked(imagenette, monkeypatch):
@@ -277,7 +277,7 @@ def test_an_archive_that_is_not_the_published_one_is_not_unpacked(imagenette, mo
     monkeypatch.setattr(datasets.Imagenette, "_ARCHIVES", {"full": (address, "0" * 32)})
     with pytest.raises(StillhouseError, match="torchvision cannot load Imagenette") as caught:
         images("Imagenette", root, download=True)
-    assert "delete damaged files among imagenette2.tgz" in str(caught.value)
+    assert "replace damaged files among imagenette2.tgz" in str(caught.value)
     assert "download: true" not in str(caught.value)
     # torchvision's own download failed too.
     assert {path.name for path in root.iterdir()} <= {"imagenette2.tgz"}
@@ -306,8 +306,8 @@ def test_imagenette_of_a_killed_job_is_incomplete(imagenette, monkeypatch):
     assert not (root / "imagenette2").exists()
     (staging,) = root.glob(".Imagenette-unpacking/")
     (staging / "imagenette2/train/n03888257/stale.JPEG").touch()
-    found = images("Imagenette", root, wanted, download=True)
-    assert {image.path for image in found} == set(files)
+    actual = images("Imagenette", root, wanted, download=True)
+    assert {image.path for image in actual} == set(files)
     assert {path.name for path in root.iterdir()} == {"imagenette2", "imagenette2.tgz"}
 
 
@@ -333,8 +333,8 @@ def test_with_a_holdout_the_test_split_may_be_missing(tmp_path, name):
     train, _ = catalogue.TORCHVISION_FOLDERS[name]
     (tmp_path / train / "n01440764").mkdir(parents=True)
     (tmp_path / train / "n01440764/1.JPEG").write_bytes(jpeg(1))
-    found = images(name, tmp_path, ["n01440764"], holdout=0.2)
-    assert [image.image_id for image in found] == [f"{train}/n01440764/1.JPEG"]
+    actual = images(name, tmp_path, ["n01440764"], holdout=0.2)
+    assert [image.image_id for image in actual] == [f"{train}/n01440764/1.JPEG"]
     with pytest.raises(StillhouseError, match="missing folder val of"):
         images(name, tmp_path, ["n01440764"])
 
@@ -364,7 +364,7 @@ def folders(tmp_path, monkeypatch):
 
 def test_a_folder_with_other_numbers_of_images_than_published_is_an_error(folders, empty):
     (folders / "imagenette2/train/n03888257/n03888257_2.JPEG").unlink()
-    message = "sources.small: 5 train images conflict with the 6 published of Imagenette; delete "
+    message = "sources.small: 5 train images conflict with the 6 published for Imagenette; delete "
     with pytest.raises(StillhouseError) as caught:
         make_index("Imagenette", folders)
     assert str(caught.value) == (
@@ -388,7 +388,7 @@ def test_a_complete_set_is_indexed_and_with_a_holdout_needs_no_test_split(folder
 
 def test_arrays_with_other_numbers_of_images_than_published_are_an_error(mnist, empty):
     with pytest.raises(
-        StillhouseError, match=": 10 train images conflict with the 60000 published of MNIST"
+        StillhouseError, match=": 10 train images conflict with the 60000 published for MNIST"
     ) as e:
         make_index("MNIST", mnist)
     assert f"delete {mnist}/MNIST/raw and download again" in str(e.value)
@@ -418,14 +418,14 @@ def imagenet(tmp_path, monkeypatch):
 
 def test_imagenet_is_unpacked_from_its_archives(imagenet):
     root, names = imagenet
-    found = images("ImageNet", root, names, download=True)
-    assert [image.image_id for image in found] == [
+    actual = images("ImageNet", root, names, download=True)
+    assert [image.image_id for image in actual] == [
         *(f"train/n01440764/n01440764_{i}.JPEG" for i in range(2)),
         *(f"train/n15075141/n15075141_{i}.JPEG" for i in range(2)),
         "val/n01440764/ILSVRC2012_val_00000002.JPEG",
         "val/n15075141/ILSVRC2012_val_00000001.JPEG",
     ]
-    assert [image.class_id for image in found[4:]] == list(names)
+    assert [image.class_id for image in actual[4:]] == list(names)
 
 
 def test_imagenet_of_a_killed_job_is_incomplete(imagenet, monkeypatch):

@@ -15,7 +15,7 @@ PLACES = [(class_id, index) for class_id in CLASSES for index in range(4)]
 
 @pytest.fixture(scope="module")
 def distilled_set(tmp_path_factory):
-    """Return a distilled set with two images per class, of other pixels than the classes'."""
+    """Return a distilled set with two images per class that differ from the training images."""
     folder = tmp_path_factory.mktemp("set")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 2, 3, 8, 8), np.uint8)
     tables = [
@@ -93,21 +93,22 @@ def test_distinct_real_images_occur_once_while_there_are_enough(initial, class_i
     rows = known(class_images, class_id)
     count = len(rows) // 2
     places = [(class_id, i) for i in range(count + 3)]
-    found = recognised(initial("real", places, flip=0.0), rows)
-    assert not any(mirrored for _, mirrored in found)
-    assert sorted(i for i, _ in found[:count]) == list(range(count))
-    assert found[count:] == found[:3]
-    assert [i for i, _ in found] != sorted(i for i, _ in found)
+    actual = recognised(initial("real", places, flip=0.0), rows)
+    assert not any(mirrored for _, mirrored in actual)
+    assert sorted(i for i, _ in actual[:count]) == list(range(count))
+    assert actual[count:] == actual[:3]
+    assert [i for i, _ in actual] != sorted(i for i, _ in actual)
 
 
 def test_real_images_may_be_drawn_with_replacement(initial, class_images):
     rows = known(class_images, "1")
     count = len(rows) // 2
     places = [("1", i) for i in range(4 * count)]
-    found = recognised(initial("real", places, draw="replacement"), rows)
+    actual = recognised(initial("real", places, draw="replacement"), rows)
     # Of n images, n (1 - e⁻⁴) are expected among 4 n draws.
-    assert 0.85 * count < len({i for i, _ in found}) and found[count : 2 * count] != found[:count]
-    assert 0.35 < np.mean([mirrored for _, mirrored in found]) < 0.65
+    assert 0.85 * count < len({i for i, _ in actual})
+    assert actual[count : 2 * count] != actual[:count]
+    assert 0.35 < np.mean([mirrored for _, mirrored in actual]) < 0.65
 
 
 @pytest.mark.parametrize("flip", [0, 1])

@@ -38,12 +38,12 @@ SCORES = {"a": [-3.0, -1.0, -2.0], "b": [-0.5, -0.6, -9.0], "c": [-4.0, -1.5, -1
     ],
 )
 def test_the_best_crops_of_each_image_are_ranked_together(patches_per_image, expected):
-    found = patches.rank_patches(table_of(SCORES), patches_per_image)
-    assert [f"{row['image_id']}{row['crop']}" for row in found] == expected.split()
+    actual = patches.rank_patches(table_of(SCORES), patches_per_image)
+    assert [f"{row['image_id']}{row['crop']}" for row in actual] == expected.split()
 
 
 def test_rank_blocks_put_the_best_patches_into_the_first_places():
-    # Place k of image j takes rank k · IPC + j.
+    # Position k of image j has rank k · IPC + j.
     assert patches.assign(3, 4, "rank_blocks", None).tolist() == [
         [0, 3, 6, 9],
         [1, 4, 7, 10],
@@ -67,8 +67,8 @@ def test_stitching_is_nearest_sampling_into_a_grid(factor, resolution):
     side = resolution // factor
     rng = np.random.default_rng(0)
     parts = rng.integers(0, 256, (factor**2, 3, side, side), np.uint8)
-    found = patches.stitch(parts, resolution)
-    assert found.shape == (3, resolution, resolution)
+    actual = patches.stitch(parts, resolution)
+    assert actual.shape == (3, resolution, resolution)
     # Official code: the first resolution % factor rows and columns are one pixel larger.
     sizes = [side + (i < resolution % factor) for i in range(factor)]
     wanted = torch.zeros(3, resolution, resolution)
@@ -77,4 +77,4 @@ def test_stitching_is_nearest_sampling_into_a_grid(factor, resolution):
         part = torch.nn.functional.interpolate(patch, (sizes[row], sizes[column]), mode="nearest")
         top, left = sum(sizes[:row]), sum(sizes[:column])
         wanted[:, top : top + sizes[row], left : left + sizes[column]] = part[0]
-    np.testing.assert_array_equal(found, wanted.numpy())
+    np.testing.assert_array_equal(actual, wanted.numpy())

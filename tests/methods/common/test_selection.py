@@ -39,13 +39,13 @@ def test_kmeans_takes_one_point_of_every_clump_nearest_to_its_mean():
     clumps = [(0, 0, 8), (50, 0, 5), (0, 50, 3)]
     rng = np.random.default_rng(1)
     points = np.concatenate([rng.normal((x, y), 1, (n, 2)) for x, y, n in clumps])
-    found = kmeans(points, 3, np.random.default_rng(0)).tolist()
+    actual = kmeans(points, 3, np.random.default_rng(0)).tolist()
     starts, sizes = np.cumsum([0, 8, 5]), [8, 5, 3]
     wanted = [
         int(a + np.linalg.norm(points[a : a + n] - points[a : a + n].mean(0), axis=1).argmin())
         for a, n in zip(starts, sizes, strict=True)
     ]
-    assert found == wanted
+    assert actual == wanted
 
 
 def test_kmeans_depends_on_its_generator_alone():
@@ -59,5 +59,5 @@ def test_kmeans_depends_on_its_generator_alone():
 @given(st.integers(1, 6), st.integers(0, 20))
 def test_kmeans_chooses_each_once_even_of_points_that_coincide(count, seed):
     points = np.random.default_rng(seed).integers(0, 2, (6, 1)).astype(float)
-    found = kmeans(points, count, np.random.default_rng(0)).tolist()
-    assert len(found) == len(set(found)) == count
+    actual = kmeans(points, count, np.random.default_rng(0)).tolist()
+    assert len(actual) == len(set(actual)) == count

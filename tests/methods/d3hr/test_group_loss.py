@@ -68,7 +68,7 @@ def naive(latents, mean, std, settings):
 
 
 def scored(*arguments, **options):
-    """Return a `GroupLoss` that gives tensors."""
+    """Return a `GroupLoss` that returns tensors."""
     loss = GroupLoss(*arguments, **options)
     return lambda normals: torch.from_numpy(loss(normals))
 
@@ -80,18 +80,18 @@ def test_terms_are_those_of_the_formulas(switches, ipc):
     mean, std = gaussian()
     normals = torch.randn(4, ipc, 12, generator=torch.Generator().manual_seed(1)).double()
     before = normals.clone()
-    found = scored(mean, std, ipc, settings)(normals)
+    actual = scored(mean, std, ipc, settings)(normals)
     groups = mean + std * normals
     expected = [naive(group, mean, std, settings) for group in groups]
     plain = [group_loss(group, mean, std, settings) for group in groups]
     plain = [[float(total), *(float(terms[name]) for name in TERMS)] for total, terms in plain]
     torch.testing.assert_close(torch.tensor(plain), torch.tensor(expected), rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(
-        found, torch.tensor(expected, dtype=torch.float64).T, rtol=1e-9, atol=1e-12
+        actual, torch.tensor(expected, dtype=torch.float64).T, rtol=1e-9, atol=1e-12
     )
     assert (normals == before).all()
     single = scored(mean.float(), std.float(), ipc, settings)(normals.float())
-    torch.testing.assert_close(single, found.float(), rtol=2e-5, atol=1e-6)
+    torch.testing.assert_close(single, actual.float(), rtol=2e-5, atol=1e-6)
 
 
 @hypothesis.settings(max_examples=24)
@@ -103,9 +103,9 @@ def test_a_term_of_weight_zero_is_computed_only_on_request(switches, weighted):
     all_terms = scored(mean, std, 4, settings, all_terms=True)(normals)
     loss = scored(mean, std, 4, settings)
     for _ in range(2):
-        some = loss(normals)
-        torch.testing.assert_close(some[0], all_terms[0])
-        assert [bool(term.any()) for term in some[1:]] == [t == weighted for t in TERMS]
+        weighted_only = loss(normals)
+        torch.testing.assert_close(weighted_only[0], all_terms[0])
+        assert [bool(term.any()) for term in weighted_only[1:]] == [t == weighted for t in TERMS]
     assert (all_terms[1:] > 0).all()
 
 
@@ -113,11 +113,11 @@ def test_dimensions_without_spread_cost_nothing():
     mean, std = gaussian(6)
     std[2] = 0
     normals = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(1)).double()
-    found = scored(mean, std, 4, {**PAPER, "terms": "norm"})(normals)
+    actual = scored(mean, std, 4, {**PAPER, "terms": "norm"})(normals)
     plain = [group_loss(g, mean, std, {**PAPER, "terms": "norm"})[0] for g in mean + std * normals]
-    torch.testing.assert_close(torch.stack(plain), found[0])
+    torch.testing.assert_close(torch.stack(plain), actual[0])
     rest = [0, 1, 3, 4, 5]
     without = scored(mean[rest], std[rest], 4, {**PAPER, "terms": "norm"})(normals[:, :, rest])
-    torch.testing.assert_close(found, without)
+    torch.testing.assert_close(actual, without)
     flat = scored(torch.ones(6), torch.zeros(6), 4, CODE)(normals.float())
     assert (flat == 0).all()

@@ -30,9 +30,9 @@ def gaussian(d=12, seed=0):
 def brute_force(mean, variance, ipc, settings, seed, class_id):
     """Return the best of all candidates, each scored by the plain formulas."""
     std = (variance * settings["variance"]).sqrt()
-    found = Candidates(seed, class_id, ipc, len(mean), CPU)
-    n_chunks = -(-settings["candidates"] // found.size)
-    normals = torch.cat([found.chunk(k).clone() for k in range(n_chunks)]).double()
+    actual = Candidates(seed, class_id, ipc, len(mean), CPU)
+    n_chunks = -(-settings["candidates"] // actual.size)
+    normals = torch.cat([actual.chunk(k).clone() for k in range(n_chunks)]).double()
     normals = normals[: settings["candidates"]]
     if settings["sampler"] == "exact":
         middle = normals.mean(1, keepdim=True)
@@ -61,20 +61,20 @@ def test_the_winner_is_the_best_of_all(base, sampler, chunk, monkeypatch):
 def test_more_candidates_extend_fewer(monkeypatch):
     monkeypatch.setitem(group_sampling.CHUNK, "cpu", 48 * 16)
     mean, std = gaussian()
-    found = {
+    actual = {
         m: search(mean, std**2, 4, {**PAPER, "candidates": m}, (0, "cat"), CPU)
         for m in (1, 10, 100, 101, 1000)
     }
-    totals = [float(losses[0]) for _, _, losses, _ in found.values()]
+    totals = [float(losses[0]) for _, _, losses, _ in actual.values()]
     assert totals == sorted(totals, reverse=True) and totals[-1] < totals[0]
-    assert all(winner < m for m, (_, winner, _, _) in found.items())
-    _, winner, losses, first = found[1]
+    assert all(winner < m for m, (_, winner, _, _) in actual.items())
+    _, winner, losses, first = actual[1]
     assert winner == 0 and torch.equal(losses, first)
-    # With as many as the winner needs, and with no more, it wins.
-    _, winner, losses, first = found[1000]
+    # The winner is selected as soon as it is among the candidates.
+    _, winner, losses, first = actual[1000]
     again = search(mean, std**2, 4, {**PAPER, "candidates": winner + 1}, (0, "cat"), CPU)
-    assert again[1] == winner and torch.equal(again[0], found[1000][0])
-    assert all(torch.equal(one[3], first) for one in found.values())
+    assert again[1] == winner and torch.equal(again[0], actual[1000][0])
+    assert all(torch.equal(one[3], first) for one in actual.values())
 
 
 def test_results_depend_on_their_address_alone():
@@ -105,11 +105,11 @@ def test_an_exact_group_is_searched_for_its_skewness():
     mean, std = gaussian()
     settings = {**PAPER, "sampler": "exact", "loss_weights": {"mean": 1, "std": 1, "skewness": 0}}
     assert search(mean, std**2, 5, settings, (0, "cat"), CPU)[1] == 0
-    one, many = (
+    single, many = (
         search(mean, std**2, 5, {**PAPER, "sampler": "exact", "candidates": m}, (0, "cat"), CPU)
         for m in (1, 300)
     )
-    assert many[1] > 0 and many[2][3] < one[2][3]
+    assert many[1] > 0 and many[2][3] < single[2][3]
 
 
 @pytest.mark.parametrize("base", [PAPER, CODE], ids=["paper", "code"])
@@ -128,8 +128,8 @@ def test_one_latent_is_searched_even_when_exact(base):
 @pytest.mark.parametrize("ipc", [1, 2, 3])
 def test_small_groups_have_finite_losses_and_get_better(base, sampler, ipc):
     mean, std = gaussian()
-    found = search(mean, std**2, ipc, {**base, "sampler": sampler}, (0, "cat"), CPU)
-    latents, _, losses, first = found
+    actual = search(mean, std**2, ipc, {**base, "sampler": sampler}, (0, "cat"), CPU)
+    latents, _, losses, first = actual
     assert torch.isfinite(latents).all() and torch.isfinite(losses).all()
     assert losses[0] < first[0]
 
@@ -140,15 +140,15 @@ def test_whitening_a_group_without_spread_makes_it_zero(dtype):
     normals[0, :, 1] = 1.7
     whiten(normals, False)
     assert normals[0, :, 1].abs().max() < 0.02
-    kept = torch.cat([normals[1].T, normals[0].T[[0, 2, 3, 4]]])
-    torch.testing.assert_close(kept.mean(1), torch.zeros(9, dtype=dtype), rtol=0, atol=1e-6)
-    torch.testing.assert_close(kept.square().mean(1), torch.ones(9, dtype=dtype))
+    varying = torch.cat([normals[1].T, normals[0].T[[0, 2, 3, 4]]])
+    torch.testing.assert_close(varying.mean(1), torch.zeros(9, dtype=dtype), rtol=0, atol=1e-6)
+    torch.testing.assert_close(varying.square().mean(1), torch.ones(9, dtype=dtype))
 
 
 @pytest.mark.parametrize(("ipc", "d"), [(1, 64), (10, 64), (10, 4096), (50, 4096), (500, 4096)])
 def test_a_chunk_is_small_and_its_numbers_are_normal(ipc, d):
-    found = Candidates(0, "a", ipc, d, CPU)
-    values = found.chunk(0)
+    actual = Candidates(0, "a", ipc, d, CPU)
+    values = actual.chunk(0)
     assert values.shape[0] == 1 or values.numel() <= group_sampling.CHUNK["cpu"]
     n = values.numel()
     assert abs(float(values.double().mean())) < 5 / n**0.5
@@ -166,8 +166,8 @@ def test_a_killed_search_resumes_after_a_chunk(tmp_path, monkeypatch, interrupt,
     with pytest.raises(KeyboardInterrupt):
         search(mean, std**2, 4, settings, (0, "cat"), CPU, Checkpoint(context))
     before = len(calls)
-    found = search(mean, std**2, 4, settings, (0, "cat"), CPU, Checkpoint(context))
+    actual = search(mean, std**2, 4, settings, (0, "cat"), CPU, Checkpoint(context))
     n_chunks = math.ceil(60 / (400 // (4 * len(mean))))
     # Two more chunks are drawn for the first candidate and the winner.
     assert len(calls) - before == n_chunks + 2 - (4 if seconds == 0 else 0)
-    assert torch.equal(found[0], undisturbed[0]) and found[1] == undisturbed[1]
+    assert torch.equal(actual[0], undisturbed[0]) and actual[1] == undisturbed[1]

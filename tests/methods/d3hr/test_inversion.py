@@ -74,27 +74,27 @@ def latents_of(count=COUNT):
 
 def test_moments_are_those_of_all_latents_at_each_snapshot(made):
     make, denoiser = made
-    found, quality = make()
+    actual, quality = make()
     before = latents_of()
     up = invert(denoiser, before, denoiser.condition("1"), 1.5, 5, SNAPSHOTS)
-    assert found["mean"].shape == found["variance"].shape == (2, 64)
+    assert actual["mean"].shape == actual["variance"].shape == (2, 64)
     for i, count in enumerate(SNAPSHOTS):
         flat = up[count].flatten(1)
-        torch.testing.assert_close(found["mean"][i], flat.mean(0), atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(found["variance"][i], flat.var(0), atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(found["after"][i].float(), flat[:64], atol=0.01, rtol=0.01)
+        torch.testing.assert_close(actual["mean"][i], flat.mean(0), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(actual["variance"][i], flat.var(0), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(actual["after"][i].float(), flat[:64], atol=0.01, rtol=0.01)
         moments = Moments()
         moments.add(flat)
         assert quality["after"][f"{count}"] == pytest.approx(normality(moments), rel=1e-4)
-    assert not torch.allclose(found["mean"][0], found["mean"][1], atol=0.02)
+    assert not torch.allclose(actual["mean"][0], actual["mean"][1], atol=0.02)
     torch.testing.assert_close(
-        found["before"].float(), before.flatten(1)[:64], atol=0.01, rtol=0.01
+        actual["before"].float(), before.flatten(1)[:64], atol=0.01, rtol=0.01
     )
-    assert found["before"].dtype == found["after"].dtype == torch.float16
-    assert found["mean"].dtype == found["variance"].dtype == torch.float32
+    assert actual["before"].dtype == actual["after"].dtype == torch.float16
+    assert actual["mean"].dtype == actual["variance"].dtype == torch.float32
     shapes = {"snapshots": SNAPSHOTS, "count": [COUNT], "shape": [4, 4, 4]}
     for name, values in shapes.items():
-        assert found[name].dtype == torch.int64 and found[name].tolist() == values
+        assert actual[name].dtype == torch.int64 and actual[name].tolist() == values
     assert quality["before"].keys() == {"skewness", "kurtosis", "normal_share"}
     assert 2 < quality["before"]["kurtosis"] < 4
 
@@ -108,13 +108,13 @@ def test_round_trips_compare_latents_and_decoded_images(made):
         back = sample(denoiser, up, condition, 1.5, 5, count)
         pair = [denoiser.decode(latents) for latents in (before, back)]
         error = (pair[0] - pair[1]).square().mean((1, 2, 3))
-        found = quality["round_trip"][f"{count}"]
-        assert found["images"] == 16
-        assert found["latent_mse"] == pytest.approx(
+        actual = quality["round_trip"][f"{count}"]
+        assert actual["images"] == 16
+        assert actual["latent_mse"] == pytest.approx(
             (back - before).square().mean().item(), rel=0.01
         )
         wanted = 10 * torch.log10(4 / error).mean().item()
-        assert found["psnr"] == pytest.approx(wanted, abs=0.05)
+        assert actual["psnr"] == pytest.approx(wanted, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_round_trips_compare_latents_and_decoded_images(made):
 )
 def test_settings_change_the_result(made, change):
     make, _ = made
-    found, _ = make("y", 8, **change)
+    actual, _ = make("y", 8, **change)
     usual, _ = make("x", 8)
-    assert not torch.allclose(found["mean"], usual["mean"], atol=1e-4)
+    assert not torch.allclose(actual["mean"], usual["mean"], atol=1e-4)
 
 
 def test_forward_noising_adds_noise_of_the_image(made):
     make, denoiser = made
-    found, quality = make(count=8, resources={"batch_size": 6}, noising="forward")
+    actual, quality = make(count=8, resources={"batch_size": 6}, noising="forward")
     before = latents_of(8)
     draws = [
         generator(0, "diffusion", "1", f"im{i}").standard_normal((4, 4, 4), np.float32)
@@ -137,17 +137,17 @@ def test_forward_noising_adds_noise_of_the_image(made):
     ]
     for i, level in enumerate([200, 600]):
         noised = denoiser.schedule.add_noise(before, torch.from_numpy(np.stack(draws)), level)
-        torch.testing.assert_close(found["mean"][i], noised.flatten(1).mean(0))
+        torch.testing.assert_close(actual["mean"][i], noised.flatten(1).mean(0))
     assert quality["round_trip"]["2"]["images"] == 8
     assert quality["after"]["2"]["normal_share"] is None
 
 
 def test_results_do_not_depend_on_the_batch_size(made):
     make, _ = made
-    one, quality = make("a", 5)
+    tensors, quality = make("a", 5)
     for size in (1, 4):
         other, same = make(f"b{size}", 5, {"batch_size": size})
-        for name, tensor in one.items():
+        for name, tensor in tensors.items():
             atol = 2e-3 if tensor.dtype == torch.float16 else 1e-5
             torch.testing.assert_close(other[name], tensor, atol=atol, rtol=1e-4)
         assert same["round_trip"]["4"] == pytest.approx(quality["round_trip"]["4"], rel=1e-3)
@@ -155,9 +155,9 @@ def test_results_do_not_depend_on_the_batch_size(made):
 
 def test_a_single_image_has_no_variance(made):
     make, _ = made
-    found, quality = make(count=1)
-    assert found["before"].shape == (1, 64) and found["after"].shape == (2, 1, 64)
-    assert not found["variance"].any() and found["mean"].isfinite().all()
+    actual, quality = make(count=1)
+    assert actual["before"].shape == (1, 64) and actual["after"].shape == (2, 1, 64)
+    assert not actual["variance"].any() and actual["mean"].isfinite().all()
     assert quality["before"]["kurtosis"] is None
 
 
@@ -171,7 +171,7 @@ def test_a_resumed_inversion_has_the_same_bytes(made, empty, interrupt, seconds)
         make("resumed", resources=resources)
     assert len(calls) == 3
     make("resumed", resources=resources)
-    # Of five batches two were in the checkpoint, or none where none was due.
+    # Of five batches, two were in the checkpoint, or none if no save was due.
     assert len(calls) == 3 + (3 if seconds == 0 else 5)
     for name in INVERSION.files:
         undisturbed, resumed = (
@@ -182,8 +182,8 @@ def test_a_resumed_inversion_has_the_same_bytes(made, empty, interrupt, seconds)
 
 def test_fewer_images_are_a_part_of_more_and_keep_their_order():
     assert inversion.sampled_rows(9, "all", "a") == list(range(9))
-    some, more = (inversion.sampled_rows(50, count, "a") for count in (5, 20))
-    assert set(some) < set(more) < set(range(50))
+    few, more = (inversion.sampled_rows(50, count, "a") for count in (5, 20))
+    assert set(few) < set(more) < set(range(50))
     assert more == sorted(more) and len(more) == 20
     assert more != inversion.sampled_rows(50, 20, "b")
     assert inversion.sampled_rows(3, 20, "a") == [0, 1, 2]
@@ -192,10 +192,10 @@ def test_fewer_images_are_a_part_of_more_and_keep_their_order():
 def test_statistics_are_of_the_sampled_images(made):
     make, _ = made
     complete, _ = make("all")
-    some, _ = make("some", images_per_class=12)
-    assert some["count"].item() == 12 and complete["count"].item() == COUNT
+    few, _ = make("some", images_per_class=12)
+    assert few["count"].item() == 12 and complete["count"].item() == COUNT
     rows = inversion.sampled_rows(COUNT, 12, "1")
     stored = [i for i in rows if i < len(complete["before"])]
     wanted = complete["before"][stored]
-    assert torch.equal(some["before"][: len(stored)], wanted)
-    assert not torch.allclose(some["mean"], complete["mean"])
+    assert torch.equal(few["before"][: len(stored)], wanted)
+    assert not torch.allclose(few["mean"], complete["mean"])

@@ -49,7 +49,7 @@ def test_one_at_a_time():
 
 
 def test_a_large_offset_does_not_cancel():
-    # Multiples of 2⁻²⁰ stay exact under the offset: all that differs is the computing.
+    # Multiples of 2⁻²⁰ stay exact under the offset: only rounding in the computation differs.
     values = np.round(skewed() * 2**20) / 2**20
     moments = gathered(values + 2.0**30, [7, 90, 91])
     expected = naive(values)
@@ -118,8 +118,8 @@ def test_normality_of_few_vectors_and_of_dimensions_without_spread():
     assert few["normal_share"] is None and few["skewness"] > 0
     values = skewed()
     values[:, 0] = 1
-    found, wanted = normality(gathered(values)), normality(gathered(values[:, 1:]))
-    assert found == wanted and all(map(math.isfinite, found.values()))
+    actual, wanted = normality(gathered(values)), normality(gathered(values[:, 1:]))
+    assert actual == wanted and all(map(math.isfinite, actual.values()))
 
 
 def test_an_empty_batch_adds_nothing():

@@ -41,18 +41,20 @@ def test_samples_are_of_the_snapshot_and_have_the_shape_of_latents(empty):
     mean, std = gaussian()
     path = put(inversion(mean, std**2))
     expected = search(mean.float() + 1, (std**2).float() * 2, 4, PAPER, (0, "cat"), CPU)
-    found = sampled(path)
-    assert found["latents"].shape == (4, 3, 2, 2) and found["latents"].dtype == torch.float32
-    torch.testing.assert_close(found["latents"].flatten(1), expected[0])
-    assert found["winner"].tolist() == [expected[1]] and found["winner"].dtype == torch.int64
-    assert found["losses"].shape == found["first"].shape == (4,)
-    assert found["losses"][0] < found["first"][0]
+    actual = sampled(path)
+    assert actual["latents"].shape == (4, 3, 2, 2) and actual["latents"].dtype == torch.float32
+    torch.testing.assert_close(actual["latents"].flatten(1), expected[0])
+    assert actual["winner"].tolist() == [expected[1]] and actual["winner"].dtype == torch.int64
+    assert actual["losses"].shape == actual["first"].shape == (4,)
+    assert actual["losses"][0] < actual["first"][0]
 
 
 def test_a_missing_snapshot_device_or_variance_is_an_error(empty):
     mean, std = gaussian()
     path = put(inversion(mean, std**2))
-    with pytest.raises(StillhouseError, match="30 is unknown; must be one of 24, 31") as error:
+    with pytest.raises(
+        StillhouseError, match="unknown snapshot 30; must be one of 24, 31"
+    ) as error:
         sampled(path, snapshot=30)
     assert "\n" not in str(error.value)
     with pytest.raises(StillhouseError, match="draw_on: 'cuda' conflicts"):

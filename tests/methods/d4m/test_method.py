@@ -1,4 +1,4 @@
-"""D4M leaves a step of the grid to denoise."""
+"""D4M denoises at least one step of the grid."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from stillhouse.methods.d4m.method import D4M
 @given(steps=st.integers(2, 100), strength=st.floats(0.001, 1.0))
 def test_a_valid_strength_leaves_a_step(steps, strength):
     settings = {"steps": steps, "strength": strength}
-    # As many steps as image-to-image pipelines take.
+    # As many steps as in image-to-image pipelines.
     if torch.arange(steps)[steps - int(steps * strength) :].numel():
         D4M().check("k", settings, {})
         return

@@ -27,8 +27,8 @@ def test_clumps_far_apart_give_their_means():
     rng = np.random.default_rng(1)
     places = np.array([(0, 0), (100, 0), (0, 100)])
     points = np.repeat(places, 30, 0) + rng.normal(size=(90, 2))
-    found = centres(points, 3)
-    distances = np.linalg.norm(found[:, None] - places, axis=2)
+    actual = centres(points, 3)
+    distances = np.linalg.norm(actual[:, None] - places, axis=2)
     assert sorted(distances.argmin(1)) == [0, 1, 2]
     assert distances.min(1).max() < 1
 
@@ -41,11 +41,11 @@ def test_partial_takes_one_step_per_chunk_in_order_and_skips_the_rest(expand, st
     model = cluster.MiniBatchKMeans(count, random_state=seed, n_init=1)
     for i in range(steps):
         model.partial_fit(points[i * chunk : (i + 1) * chunk])
-    found = centres(points, count, "partial", expand)
-    np.testing.assert_allclose(found, model.cluster_centers_, rtol=1e-12)
+    actual = centres(points, count, "partial", expand)
+    np.testing.assert_allclose(actual, model.cluster_centers_, rtol=1e-12)
     changed = points.copy()
     changed[steps * chunk :] += 5
-    np.testing.assert_array_equal(centres(changed, count, "partial", expand), found)
+    np.testing.assert_array_equal(centres(changed, count, "partial", expand), actual)
 
 
 def test_one_prototype_by_steps_is_the_mean_of_all_chunks():
@@ -55,26 +55,26 @@ def test_one_prototype_by_steps_is_the_mean_of_all_chunks():
 
 def test_as_many_centres_as_points_are_the_points():
     points = points_of(5)
-    found = centres(points, 5, "partial")
-    np.testing.assert_allclose(sorted(found[:, 0]), sorted(points[:, 0]), rtol=1e-9)
+    actual = centres(points, 5, "partial")
+    np.testing.assert_allclose(sorted(actual[:, 0]), sorted(points[:, 0]), rtol=1e-9)
 
 
 @pytest.mark.parametrize("how", ["full", "partial"])
-def test_centres_belong_to_the_seed(how):
+def test_centres_belong_to_the_seed(fit):
     points = points_of()
-    first = centres(points, 4, how, 2)
-    np.testing.assert_array_equal(centres(points, 4, how, 2), first)
-    assert not np.array_equal(centres(points, 4, how, 2, seed=1), first)
+    first = centres(points, 4, fit, 2)
+    np.testing.assert_array_equal(centres(points, 4, fit, 2), first)
+    assert not np.array_equal(centres(points, 4, fit, 2, seed=1), first)
 
 
 class Stack:
-    """Stands for the latents of a class."""
+    """Replaces the latents of a class."""
 
     def __init__(self, n):
         self.n = n
 
-    def stacked(self, how, class_id):
-        seed = {"mode": 0, "sample": 1}[how]
+    def stacked(self, choice, class_id):
+        seed = {"mode": 0, "sample": 1}[choice]
         return torch.from_numpy(points_of(self.n, 12, seed).astype(np.float32)).view(-1, 3, 2, 2)
 
 
@@ -92,21 +92,21 @@ def make(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("how, seed", [("mode", 0), ("sample", 1)])
-def test_latents_are_clustered_as_one_vector_each(make, how, seed):
-    found = make(3, latents=how)
-    assert found.dtype == torch.float32 and found.shape == (3, 3, 2, 2)
+def test_latents_are_clustered_as_one_vector_each(make, choice, seed):
+    actual = make(3, latents=choice)
+    assert actual.dtype == torch.float32 and actual.shape == (3, 3, 2, 2)
     wanted = centres(points_of(20, 12, seed).astype(np.float32).astype(float), 3)
-    np.testing.assert_allclose(found.reshape(3, 12), wanted, rtol=1e-6)
+    np.testing.assert_allclose(actual.reshape(3, 12), wanted, rtol=1e-6)
 
 
 def test_partial_needs_its_chunk(make):
-    found = make(4, fit="partial", expand=2)
+    actual = make(4, fit="partial", expand=2)
     wanted = centres(points_of(20, 12).astype(np.float32).astype(float), 4, "partial", 2)
-    np.testing.assert_allclose(found.reshape(4, 12), wanted, rtol=1e-6)
+    np.testing.assert_allclose(actual.reshape(4, 12), wanted, rtol=1e-6)
 
 
 def test_too_few_images_are_an_error_of_one_line(make):
     assert make(3, n=3).shape[0] == 3
-    with pytest.raises(StillhouseError, match=r"class 'a': has 3 images, .* at most 3") as caught:
+    with pytest.raises(StillhouseError, match=r"class 'a': 3 images .* at most 3") as caught:
         make(4, n=3)
     assert "\n" not in str(caught.value)

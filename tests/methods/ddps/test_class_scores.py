@@ -68,17 +68,17 @@ def naive_maps(stack, denoiser, class_id, settings, seed):
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_maps_are_those_of_single_images_and_draws(batch_size):
     stacks = stacks_of((10, 3, 4, 4), (3, 3, 4, 6))
-    found = class_scores.score_maps(
+    actual = class_scores.score_maps(
         stacks, Dummy(), "cat", SETTINGS, 1, Context(batch_size=batch_size)
     )
-    for stack, maps in zip(stacks, found, strict=True):
+    for stack, maps in zip(stacks, actual, strict=True):
         assert maps.dtype == torch.float64
         wanted = naive_maps(stack, Dummy(), "cat", SETTINGS, 1)
         np.testing.assert_allclose(maps, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0, 3), (1000, 0)])
-def test_a_killed_job_resumes_after_a_pass(tmp_path, seconds, kept):
+def test_a_killed_job_resumes_after_a_pass(tmp_path, seconds, saved):
     class Killed(Dummy):
         def predict(self, *arguments):
             if len(self.conditions) == 3:
@@ -95,9 +95,9 @@ def test_a_killed_job_resumes_after_a_pass(tmp_path, seconds, kept):
     with pytest.raises(KeyboardInterrupt):
         class_scores.score_maps(stacks, Killed(), "cat", SETTINGS, 1, context)
     second = Dummy()
-    found = class_scores.score_maps(stacks, second, "cat", SETTINGS, 1, context)
-    assert len(second.conditions) == 7 - kept
-    assert all(map(torch.equal, found, undisturbed))
+    actual = class_scores.score_maps(stacks, second, "cat", SETTINGS, 1, context)
+    assert len(second.conditions) == 7 - saved
+    assert all(map(torch.equal, actual, undisturbed))
     # Passes of another size are other passes.
     third, other = Dummy(), Context(batch_size=64, work=tmp_path)
     class_scores.score_maps(stacks, third, "cat", SETTINGS, 1, other)
@@ -142,7 +142,7 @@ def test_an_image_that_the_class_condition_helps_scores_above_zero():
             return torch.where((condition == 9).view(-1, 1, 1, 1), 0, noise).float()
 
     stack = torch.ones(2, 3, 4, 4)
-    stack[1, :, :, 2:] = 40  # the right half is something else
+    stack[1, :, :, 2:] = 40  # other values in the right half
     (maps,) = class_scores.score_maps(
         [stack], Conditional(), "cat", SETTINGS, 0, Context(batch_size=8)
     )
@@ -202,19 +202,19 @@ def test_boxes_stay_inside_the_source(data):
     corner = [data.draw(st.integers(0, int(extent) - patch)) for extent in size]
     for shape in ("aspect", "square"):
         region = boxes.region_of(shape, height, width)
-        found = class_scores.to_source(np.array([*corner, patch, patch]), size, region)
-        assert found.dtype == np.int64 and (found[2:] >= 1).all()
-        assert (found[:2] >= region[:2]).all()
-        assert (found[:2] + found[2:] <= region[:2] + region[2:]).all()
+        actual = class_scores.to_source(np.array([*corner, patch, patch]), size, region)
+        assert actual.dtype == np.int64 and (actual[2:] >= 1).all()
+        assert (actual[:2] >= region[:2]).all()
+        assert (actual[:2] + actual[2:] <= region[:2] + region[2:]).all()
 
 
 def test_boxes_are_scaled_and_moved_to_the_region():
     region = np.array([0, 0, 512, 1000])
-    found = class_scores.to_source(np.array([16, 100, 224, 224]), np.array([256, 496]), region)
-    assert found.tolist() == [32, 202, 448, 452]
+    actual = class_scores.to_source(np.array([16, 100, 224, 224]), np.array([256, 496]), region)
+    assert actual.tolist() == [32, 202, 448, 452]
     square = np.array([0, 100, 300, 300])
-    found = class_scores.to_source(np.array([0, 32, 224, 224]), np.array([256, 256]), square)
-    assert found.tolist() == [0, 138, 262, 262]
+    actual = class_scores.to_source(np.array([0, 32, 224, 224]), np.array([256, 256]), square)
+    assert actual.tolist() == [0, 138, 262, 262]
 
 
 SIZES = [(12, 8), (8, 8), (12, 8), (9, 17), (8, 8)]
@@ -224,7 +224,7 @@ SIZES = [(12, 8), (8, 8), (12, 8), (9, 17), (8, 8)]
 def stage(tmp_path, monkeypatch):
     """Return a function that scores a class of random images with the dummy denoiser."""
     denoiser = Dummy()
-    monkeypatch.setattr(class_scores, "load_denoiser", lambda *given: denoiser)
+    monkeypatch.setattr(class_scores, "load_denoiser", lambda *arguments: denoiser)
 
     def score(sizes=SIZES, shape="aspect", batch_size=4, class_id="cat", seed=0, **changes):
         folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
@@ -241,7 +241,7 @@ def stage(tmp_path, monkeypatch):
 
 
 def latents_of(size, shape, channels, side, rng):
-    """Return random latents whose shorter side has `side` places, and (c, h, w)."""
+    """Return random latents whose shorter side has `side` positions, and (c, h, w)."""
     height, width = size
     if shape == "square":
         height = width = min(size)
@@ -251,7 +251,7 @@ def latents_of(size, shape, channels, side, rng):
 
 
 def files(folder, class_id, sizes, shape, channels=2, side=4, seed=3):
-    """Write images and latents of a class as their stages would."""
+    """Write images and latents of a class like their stages."""
     rng = np.random.default_rng(seed)
     names = [f"{i:02d}" for i in range(len(sizes))]
     pixels = [rng.integers(0, 256, (3, *size), dtype=np.uint8) for size in sizes]
@@ -273,12 +273,12 @@ def files(folder, class_id, sizes, shape, channels=2, side=4, seed=3):
         "images": {"images.parquet": images},
         "latents": {"latents.safetensors": tensors, "images.json": names},
     }
-    for name, some in content.items():
+    for name, files_of_stage in content.items():
         spec = {"address": str(folder / name / class_id), "settings": {"shape": shape}}
-        store.write(folder / name / class_id, spec, some)
+        store.write(folder / name / class_id, spec, files_of_stage)
     return {
-        name: {class_id: folder / name / class_id / next(iter(some))}
-        for name, some in content.items()
+        name: {class_id: folder / name / class_id / next(iter(files_of_stage))}
+        for name, files_of_stage in content.items()
     }
 
 
@@ -288,7 +288,7 @@ def test_the_table_has_the_best_patch_of_every_image(stage):
     for row in rows:
         height, width = SIZES[int(row["image_id"])]
         assert row["top"] + row["height"] <= height and row["left"] + row["width"] <= width
-        # 6 of 8 px of the short side, whatever that is in the source.
+        # 6 of 8 px of the short side, at any size in the source.
         assert row["height"] == pytest.approx(6 / 8 * min(height, width), abs=1)
         assert row["width"] == pytest.approx(6 / 8 * min(height, width), abs=1)
         assert len(row["map"]) % row["map_height"] == 0
@@ -351,8 +351,8 @@ def test_fewer_images_are_a_prefix_and_score_the_same(stage):
 
 
 def test_seed_class_and_posterior_matter(stage):
-    def scores(**given):
-        return [row["score"] for row in stage(**given)]
+    def scores(**settings):
+        return [row["score"] for row in stage(**settings)]
 
     plain = scores(images_per_class=5)
     assert plain == scores()
@@ -362,6 +362,8 @@ def test_seed_class_and_posterior_matter(stage):
 
 def test_a_patch_larger_than_an_image_is_an_error_of_one_line(stage):
     assert stage(patch=8)
-    with pytest.raises(StillhouseError, match=r"8 x 12 px .* must be at most 8, or 0") as caught:
+    with pytest.raises(
+        StillhouseError, match=r"8 x 12 px .* must be at most 8, or whole"
+    ) as caught:
         stage([(12, 8)], patch=9)
     assert "\n" not in str(caught.value)

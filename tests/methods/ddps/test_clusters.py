@@ -57,14 +57,14 @@ def clumps(seed=0, sizes=(8, 5, 7)):
 def test_clusters_are_ranked_by_median_score_and_patches_by_distance(tmp_path):
     names, scores, points, label = clumps()
     rows = cluster(tmp_path, *tables(names, scores, points))
-    found = {row["image_id"]: row for row in rows}
+    actual = {row["image_id"]: row for row in rows}
     medians = [np.median(scores[label == k]) for k in range(3)]
     # The best single score lies in a cluster that is not first: a mean or maximum would differ.
     for place, k in enumerate(np.argsort(medians)[::-1]):
         members = np.flatnonzero(label == k)
         distances = np.linalg.norm(points[members] - points[members].mean(0), axis=1)
         for rank, i in enumerate(np.argsort(distances)):
-            row = found[names[members[i]]]
+            row = actual[names[members[i]]]
             assert (row["cluster_rank"], row["rank"]) == (place, rank)
             assert row["distance"] == pytest.approx(distances[i], rel=1e-5)
             assert row["score"] == scores[members[i]]
@@ -121,9 +121,9 @@ def test_fewer_points_than_clusters_and_points_that_coincide(tmp_path, n, distin
     assert {row["cluster_rank"] for row in rows} == set(range(distinct))
     assert all(row["distance"] == pytest.approx(0, abs=1e-6) for row in rows)
     for place in range(distinct):
-        some = [row for row in rows if row["cluster_rank"] == place]
-        assert [row["rank"] for row in some] == list(range(len(some)))
-        assert [row["image_id"] for row in some] == sorted(row["image_id"] for row in some)
+        members = [row for row in rows if row["cluster_rank"] == place]
+        assert [row["rank"] for row in members] == list(range(len(members)))
+        assert [row["image_id"] for row in members] == sorted(row["image_id"] for row in members)
 
 
 def test_clusters_belong_to_the_seed():
@@ -147,5 +147,5 @@ def test_each_class_is_read_from_its_own_files(tmp_path):
     spec = {"settings": {"clusters": 3}, "keys": {"seed": 0}}
     make = clusters.clusters(inputs, spec, Context())
     for class_id in "ab":
-        found = make(class_id, Context())["clusters.parquet"].to_pylist()
-        assert {row["image_id"][0] for row in found} == {class_id}
+        actual = make(class_id, Context())["clusters.parquet"].to_pylist()
+        assert {row["image_id"][0] for row in actual} == {class_id}

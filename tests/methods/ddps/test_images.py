@@ -43,8 +43,8 @@ def naive(rows, ipc, variant, n_clusters=10):
     share = 4 * ipc // n_clusters if variant == "concat" else ipc // n_clusters
     chosen = set()
     for place in range(n_clusters):
-        some = [row for row in rows if row["cluster_rank"] == place]
-        nearest = sorted(some, key=lambda row: row["distance"])[:share]
+        members = [row for row in rows if row["cluster_rank"] == place]
+        nearest = sorted(members, key=lambda row: row["distance"])[:share]
         chosen |= {row["image_id"] for row in nearest}
     rest = [row for row in rows if row["image_id"] not in chosen]
     for row in sorted(rest, key=lambda row: -row["score"])[: needed - len(chosen)]:
@@ -60,19 +60,19 @@ def ids(rows):
 def test_patches_are_selected_as_in_the_paper(variant, ipc, size):
     rows = rows_of([size] * 32)
     count = ipc * 4 if variant == "concat" else ipc
-    found = ids(ddps.select_patches(rows, count, 10))
-    assert len(found) == len(set(found)) == min(count, len(rows))
-    assert set(found) == naive(rows, ipc, variant)
+    actual = ids(ddps.select_patches(rows, count, 10))
+    assert len(actual) == len(set(actual)) == min(count, len(rows))
+    assert set(actual) == naive(rows, ipc, variant)
 
 
 def test_ten_images_of_four_patches_are_four_of_each_of_ten_clusters():
-    found = ids(ddps.select_patches(rows_of([9] * 32), 40, 10))
-    assert found == [f"{place}.{rank}" for rank in range(4) for place in range(10)]
+    actual = ids(ddps.select_patches(rows_of([9] * 32), 40, 10))
+    assert actual == [f"{place}.{rank}" for rank in range(4) for place in range(10)]
 
 
 def test_a_hundred_single_patches_are_ten_of_each_of_ten_clusters():
-    found = ids(ddps.select_patches(rows_of([12] * 32), 100, 10))
-    assert sorted(found) == sorted(f"{p}.{r}" for r in range(10) for p in range(10))
+    actual = ids(ddps.select_patches(rows_of([12] * 32), 100, 10))
+    assert sorted(actual) == sorted(f"{p}.{r}" for r in range(10) for p in range(10))
 
 
 def test_below_one_patch_a_cluster_the_score_decides():
@@ -84,17 +84,17 @@ def test_below_one_patch_a_cluster_the_score_decides():
 
 def test_eleven_to_nineteen_take_one_of_each_cluster_and_the_rest_by_score():
     rows = rows_of([5] * 32)
-    found = ids(ddps.select_patches(rows, 15, 10))
-    assert found[:10] == [f"{place}.0" for place in range(10)]
-    rest = [row for row in rows if row["image_id"] not in found[:10]]
-    assert found[10:] == ids(sorted(rest, key=lambda row: -row["score"])[:5])
+    actual = ids(ddps.select_patches(rows, 15, 10))
+    assert actual[:10] == [f"{place}.0" for place in range(10)]
+    rest = [row for row in rows if row["image_id"] not in actual[:10]]
+    assert actual[10:] == ids(sorted(rest, key=lambda row: -row["score"])[:5])
 
 
 def test_a_small_cluster_is_made_up_for_by_score_from_any_cluster():
     rows = rows_of([2, 9, 9])
     rows[-1]["score"], rows[5]["score"] = 99.0, 98.0
-    found = ids(ddps.select_patches(rows, 8, 2))
-    assert found == ["0.0", "1.0", "0.1", "1.1", "2.8", "1.2", found[6], "1.3"]
+    actual = ids(ddps.select_patches(rows, 8, 2))
+    assert actual == ["0.0", "1.0", "0.1", "1.1", "2.8", "1.2", actual[6], "1.3"]
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=8), st.integers(1, 60), st.integers(1, 12))
@@ -102,9 +102,9 @@ def test_the_order_of_rows_and_ties_changes_nothing(sizes, count, n_clusters):
     rows = rows_of(sizes)
     for row in rows:
         row["score"] = round(row["score"])
-    found = ids(ddps.select_patches(rows, count, n_clusters))
-    assert found == ids(ddps.select_patches(rows[::-1], count, n_clusters))
-    assert len(set(found)) == len(found) == min(count, len(rows))
+    actual = ids(ddps.select_patches(rows, count, n_clusters))
+    assert actual == ids(ddps.select_patches(rows[::-1], count, n_clusters))
+    assert len(set(actual)) == len(actual) == min(count, len(rows))
 
 
 @pytest.fixture
@@ -153,17 +153,17 @@ def by_hand(pixels, row, side):
 
 def test_single_patches_fill_an_image(files):
     inputs, pixels, rows = files
-    found = distil(inputs, 3, patches_per_side=1)
-    for (image, origin), row in zip(found, ddps.select_patches(rows, 3, 3), strict=True):
+    actual = distil(inputs, 3, patches_per_side=1)
+    for (image, origin), row in zip(actual, ddps.select_patches(rows, 3, 3), strict=True):
         np.testing.assert_array_equal(image, by_hand(pixels, row, 6))
         assert origin == [{key: row[key] for key in ("image_id", *BOX)}]
 
 
 def test_four_patches_of_one_cluster_share_an_image(files):
     inputs, pixels, rows = files
-    found = distil(inputs, 3)
+    actual = distil(inputs, 3)
     by_id = {row["image_id"]: row for row in rows}
-    for place, (image, origin) in enumerate(found):
+    for place, (image, origin) in enumerate(actual):
         assert [part["image_id"] for part in origin] == [f"{place}.{rank}" for rank in range(4)]
         corners = [image[:, y : y + 3, x : x + 3] for y in (0, 3) for x in (0, 3)]
         for corner, part in zip(corners, origin, strict=True):
@@ -175,9 +175,9 @@ def test_four_patches_of_one_cluster_share_an_image(files):
 def test_without_clusters_the_best_scores_are_taken_and_no_clusters_read(files):
     inputs, _, rows = files
     del inputs["clusters"]
-    found = distil(inputs, 5, patches_per_side=1, ranking="score")
+    actual = distil(inputs, 5, patches_per_side=1, ranking="score")
     best = sorted(rows, key=lambda row: -row["score"])[:5]
-    assert [origin[0]["image_id"] for _, origin in found] == ids(best)
+    assert [origin[0]["image_id"] for _, origin in actual] == ids(best)
 
 
 @pytest.mark.parametrize("ranking", ["clusters", "score"])

@@ -1,4 +1,4 @@
-"""DDPS has the patches and clusters that it takes, and its denoiser the patch."""
+"""Limits of DDPS: patches and clusters per class, patch sizes of the denoiser."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ def settings_of(**changes):
 
 
 def fits(ipcs, smallest, **changes):
-    """Return whether a class of so many images is enough; a refusal is one line."""
+    """Return whether a number of images per class suffices; an error must be one line."""
     try:
         most, _ = DDPS().max_ipc("k", settings_of(**changes), ipcs, smallest, 64)
     except StillhouseError as error:
@@ -68,7 +68,7 @@ def test_every_cluster_has_an_image(images, clusters):
         ({"denoiser": "dit"}, None),
         ({"timesteps": [0.5, 0.5]}, "k.timesteps: must be [lower, higher], not [0.5, 0.5]"),
         ({"timesteps": [0.7, 0.1]}, "k.timesteps: must be [lower, higher]"),
-        ({"ranking": "clusters", "features": "clip"}, "k: 'clip' is missing"),
+        ({"ranking": "clusters", "features": "clip"}, "k.clip: missing"),
         ({"ranking": "clusters", "features": "clip", "clip": HUB}, None),
         ({"ranking": "clusters", "features": "clip", "clip": {"hub": "a/b"}}, "k.clip: "),
         ({"ranking": "clusters", "features": "dift", "layer": 9}, None),

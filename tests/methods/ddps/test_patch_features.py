@@ -29,12 +29,12 @@ class Deep(Dummy):
     """A denoiser with layers, whose grids are the latent's and half as fine."""
 
     def features(self, latents, timestep, condition, layer):
-        found = self.predict(latents, timestep, condition)
-        return torch.cat([found, found**2], 1) if layer else functional.avg_pool2d(found, 2)
+        actual = self.predict(latents, timestep, condition)
+        return torch.cat([actual, actual**2], 1) if layer else functional.avg_pool2d(actual, 2)
 
 
 def naive_features(stack, shares, denoiser, class_id, seed, settings):
-    """Describe one image and one draw at a time: cut to the box, then average, as diff-mining."""
+    """Return features of one image and one draw at a time, cropped, then averaged (diff-mining)."""
     vectors, size = [], tuple(stack.shape[1:])
     for latent, share in zip(stack, shares, strict=True):
         draws = []
@@ -43,8 +43,8 @@ def naive_features(stack, shares, denoiser, class_id, seed, settings):
             noise = torch.from_numpy(rng.standard_normal(size, np.float32))
             alpha = float(denoiser.schedule.alphas[settings["timestep"]])
             noisy = (alpha**0.5 * latent + (1 - alpha) ** 0.5 * noise)[None]
-            given = torch.tensor([settings["timestep"]]), denoiser.condition(class_id)
-            draws.append(denoiser.features(noisy, *given, settings["layer"])[0])
+            inputs = torch.tensor([settings["timestep"]]), denoiser.condition(class_id)
+            draws.append(denoiser.features(noisy, *inputs, settings["layer"])[0])
         mean = torch.stack(draws).mean(0)
         (top, bottom), (left, right) = (
             (round(a * extent), round(b * extent))
@@ -64,8 +64,8 @@ def test_features_are_those_of_single_images_and_draws(layer, batch_size):
         for stack in stacks
     ]
     settings = SETTINGS | {"layer": layer}
-    found = patch_features.dift_features(stacks, shares, Deep(), "cat", settings, 1, batch_size)
-    for stack, share, vectors in zip(stacks, shares, found, strict=True):
+    actual = patch_features.dift_features(stacks, shares, Deep(), "cat", settings, 1, batch_size)
+    for stack, share, vectors in zip(stacks, shares, actual, strict=True):
         assert vectors.dtype == np.float32
         wanted = naive_features(stack, share, Deep(), "cat", 1, settings)
         np.testing.assert_allclose(vectors, wanted, atol=1e-6)
@@ -92,8 +92,8 @@ def test_only_the_condition_of_the_class_is_used(batch_size):
 def test_a_box_covers_whole_places_and_at_least_one(share, rows, columns):
     wanted = torch.zeros(4, 6)
     wanted[rows.start : rows.stop, columns.start : columns.stop] = 1
-    found = patch_features.box_weights(np.array(share), 4, 6)
-    torch.testing.assert_close(found, wanted / wanted.sum())
+    actual = patch_features.box_weights(np.array(share), 4, 6)
+    torch.testing.assert_close(actual, wanted / wanted.sum())
 
 
 def scored(folder, class_id, boxes):
@@ -119,12 +119,12 @@ BOXES = {"03": (0, 1, 9, 9), "00": (6, 0, 6, 8), "04": (4, 4, 4, 4), "02": (0, 0
 
 @pytest.mark.parametrize("shape", ["aspect", "square"])
 def test_features_are_of_the_boxes_in_the_latents(tmp_path, monkeypatch, shape):
-    monkeypatch.setattr(patch_features, "load_denoiser", lambda *given: Deep())
+    monkeypatch.setattr(patch_features, "load_denoiser", lambda *arguments: Deep())
     inputs = files(tmp_path, "cat", SIZES, shape) | scored(tmp_path, "cat", BOXES)
     inputs["denoiser"] = tmp_path / "denoiser.json"
     spec = {"settings": SETTINGS, "keys": {"seed": 2}}
-    found = described(tmp_path, patch_features.patch_features(inputs, spec, Context()), "cat")
-    assert list(found) == [(name, WHOLE) for name in BOXES]
+    actual = described(tmp_path, patch_features.patch_features(inputs, spec, Context()), "cat")
+    assert list(actual) == [(name, WHOLE) for name in BOXES]
     for name, (top, left, height, width) in BOXES.items():
         full = SIZES[int(name)]
         ends = np.array([[top, top + height], [left, left + width]], float)
@@ -135,12 +135,12 @@ def test_features_are_of_the_boxes_in_the_latents(tmp_path, monkeypatch, shape):
             ends = ends / np.array(full)[:, None]
         ((_, stack),) = class_scores.stacks_of(inputs["latents"]["cat"], [name], "mode", "cat")
         (wanted,) = naive_features(stack, [ends], Deep(), "cat", 2, SETTINGS)
-        np.testing.assert_allclose(found[name, WHOLE], wanted, atol=1e-6)
+        np.testing.assert_allclose(actual[name, WHOLE], wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind, shape", [("dit", "square"), ("stable_diffusion", "aspect")])
 def test_real_denoisers_score_and_describe(tmp_path, kind, shape):
-    """Both stages in a row with networks of diffusers; results do not depend on the batch."""
+    """Both stages with networks of diffusers; results do not depend on the batch."""
     folder = {"dit": tiny_dit, "stable_diffusion": tiny_stable_diffusion}[kind](tmp_path / "net")
     path, roots = denoiser(folder, kind, tmp_path / "denoiser")
     inputs = {"denoiser": path, **files(tmp_path, "1", SIZES, shape, channels=4)}
@@ -193,8 +193,8 @@ def test_clip_embeds_the_patches(tmp_path, clip, batch_size):
     inputs = files(tmp_path, "cat", SIZES, "aspect") | scored(tmp_path, "cat", BOXES)
     spec = {"settings": {"features": "clip", "clip": {"sha256": key}}, "keys": {"seed": 0}}
     make = patch_features.patch_features(inputs, spec, Context(weight_folders={key: str(folder)}))
-    found = described(tmp_path, make, "cat", batch_size)
-    assert list(found) == [(name, WHOLE) for name in BOXES]
+    actual = described(tmp_path, make, "cat", batch_size)
+    assert list(actual) == [(name, WHOLE) for name in BOXES]
     rows = read_class(inputs["images"]["cat"], "train")
     for name, box in BOXES.items():
         pixels = torch.from_numpy(decode(rows.read(name)).copy())[None]
@@ -202,7 +202,7 @@ def test_clip_embeds_the_patches(tmp_path, clip, batch_size):
         mean = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)
         std = torch.tensor([0.25, 0.5, 0.2]).view(3, 1, 1)
         (wanted,) = net(pixel_values=(patch - mean) / std).image_embeds
-        np.testing.assert_allclose(found[name, WHOLE], wanted / wanted.norm(), atol=1e-6)
+        np.testing.assert_allclose(actual[name, WHOLE], wanted / wanted.norm(), atol=1e-6)
 
 
 def test_a_whole_clip_model_gives_its_image_tower(tmp_path, clip):
@@ -231,10 +231,10 @@ def test_a_whole_clip_model_gives_its_image_tower(tmp_path, clip):
         (folder / "preprocessor_config.json").read_bytes()
     )
     key = folder_digest(clip_files(tmp_path))
-    found, side, _, _ = load_clip({"sha256": key}, {key: tmp_path}, torch.device("cpu"))
+    actual, side, _, _ = load_clip({"sha256": key}, {key: tmp_path}, torch.device("cpu"))
     image = torch.ones(1, 3, 10, 10)
     assert side == 10
-    torch.testing.assert_close(found(image).image_embeds, net(image).image_embeds)
+    torch.testing.assert_close(actual(image).image_embeds, net(image).image_embeds)
 
 
 @pytest.fixture
@@ -246,8 +246,8 @@ def wrong(tmp_path, clip):
 
     def failure(key=None):
         with pytest.raises(StillhouseError) as caught:
-            given = key or folder_digest(clip_files(tmp_path))
-            load_clip({"sha256": given}, {given: str(tmp_path)}, torch.device("cpu"))
+            digest = key or folder_digest(clip_files(tmp_path))
+            load_clip({"sha256": digest}, {digest: str(tmp_path)}, torch.device("cpu"))
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -264,7 +264,7 @@ def test_another_model_is_refused(wrong):
     folder, failure = wrong
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
-    assert "model_type: must be clip or clip_vision_model, not 'vit'" in failure()
+    assert "model_type: invalid 'vit'; must be clip" in failure()
 
 
 def test_a_changed_clip_is_refused(wrong):
@@ -272,4 +272,4 @@ def test_a_changed_clip_is_refused(wrong):
     key = folder_digest(clip_files(folder))
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
-    assert f"must have {key}" in failure(key)
+    assert f"must be {key}" in failure(key)

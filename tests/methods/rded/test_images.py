@@ -60,15 +60,15 @@ def test_whole_crops_are_the_best_ranked_and_nested(distil):
         largest = distil(5, class_id)
         assert [origin for _, origin in largest] == [[p] for p in ranked(inputs, class_id)[:5]]
         for ipc in (1, 3):
-            for found, wanted in zip(distil(ipc, class_id), largest[:ipc], strict=True):
-                np.testing.assert_array_equal(found[0], wanted[0])
-                assert found[1] == wanted[1]
+            for actual, wanted in zip(distil(ipc, class_id), largest[:ipc], strict=True):
+                np.testing.assert_array_equal(actual[0], wanted[0])
+                assert actual[1] == wanted[1]
 
 
 def test_pixels_are_the_crops_truncated(distil):
     distil, inputs = distil
     for pixels, (patch,) in distil(3):
-        # Truncated, but for what float arithmetic leaves of integers.
+        # Truncated, except for rounding errors of integers.
         rest = crop_of(inputs, patch, 8).clamp(0, 255) - torch.from_numpy(pixels).float()
         assert rest.min() > -2e-3
         assert rest.max() < 1

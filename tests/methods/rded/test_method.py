@@ -1,4 +1,4 @@
-"""RDED makes as many images as its patches allow."""
+"""Limits of RDED: images by the number of patches."""
 
 import pytest
 from hypothesis import given

@@ -81,26 +81,26 @@ def naive_score(data, row, net, side, scoring, label):
 @pytest.mark.parametrize("sizes", [[(20, 16)] * 5, [(20, 16), (8, 8), (31, 9), (5, 6)]])
 def test_scores_are_those_of_single_crops(net, factor, scoring, sizes):
     rows = rows_of(sizes)
-    found = score(rows, net, patches_per_side=factor, scoring=scoring)
-    assert [(row["image_id"], row["crop"]) for row in found] == [
+    actual = score(rows, net, patches_per_side=factor, scoring=scoring)
+    assert [(row["image_id"], row["crop"]) for row in actual] == [
         (name, crop) for name, _ in rows for crop in range(4)
     ]
     data = dict(rows)
     side = RESOLUTION // factor
-    wanted = [naive_score(data[row["image_id"]], row, net, side, scoring, 2) for row in found]
-    assert [row["score"] for row in found] == pytest.approx(wanted, abs=1e-4)
+    wanted = [naive_score(data[row["image_id"]], row, net, side, scoring, 2) for row in actual]
+    assert [row["score"] for row in actual] == pytest.approx(wanted, abs=1e-4)
     assert len({round(value, 3) for value in wanted}) > len(wanted) // 2
 
 
 def test_crops_are_squares_addressed_by_image(net):
     rows = rows_of([(20, 16)] * 6)
-    found = score(rows, net)
-    assert all(row["height"] == row["width"] for row in found)
-    for (name, _), some in itertools.groupby(found, lambda row: (row["image_id"], 0)):
+    actual = score(rows, net)
+    assert all(row["height"] == row["width"] for row in actual)
+    for (name, _), rows in itertools.groupby(actual, lambda row: (row["image_id"], 0)):
         draws = generator(0, "crops", "cat", name).random((4, N_DRAWS))
         boxes = random_boxes(draws, 16, 20, (0.08, 1.0), ratio=(1, 1)).tolist()
-        assert [[r["top"], r["left"], r["height"], r["width"]] for r in some] == boxes
-    # Fewer images, and more crops of each, take nothing from the others.
+        assert [[r["top"], r["left"], r["height"], r["width"]] for r in rows] == boxes
+    # Fewer images, and more crops of each, do not change the others.
     assert [r for r in score(rows[3:], net) if r["crop"] < 2] == [
         r for r in score(rows, net, crops_per_image=2) if r["image_id"] >= "image-3"
     ]
@@ -118,7 +118,7 @@ def test_seed_and_class_address_the_crops(net):
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 1000])
 def test_scores_do_not_depend_on_the_batch(net, batch_size):
     rows = rows_of([(20, 16), (20, 16), (9, 9), (20, 16), (12, 30)])
-    reference, found = score(rows, net), score(rows, net, batch_size=batch_size)
-    values = [[row.pop("score") for row in some] for some in (reference, found)]
-    assert found == reference
+    reference, actual = score(rows, net), score(rows, net, batch_size=batch_size)
+    values = [[row.pop("score") for row in rows] for rows in (reference, actual)]
+    assert actual == reference
     assert values[1] == pytest.approx(values[0], abs=1e-4)

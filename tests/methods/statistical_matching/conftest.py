@@ -1,4 +1,4 @@
-"""Observers with their statistics, for tests of what matches them."""
+"""Observers with their statistics, for tests of matching."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ def observers(tmp_path_factory, class_images, write_teacher):
     """Return files by name: ``model`` of observers with initial weights, and ``statistics``."""
     folder, views = tmp_path_factory.mktemp("observers"), {"pad": 0, "crop": [1.0, 1.0]}
     settings = {"classes": CLASSES[::-1], "views": {**views, "flip": 0.0, "seed": 0}, "tile": 4}
-    found = {}
+    actual = {}
     for name, recipe in OBSERVERS.items():
         model = write_teacher(folder, name, **recipe)
         address = folder / "statistics" / name
@@ -29,5 +29,5 @@ def observers(tmp_path_factory, class_images, write_teacher):
         make = statistics({"images": class_images, "teacher": model}, spec, Context())
         store.write(address, spec, make(None, Context(work=folder)))
         path = address / "statistics.safetensors"
-        found[name] = SimpleNamespace(model=model, statistics=path)
-    return found
+        actual[name] = SimpleNamespace(model=model, statistics=path)
+    return actual

@@ -1,4 +1,4 @@
-"""Settings of a synthesis, as its stage gets them, without config and schema."""
+"""Settings of the synthesis stage, without config and schema."""
 
 WEIGHTS = {
     **{"cross_entropy": 1.0, "batchnorm": 0.01, "convolution": 0.01},

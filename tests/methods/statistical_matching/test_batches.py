@@ -17,30 +17,30 @@ def cut(order, n_classes, ipc, batch_size):
 
 @given(orders, counts, counts, sizes)
 def test_every_image_is_in_one_batch(order, n_classes, ipc, batch_size):
-    found = [pair for batch in cut(order, n_classes, ipc, batch_size) for pair in batch]
-    assert sorted(found) == list(itertools.product(range(n_classes), range(ipc)))
+    actual = [pair for batch in cut(order, n_classes, ipc, batch_size) for pair in batch]
+    assert sorted(actual) == list(itertools.product(range(n_classes), range(ipc)))
 
 
 @given(counts, counts, sizes)
 def test_batches_by_class_are_full_but_the_last(n_classes, ipc, batch_size):
-    found = cut("by_class", n_classes, ipc, batch_size)
+    actual = cut("by_class", n_classes, ipc, batch_size)
     size = batch_size or n_classes * ipc
-    assert {len(batch) for batch in found[:-1]} <= {size}
-    assert 1 <= len(found[-1]) <= size
+    assert {len(batch) for batch in actual[:-1]} <= {size}
+    assert 1 <= len(actual[-1]) <= size
     # Class after class, so that few classes share a batch.
-    flat = [pair for batch in found for pair in batch]
+    flat = [pair for batch in actual for pair in batch]
     assert flat == sorted(flat)
 
 
 @given(counts, counts, sizes)
 def test_batches_by_copy_never_have_a_class_twice(n_classes, ipc, batch_size):
-    found = cut("by_copy", n_classes, ipc, batch_size)
-    for batch in found:
+    actual = cut("by_copy", n_classes, ipc, batch_size)
+    for batch in actual:
         assert len({index for _, index in batch}) == 1
         assert len({label for label, _ in batch}) == len(batch)
-    # As few as that leaves possible: all copies are cut alike.
-    assert len(found) == ipc * -(-n_classes // min(batch_size or n_classes, n_classes))
-    assert [batch[0][1] for batch in found] == sorted(batch[0][1] for batch in found)
+    # The smallest possible number, with equal batches for all copies.
+    assert len(actual) == ipc * -(-n_classes // min(batch_size or n_classes, n_classes))
+    assert [batch[0][1] for batch in actual] == sorted(batch[0][1] for batch in actual)
 
 
 @pytest.mark.parametrize(

@@ -30,19 +30,19 @@ def kind_of(module):
 
 
 def inputs_of(net, images):
-    """Return ([(kind, layer, input)] in the order of the pass, logits), with hooks of our own."""
-    found, handles = [], []
+    """Return ([(kind, layer, input)] in the order of the pass, logits), with separate hooks."""
+    actual, handles = [], []
     names = {module: name for name, module in net.named_modules() if kind_of(module)}
 
-    def keep(module, given):
-        found.append((kind_of(module), names[module], given[0]))
+    def keep(module, inputs):
+        actual.append((kind_of(module), names[module], inputs[0]))
 
     for module in names:
         handles.append(module.register_forward_pre_hook(keep))
     logits = net(images)
     for handle in handles:
         handle.remove()
-    return found, logits
+    return actual, logits
 
 
 ARCHITECTURES = [
@@ -68,20 +68,20 @@ def test_statistics_are_recorded_in_the_order_of_the_forward_pass(arch, settings
     images = maps_of(2, 3, resolution, resolution, dtype=torch.float32).requires_grad_(True)
     recorded, wanted = inputs_of(net, images)
     assert recorded
-    logits, found = StatisticsRecorder(net, BOTH, 4)(images)
+    logits, actual = StatisticsRecorder(net, BOTH, 4)(images)
     torch.testing.assert_close(logits, wanted)
     parts = []
     for kind, layer, _ in recorded:
         parts.append((kind, layer, "channel"))
         parts += [(kind, layer, "tile")] if kind == "convolution" else []
-    assert list(found) == parts
+    assert list(actual) == parts
     total = theirs = 0
     for kind, layer, maps in recorded:
         values = naive(maps, 4 if kind == "convolution" else 0)
         of = [
             v
             for what in ("channel", "tile")
-            for v in found.get(LayerStatistic(kind, layer, what), ())
+            for v in actual.get(LayerStatistic(kind, layer, what), ())
         ]
         for mine, wanted in zip(of, values, strict=True):
             torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-5)
@@ -93,18 +93,18 @@ def test_statistics_are_recorded_in_the_order_of_the_forward_pass(arch, settings
 def test_only_the_requested_kinds_are_recorded():
     images = maps_of(2, 3, 16, 16, dtype=torch.float32)
     for kind in BOTH:
-        _, found = StatisticsRecorder(network("wrn16_2"), [kind], 0)(images)
-        assert {part.kind for part in found} == {kind}
-        assert {part.unit for part in found} == {"channel"}
-    _, found = StatisticsRecorder(network("wrn16_2"), [], 4)(images)
-    assert found == {}
+        _, actual = StatisticsRecorder(network("wrn16_2"), [kind], 0)(images)
+        assert {part.kind for part in actual} == {kind}
+        assert {part.unit for part in actual} == {"channel"}
+    _, actual = StatisticsRecorder(network("wrn16_2"), [], 4)(images)
+    assert actual == {}
 
 
 def test_names_hold_kind_layer_and_unit():
-    _, found = StatisticsRecorder(network("convnet1", width=4, norm="batch"), BOTH, 4)(
+    _, actual = StatisticsRecorder(network("convnet1", width=4, norm="batch"), BOTH, 4)(
         torch.zeros(1, 3, 16, 16)
     )
-    assert [part.name for part in found] == [
+    assert [part.name for part in actual] == [
         "convolution.features.0.channel",
         "convolution.features.0.tile",
         "batchnorm.features.1.channel",
@@ -113,11 +113,11 @@ def test_names_hold_kind_layer_and_unit():
 
 def test_a_pass_records_nothing_of_the_one_before():
     recorder = StatisticsRecorder(network("convnet2", width=4, norm="batch"), BOTH, 4)
-    some, others = maps_of(3, 3, 16, 16, dtype=torch.float32), torch.ones(1, 3, 16, 16)
-    before = recorder(some)[1]
-    _, between = recorder(others)
+    images, constant = maps_of(3, 3, 16, 16, dtype=torch.float32), torch.ones(1, 3, 16, 16)
+    before = recorder(images)[1]
+    _, between = recorder(constant)
     assert {len(mean) for mean, _ in between.values()} == {1}
-    after = recorder(some)[1]
+    after = recorder(images)[1]
     assert before.keys() == after.keys() == between.keys()
     assert all(torch.equal(after[part][0], before[part][0]) for part in before)
 
@@ -135,9 +135,9 @@ class Twice(nn.Module):
 
 def test_only_the_first_use_of_a_layer_is_recorded():
     net, images = Twice().eval(), maps_of(2, 3, 8, 8, dtype=torch.float32)
-    logits, found = StatisticsRecorder(net, BOTH, 0)(images)
-    (part,) = found
-    torch.testing.assert_close(found[part][0], images.mean((2, 3)))
+    logits, actual = StatisticsRecorder(net, BOTH, 0)(images)
+    (part,) = actual
+    torch.testing.assert_close(actual[part][0], images.mean((2, 3)))
     assert torch.equal(logits, net.layer(net.layer(images)).mean((2, 3)))
 
 

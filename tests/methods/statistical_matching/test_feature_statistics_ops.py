@@ -28,12 +28,12 @@ def naive(maps, tile):
     return [mean, variance, tile_mean, tile_variance]
 
 
-def flat(found):
-    channel, tiles = found
+def flat(actual):
+    channel, tiles = actual
     return [*channel, *(tiles or ())]
 
 
-# Shape of the maps and tile: divisible, not so in one or two ways, smaller than a tile, a point.
+# Shape of the maps and tile: divisible, not in one or two axes, smaller than a tile, a point.
 CASES = [
     ((2, 3, 4, 4), 0),
     ((3, 2, 5, 3), 0),
@@ -53,9 +53,9 @@ CASES = [
 @pytest.mark.parametrize(("shape", "tile"), CASES)
 def test_means_and_variances_are_those_of_torch(shape, tile):
     maps = maps_of(*shape)
-    found, wanted = flat(mean_variance(maps, tile)), naive(maps, tile)
-    assert len(found) == len(wanted)
-    for mine, theirs in zip(found, wanted, strict=True):
+    actual, wanted = flat(mean_variance(maps, tile)), naive(maps, tile)
+    assert len(actual) == len(wanted)
+    for mine, theirs in zip(actual, wanted, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
         assert mine.dtype == torch.float64
 
@@ -94,12 +94,12 @@ def test_gradients_of_a_selection_are_those_of_torch(shape, wanted):
 def test_a_mean_of_ten_deviations_costs_few_digits(mean, tile):
     maps = maps_of(4, 8, 32, 32, dtype=torch.float32, mean=mean).requires_grad_(True)
     exact = maps.detach().double().requires_grad_(True)
-    found, wanted = flat(mean_variance(maps, tile)), naive(exact, tile)
+    actual, wanted = flat(mean_variance(maps, tile)), naive(exact, tile)
     # Of a square of 100, float32 has 10⁻⁵; the variance is 1.
     rtol = 1e-4 if mean else 1e-5
-    for mine, theirs in zip(found, wanted, strict=True):
+    for mine, theirs in zip(actual, wanted, strict=True):
         torch.testing.assert_close(mine.double(), theirs, rtol=rtol, atol=1e-6)
-    mine, theirs = (gradient(v, range(len(v)), m) for v, m in ((found, maps), (wanted, exact)))
+    mine, theirs = (gradient(v, range(len(v)), m) for v, m in ((actual, maps), (wanted, exact)))
     assert (mine - theirs).norm() < rtol * theirs.norm()
 
 
@@ -127,11 +127,11 @@ def test_results_do_not_depend_on_the_memory_layout(shape):
 def test_half_precision_is_summed_in_float32(dtype):
     maps = maps_of(4, 3, 32, 32, dtype=dtype, mean=3).requires_grad_(True)
     exact = maps.detach().double().requires_grad_(True)
-    found, wanted = flat(mean_variance(maps, 4)), naive(exact, 4)
-    for mine, theirs in zip(found, wanted, strict=True):
+    actual, wanted = flat(mean_variance(maps, 4)), naive(exact, 4)
+    for mine, theirs in zip(actual, wanted, strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-4)
-    mine = gradient(found, range(4), maps)
+    mine = gradient(actual, range(4), maps)
     assert mine.dtype == dtype
     # One rounding, of the sum: 2⁻⁸ of bfloat16's eight bits.
     torch.testing.assert_close(
@@ -143,8 +143,8 @@ def test_autocast_leaves_small_maps_float32():
     maps = maps_of(4, 3, 6, 6, dtype=torch.bfloat16, mean=3)
     wanted = naive(maps.double(), 4)
     with torch.autocast("cpu", torch.bfloat16):
-        found = flat(mean_variance(maps, 4))
-    for mine, theirs in zip(found, wanted, strict=True):
+        actual = flat(mean_variance(maps, 4))
+    for mine, theirs in zip(actual, wanted, strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-4)
 
@@ -160,8 +160,8 @@ def test_frozen_batch_norms_are_those_of_torch(affine, dtype):
     loop.freeze(norm)
     wanted = norm(maps)
     norm.forward = frozen_batchnorm(norm)
-    found = norm(maps)
-    assert found.dtype == wanted.dtype
-    torch.testing.assert_close(found, wanted)
-    slopes = [torch.autograd.grad(y.square().sum(), maps)[0] for y in (found, wanted)]
+    actual = norm(maps)
+    assert actual.dtype == wanted.dtype
+    torch.testing.assert_close(actual, wanted)
+    slopes = [torch.autograd.grad(y.square().sum(), maps)[0] for y in (actual, wanted)]
     torch.testing.assert_close(*slopes)

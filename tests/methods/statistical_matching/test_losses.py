@@ -51,7 +51,7 @@ VIEW = {"crop": [0.4, 0.9], "flip": 0.5, "shift": 2}
 
 
 def view_by_hand(images, settings, keys, iteration):
-    """Return what an iteration shows, from the draws that it is addressed by."""
+    """Return the view of an iteration, from the draws of its address."""
     size, shift = images.shape[-1], settings["shift"]
     item = f"{keys['batch']} {iteration}"
     draws = generator(keys["seed"], "synthesis view", item=item).random(N_DRAWS + 3)
@@ -70,10 +70,10 @@ def test_all_images_have_the_same_view(shift):
     batch = batch_of(settings, side=12, seed=5, batch=3)
     for iteration in range(8):
         show = losses.view(batch, iteration)
-        found = show(batch.images)
+        actual = show(batch.images)
         wanted = view_by_hand(batch.images, settings, batch.keys, iteration)
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
-        # The same for others that it is asked to show.
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
+        # The same for other images.
         torch.testing.assert_close(show(batch.images[2:3]), wanted[2:3], rtol=1e-4, atol=1e-5)
 
 
@@ -102,7 +102,7 @@ def test_views_flip_and_shift_as_often_as_they_should():
         if unflipped[0] is viewed:
             places.append(viewed[1][1])
     assert 90 < flips < 150
-    # In the middle is what was there, above, left of it, or above on the left.
+    # The centre has the pixel of the same position, above, left, or above left.
     assert set(places) == {0, 1, 3, 4}
     counts = np.bincount(places)[[0, 1, 3, 4]]
     assert counts.min() > 45 and counts.max() < 100
@@ -131,9 +131,9 @@ def softmax(values):
 
 
 def density_by_hand(images, labels):
-    """Return (densification, gradient with respect to the images), a class at a time.
+    """Return (densification, gradient with respect to the images), class by class.
 
-    The softened side p is taken as given: the slope to an eigenvalue is softmax(l) - p.
+    The softened side p is constant: the slope with respect to an eigenvalue is softmax(l) - p.
     """
     flat, factor = pooled(images)
     total, slopes = 0.0, np.zeros_like(flat)
@@ -165,10 +165,10 @@ def density_by_hand(images, labels):
 )
 def test_densification_is_that_of_a_loop_over_classes(labels, side, scale):
     images = (images_of(len(labels), 3, side, side) * scale).requires_grad_(True)
-    found = losses.densification(images, losses.same_class_groups(torch.tensor(labels)))
+    actual = losses.densification(images, losses.same_class_groups(torch.tensor(labels)))
     wanted, slopes = density_by_hand(images, labels)
-    assert found.item() == pytest.approx(wanted, rel=1e-3) and wanted > 1e-3
-    found.backward()
+    assert actual.item() == pytest.approx(wanted, rel=1e-3) and wanted > 1e-3
+    actual.backward()
     difference = images.grad.double() - torch.from_numpy(slopes)
     assert difference.norm() < 1e-3 * np.linalg.norm(slopes)
 
@@ -176,11 +176,11 @@ def test_densification_is_that_of_a_loop_over_classes(labels, side, scale):
 @pytest.mark.parametrize("scale", [0, 1e-3, 1, 100])
 def test_densification_of_equal_images_is_finite(scale):
     images = (images_of(1, 3, 8, 8) * scale).repeat(4, 1, 1, 1).requires_grad_(True)
-    found = losses.densification(
+    actual = losses.densification(
         images, losses.same_class_groups(torch.zeros(4, dtype=torch.int64))
     )
-    found.backward()
-    assert found.isfinite() and images.grad.isfinite().all()
+    actual.backward()
+    assert actual.isfinite() and images.grad.isfinite().all()
 
 
 def test_densification_of_single_images_is_zero():
@@ -194,13 +194,13 @@ def test_densification_of_single_images_is_zero():
 
 def test_logit_flatness_is_divided_by_images_and_classes():
     mine, theirs = images_of(4, 5).requires_grad_(True), images_of(4, 5, seed=1)
-    found = losses.logit_flatness(mine, theirs, 3)
+    actual = losses.logit_flatness(mine, theirs, 3)
     total = 0.0
     for a, b in zip(mine.detach().double().numpy(), theirs.double().numpy(), strict=True):
         p, q = softmax(b / 3), softmax(a / 3)
         total += (p * np.log(p / q)).sum()
-    assert found.item() == pytest.approx(total / 20, rel=1e-4)
-    found.backward()
+    assert actual.item() == pytest.approx(total / 20, rel=1e-4)
+    actual.backward()
     slopes = [
         softmax(a / 3) - softmax(b / 3)
         for a, b in zip(mine.detach().numpy(), theirs.numpy(), strict=True)
@@ -213,23 +213,23 @@ def losses_by_hand(batch, observer, net, iteration, images):
     """Return the losses at given images, each from its own pass."""
     settings, show = batch.settings, losses.view(batch, iteration)
     viewed, weights = show(images), settings["loss_weights"]
-    found = {"cross_entropy": weights["cross_entropy"] * cross_entropy(net(viewed), batch.labels)}
+    actual = {"cross_entropy": weights["cross_entropy"] * cross_entropy(net(viewed), batch.labels)}
     if observer.matching:
-        found |= observer.matching(observer.recorder(viewed)[1])
+        actual |= observer.matching(observer.recorder(viewed)[1])
     if weights["densification"]:
-        found["densification"] = weights["densification"] * losses.densification(
+        actual["densification"] = weights["densification"] * losses.densification(
             viewed, losses.same_class_groups(batch.labels)
         )
     flatness = settings["flatness"]
     if flatness["kind"] == "logits":
         others = net(show(batch.average))
-        found["flatness"] = losses.logit_flatness(net(viewed), others, flatness["temperature"])
+        actual["flatness"] = losses.logit_flatness(net(viewed), others, flatness["temperature"])
     if flatness["kind"] == "statistics":
         both = (observer.recorder(show(x))[1] for x in (images, batch.average))
-        found["flatness"] = observer.matching.between(*both)
-    if "flatness" in found:
-        found["flatness"] = flatness["weight"] * found["flatness"]
-    return found
+        actual["flatness"] = observer.matching.between(*both)
+    if "flatness" in actual:
+        actual["flatness"] = flatness["weight"] * actual["flatness"]
+    return actual
 
 
 LOSSES = {
@@ -242,8 +242,8 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("given", LOSSES.values(), ids=LOSSES)
-def test_the_gradient_is_that_of_the_sum_of_losses(given):
-    settings = stage_settings(**given, crop=[0.5, 1.0], shift=1)
+def test_the_gradient_is_that_of_the_sum_of_losses(changes):
+    settings = stage_settings(**changes, crop=[0.5, 1.0], shift=1)
     batch = batch_of(settings)
     if batch.average is not None:
         batch.average += 0.3 * images_of(*batch.images.shape, seed=9)
@@ -251,9 +251,9 @@ def test_the_gradient_is_that_of_the_sum_of_losses(given):
     other, _ = observer_of(settings, batch.images)
     images = batch.images.detach().clone().requires_grad_(True)
     wanted = losses_by_hand(batch, other, net, 4, images)
-    found = losses.backward(batch, observer, 4)
-    assert found.keys() == loss_names(settings)
-    for name, value in found.items():
+    actual = losses.backward(batch, observer, 4)
+    assert actual.keys() == loss_names(settings)
+    for name, value in actual.items():
         assert value > 0
         torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-7)
     sum(wanted.values()).backward()
@@ -262,8 +262,8 @@ def test_the_gradient_is_that_of_the_sum_of_losses(given):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.6])
 def test_sam_takes_the_gradient_at_the_worst_point_nearby(momentum):
-    given = {"momentum": momentum, "flatness": {"kind": "sam", "weight": 0.7}}
-    settings = stage_settings("edc", crop=[0.5, 1.0], **given)
+    changes = {"momentum": momentum, "flatness": {"kind": "sam", "weight": 0.7}}
+    settings = stage_settings("edc", crop=[0.5, 1.0], **changes)
     batch = batch_of(settings)
     observer, net = observer_of(settings, batch.images)
     other, _ = observer_of(settings, batch.images)
@@ -274,20 +274,20 @@ def test_sam_takes_the_gradient_at_the_worst_point_nearby(momentum):
         other.matching.memory = dict(memory)
         wanted = losses_by_hand(batch, other, net, iteration, here)
         (slope,) = torch.autograd.grad(sum(wanted.values()), here)
-        there = (before + 0.7 * slope / slope.square().sum().sqrt()).requires_grad_(True)
+        nearby = (before + 0.7 * slope / slope.square().sum().sqrt()).requires_grad_(True)
         other.matching.memory = dict(memory)
-        worst = losses_by_hand(batch, other, net, iteration, there)
+        worst = losses_by_hand(batch, other, net, iteration, nearby)
         memory = dict(other.matching.memory)
-        (slope,) = torch.autograd.grad(sum(worst.values()), there)
-        found = losses.backward(batch, observer, iteration)
+        (slope,) = torch.autograd.grad(sum(worst.values()), nearby)
+        actual = losses.backward(batch, observer, iteration)
         assert torch.equal(batch.images, before)
         torch.testing.assert_close(batch.images.grad, slope, rtol=1e-3, atol=1e-6)
         assert sum(worst.values()) > sum(wanted.values())
-        for name, value in found.items():
+        for name, value in actual.items():
             torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-7)
         assert observer.matching.memory.keys() == memory.keys()
-        for name, kept in memory.items():
-            torch.testing.assert_close(observer.matching.memory[name], kept)
+        for name, stored in memory.items():
+            torch.testing.assert_close(observer.matching.memory[name], stored)
         batch.step(0.05)
 
 
@@ -329,10 +329,10 @@ def test_a_dropped_convolution_has_no_loss():
     observer, _ = observer_of(settings, batch.images)
     by_flags = {}
     for iteration in range(40):
-        kept = losses._included(batch, observer, iteration)
+        included = losses._included(batch, observer, iteration)
         observer.matching.memory = {}
-        found = losses.backward(batch, observer, iteration)
-        by_flags.setdefault(tuple(kept.tolist()), []).append(found["convolution"].item())
+        actual = losses.backward(batch, observer, iteration)
+        by_flags.setdefault(tuple(included.tolist()), []).append(actual["convolution"].item())
     # Two convolutions: both, either, none.
     assert len(by_flags) == 4
     none = tuple(float(part.kind == "batchnorm") for part in observer.matching.targets.statistics)

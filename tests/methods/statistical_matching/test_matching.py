@@ -38,12 +38,12 @@ def numbers(seed, *shape):
 
 
 def stored_statistics():
-    """Return statistics of real images as their stage keeps them."""
-    kept = {"count": torch.tensor([5.0, 9.0, 7.0, 30.0], dtype=torch.float64)}
+    """Return statistics of real images as stored by their stage."""
+    stored = {"count": torch.tensor([5.0, 9.0, 7.0, 30.0], dtype=torch.float64)}
     for i, (part, size) in enumerate(STATISTICS.items()):
         for j, name in enumerate(("mean", "within", "between")):
-            kept[f"{part.name}.{name}"] = numbers(10 * i + j, CLASSES, size).double()
-    return kept
+            stored[f"{part.name}.{name}"] = numbers(10 * i + j, CLASSES, size).double()
+    return stored
 
 
 class Observer(nn.Module):
@@ -58,11 +58,11 @@ class Observer(nn.Module):
 
 def recorded_of(seed, n=COUNT):
     """Return statistics of n images, which require gradients."""
-    found = {}
+    actual = {}
     for i, (part, size) in enumerate(STATISTICS.items()):
         sides = (numbers(1000 * seed + 10 * i + side + 500, n, size) for side in range(2))
-        found[part] = tuple(side.requires_grad_(True) for side in sides)
-    return found
+        actual[part] = tuple(side.requires_grad_(True) for side in sides)
+    return actual
 
 
 def matching_of(settings, labels=LABELS, weights=WEIGHTS):
@@ -70,13 +70,13 @@ def matching_of(settings, labels=LABELS, weights=WEIGHTS):
     return Matching(wanted, torch.tensor(labels), settings, weights)
 
 
-def whole_target(part, kept):
+def whole_target(part, stored):
     """Return mean and variance over all images of all classes."""
     if part.kind == "batchnorm":
         net = Observer()
         return net.norm.running_mean, net.norm.running_var
-    count = kept["count"]
-    mean, within, between = (kept[f"{part.name}.{of}"] for of in ("mean", "within", "between"))
+    count = stored["count"]
+    mean, within, between = (stored[f"{part.name}.{of}"] for of in ("mean", "within", "between"))
     centre = sum(count[c] * mean[c] for c in range(CLASSES)) / count.sum()
     square = (
         sum(count[c] * (within[c] + between[c] + mean[c] ** 2) for c in range(CLASSES))
@@ -85,24 +85,24 @@ def whole_target(part, kept):
     return centre, square - centre**2
 
 
-def class_target(part, kept, label, settings):
-    mean, variance = kept[f"{part.name}.mean"][label], kept[f"{part.name}.within"][label]
+def class_target(part, stored, label, settings):
+    mean, variance = stored[f"{part.name}.mean"][label], stored[f"{part.name}.within"][label]
     if settings["class_variance"] == "total":
-        variance = variance + kept[f"{part.name}.between"][label]
+        variance = variance + stored[f"{part.name}.between"][label]
     if settings["tile_statistics"] == "swapped" and part.unit == "tile":
         mean, variance = variance, mean
     return mean, variance
 
 
 class Naive:
-    """The formulas: a part, a class, a norm at a time, in float64; it remembers as it goes."""
+    """The formulas per statistic, class and norm, in float64, with running statistics."""
 
     def __init__(self, settings, labels=LABELS, weights=WEIGHTS):
         self.settings, self.labels, self.weights = settings, labels, weights
         self.memory = {}
 
     def remembered(self, name, value):
-        """Return what is kept of a number of the batch, through which no gradient goes."""
+        """Return the running statistic of a number of the batch, without gradient."""
         momentum = self.settings["momentum"]
         now = value.detach()
         if name not in self.memory:
@@ -112,17 +112,17 @@ class Naive:
         return self.memory[name].clone().requires_grad_(True)
 
     def distance(self, name, mean, variance, wanted, pairs):
-        """Return the two norms; note which number of the batch each remembered one stands for."""
-        found = 0
+        """Return the two norms; record the number of the batch behind each running statistic."""
+        actual = 0
         for which, value, target in zip(("m", "v"), (mean, variance), wanted, strict=True):
             stand_in = self.remembered(f"{name} {which}", value)
             pairs.append((value, stand_in))
-            found = found + (stand_in - target.double()).norm()
-        return found
+            actual = actual + (stand_in - target.double()).norm()
+        return actual
 
     def __call__(self, moments, kept_parts=None):
         """Return ({kind: loss}, gradient of their sum by part)."""
-        kept, losses, pairs = stored_statistics(), {}, []
+        stored, losses, pairs = stored_statistics(), {}, []
         doubles = {
             part: tuple(side.detach().double().requires_grad_(True) for side in sides)
             for part, sides in moments.items()
@@ -133,12 +133,12 @@ class Naive:
                 alpha = 1.0
             centre = mean.mean(0)
             spread = variance.mean(0) + mean.var(0, correction=0)
-            wanted = whole_target(part, kept)
+            wanted = whole_target(part, stored)
             loss = alpha * self.distance(f"{part} all", centre, spread, wanted, pairs)
             if self.settings["class_terms"] == "mixture":
-                of_images = [class_target(part, kept, c, self.settings) for c in self.labels]
+                of_images = [class_target(part, stored, c, self.settings) for c in self.labels]
                 mixed = [sum(side) / len(self.labels) for side in zip(*of_images, strict=True)]
-                # The very numbers of the batch: they are remembered once.
+                # The same numbers of the batch, which enter the running statistics once.
                 stand_ins = [stand_in for _, stand_in in pairs[-2:]]
                 far = sum((a - b).norm() for a, b in zip(stand_ins, mixed, strict=True))
                 loss = loss + (1 - alpha) * far
@@ -148,7 +148,7 @@ class Naive:
                     own = variance[rows].mean(0)
                     if self.settings["class_variance"] == "total":
                         own = own + mean[rows].var(0, correction=0)
-                    wanted = class_target(part, kept, label, self.settings)
+                    wanted = class_target(part, stored, label, self.settings)
                     far = self.distance(f"{part} {label}", mean[rows].mean(0), own, wanted, pairs)
                     loss = loss + (1 - alpha) * len(rows) / len(self.labels) * far
             weight = self.weights[part.kind]
@@ -163,15 +163,15 @@ class Naive:
         return {kind: loss.detach() for kind, loss in losses.items()}, gradient
 
 
-def check(settings, labels=LABELS, weights=WEIGHTS, kept=None, steps=1):
+def check(settings, labels=LABELS, weights=WEIGHTS, included=None, steps=1):
     matching, naive = matching_of(settings, labels, weights), Naive(settings, labels, weights)
     for step in range(steps):
         moments = recorded_of(step, len(labels))
-        found, (wanted, slopes) = matching(moments, kept), naive(moments, kept)
-        assert found.keys() == wanted.keys()
+        actual, (wanted, slopes) = matching(moments, included), naive(moments, included)
+        assert actual.keys() == wanted.keys()
         for kind, loss in wanted.items():
-            torch.testing.assert_close(found[kind].double(), loss, rtol=1e-5, atol=1e-6)
-        sum(found.values()).backward()
+            torch.testing.assert_close(actual[kind].double(), loss, rtol=1e-5, atol=1e-6)
+        sum(actual.values()).backward()
         for part, sides in moments.items():
             for mine, theirs in zip(sides, slopes[part], strict=True):
                 torch.testing.assert_close(mine.grad.double(), theirs, rtol=1e-4, atol=1e-5)
@@ -201,14 +201,14 @@ def test_the_first_step_with_momentum(start):
     settings = {**CODE, "alpha": 1.0, "momentum": 0.8, "momentum_start": start}
     (part,) = [part for part in STATISTICS if part.kind == "batchnorm"]
     moments = recorded_of(0)
-    found = matching_of(settings)(moments)["batchnorm"]
+    actual = matching_of(settings)(moments)["batchnorm"]
     mean, variance = moments[part]
     share = {"zero": 0.2, "first": 1.0}[start]
     norm = Observer().norm
     means, variances = mean.mean(0), variance.mean(0) + mean.var(0, correction=0)
     wanted = (share * means - norm.running_mean).norm()
     wanted = wanted + (share * variances - norm.running_var).norm()
-    torch.testing.assert_close(found, WEIGHTS["batchnorm"] * wanted)
+    torch.testing.assert_close(actual, WEIGHTS["batchnorm"] * wanted)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +230,9 @@ def test_the_first_layer_is_the_first_that_is_matched():
 
 @pytest.mark.parametrize("flags", [[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 1, 0, 0]])
 def test_statistics_may_be_dropped_in_a_step(flags):
-    # Unequal weights: gradients of a single number could cancel.
+    # Unequal weights, since gradients of a single number could cancel.
     settings = {**CODE, "alpha": 0.3}
-    check(settings, kept=torch.tensor(flags, dtype=torch.float32))
+    check(settings, included=torch.tensor(flags, dtype=torch.float32))
     matching = matching_of(settings)
     moments = recorded_of(0)
     sum(matching(moments, torch.tensor(flags)).values()).backward()
@@ -246,19 +246,19 @@ def test_matched_statistics_have_a_gradient_of_zero(class_terms, momentum):
     # The slope of a root is infinite at zero.
     settings = {**CODE, "alpha": 0.5, "momentum": momentum, "momentum_start": "first"}
     settings |= {"class_terms": class_terms, "tile_statistics": "correct"}
-    kept, net = stored_statistics(), Observer()
-    kept["count"] = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
+    stored, net = stored_statistics(), Observer()
+    stored["count"] = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
     moments = {}
     for part in STATISTICS:
-        kept[f"{part.name}.between"].zero_()
-        mean, variance = (kept[f"{part.name}.{of}"][:1].float() for of in ("mean", "within"))
+        stored[f"{part.name}.between"].zero_()
+        mean, variance = (stored[f"{part.name}.{of}"][:1].float() for of in ("mean", "within"))
         if part.kind == "batchnorm":
             net.norm.running_mean.copy_(mean[0])
             net.norm.running_var.copy_(variance[0])
         pair = mean.clone(), variance.clone()
         moments[part] = tuple(side.requires_grad_(True) for side in pair)
     matching = Matching(
-        targets(net, moments, kept, settings, CPU), torch.tensor([0]), settings, WEIGHTS
+        targets(net, moments, stored, settings, CPU), torch.tensor([0]), settings, WEIGHTS
     )
     for _ in range(2):
         total = sum(matching(moments).values())
@@ -287,7 +287,7 @@ def test_the_distance_between_batches_is_that_of_their_statistics():
 
 
 def network():
-    """Return a frozen network, and where its layers' inputs will be put by hooks of our own."""
+    """Return a frozen network, and the list in which hooks record the inputs of its layers."""
     settings = {"arch": "convnet2", "width": 6, "norm": "batch"}
     net = loop.freeze(registry.build(settings, 3, 8, 0, "teacher"))
     recorded = []
@@ -295,7 +295,9 @@ def network():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.copy_(numbers(i, 6))
             module.running_var.copy_(numbers(i + 50, 6))
-        module.register_forward_pre_hook(lambda module, given: recorded.append((module, given[0])))
+        module.register_forward_pre_hook(
+            lambda module, inputs: recorded.append((module, inputs[0]))
+        )
     return net, recorded
 
 
@@ -311,7 +313,7 @@ def test_sre2l_matches_the_running_statistics_of_batch_norms():
     weights = {"batchnorm": 0.01, "convolution": 0.0, "first_layer": 10.0}
     _, moments = StatisticsRecorder(net, ["batchnorm"], 0)(images)
     wanted = targets(net, moments, None, settings, CPU)
-    found = Matching(wanted, torch.tensor([0, 1, 2, 0, 1]), settings, weights)(moments)
+    actual = Matching(wanted, torch.tensor([0, 1, 2, 0, 1]), settings, weights)(moments)
     # As in SRe2L's recover script, layer by layer.
     layers = [(module, maps) for module, maps in recorded if isinstance(module, nn.BatchNorm2d)]
     total = 0
@@ -319,33 +321,33 @@ def test_sre2l_matches_the_running_statistics_of_batch_norms():
         variance, mean = torch.var_mean(maps, (0, 2, 3), correction=0)
         far = (variance - module.running_var).norm() + (mean - module.running_mean).norm()
         total = total + (10 if i == 0 else 1) * far
-    assert len(layers) == 2 and found.keys() == {"batchnorm"}
-    torch.testing.assert_close(found["batchnorm"], 0.01 * total, rtol=1e-4, atol=1e-6)
+    assert len(layers) == 2 and actual.keys() == {"batchnorm"}
+    torch.testing.assert_close(actual["batchnorm"], 0.01 * total, rtol=1e-4, atol=1e-6)
     (mine,), (theirs,) = (
         torch.autograd.grad(value, images, retain_graph=True)
-        for value in (found["batchnorm"], 0.01 * total)
+        for value in (actual["batchnorm"], 0.01 * total)
     )
     torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-6)
 
 
 def test_a_batch_of_a_whole_dataset_matches_itself():
-    """What is collected class by class, and what is matched, are of one kind."""
+    """Collected and matched statistics have the same definition."""
     pixels = [numbers(i, 3 + i, 3, 8, 8) * 200 for i in range(3)]
     net, _ = network()
     recorder = StatisticsRecorder(net, ["convolution"], 4)
     sums = [sum_statistics(recorder, part.split(2)) for part in pixels]
     sums = {name: torch.stack([one[name] for one in sums]) for name in sums[0]}
-    kept = {name: tensor.double() for name, tensor in summary(sums).items()}
+    stored = {name: tensor.double() for name, tensor in summary(sums).items()}
     labels = torch.tensor([0] * 3 + [1] * 4 + [2] * 5)
     _, moments = recorder(normalise(torch.cat(pixels)))
     weights = {"convolution": 1.0, "first_layer": 1.0}
     for alpha in (0.0, 1.0):
         settings = {**CODE, "alpha": alpha, "class_terms": "classes", "class_variance": "total"}
         settings["tile_statistics"] = "correct"
-        wanted = targets(net, moments, kept, settings, CPU)
-        found = Matching(wanted, labels, settings, weights)(moments)["convolution"]
+        wanted = targets(net, moments, stored, settings, CPU)
+        actual = Matching(wanted, labels, settings, weights)(moments)["convolution"]
         size = torch.cat([wanted.mean, wanted.variance]).norm()
-        assert found < 1e-4 * size
-        # Of all classes together, labels are of no matter.
+        assert actual < 1e-4 * size
+        # Labels have no effect on global statistics.
         other = Matching(wanted, labels.flip(0), settings, weights)(moments)["convolution"]
         assert bool(other > 0.1 * size) is (alpha == 0.0)

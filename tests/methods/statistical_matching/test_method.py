@@ -1,4 +1,4 @@
-"""What paper and code decide of SRe2L, G-VBSM and EDC, and which settings have no effect."""
+"""Settings of paper and code of SRe2L, G-VBSM and EDC, and settings without effect."""
 
 import itertools
 
@@ -10,20 +10,20 @@ from stillhouse.methods import registry
 KINDS = ("sre2l", "gvbsm", "edc")
 
 
-def filled(kind, fidelity="code", **given):
+def filled(kind, fidelity="code", **changes):
     """Return settings of a method with the schema's defaults."""
-    settings = {"kind": kind, "fidelity": fidelity, "observers": ["a", "b"], **given}
+    settings = {"kind": kind, "fidelity": fidelity, "observers": ["a", "b"], **changes}
     return fill(settings, definition("method"))
 
 
-def resolved(kind, *arguments, **given):
-    return registry.method(kind).resolve(filled(kind, *arguments, **given))
+def resolved(kind, *arguments, **changes):
+    return registry.method(kind).resolve(filled(kind, *arguments, **changes))
 
 
-def unused(kind, **given):
-    """Return [(group, names, reason)] of settings without effect, groups without names left out."""
+def unused(kind, **changes):
+    """Return [(group, names, reason)] of settings without effect, except groups without names."""
     method = registry.method(kind)
-    entries = method.unused(method.with_switches(filled(kind, **given)))
+    entries = method.unused(method.with_switches(filled(kind, **changes)))
     return [(one.group, one.names, one.reason) for one in entries if one.names]
 
 
@@ -88,9 +88,9 @@ def test_only_the_paper_of_edc_regularises_flatness():
     ],
 )
 def test_flatness_has_the_settings_of_its_kind(kind, used):
-    given = {"kind": kind, "weight": 0.5, "beta": 0.9, "temperature": 2}
-    settings = resolved("edc", "paper", flatness=given)["flatness"]
-    assert settings == {k: v for k, v in given.items() if k in used | {"kind"}}
+    changes = {"kind": kind, "weight": 0.5, "beta": 0.9, "temperature": 2}
+    settings = resolved("edc", "paper", flatness=changes)["flatness"]
+    assert settings == {k: v for k, v in changes.items() if k in used | {"kind"}}
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_flatness_has_the_settings_of_its_kind(kind, used):
         ({"tile": 0}, {"tile_statistics"}, "tile: 0"),
     ],
 )
-def test_settings_without_effect_are_left_out(given, names, reason):
-    kept = {"flatness": {"kind": "logits"}, **given}
-    assert unused("edc", **kept) == [("", names, reason)]
-    usual, settings = resolved("edc"), resolved("edc", **given)
+def test_settings_without_effect_are_left_out(changes, names, reason):
+    with_flatness = {"flatness": {"kind": "logits"}, **changes}
+    assert unused("edc", **with_flatness) == [("", names, reason)]
+    usual, settings = resolved("edc"), resolved("edc", **changes)
     assert usual.keys() - settings.keys() == names
-    assert all(settings[k] == usual[k] for k in settings.keys() - given.keys())
+    assert all(settings[k] == usual[k] for k in settings.keys() - changes.keys())
 
 
 def test_a_border_leaves_no_crop():
@@ -147,8 +147,8 @@ def test_kinds_are_names_of_settings(kind, fidelity):
         assert resolved(kind, other, **own) == {**wanted, "kind": kind, "fidelity": other}
 
 
-def fits(**given):
-    """Return whether settings of EDC can be matched with the observers; a refusal is one line."""
+def fits(**changes):
+    """Return whether settings of EDC are valid for the observers; errors must be one line."""
     teachers = {
         "norms": {"arch": "convnet1", "norm": "batch"},
         "instance": {"arch": "convnet1", "norm": "instance"},
@@ -157,7 +157,7 @@ def fits(**given):
     }
     method = registry.method("edc")
     try:
-        method.check("k", resolved("edc", **given), {"teachers": teachers})
+        method.check("k", resolved("edc", **changes), {"teachers": teachers})
     except StillhouseError as error:
         assert str(error).startswith("k.") and "; " in str(error)
         return False
@@ -176,8 +176,8 @@ def test_batch_norms_are_matched_where_networks_have_them(observer):
 def test_flat_statistics_are_of_some_layer():
     for batchnorm, convolution in itertools.product((0, 0.01), repeat=2):
         weights = {"batchnorm": batchnorm, "convolution": convolution}
-        given = {"observers": ["norms"], "flatness": {"kind": "statistics"}}
-        assert fits(loss_weights=weights, **given) is (batchnorm + convolution > 0)
+        changes = {"observers": ["norms"], "flatness": {"kind": "statistics"}}
+        assert fits(loss_weights=weights, **changes) is (batchnorm + convolution > 0)
 
 
 def test_some_loss_has_a_weight():

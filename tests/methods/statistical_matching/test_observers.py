@@ -23,40 +23,40 @@ def files(observer):
 
 def test_logits_are_those_of_the_classes_of_the_dataset(observers):
     settings = settings_of()
-    found = load_observer(*files(observers["b"]), settings, CPU).for_batch(LABELS)
-    logits, moments = found(IMAGES)
+    actual = load_observer(*files(observers["b"]), settings, CPU).for_batch(LABELS)
+    logits, moments = actual(IMAGES)
     teacher = load_teacher(observers["b"].model, CPU)
     net, classes = teacher.net, teacher.class_ids
     outputs = net(IMAGES)
     for column, class_id in enumerate(CLASSES):
         torch.testing.assert_close(logits[:, column], outputs[:, classes.index(class_id)])
-    assert logits.shape == (4, 3) and list(moments) == found.matching.targets.statistics
+    assert logits.shape == (4, 3) and list(moments) == actual.matching.targets.statistics
 
 
 def test_targets_are_read_by_class_id(observers):
     """In any order of the classes in the file."""
     settings = settings_of(class_variance="within")
-    found = load_observer(*files(observers["a"]), settings, CPU).targets
-    kept = store.read_tensors(observers["a"].statistics)
+    actual = load_observer(*files(observers["a"]), settings, CPU).targets
+    stored = store.read_tensors(observers["a"].statistics)
     at = 0
-    for part in found.statistics:
+    for part in actual.statistics:
         for row, name in enumerate(CLASSES):
-            mean = kept[f"{part.name}.mean"][CLASSES[::-1].index(name)]
-            torch.testing.assert_close(found.class_mean[row, at : at + len(mean)], mean)
+            mean = stored[f"{part.name}.mean"][CLASSES[::-1].index(name)]
+            torch.testing.assert_close(actual.class_mean[row, at : at + len(mean)], mean)
         at += len(mean)
-    assert at == len(found.mean)
-    norms = [p for p in found.statistics if p.kind == "batchnorm"]
+    assert at == len(actual.mean)
+    norms = [p for p in actual.statistics if p.kind == "batchnorm"]
     net = load_teacher(observers["a"].model, CPU).net
-    column = found.index == found.statistics.index(norms[0])
+    column = actual.index == actual.statistics.index(norms[0])
     layer = net.get_submodule(norms[0].layer)
-    assert torch.equal(found.mean[column], layer.running_mean)
-    assert torch.equal(found.variance[column], layer.running_var)
+    assert torch.equal(actual.mean[column], layer.running_mean)
+    assert torch.equal(actual.variance[column], layer.running_var)
 
 
 def test_without_weights_no_statistics_are_matched(observers):
     settings = settings_of("sre2l", loss_weights={"batchnorm": 0})
-    found = load_observer(observers["a"].model, None, settings, CPU).for_batch(LABELS)
-    assert found.matching is None
+    actual = load_observer(observers["a"].model, None, settings, CPU).for_batch(LABELS)
+    assert actual.matching is None
 
 
 def test_an_observer_without_any_of_the_layers_is_an_error(observers):

@@ -57,17 +57,17 @@ def make(teacher, class_images):
 
 def inputs_of_layers(net, pixels):
     """Return {part's name: (n, channels or tiles, numbers)} of all images at once, in float64."""
-    found, handles = {}, []
+    actual, handles = {}, []
 
     def keep(kind, name):
-        def hook(module, given):
-            maps = given[0].double()
-            found[f"{kind}.{name}.channel"] = maps.flatten(2)
+        def hook(module, inputs):
+            maps = inputs[0].double()
+            actual[f"{kind}.{name}.channel"] = maps.flatten(2)
             if kind == "convolution":
                 sides = [-(-side // TILE) * TILE for side in maps.shape[2:]]
                 enlarged = interpolate(maps, sides, mode="bilinear", align_corners=False)
                 tiles = unfold(enlarged, TILE, stride=TILE).transpose(1, 2)
-                found[f"{kind}.{name}.tile"] = tiles
+                actual[f"{kind}.{name}.tile"] = tiles
 
         return hook
 
@@ -78,7 +78,7 @@ def inputs_of_layers(net, pixels):
         net(normalise(pixels))
     for handle in handles:
         handle.remove()
-    return found
+    return actual
 
 
 def views_at_once(images, settings, class_id, batch_size=4):
@@ -93,16 +93,16 @@ def views_of(images, class_id):
 
 def test_statistics_are_those_of_two_passes_over_all_images(make, teacher, class_images):
     net = load_teacher(teacher, CPU).net
-    found = store.read_tensors(make())
+    actual = store.read_tensors(make())
     by_class = [inputs_of_layers(net, views_of(class_images, c)) for c in CLASSES]
     # As many as the classes have, whose numbers differ.
     counts = [len(load_split(class_images, [c], 8, "train")[0]) for c in CLASSES]
-    assert found["count"].tolist() == counts and len(set(counts)) > 1
+    assert actual["count"].tolist() == counts and len(set(counts)) > 1
     parts = set(by_class[0])
     names = {f"{part}.{of}" for part in parts for of in ("mean", "within", "between")}
-    assert found.keys() == {"count", *names}
+    assert actual.keys() == {"count", *names}
     assert {part.split(".")[0] for part in parts} == {"convolution", "batchnorm"}
-    count = found["count"].double()
+    count = actual["count"].double()
     for part in parts:
         for row, values_of in enumerate(by_class):
             values = values_of[part]
@@ -112,12 +112,12 @@ def test_statistics_are_those_of_two_passes_over_all_images(make, teacher, class
                 ("within", values.var(2, correction=0).mean(0)),
                 ("between", of_image.var(0, correction=0)),
             ):
-                mine = found[f"{part}.{name}"]
+                mine = actual[f"{part}.{name}"]
                 assert mine.dtype == torch.float32 and mine.shape == (3, values.shape[1])
                 torch.testing.assert_close(mine[row].double(), wanted, rtol=1e-4, atol=1e-6)
         together = torch.cat([values_of[part] for values_of in by_class])
         mean, within, between = (
-            found[f"{part}.{of}"].double() for of in ("mean", "within", "between")
+            actual[f"{part}.{of}"].double() for of in ("mean", "within", "between")
         )
         centre, variance = overall(mean, within + between, count)
         torch.testing.assert_close(centre, together.mean((0, 2)), rtol=1e-4, atol=1e-6)
@@ -128,24 +128,24 @@ def test_statistics_are_those_of_two_passes_over_all_images(make, teacher, class
 def test_results_do_not_depend_on_the_batch_size(make):
     wanted = store.read_tensors(make(batch_size=64))
     for size in (7, 1000):
-        found = store.read_tensors(make(f"b{size}", batch_size=size))
-        assert found.keys() == wanted.keys()
+        actual = store.read_tensors(make(f"b{size}", batch_size=size))
+        assert actual.keys() == wanted.keys()
         for name, tensor in wanted.items():
-            torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(actual[name], tensor, rtol=1e-5, atol=1e-7)
 
 
 def test_results_do_not_depend_on_other_classes_or_their_order(make):
     wanted = read_statistics(make(), CLASSES)
     for order in (["2", "0", "1"], ["2", "0"]):
         path = make("".join(order), order)
-        found = store.read_tensors(path)
+        actual = store.read_tensors(path)
         for name, tensor in wanted.items():
             rows = [CLASSES.index(class_id) for class_id in order]
-            assert torch.equal(found[name].double(), tensor[rows])
-        # By class id, whatever the order in the file.
-        some = read_statistics(path, ["0", "2"])
-        assert all(torch.equal(some[name], wanted[name][[0, 2]]) for name in wanted)
-        assert {tensor.dtype for tensor in some.values()} == {torch.float64}
+            assert torch.equal(actual[name].double(), tensor[rows])
+        # By class id, for any order in the file.
+        selected = read_statistics(path, ["0", "2"])
+        assert all(torch.equal(selected[name], wanted[name][[0, 2]]) for name in wanted)
+        assert {tensor.dtype for tensor in selected.values()} == {torch.float64}
 
 
 def test_an_interrupted_pass_resumes_after_a_class(make, interrupt):
@@ -154,20 +154,20 @@ def test_an_interrupted_pass_resumes_after_a_class(make, interrupt):
     with pytest.raises(KeyboardInterrupt):
         make("interrupted", checkpoint_seconds=0)
     assert len(calls) == 3 and not Path("results/statistics/interrupted", FILE).exists()
-    found = make("interrupted", checkpoint_seconds=0)
+    actual = make("interrupted", checkpoint_seconds=0)
     assert len(calls) == 4
-    assert found.read_bytes() == wanted
+    assert actual.read_bytes() == wanted
 
 
 def test_equal_images_have_no_variance_between_them(teacher):
     net = load_teacher(teacher, CPU).net
-    one = torch.from_numpy(generator(0, "test").random((1, 3, 8, 8)) * 255)
-    views = one.float().repeat(50, 1, 1, 1).split(20)
+    image = torch.from_numpy(generator(0, "test").random((1, 3, 8, 8)) * 255)
+    views = image.float().repeat(50, 1, 1, 1).split(20)
     sums = sum_statistics(StatisticsRecorder(net, set(KINDS.values()), TILE), views)
-    found = summary({name: value[None] for name, value in sums.items()})
-    for name, tensor in found.items():
+    actual = summary({name: value[None] for name, value in sums.items()})
+    for name, tensor in actual.items():
         if name.endswith(".between"):
-            mean = found[name.replace("between", "mean")]
+            mean = actual[name.replace("between", "mean")]
             assert (tensor >= 0).all() and (tensor <= 1e-9 * (1 + mean.square())).all()
 
 
@@ -177,10 +177,10 @@ def pixels_of(n, size=6, seed=0):
 
 def test_a_padded_view_is_a_square_of_a_black_border_and_the_image():
     images, settings = pixels_of(300), {"pad": 2, "crop": [0.5, 1.0], "flip": 0.5, "seed": 3}
-    found = views_at_once(images, settings, "cat")
-    assert found.shape == (300, 3, 6, 6) and found.dtype == torch.float32
+    actual = views_at_once(images, settings, "cat")
+    assert actual.shape == (300, 3, 6, 6) and actual.dtype == torch.float32
     corners, mirrored = set(), []
-    for image, view in zip(images.numpy(), found.round().to(torch.uint8).numpy(), strict=True):
+    for image, view in zip(images.numpy(), actual.round().to(torch.uint8).numpy(), strict=True):
         bordered = np.zeros((3, 10, 10), np.uint8)
         bordered[:, 2:8, 2:8] = image
         places = {
@@ -199,18 +199,18 @@ def test_a_padded_view_is_a_square_of_a_black_border_and_the_image():
 @pytest.mark.parametrize("flip", [0, 1])
 def test_without_border_and_crop_a_view_is_the_image(flip):
     images = pixels_of(5)
-    found = views_at_once(images, {"pad": 0, "crop": [1.0, 1.0], "flip": flip, "seed": 0}, "cat")
+    actual = views_at_once(images, {"pad": 0, "crop": [1.0, 1.0], "flip": flip, "seed": 0}, "cat")
     wanted = images.flip(3) if flip else images
-    torch.testing.assert_close(found, wanted.float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(actual, wanted.float(), rtol=0, atol=1e-4)
 
 
 def test_a_crop_shows_a_part_of_the_image_enlarged():
     ramp = torch.arange(24, dtype=torch.uint8).expand(200, 3, 24, 24) * 10
-    found = views_at_once(ramp, {"pad": 0, "crop": [0.25, 0.25], "flip": 0.0, "seed": 0}, "cat")
-    # 10 grey levels a pixel and half of the side, but for the aspect: from √(3/4) to √(4/3).
-    slopes = (found[:, 0, 12, 16] - found[:, 0, 12, 8]) / 8
+    actual = views_at_once(ramp, {"pad": 0, "crop": [0.25, 0.25], "flip": 0.0, "seed": 0}, "cat")
+    # 10 grey levels per pixel and half of the side, times √ of the aspect: √(3/4) to √(4/3).
+    slopes = (actual[:, 0, 12, 16] - actual[:, 0, 12, 8]) / 8
     assert 4 < slopes.min() < 4.8 and 5.2 < slopes.max() < 6
-    assert found[:, 0, :, 0].min() < 20 and found[:, 0, :, -1].max() > 210
+    assert actual[:, 0, :, 0].min() < 20 and actual[:, 0, :, -1].max() > 210
 
 
 @pytest.mark.parametrize("pad", [0, 2])

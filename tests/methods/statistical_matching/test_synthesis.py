@@ -172,7 +172,7 @@ def test_snapshots_are_of_the_start_and_after_each_quarter(noted, count):
     (_, snapshots), _ = noted(iterations=count)
     assert snapshots.shape == (5, 3, 3, 8, 8) and snapshots.dtype == torch.uint8
     assert np.array_equal(snapshots[0].numpy(), normalised_to_bytes(batch_of().images[:3]))
-    # An iteration is three bytes brighter than the one before.
+    # Each iteration is three bytes brighter than the previous one.
     done = (snapshots[1:, 0, 0, 0, 0].double() / 255 - 0.485) / 0.229 / 0.05
     assert (done - done.round()).abs().max() < 0.2 and done[-1].round() == count
     quarters = torch.tensor([count * k / 4 for k in range(1, 5)])
@@ -225,8 +225,8 @@ def test_a_batch_does_not_depend_on_the_other_batches(make):
 
 
 def test_the_loss_falls(make):
-    given = {"iterations": 60, "learning_rate": 0.1, "crop": [0.8, 1.0], "flip": 0.0}
-    settings = settings_of("sre2l", **given, loss_weights={"batchnorm": 0.1})
+    changes = {"iterations": 60, "learning_rate": 0.1, "crop": [0.8, 1.0], "flip": 0.0}
+    settings = settings_of("sre2l", **changes, loss_weights={"batchnorm": 0.1})
     (folder,) = make("x", settings, observed="a")
     curve = store.read_json(folder / "curve.json")
     for name in ("cross_entropy", "batchnorm"):
@@ -243,18 +243,18 @@ LONG = {
 
 @pytest.mark.parametrize("seconds", [0, 1000])
 @pytest.mark.parametrize("given", LONG.values(), ids=LONG)
-def test_a_resumed_synthesis_has_the_same_bytes(make, interrupt, monkeypatch, given, seconds):
+def test_a_resumed_synthesis_has_the_same_bytes(make, interrupt, monkeypatch, changes, seconds):
     # Three points of the curve: it is interrupted between two of them.
     monkeypatch.setattr(synthesis, "N_POINTS", 3)
-    settings = settings_of(**{"iterations": 7, "momentum": 0.5, **given})
+    settings = settings_of(**{"iterations": 7, "momentum": 0.5, **changes})
     (undisturbed,) = make("undisturbed", settings)
     calls = interrupt(losses, "backward", 6)
     with pytest.raises(KeyboardInterrupt):
         make("interrupted", settings, checkpoint_seconds=seconds)
     assert len(calls) == 6
-    (found,) = make("interrupted", settings, checkpoint_seconds=seconds)
+    (actual,) = make("interrupted", settings, checkpoint_seconds=seconds)
     assert len(calls) == 6 + (2 if seconds == 0 else 7)
-    assert bytes_of(found) == bytes_of(undisturbed)
+    assert bytes_of(actual) == bytes_of(undisturbed)
 
 
 def test_snapshots_so_far_are_beside_the_checkpoint(make, interrupt):
@@ -268,10 +268,10 @@ def test_snapshots_so_far_are_beside_the_checkpoint(make, interrupt):
 
 
 def test_bfloat16_has_about_the_same_losses(make):
-    given = {"iterations": 4, "flatness": {"kind": "logits"}}
+    changes = {"iterations": 4, "flatness": {"kind": "logits"}}
     curves = []
     for precision in ("float32", "bfloat16"):
-        settings = settings_of(**given, precision=precision)
+        settings = settings_of(**changes, precision=precision)
         (folder,) = make(precision, settings)
         curves.append(store.read_json(folder / "curve.json"))
     exact, rough = curves
@@ -279,7 +279,7 @@ def test_bfloat16_has_about_the_same_losses(make):
     # Both are cut in float32: at first the averaged images are the images.
     assert rough["flatness"][0] == pytest.approx(0, abs=1e-9)
     for name in ("cross_entropy", "batchnorm", "convolution"):
-        # Signs of small gradients decide where Adam goes: later steps drift apart.
+        # Later steps differ more, since Adam depends on the signs of small gradients.
         assert rough[name][0] == pytest.approx(exact[name][0], rel=0.05)
         assert rough[name] == pytest.approx(exact[name], rel=0.2)
 

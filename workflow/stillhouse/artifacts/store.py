@@ -233,7 +233,7 @@ def _check_schema(path, schema):
         index = stored.get_field_index(column.name)
         if index < 0 or not stored.field(index).type.equals(column.type):
             actual = "missing" if index < 0 else str(stored.field(index).type)
-            raise WrongType(path, f"column {column.name!r}: must be {column.type}, is {actual}")
+            raise WrongType(path, f"column {column.name!r}: is {actual}; must be {column.type}")
 
 
 def read_tensors(path, device="cpu"):

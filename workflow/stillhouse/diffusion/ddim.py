@@ -123,7 +123,9 @@ def sample(denoiser, latents, condition, guidance, steps, count, start="aligned"
 def _levels(denoiser, steps, count):
     """Return the lowest `count` levels of a grid."""
     if count > steps:
-        raise StillhouseError(f"level: must be at most {steps}, the steps of the grid, not {count}")
+        raise StillhouseError(
+            f"level {count}: outside the grid of {steps} steps; must be at most {steps}"
+        )
     return denoiser.schedule.grid(steps)[:count]
 
 

@@ -135,7 +135,7 @@ class Denoiser:
         blocks = self._layers()
         if not 0 <= layer < len(blocks):
             raise StillhouseError(
-                f"features.layer: must be 0 to {len(blocks) - 1} for this denoiser, not {layer}"
+                f"features.layer: invalid {layer}; must be 0 to {len(blocks) - 1} for this denoiser"
             )
         hook = blocks[layer].register_forward_hook(_stop)
         try:

@@ -109,7 +109,7 @@ class NoiseSchedule:
         """Return `steps` ascending levels from 0, T // steps apart (diffusers' "leading")."""
         if not 1 <= steps <= len(self.alphas):
             raise StillhouseError(
-                f"steps: must be 1 to {len(self.alphas)}, the trained levels, not {steps}"
+                f"steps: invalid {steps}; must be 1 to {len(self.alphas)}, the trained levels"
             )
         return [i * (len(self.alphas) // steps) for i in range(steps)]
 

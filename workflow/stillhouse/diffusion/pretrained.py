@@ -86,7 +86,7 @@ def _check_model(folder, classes, kind):
     config = read_config(path)
     model = config.get("_class_name") or (config.get("architectures") or [None])[0]
     if model not in classes:
-        raise StillhouseError(f"{path}: _class_name: must be {classes[0]}, not {model}")
+        raise StillhouseError(f"{path}: invalid model {model}; must be {classes[0]}")
     weights = [path for path in _files(folder) if path.suffix == ".safetensors"]
     for index in folder.glob("*.safetensors.index.json"):
         for shard in sorted(set(read_config(index).get("weight_map", {}).values())):

@@ -38,8 +38,8 @@ def check_pretrained(key, weights):
     """Raise if weights are neither a folder with its digest nor a hub id with its commit."""
     if set(weights) not in ({"folder", "sha256"}, {"hub", "revision"}):
         raise StillhouseError(
-            f"{key}: must have folder and sha256, or hub and revision, not "
-            f"{' and '.join(sorted(weights))}"
+            f"{key}: invalid keys {' and '.join(sorted(weights))}; must be folder and sha256, or "
+            "hub and revision"
         )
 
 
@@ -50,8 +50,8 @@ def _check_training(key, train, resolution):
     for channels in autoencoder["channels"]:
         if channels % groups:
             raise StillhouseError(
-                f"{key}.autoencoder.channels: must be multiples of norm_groups, {groups}, not "
-                f"{channels}"
+                f"{key}.autoencoder.channels: invalid {channels}; must be multiples of "
+                f"norm_groups, {groups}"
             )
     step = factor * network["patch_size"]
     if resolution % step:
@@ -63,8 +63,8 @@ def _check_training(key, train, resolution):
     for divisor, unit in ((network["heads"], " heads"), (4, "")):
         if network["width"] % divisor:
             raise StillhouseError(
-                f"{key}.network.width: must be a multiple of {divisor}{unit}, not "
-                f"{network['width']}"
+                f"{key}.network.width: invalid {network['width']}; must be a multiple of "
+                f"{divisor}{unit}"
             )
 
 

@@ -84,13 +84,13 @@ def _check_fit(folder, settings):
         for class_id, number in settings["class_labels"].items():
             if number >= n_classes:
                 raise StillhouseError(
-                    f"denoisers.class_labels: number of class {class_id!r} must be less than "
-                    f"{n_classes}, the classes of {folder}, not {number}"
+                    f"denoisers.class_labels: invalid number {number} of class {class_id!r}; must "
+                    f"be less than {n_classes}, the classes of {folder}"
                 )
     if settings["resolution"] % step:
         raise StillhouseError(
-            f"denoisers.resolution: must be a multiple of {step} for {folder}, not "
-            f"{settings['resolution']}"
+            f"denoisers.resolution: invalid {settings['resolution']}; must be a multiple of {step} "
+            f"for {folder}"
         )
 
 

@@ -43,8 +43,8 @@ def load_clip(weights, folders, device):
     config = read_config(folder / "config.json")
     if config.get("model_type") not in ("clip", "clip_vision_model"):
         raise StillhouseError(
-            f"{folder}/config.json: model_type: must be clip or clip_vision_model, not "
-            f"{config.get('model_type')!r}"
+            f"{folder}/config.json: model_type: invalid {config.get('model_type')!r}; must be clip "
+            "or clip_vision_model"
         )
     net = load_complete(CLIPVisionModelWithProjection, folder).float()
     processor = read_config(folder / "preprocessor_config.json")
@@ -65,8 +65,8 @@ def _clip_folder(weights, folders):
     digest = folder_digest(clip_files(folder))
     if digest != weights["sha256"]:
         raise StillhouseError(
-            f"{folder}: the digest of its files must be {weights['sha256']}, as in the config, not "
-            f"{digest}"
+            f"{folder}: digest of its files: invalid {digest}; must be {weights['sha256']}, as in "
+            "the config"
         )
     return folder
 
