@@ -93,7 +93,7 @@ def test_files_may_lie_in_subfolders(nested):
 
 
 @pytest.mark.parametrize("name", ["vae/config.json", "vae/model.safetensors"])
-def test_an_altered_file_of_a_subfolder_is_noticed(nested, aged, name):
+def test_an_altered_file_of_a_subfolder_is_detected(nested, aged, name):
     read(nested / name)
     alter(nested / name, 0.9, 1)
     aged(nested / name)
@@ -208,7 +208,7 @@ SHARES = st.floats(0, 1, exclude_max=True)
 @pytest.mark.parametrize("name", ["table.parquet", "model.safetensors", "cell.json"])
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=SHARES, change=st.integers(0, 255))
-def test_any_altered_byte_of_a_file_is_noticed(written, aged, name, place, change):
+def test_any_altered_byte_of_a_file_is_detected(written, aged, name, place, change):
     path = written / name
     read(path)
     content = alter(path, place, change)
@@ -225,7 +225,7 @@ def test_any_altered_byte_of_a_file_is_noticed(written, aged, name, place, chang
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=SHARES, change=st.integers(0, 255))
-def test_any_altered_byte_of_the_spec_is_noticed(written, place, change):
+def test_any_altered_byte_of_the_spec_is_detected(written, place, change):
     path = written / "spec.json"
     before = _values(path)
     content = alter(path, place, change)
@@ -267,7 +267,7 @@ def test_an_unlisted_file_is_an_error_with_its_path(written):
         read(written / "other.parquet")
 
 
-def test_artifacts_at_each_others_address_are_noticed(written):
+def test_artifacts_at_each_others_address_are_detected(written):
     other = artifact(epochs=4)
     store.write(other.directory, other.spec(), FILES)
     aside = written.with_name("aside")
@@ -280,7 +280,7 @@ def test_artifacts_at_each_others_address_are_noticed(written):
     assert not store.is_complete(written, artifact().spec(), FILES)
 
 
-def test_a_file_of_another_address_is_noticed(written, aged):
+def test_a_file_of_another_address_is_detected(written, aged):
     other = artifact(epochs=4)
     store.write(other.directory, other.spec(), {"cell.json": {**VALUES, "accuracy": 11.25}})
     shutil.copy(other.directory / "cell.json", written / "cell.json")
@@ -373,7 +373,7 @@ def test_files_are_renamed_in_order_after_the_spec(empty, monkeypatch):
     assert renamed == ["spec.json", "timing.json", *FILES]
 
 
-def test_a_kill_between_renames_is_noticed(empty, monkeypatch):
+def test_a_kill_between_renames_is_detected(empty, monkeypatch):
     replace = formats.os.replace
 
     def until(old, new):

@@ -61,7 +61,7 @@ def test_a_view_does_not_depend_on_the_number_of_rows():
     assert small == {row: large[row] for row in range(20)}
 
 
-def test_a_view_depends_on_nothing_else():
+def test_a_view_depends_on_its_address_alone():
     wanted = by_row(views_of())
     assert by_row(views_of(batch_size=3)) == wanted
     for changes in ({"mix": "none"}, {"mix": "mixup"}, {"mix_per": "row"}, {"mix_alpha": 0.2}):

@@ -22,7 +22,7 @@ def refusal(path):
         ("b: &b {x: 1,\n  x: 2}\nc: {<<: *b}\n", "b.x: duplicate key, in lines 1 and 2"),
     ],
 )
-def test_a_key_given_twice_is_named_with_its_lines(tmp_path, text, problem):
+def test_a_duplicate_key_is_an_error_with_its_lines(tmp_path, text, problem):
     path = tmp_path / "config.yaml"
     path.write_text(text)
     assert refusal(path) == f"{path}: {problem}; remove one"

@@ -69,7 +69,7 @@ def as_other_numbers(value):
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def test_settings_without_effect_are_left_out(tiny):
+def test_settings_without_effect_are_omitted(tiny):
     tiny["labels"]["plain"] = {"kind": "hard", "views": {"mix": "none"}}
     weights = {"file": "x", "sha256": "0" * 64}
     tiny["teachers"]["t"] = {"arch": "convnet1", "dataset": "three", "weights": weights}
@@ -95,7 +95,7 @@ def test_switches_are_decided_once(tiny):
     assert not any("fidelity" in one for one in (*labels.values(), *protocols.values()))
 
 
-def test_how_a_number_is_written_changes_no_address(tiny):
+def test_the_notation_of_a_number_changes_no_address(tiny):
     tiny["protocols"]["soft"] |= {"temperature": 4, "learning_rate": 1, "weight_decay": 0.0}
     tiny["labels"]["soft"]["views"] = {"crop": [0.5, 1], "mix_alpha": 1.0}
     other = as_other_numbers(tiny)
@@ -120,7 +120,7 @@ def test_the_order_of_keys_changes_no_address(tiny):
     assert str(first.spec()) == str(other.spec())
 
 
-def test_the_given_config_is_left_as_it_is(tiny):
+def test_the_input_config_is_not_modified(tiny):
     before = copy.deepcopy(tiny)
     complete(tiny, "x.yaml")
     assert tiny == before
@@ -153,7 +153,7 @@ def test_an_override_is_the_same_as_a_method_written_out(tiny):
     assert addresses(tiny) == addresses(other)
 
 
-def test_an_override_of_nothing_is_the_method_itself(tiny):
+def test_an_empty_override_is_the_method_itself(tiny):
     before = addresses(tiny)
     tiny["experiments"]["x"]["methods"] = ["random", {"rded": {}}]
     assert addresses(tiny) == before

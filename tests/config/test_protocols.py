@@ -144,7 +144,7 @@ def test_every_key_of_a_schedule_is_written_out(changes, written):
     assert {k: v for k, v in settings.items() if k in keys} == written
 
 
-def test_settings_that_shape_no_student_are_left_out():
+def test_settings_that_shape_no_student_are_omitted():
     settings, _ = cell({})
     assert not {"labels", "report", "batch_size", "fidelity", "ce_weight"} & settings.keys()
     assert settings["batchnorm_updates"] == 2 and settings["temperature"] == 20.0
@@ -167,7 +167,7 @@ def test_settings_that_shape_no_student_are_left_out():
         ({"schedule": "alrs"}, {"schedule": "alrs", "rate_decay": 0.9975}),
     ],
 )
-def test_a_schedule_is_the_same_however_it_is_written(short, written):
+def test_equivalent_schedules_have_equal_settings(short, written):
     assert cell({"epochs": 9, **short}) == cell({"epochs": 9, **written})
     assert cell({"epochs": 9, **short}) != cell({"epochs": 9, "schedule": "one_cycle"})
 

@@ -351,14 +351,14 @@ WITHOUT_EFFECT = {
 
 
 @pytest.mark.parametrize(("change", "start", "end"), WRONG.values(), ids=WRONG)
-def test_a_wrong_config_gets_one_line(tiny, change, start, end):
+def test_a_wrong_config_is_an_error_of_one_line(tiny, change, start, end):
     change(tiny)
     message = refusal(tiny)
     assert message.startswith(start) and message.endswith(end)
 
 
 @pytest.mark.parametrize(("change", "message"), WITHOUT_EFFECT.values(), ids=WITHOUT_EFFECT)
-def test_a_setting_without_effect_is_refused(tiny, change, message):
+def test_a_setting_without_effect_is_an_error(tiny, change, message):
     change(tiny)
     assert refusal(tiny) == f"{message}; remove it"
 
@@ -367,7 +367,7 @@ def test_a_setting_without_effect_is_refused(tiny, change, message):
     ("config", "key"),
     [(None, "the config"), ([], "the config"), ("sources", "the config"), ({}, "sources")],
 )
-def test_a_file_that_is_no_config_gets_one_line(config, key):
+def test_a_file_that_is_no_config_is_an_error_of_one_line(config, key):
     with pytest.raises(StillhouseError, match=rf"^x\.yaml: {key}: "):
         complete(config, "x.yaml")
 

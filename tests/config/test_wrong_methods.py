@@ -36,7 +36,7 @@ DENOISERS = {
 
 
 @pytest.mark.parametrize(("change", "start"), DENOISERS.values(), ids=DENOISERS)
-def test_a_wrong_denoiser_gets_one_line(tiny, change, start):
+def test_a_wrong_denoiser_is_an_error_of_one_line(tiny, change, start):
     change(with_denoisers(tiny))
     assert refusal(tiny).startswith(start)
 
@@ -54,7 +54,7 @@ def test_a_wrong_denoiser_gets_one_line(tiny, change, start):
         ),
     ],
 )
-def test_an_override_without_effect_is_refused_as_under_methods(tiny, kind, changes, name, reason):
+def test_an_override_without_effect_is_an_error_as_under_methods(tiny, kind, changes, name, reason):
     with_denoisers(tiny)["experiments"]["x"]["methods"] = [{kind: changes}]
     message = f"{name}: has no effect with {reason}; remove it"
     assert refusal(tiny) == f"{METHODS}.{kind}.{message}"
@@ -121,7 +121,7 @@ def with_observers(config):
         ),
     ],
 )
-def test_a_wrong_synthesis_gets_one_line(tiny, change, start):
+def test_a_wrong_synthesis_is_an_error_of_one_line(tiny, change, start):
     change(with_observers(tiny))
     assert refusal(tiny).startswith(start)
 

@@ -77,7 +77,7 @@ def test_boxes_are_distributed_as_those_of_torchvision():
     ("height", "width", "expected"),
     [(4, 300, (0, 147, 4, 5)), (300, 4, (147, 0, 5, 4)), (4, 5, (0, 0, 4, 5))],
 )
-def test_where_nothing_fits_it_is_the_largest_box_in_the_middle(height, width, expected):
+def test_the_fallback_is_the_largest_centred_box(height, width, expected):
     # Areas of the complete image at ratios that never fit.
     draws = np.ones((1, N_DRAWS)) * 0.999999
     draws[0, 1:20:2] = 0.0

@@ -16,7 +16,7 @@ def random_image(height, width, seed=0):
 
 
 @pytest.mark.parametrize("sizes", [[(9, 9), (9, 9)], [(9, 9), (7, 12)]])
-def test_crops_of_an_image_are_consecutive_whatever_the_sizes(sizes):
+def test_crops_of_an_image_are_consecutive_for_any_sizes(sizes):
     pixels = [random_image(*size, seed) for seed, size in enumerate(sizes)]
     boxes = [np.array([[0, 0, 4, 4], [1, 2, 5, 5]]), np.array([[2, 3, 4, 4]])]
     crops = cut_many(pixels, boxes, 6, CPU)

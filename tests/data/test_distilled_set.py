@@ -133,7 +133,7 @@ def test_a_learning_rate_needs_no_learned_labels(write):
 
 
 @pytest.mark.parametrize("kind", [None, "scores"])
-def test_learned_labels_of_an_unknown_kind_are_refused(write, kind):
+def test_learned_labels_of_an_unknown_kind_are_errors(write, kind):
     path = write(LearnedParts(LOGITS, kind))
     message = r"images\.parquet: learned_label_kind: invalid .* must be one of logits, prob"
     with pytest.raises(StillhouseError, match=message):

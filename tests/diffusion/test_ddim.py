@@ -128,7 +128,7 @@ def test_snapshots_do_not_depend_on_each_other():
     assert torch.equal(invert(net, LATENTS, CONDITION, 2.0, STEPS, [1], "zero")[1], LATENTS)
 
 
-def test_no_levels_do_not_change_latents():
+def test_latents_are_unchanged_without_levels():
     net = Dummy(lively)
     assert torch.equal(denoise(net, LATENTS, CONDITION, 2.0, []), LATENTS)
     assert net.levels == []
@@ -137,7 +137,7 @@ def test_no_levels_do_not_change_latents():
     torch.testing.assert_close(last, wanted)
 
 
-def test_levels_above_the_grid_are_refused():
+def test_levels_above_the_grid_are_errors():
     net = Dummy(lively)
     with pytest.raises(StillhouseError, match="level 11: outside the grid of 10 steps"):
         invert(net, LATENTS, CONDITION, 1, 10, [11])

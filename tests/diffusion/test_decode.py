@@ -65,7 +65,7 @@ def test_starts_differ(made):
     assert (made(D3HR)[0] != made(D3HR | {"start": "next"}, label="y")[0]).any()
 
 
-def test_texts_condition_too(made):
+def test_texts_condition_samples(made):
     settings = D3HR | {"prompts": ["an image of {}", "image"]}
     actual, denoiser = made(settings, kind="stable_diffusion")
     clean = sample(denoiser, LATENTS, denoiser.condition("1"), 1.5, 10, 7)

@@ -236,7 +236,7 @@ def test_files_that_are_missing_or_pickled_are_named(name, folders, tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_another_model_is_refused_and_the_old_name_of_dit_is_not(folders, tmp_path):
+def test_another_model_is_an_error_and_the_old_name_of_dit_is_not(folders, tmp_path):
     folder = shutil.copytree(folders["dit"], tmp_path / "copy")
     path = folder / "transformer" / "config.json"
     config = json.loads(path.read_text())

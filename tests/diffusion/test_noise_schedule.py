@@ -124,7 +124,7 @@ def test_v_predictions_carry_the_noise():
         ({"rescale_betas_zero_snr": True}, "must be false"),
     ],
 )
-def test_an_unsupported_scheduler_is_refused(config, message):
+def test_an_unsupported_scheduler_is_an_error(config, message):
     with pytest.raises(StillhouseError, match=message) as error:
         NoiseSchedule.from_config(config, "here.json")
     assert str(error.value).startswith("here.json: ") and "\n" not in str(error.value)

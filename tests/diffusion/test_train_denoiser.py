@@ -71,7 +71,7 @@ def test_the_description_is_the_last_file_written(own, make, monkeypatch):
     assert order[0][-1] == "denoiser.json" and len(order[0]) > 5
 
 
-def test_a_trained_folder_is_what_diffusers_saves(own, make):
+def test_a_trained_folder_equals_one_saved_by_diffusers(own, make):
     folder = make(own)
     about = store.read_json(folder / "denoiser.json")
     assert about["kind"] == "dit" and about["resolution"] == 8 and about["weights"] is None
@@ -248,7 +248,7 @@ def test_a_local_folder_is_listed_and_loaded_in_place(planned_denoiser, make, em
     assert net.condition("1").tolist() == [3]
 
 
-def test_a_wrong_digest_is_reported_with_the_right_one(planned_denoiser, make, empty, weights):
+def test_a_wrong_digest_is_reported_with_the_correct_one(planned_denoiser, make, empty, weights):
     digest = train_denoiser.folder_digest(weight_files(weights, "dit"))
     artifact = pretrained_artifact(planned_denoiser, "5" * 64)
     with pytest.raises(StillhouseError, match=digest) as error:

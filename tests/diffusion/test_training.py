@@ -155,7 +155,7 @@ def test_labels_are_dropped_with_the_set_probability():
     assert (classes == 3).float().mean().item() == pytest.approx(0.1, abs=0.03)
 
 
-def test_a_network_begins_with_no_prediction_and_drops_no_label_itself():
+def test_initial_predictions_are_zero_and_labels_are_not_dropped():
     net = build_network(NETWORK, 2, 4, 3, 0).train()
     latents = torch.from_numpy(np.random.default_rng(2).standard_normal((64, 2, 4, 4), np.float32))
     times, labels = torch.full((64,), 500), torch.full((64,), 1)

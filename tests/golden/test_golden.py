@@ -471,7 +471,7 @@ def test_every_stage_that_computes_has_numbers():
 @pytest.mark.parametrize(
     ("actual", "same"), [([1, 2.0, "a"], True), ([1, 2.01, "a"], False), ([2, 2.0, "a"], False)]
 )
-def test_a_changed_number_is_noticed(actual, same):
+def test_a_changed_number_is_detected(actual, same):
     assert agree({"x": actual}, {"x": [1, 2.0, "a"]}) is same
 
 

@@ -200,7 +200,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("parts", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_parts_are_refused_in_one_line(returning, parts, message):
+def test_wrong_parts_are_errors_of_one_line(returning, parts, message):
     with pytest.raises(StillhouseError, match=f"^results/distilled/.*: {message}") as caught:
         returning(parts)
     assert "\n" not in str(caught.value)
@@ -250,7 +250,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_learned_parts_is_refused(learner, change, message):
+def test_settings_that_conflict_with_learned_parts_are_errors(learner, change, message):
     change(learner)
     assert refusal(learner).startswith(message)
 

@@ -98,7 +98,7 @@ def test_resolved_settings_are_settled(kind, fidelity):
 
 
 @pytest.mark.parametrize("kind", MINIMAL)
-def test_settings_that_are_given_win_over_the_fidelity(kind):
+def test_explicit_settings_override_the_fidelity(kind):
     method = registry.method(kind)
     code = method.resolve(filled(kind, "code"))
     switches = {

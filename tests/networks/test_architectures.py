@@ -60,14 +60,14 @@ def test_names_are_checked_without_importing_a_library():
         ("torchvision/vit_h_14", 32, 28),
     ],
 )
-def test_unsupported_resolutions_are_refused_by_name(arch, most, least):
+def test_unsupported_resolutions_are_errors_by_name(arch, most, least):
     architectures.check_resolution("students.s.arch", arch, least)
     with pytest.raises(StillhouseError, match=rf"^students\.s\.arch: '{arch}'.*{most} px"):
         architectures.check_resolution("students.s.arch", arch, most)
 
 
 @pytest.mark.parametrize("arch", ["resnet18_modified", "timm/resnet10t", "torchvision/resnet18"])
-def test_other_resolutions_are_left_to_the_network(arch):
+def test_other_resolutions_are_checked_by_the_network(arch):
     architectures.check_resolution("students.s.arch", arch, 4)
 
 

@@ -90,7 +90,7 @@ def test_manifests_are_those_of_the_blocks_that_hold_the_members(tiny):
     }
 
 
-def test_the_cut_into_jobs_is_in_no_address(tiny):
+def test_the_division_into_jobs_is_in_no_address(tiny):
     before = places(build(tiny))
     tiny["sources"]["digits"]["classes_per_block"] = 1
     tiny["compute"] = {"device": "cuda", "threads": 3, "batch_size": 7, "checkpoint_seconds": 1}

@@ -306,7 +306,7 @@ def test_an_edit_beside_the_methods_changes_what_depends_on_it(
         assert changed(before[method], after[method]) == expected
 
 
-def test_a_folder_may_move_and_other_weights_are_other_addresses():
+def test_the_address_of_weights_depends_on_their_digest_not_their_folder():
     config = base("d3hr")
     for method in config["methods"].values():
         method["denoiser"] = "dit"

@@ -141,7 +141,7 @@ def test_folders_of_weights_are_found_by_their_digest(tiny):
     assert weight_folders(complete(config, "x.yaml")) == {}
 
 
-def test_one_digest_is_that_of_one_folder(tiny):
+def test_two_folders_with_one_digest_are_an_error(tiny):
     config = with_denoisers(tiny)
     config["methods"]["ddps"] |= {"features": "clip", "clip": {**CLIP, "sha256": "5" * 64}}
     with pytest.raises(StillhouseError, match=r"^weights/\w+: conflicts with weights/\w+, "):

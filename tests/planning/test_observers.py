@@ -144,7 +144,7 @@ def test_a_default_written_out_is_in_no_address(observed, change, same):
     assert set_digests(observed)["edc"] == before
 
 
-def test_the_same_synthesis_has_one_digest_whatever_its_kind(observed):
+def test_the_same_synthesis_has_one_digest_for_all_kinds(observed):
     settings = {"initial": "real", "order": "by_class", "iterations": 9, "learning_rate": 0.1}
     settings |= {"crop": [0.5, 1.0], "alpha": 0.5, "momentum": 0.5}
     settings |= {"loss_weights": {"convolution": 0.1, "densification": 0}}

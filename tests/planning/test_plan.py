@@ -114,7 +114,7 @@ def test_a_teacher_has_to_exceed_chance_by_half_by_default(tiny):
     assert wanted.min_accuracy(artifact) == pytest.approx(1.5 * 100 / 5)
 
 
-def test_a_loaded_teacher_is_known_by_its_weights_and_not_by_their_place(tiny):
+def test_a_loaded_teacher_is_identified_by_its_weights_not_their_location(tiny):
     def named(file, sha256):
         weights = {"file": file, "sha256": sha256 * 64}
         tiny["teachers"]["t"] = {"arch": "convnet1", "weights": weights}

@@ -80,7 +80,7 @@ def test_a_figure_is_drawn_once_per_method_and_seed(cells):
     assert artifact.keys == {"ipc": 2, "seed": 0} and members == [0]
 
 
-def test_methods_share_a_figure_of_what_they_share(tiny):
+def test_methods_share_figures_of_shared_artifacts(tiny):
     with_denoisers(tiny)
     tiny["methods"] = {
         "a": {"kind": "ddps", "denoiser": "own"},

@@ -31,7 +31,7 @@ def test_variants_of_rded_share_the_scores(tiny):
     assert len(after["distilled"]) == 6
 
 
-def test_experiments_share_what_they_agree_on(tiny):
+def test_experiments_share_artifacts_of_equal_settings(tiny):
     before = places(build(tiny))
     tiny["experiments"]["again"] = {**tiny["experiments"]["x"], "seeds": [1, 5]}
     wanted = build(tiny)

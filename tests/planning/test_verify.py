@@ -27,11 +27,11 @@ def scores_of(plan):
     return Path(family.artifact.member_file("1")), Path(block.manifest)
 
 
-def test_complete_artifacts_are_sound(listed):
+def test_complete_artifacts_are_intact(listed):
     assert list(verify.verify(listed)) == []
 
 
-def test_what_was_never_computed_is_no_damage(planned, empty):
+def test_missing_artifacts_are_not_damaged(planned, empty):
     assert list(verify.verify(planned(TINY))) == []
 
 
@@ -43,7 +43,7 @@ def test_the_manifest_of_a_damaged_member_is_removed(listed, aged):
     assert not manifest.exists()
 
 
-def test_a_member_that_a_manifest_lists_is_missed(listed):
+def test_a_missing_member_of_a_manifest_is_an_error(listed):
     path, manifest = scores_of(listed)
     for file in path.parent.iterdir():
         file.unlink()
@@ -71,7 +71,7 @@ def test_every_file_of_an_artifact_is_checked(listed, name):
     assert line.startswith(f"{teacher.directory / name}: missing; delete the folder")
 
 
-def test_files_that_no_reader_is_handed_are_checked(listed):
+def test_files_that_no_stage_reads_are_checked(listed):
     (teacher,) = listed.artifacts["teacher"].values()
     contents = {"part/config.json": {}, "model.safetensors": {}, "metrics.json": {}}
     store.write(teacher.directory, teacher.spec(), contents)
@@ -81,7 +81,7 @@ def test_files_that_no_reader_is_handed_are_checked(listed):
     assert line.startswith(f"{teacher.directory}/part/config.json: missing; ")
 
 
-def test_the_exit_status_says_whether_all_is_sound(listed, capsys):
+def test_the_exit_status_is_zero_for_intact_artifacts(listed, capsys):
     Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
     assert verify.main(["tiny.yaml"]) == 0
     assert capsys.readouterr().out == "all artifacts are intact\n"

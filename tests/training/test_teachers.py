@@ -112,7 +112,7 @@ def test_inputs_are_crops_flips_and_an_order_of_the_epoch(made, monkeypatch):
     ("min_accuracy", "accuracy", "passes"),
     [(None, 50.1, True), (None, 49.9, False), (95, 94.9, False), (95, 95, True), (0, 0, True)],
 )
-def test_a_teacher_below_min_accuracy_is_refused(tiny, planned, min_accuracy, accuracy, passes):
+def test_a_teacher_below_min_accuracy_is_an_error(tiny, planned, min_accuracy, accuracy, passes):
     tiny["teachers"]["t"].pop("min_accuracy")
     if min_accuracy is not None:
         tiny["teachers"]["t"]["min_accuracy"] = min_accuracy
@@ -137,7 +137,7 @@ def test_a_complete_teacher_is_checked_against_the_present_min_accuracy(made):
         teacher_accuracy.check_existing(artifact, accuracy + 0.1)
 
 
-def test_damaged_metrics_are_left_to_their_readers(made):
+def test_damaged_metrics_are_not_checked(made):
     artifact = teacher_of(made)
     (artifact.directory / "metrics.json").write_text("{}")
     teacher_accuracy.check_existing(artifact, 100)

@@ -37,7 +37,7 @@ def test_a_finished_run_has_nothing_to_do(finished, config):
     assert finished.jobs() == {}
 
 
-def test_a_setting_recomputes_what_it_shapes_and_going_back_nothing(finished, config):
+def test_an_edit_recomputes_the_stages_it_affects_and_reverting_it_nothing(finished, config):
     edited = copy.deepcopy(config)
     edited["methods"]["rded"]["crops_per_image"] = 3
     edited["methods"]["d4m"]["strength"] = 0.5

@@ -44,7 +44,7 @@ def test_a_wrong_config_ends_before_any_job_and_names_file_and_key(folder, confi
     assert_one_line(folder, key, problem)
 
 
-def test_a_key_given_twice_ends_before_any_job_and_names_both_lines(folder):
+def test_a_duplicate_key_ends_before_any_job_and_names_both_lines(folder):
     lines = (folder / "config.yaml").read_text().splitlines()
     first = lines.index("students:") + 1
     (folder / "config.yaml").write_text("\n".join([*lines, "students: {}"]))

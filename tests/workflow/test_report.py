@@ -52,7 +52,7 @@ def test_a_report_leaves_nothing_to_do(cold, report):
     assert cold.jobs() == {}
 
 
-def test_methods_that_share_what_a_figure_shows_share_the_figure(folder, config):
+def test_methods_share_figures_of_shared_artifacts(folder, config):
     del config["sources"]["digits"]["holdout"]
     diffusion = {
         "d3hr": {"kind": "d3hr"},

@@ -23,14 +23,14 @@ def test_a_holdout_makes_the_smallest_class_smaller(holdout, left):
     assert catalogue.smallest_class({"kind": "digits", "holdout": holdout}) == left
 
 
-def test_the_smallest_class_is_what_the_config_says_where_it_says():
+def test_the_smallest_class_of_the_config_overrides_the_published_one():
     cifar = {"kind": "torchvision", "set": "CIFAR10", "holdout": 0.0}
     assert catalogue.smallest_class(cifar) == 5000
     assert catalogue.smallest_class({**cifar, "smallest_class": 40, "holdout": 0.25}) == 30
     assert catalogue.classes(cifar)[:2] == ("airplane", "automobile")
 
 
-def test_where_files_lie_and_who_may_fetch_them_is_in_no_address():
+def test_location_and_download_of_files_are_in_no_address():
     plain = {"kind": "torchvision", "set": "MNIST", "revision": 1, "holdout": 0.0}
     source = {**plain, "root": "a", "download": True, "smallest_class": 3, "classes_per_block": 2}
     assert catalogue.shaping("digits", source) == {"name": "digits", **plain}
@@ -49,7 +49,7 @@ def test_the_folders_of_the_splits_are_in_the_address_of_an_image_folder():
     assert "root" not in shaping
 
 
-def test_the_address_of_a_source_is_not_where_it_lies():
+def test_the_location_of_a_source_is_not_in_its_address():
     source = settings(train=["a"], test=["b"], classes_per_block=3)
     shaping = catalogue.shaping("pets", source)
     assert {"train", "test", "classes_per_block"}.isdisjoint(shaping)

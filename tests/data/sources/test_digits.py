@@ -6,7 +6,7 @@ from stillhouse.data.sources.catalogue import DIGITS, DIGITS_SMALLEST
 from stillhouse.data.sources.digits import Digits
 
 
-def test_digits_are_all_there_once():
+def test_every_digit_is_listed_once():
     actual = list(Digits().images(set(DIGITS)))
     assert len(actual) == 1797
     assert len({image.image_id for image in actual}) == 1797

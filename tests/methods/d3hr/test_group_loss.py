@@ -109,7 +109,7 @@ def test_a_term_of_weight_zero_is_computed_only_on_request(switches, weighted):
     assert (all_terms[1:] > 0).all()
 
 
-def test_dimensions_without_spread_cost_nothing():
+def test_dimensions_without_spread_have_zero_loss():
     mean, std = gaussian(6)
     std[2] = 0
     normals = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(1)).double()

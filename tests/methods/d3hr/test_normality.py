@@ -36,7 +36,7 @@ def agree(moments, expected, tolerance=1e-10):
 
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 500), max_size=6), st.integers(0, 99))
-def test_cuts_and_order_do_not_matter(cuts, seed):
+def test_moments_do_not_depend_on_batches_and_order(cuts, seed):
     values = skewed()
     order = np.random.default_rng(seed).permutation(len(values))
     moments = gathered(values[order], cuts)
@@ -44,7 +44,7 @@ def test_cuts_and_order_do_not_matter(cuts, seed):
     agree(moments, naive(values))
 
 
-def test_one_at_a_time():
+def test_moments_of_single_vectors_are_merged():
     agree(gathered(skewed(), range(1, 500)), naive(skewed()))
 
 

@@ -316,7 +316,7 @@ def test_scores_do_not_depend_on_the_batch(stage, patch, batch_size):
         assert row["score"] == pytest.approx(wanted["score"], abs=1e-6)
 
 
-def test_a_whole_image_scores_the_mean_of_its_map_and_is_a_square(stage):
+def test_the_score_of_a_complete_image_is_the_mean_of_its_map(stage):
     for row in stage(patch=0, shape="square"):
         box = centre_box(*SIZES[int(row["image_id"])]).tolist()
         assert [row[name] for name in BOX] == box

@@ -90,7 +90,7 @@ def test_eleven_to_nineteen_take_one_of_each_cluster_and_the_rest_by_score():
     assert actual[10:] == ids(sorted(rest, key=lambda row: -row["score"])[:5])
 
 
-def test_a_small_cluster_is_made_up_for_by_score_from_any_cluster():
+def test_small_clusters_are_completed_by_score_from_any_cluster():
     rows = rows_of([2, 9, 9])
     rows[-1]["score"], rows[5]["score"] = 99.0, 98.0
     actual = ids(ddps.select_patches(rows, 8, 2))
@@ -181,7 +181,7 @@ def test_without_clusters_the_best_scores_are_taken_and_no_clusters_read(files):
 
 
 @pytest.mark.parametrize("ranking", ["clusters", "score"])
-def test_too_few_patches_give_as_many_whole_images_as_they_can(files, ranking):
+def test_too_few_patches_give_fewer_complete_images(files, ranking):
     inputs, _, _ = files
     assert len(distil(inputs, 4, ranking=ranking)) == 3
     assert len(distil(inputs, 99, patches_per_side=1, ranking=ranking)) == 12

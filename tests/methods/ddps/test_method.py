@@ -38,7 +38,7 @@ def fits(ipcs, smallest, **changes):
     variant=st.sampled_from(["auto", "concat", "single"]),
     patch=st.sampled_from([0, 32]),
 )
-def test_every_patch_is_of_another_image(ipcs, smallest, limit, variant, patch):
+def test_every_patch_is_of_a_different_image(ipcs, smallest, limit, variant, patch):
     images = smallest if limit == "all" else min(limit, smallest)
     needed = [
         ipc * (4 if variant == "concat" or (variant == "auto" and patch and ipc <= 10) else 1)
@@ -79,7 +79,7 @@ def test_every_cluster_has_an_image(images, clusters):
         ),
     ],
 )
-def test_the_denoiser_has_room_for_the_settings(changes, problem):
+def test_settings_must_fit_the_denoiser(changes, problem):
     config = {"denoisers": DENOISERS}
     if problem is None:
         DDPS().check("k", settings_of(**changes), config)

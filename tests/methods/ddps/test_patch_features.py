@@ -89,7 +89,7 @@ def test_only_the_condition_of_the_class_is_used(batch_size):
         ([[1, 1], [0, 0]], range(3, 4), range(1)),
     ],
 )
-def test_a_box_covers_whole_places_and_at_least_one(share, rows, columns):
+def test_a_box_covers_at_least_one_position(share, rows, columns):
     wanted = torch.zeros(4, 6)
     wanted[rows.start : rows.stop, columns.start : columns.stop] = 1
     actual = patch_features.box_weights(np.array(share), 4, 6)
@@ -205,7 +205,7 @@ def test_clip_embeds_the_patches(tmp_path, clip, batch_size):
         np.testing.assert_allclose(actual[name, WHOLE], wanted / wanted.norm(), atol=1e-6)
 
 
-def test_a_whole_clip_model_gives_its_image_tower(tmp_path, clip):
+def test_the_image_tower_of_a_complete_clip_model_is_loaded(tmp_path, clip):
     from transformers.models.clip.configuration_clip import CLIPConfig, CLIPTextConfig
     from transformers.models.clip.modeling_clip import CLIPModel
 
@@ -260,14 +260,14 @@ def test_clip_is_read_from_safetensors_alone(wrong):
     assert "model.safetensors: missing; must be" in failure()
 
 
-def test_another_model_is_refused(wrong):
+def test_another_model_is_an_error(wrong):
     folder, failure = wrong
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
     assert "model_type: invalid 'vit'; must be clip" in failure()
 
 
-def test_a_changed_clip_is_refused(wrong):
+def test_a_changed_clip_is_an_error(wrong):
     folder, failure = wrong
     key = folder_digest(clip_files(folder))
     weights = folder / "model.safetensors"

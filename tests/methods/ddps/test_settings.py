@@ -15,5 +15,5 @@ from stillhouse.methods.ddps.settings import patches_per_side
         ("single", 1, 224, 1),
     ],
 )
-def test_when_patches_are_concatenated(variant, ipc, patch, side):
+def test_patches_are_concatenated_up_to_ipc_10(variant, ipc, patch, side):
     assert patches_per_side(variant, ipc, patch) == side

@@ -54,7 +54,7 @@ def crop_of(inputs, patch, side, class_id="1"):
     return functional.resized_crop(image, *(patch[k] for k in BOX), [side, side], antialias=True)
 
 
-def test_whole_crops_are_the_best_ranked_and_nested(distil):
+def test_single_crops_are_the_best_ranked_and_nested(distil):
     distil, inputs = distil
     for class_id in inputs["images"]:
         largest = distil(5, class_id)
@@ -129,7 +129,7 @@ def test_patches_are_selected_among_the_best_of_each_image(distil, compute, sele
             assert [patch["image_id"] for patch in selected] == [names[i] for i in order]
 
 
-def test_too_few_patches_give_as_many_images_as_they_can(distil):
+def test_too_few_patches_give_fewer_images(distil):
     distil, _ = distil
     assert len(distil(99)) == 20
     assert len(distil(99, patches_per_side=2)) == 5

@@ -41,7 +41,7 @@ def test_every_patch_is_used_once(images, smallest, patches, crops, side):
         ),
     ],
 )
-def test_a_set_that_cannot_be_is_refused(changes, message):
+def test_an_impossible_set_is_an_error(changes, message):
     with pytest.raises(StillhouseError, match=message):
         most(**changes)
 

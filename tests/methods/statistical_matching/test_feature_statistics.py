@@ -142,7 +142,7 @@ def test_only_the_first_use_of_a_layer_is_recorded():
 
 
 @pytest.mark.parametrize("track", [True, False])
-def test_recorded_batch_norms_return_what_they_did(track):
+def test_recording_does_not_change_the_outputs_of_batch_norms(track):
     norm = nn.BatchNorm2d(3, track_running_stats=track)
     maps = maps_of(4, 3, 5, 5, dtype=torch.float32)
     net = loop.freeze(nn.Sequential(norm))

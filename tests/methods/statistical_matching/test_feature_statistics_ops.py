@@ -91,7 +91,7 @@ def test_gradients_of_a_selection_are_those_of_torch(shape, wanted):
 
 @pytest.mark.parametrize("mean", [0, 10, -10])
 @pytest.mark.parametrize("tile", [0, 4])
-def test_a_mean_of_ten_deviations_costs_few_digits(mean, tile):
+def test_a_mean_of_ten_deviations_loses_few_digits(mean, tile):
     maps = maps_of(4, 8, 32, 32, dtype=torch.float32, mean=mean).requires_grad_(True)
     exact = maps.detach().double().requires_grad_(True)
     actual, wanted = flat(mean_variance(maps, tile)), naive(exact, tile)

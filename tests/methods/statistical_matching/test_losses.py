@@ -90,7 +90,7 @@ def test_views_differ_by_iteration_batch_and_seed_alone():
         assert not torch.allclose(other, usual, atol=0.1)
 
 
-def test_views_flip_and_shift_as_often_as_they_should():
+def test_views_flip_and_shift_with_their_probabilities():
     settings = stage_settings("gvbsm", crop=[1.0, 1.0], flip=0.3, shift=1)
     ramp = torch.arange(9.0).reshape(3, 3).repeat(1, 3, 1, 1)
     batch, places, flips = batch_of(settings, side=3), [], 0

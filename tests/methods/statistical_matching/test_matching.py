@@ -330,7 +330,7 @@ def test_sre2l_matches_the_running_statistics_of_batch_norms():
     torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-6)
 
 
-def test_a_batch_of_a_whole_dataset_matches_itself():
+def test_a_batch_of_a_complete_dataset_matches_itself():
     """Collected and matched statistics have the same definition."""
     pixels = [numbers(i, 3 + i, 3, 8, 8) * 200 for i in range(3)]
     net, _ = network()

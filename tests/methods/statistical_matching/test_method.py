@@ -103,7 +103,7 @@ def test_flatness_has_the_settings_of_its_kind(kind, used):
         ({"tile": 0}, {"tile_statistics"}, "tile: 0"),
     ],
 )
-def test_settings_without_effect_are_left_out(changes, names, reason):
+def test_settings_without_effect_are_omitted(changes, names, reason):
     with_flatness = {"flatness": {"kind": "logits"}, **changes}
     assert unused("edc", **with_flatness) == [("", names, reason)]
     usual, settings = resolved("edc"), resolved("edc", **changes)
@@ -173,14 +173,14 @@ def test_batch_norms_are_matched_where_networks_have_them(observer):
         assert fits(observers=observers, loss_weights=weights) is not lacking
 
 
-def test_flat_statistics_are_of_some_layer():
+def test_flatness_of_statistics_needs_a_matched_layer():
     for batchnorm, convolution in itertools.product((0, 0.01), repeat=2):
         weights = {"batchnorm": batchnorm, "convolution": convolution}
         changes = {"observers": ["norms"], "flatness": {"kind": "statistics"}}
         assert fits(loss_weights=weights, **changes) is (batchnorm + convolution > 0)
 
 
-def test_some_loss_has_a_weight():
+def test_at_least_one_loss_has_a_weight():
     zero = dict.fromkeys(("cross_entropy", "batchnorm", "convolution", "densification"), 0)
     assert not fits(observers=["norms"], loss_weights=zero)
     for name in zero:
