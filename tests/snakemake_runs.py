@@ -69,12 +69,12 @@ class Folder:
     def environment(self):
         """Return the environment without variables that affect Snakemake."""
         left_out = ("SNAKEMAKE_", "PYTHONPATH")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
+        variables = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
         if sys.dont_write_bytecode and not Path(cache_from_source(psutil.__file__)).exists():
             # No module is stored compiled: a hundred processes would compile torch each.
-            kept.pop("PYTHONDONTWRITEBYTECODE", None)
-            kept["PYTHONPYCACHEPREFIX"] = compiled_modules().name
-        return kept
+            variables.pop("PYTHONDONTWRITEBYTECODE", None)
+            variables["PYTHONPYCACHEPREFIX"] = compiled_modules().name
+        return variables
 
     def snakemake(self, *arguments, **options):
         """Run Snakemake to its end, successful or not."""

@@ -90,14 +90,14 @@ def test_folders_side_by_side_do_not_import_each_other_in_a_circle(parent):
 
 def folders():
     """Return {folder: its modules and packages}."""
-    kept = [path for path in PACKAGE.rglob("*") if path.is_dir() and path.name != "__pycache__"]
+    paths = [path for path in PACKAGE.rglob("*") if path.is_dir() and path.name != "__pycache__"]
     return {
         folder: [
             path.name
             for path in folder.iterdir()
             if path.name != "__pycache__" and path.name != "__init__.py"
         ]
-        for folder in [PACKAGE, *kept]
+        for folder in [PACKAGE, *paths]
     }
 
 

@@ -150,16 +150,16 @@ CONFIG = {
 }
 
 SHORT = {"observers": ["t"], "iterations": 4, "learning_rate": 0.02}
-WATCHED = {**SHORT, "observers": ["t", "u"], "tile": 3, "statistics": {"pad": 1}}
+MATCHED = {**SHORT, "observers": ["t", "u"], "tile": 3, "statistics": {"pad": 1}}
 FLAT = {"weight": 100, "beta": 0.5}
 SYNTHESIS = {
     **CONFIG,
     "teachers": {**CONFIG["teachers"], "u": {**CONFIG["teachers"]["t"], "arch": "convnet2"}},
     "methods": {
         "sre2l": {"kind": "sre2l", **SHORT, "shift": 1},
-        "gvbsm": {"kind": "gvbsm", **WATCHED, "convolution_dropout": 0.4, "initial": "real"},
-        "paper": {"kind": "edc", "fidelity": "paper", **WATCHED, "flatness": FLAT},
-        "code": {"kind": "edc", "fidelity": "code", **WATCHED, "flatness": {"kind": "sam"}},
+        "gvbsm": {"kind": "gvbsm", **MATCHED, "convolution_dropout": 0.4, "initial": "real"},
+        "paper": {"kind": "edc", "fidelity": "paper", **MATCHED, "flatness": FLAT},
+        "code": {"kind": "edc", "fidelity": "code", **MATCHED, "flatness": {"kind": "sam"}},
     },
     "experiments": {
         "x": {

@@ -23,7 +23,7 @@ from tests.config.changes import all_of, drop, put, refusal
 
 RATE = 0.03125
 SCHEMA = """\
-title: random images with labels and a learning rate of their own
+title: random images with learned labels and a learned rate
 properties:
   learn_labels: {type: boolean, default: true, description: "learn labels, not only the rate"}
 """

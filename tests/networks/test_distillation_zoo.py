@@ -146,7 +146,7 @@ def test_training_lowers_the_loss(arch):
 
 @pytest.fixture(params=SMALL)
 def used(request):
-    """Return a network with running statistics of its own, and four images."""
+    """Return a network with changed running statistics, and four images."""
     net = build(request.param)
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

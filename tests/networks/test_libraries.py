@@ -256,7 +256,7 @@ def test_names_with_dots_and_auxiliary_layers_are_torchvisions(monkeypatch):
 
 
 def test_inputs_are_converted_for_weights_of_other_statistics():
-    """The tag says mean and standard deviation of 0.5; inputs have those of ImageNet."""
+    """The tag has mean and standard deviation of 0.5; inputs have those of ImageNet."""
     ours = build("timm/vit_tiny_patch16_224", 3, 32, pretrained="augreg_in21k_ft_in1k").eval()
     plain = build("timm/vit_tiny_patch16_224", 3, 32).eval()
     plain.load_state_dict(ours.state_dict())

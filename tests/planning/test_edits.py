@@ -210,10 +210,10 @@ def test_patches_are_cut_from_latents_that_keep_the_aspect(value):
     before = set_digests(config)["ddps"]
     config["methods"]["ddps"]["patch"] = value
     after = sets_of(build(config))["ddps"]
-    whole = value == "whole"
-    assert changed(before, digests(after)) == (set() if whole else set(CHAINS["ddps"][1:]))
-    assert ancestor(after, "latents").settings["shape"] == ("square" if whole else "aspect")
-    assert ancestor(after, "class_scores").settings["patch"] == (0 if whole else 32)
+    square = value == "whole"
+    assert changed(before, digests(after)) == (set() if square else set(CHAINS["ddps"][1:]))
+    assert ancestor(after, "latents").settings["shape"] == ("square" if square else "aspect")
+    assert ancestor(after, "class_scores").settings["patch"] == (0 if square else 32)
 
 
 def test_a_ranking_by_score_needs_scores_alone():

@@ -63,10 +63,10 @@ def outputs_of(wanted):
 
 
 def files_in(inputs):
-    """Yield the paths of inputs as jobs get them."""
+    """Yield the paths of the inputs of a job."""
     for value in inputs.values():
-        for one in value if isinstance(value, list) else [value]:
-            yield from one.values() if isinstance(one, dict) else [one]
+        for part in value if isinstance(value, list) else [value]:
+            yield from part.values() if isinstance(part, dict) else [part]
 
 
 def test_every_file_that_a_job_reads_is_complete_before_it(tiny):

@@ -100,9 +100,9 @@ def test_variants_of_d3hr_share_an_inversion(diffused, change):
 
 
 def test_variants_that_start_at_different_snapshots_share_an_inversion(diffused):
-    kept = {"snapshots": [10, 20, 31]}
+    stored = {"snapshots": [10, 20, 31]}
     turned = {"inversion_steps": 10, "snapshots": [31, 10, 20]}
-    wanted = variants(diffused, kept, {**kept, "inversion_steps": 20}, turned)
+    wanted = variants(diffused, stored, {**stored, "inversion_steps": 20}, turned)
     assert len(wanted.families["inversion"]) == 1
     assert len(wanted.families["samples"]) == len(wanted.families["decode"]) == 3 * 2
     assert len(variants(diffused, {}, {"inversion_steps": 20}).families["inversion"]) == 2

@@ -35,6 +35,6 @@ def test_resumed_tensor_adam_is_undisturbed_tensor_adam():
     stored = {name: t.clone() for name, t in optimizer.state().items()}
     other = TensorAdam(tensor.detach().clone().requires_grad_(True), (0.5, 0.9))
     other.restore(stored)
-    for one in (optimizer, other):
-        run(one, gradients()[2:])
+    for continued in (optimizer, other):
+        run(continued, gradients()[2:])
     assert torch.equal(optimizer.tensor, other.tensor)

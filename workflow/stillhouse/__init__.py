@@ -3,7 +3,7 @@
 The package computes artifacts; the Snakemake rules decide which. A package imports only from those
 above it in this list:
 
-- `artifacts`: addresses, files and jobs; what is stored under ``results/``
+- `artifacts`: addresses, files and jobs; all artifacts are stored under ``results/``
 - `data`: images from a source to arrays; distilled sets
 - `networks`, `augmentation`: classifiers; augmentation operations and recorded views
 - `training`, `diffusion`: training loop and teachers; denoisers, latents and sampling

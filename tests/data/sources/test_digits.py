@@ -31,9 +31,9 @@ def test_every_digit_is_listed_once():
 
 def test_digits_keep_their_ids_and_splits():
     selected = {image.image_id: image for image in Digits().images({"8", "3"})}
-    whole = {image.image_id: image for image in Digits().images(set(DIGITS))}
+    complete = {image.image_id: image for image in Digits().images(set(DIGITS))}
     assert len(selected) == 183 + 174
-    assert all(whole[name] == image for name, image in selected.items())
+    assert all(complete[name] == image for name, image in selected.items())
     trained = [i.image_id for i in selected.values() if (i.class_id, i.split) == ("3", "train")]
     assert trained[:4] == ["digits-0003", "digits-0013", "digits-0023", "digits-0045"]
 

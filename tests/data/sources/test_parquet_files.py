@@ -92,13 +92,13 @@ def test_image_ids_count_over_row_groups_and_files(write):
 
 def test_ids_do_not_depend_on_the_classes_wanted(write):
     path = write("a.parquet", structs(range(6)), [0, 1, 2, 0, 1, 2], rows=2)
-    whole = {image.image_id: image for image in images([path], [path])}
+    complete = {image.image_id: image for image in images([path], [path])}
     selected = images([path], [path], ["dog"])
     assert [image.image_id for image in selected if image.split == "train"] == [
         "train-0000001",
         "train-0000004",
     ]
-    assert all(whole[image.image_id] == image for image in selected)
+    assert all(complete[image.image_id] == image for image in selected)
 
 
 def test_other_column_names(write):

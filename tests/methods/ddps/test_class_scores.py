@@ -77,7 +77,7 @@ def test_maps_are_those_of_single_images_and_draws(batch_size):
         np.testing.assert_allclose(maps, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [(0, 3), (1000, 0)])
+@pytest.mark.parametrize(("seconds", "saved"), [(0, 3), (1000, 0)])
 def test_a_killed_job_resumes_after_a_pass(tmp_path, seconds, saved):
     class Killed(Dummy):
         def predict(self, *arguments):
@@ -234,8 +234,8 @@ def stage(tmp_path, monkeypatch):
         make = class_scores.class_scores(inputs, spec, Context())
         table = make(class_id, Context(batch_size=batch_size))["scores.parquet"]
         assert table.schema.equals(class_scores.SCHEMA)
-        store.write(folder / "kept", {"address": str(folder / "kept")}, {"s.parquet": table})
-        return store.read_table(folder / "kept" / "s.parquet").to_pylist()
+        store.write(folder / "stored", {"address": str(folder / "stored")}, {"s.parquet": table})
+        return store.read_table(folder / "stored" / "s.parquet").to_pylist()
 
     return score
 

@@ -16,7 +16,7 @@ BOX = ("top", "left", "height", "width")
 
 
 def rows_of(sizes, seed=0):
-    """Return the rows of a table of clusters, best cluster first, with scores of their own."""
+    """Return the rows of a table of clusters, best cluster first, with distinct scores."""
     rng = np.random.default_rng(seed)
     scores = iter(rng.permutation(sum(sizes)) / 8)
     return [

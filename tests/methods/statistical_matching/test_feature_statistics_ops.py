@@ -116,8 +116,8 @@ def test_results_do_not_depend_on_the_memory_layout(shape):
     maps = maps_of(*shape, dtype=torch.float32).requires_grad_(True)
     turned = maps.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
     mine, theirs = flat(mean_variance(maps, 4)), flat(mean_variance(turned, 4))
-    for one, other in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(one, other)
+    for value, value_of_turned in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(value, value_of_turned)
     torch.testing.assert_close(
         gradient(mine, range(4), maps), gradient(theirs, range(4), turned).contiguous()
     )

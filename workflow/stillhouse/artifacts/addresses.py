@@ -1,8 +1,8 @@
 """Addresses of artifacts: settings in, slug and digest out.
 
-An artifact lies at ``results/<stage>/<slug>-<digest>/<keys>/``, its members one folder below. The
-digest covers exactly the settings that shape the artifact, its stage's version, and the digests of
-its upstream. The Snakefile imports this module: it does not access the disk and imports no heavy
+An artifact is stored in ``results/<stage>/<slug>-<digest>/<keys>/``, its members one folder below.
+The digest covers exactly the settings that shape the artifact, its stage's version, and the digests
+of its upstream. The Snakefile imports this module: it does not access the disk and imports no heavy
 packages.
 """
 

@@ -1,7 +1,7 @@
 """Checkpoints: the state of an unfinished job, for a later job of the same artifact.
 
-They lie in ``context.work``, outside the artifacts, in a folder named by the artifact's digest, and
-carry checksums: a damaged checkpoint is ignored.
+They are stored in ``context.work``, outside the artifacts, in a folder named by the artifact's
+digest, with checksums: a damaged checkpoint is ignored.
 """
 
 import hashlib

@@ -82,8 +82,8 @@ def _exact_cuda():
 def _free_gpu(count):
     """Return the number of a GPU that no other job of this working directory uses.
 
-    With ``--resources gpu=N``, N jobs run at once, each on a GPU of its own. If all GPUs are in
-    use, the jobs share them.
+    With ``--resources gpu=N``, N jobs run at once, each on another GPU. If all GPUs are in use,
+    jobs share them.
     """
     for number in range(count):
         held = try_lock(WORK / f"gpu{number}-{platform.node()}.gpu")

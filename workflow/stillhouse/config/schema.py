@@ -2,7 +2,7 @@
 
 The schema of a method's settings is ``schemas/methods/<kind>.yaml``: ``title``, for the
 description of the key ``kind``, ``required`` and ``properties``, or a ``$ref`` to settings shared
-with other kinds, and ``$defs`` of its own.
+with other kinds, and own ``$defs``.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Crop boxes as numbers: random resized crops for many images at once.
 
 A box is (top, left, height, width) in pixels, int64. Every box consumes `N_DRAWS` uniform draws, so
-box i of a table depends on row i of the draws alone, whatever the number of boxes.
+that box i of a table depends on row i of the draws alone, for any number of boxes.
 """
 
 import numpy as np
