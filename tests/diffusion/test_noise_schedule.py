@@ -136,6 +136,6 @@ def test_levels_and_grids_have_ends():
         with pytest.raises(IndexError):
             schedule.alpha(t)
     for steps in (0, 1001):
-        with pytest.raises(StillhouseError, match="between 1 and 1000"):
+        with pytest.raises(StillhouseError, match="must be 1 to 1000"):
             schedule.grid(steps)
     assert schedule.grid(3) == [0, 333, 666]

@@ -16,7 +16,7 @@ def unchanged(paths):
 
 
 def artifact_inputs(stage, w):
-    """Return the declared inputs of an artifact that is stored as one."""
+    """Return the declared inputs of an artifact without members."""
     artifact = wanted(stage, w)
     return inputs_of(artifact, (), artifact.file)
 

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, plain lines in the job's log and where there is no terminal."""
+"""Progress: a bar on a terminal, plain lines in the job's log and on other consoles."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import time
 
 from tqdm import tqdm
 
-# Seconds between two lines: in the job's log, and on the console of all jobs.
+# Seconds between two lines in the job's log, and on the console of all jobs.
 LINE_SECONDS = 10.0
 CONSOLE_SECONDS = 60.0
 
@@ -53,7 +53,7 @@ def track(items, total, unit, detail=_no_detail):
 
 
 class _Console:
-    """The stream of a job's progress, and the job's name there."""
+    """The stream of a job's progress, and the name of the job in its lines."""
 
     stream, label = None, ""
 
@@ -68,13 +68,13 @@ def keep_console(descriptor, label=""):
     ----------
     descriptor : int
     label : str
-        Names the job in lines that several jobs write to one console.
+        Name of the job, for lines of several jobs on one console.
     """
     _console.stream, _console.label = os.fdopen(descriptor, "w", buffering=1), label
 
 
 def console():
-    """Return the stream to show progress on, or None."""
+    """Return the stream for the progress, or None."""
     if _console.stream is not None:
         return _console.stream
     return sys.stderr if sys.stderr.isatty() else None

@@ -197,9 +197,9 @@ def open_row_groups(path, schema=None):
 
 
 def open_copy(path, schema=None):
-    """Return a `pyarrow.parquet.ParquetFile` of an artifact that may have been copied elsewhere.
+    """Return a `pyarrow.parquet.ParquetFile` of an artifact or of a copy elsewhere.
 
-    Where its ``spec.json`` lies beside it, the checksum is compared.
+    The checksum is compared if ``spec.json`` is in the same folder.
 
     Raises
     ------
@@ -210,13 +210,13 @@ def open_copy(path, schema=None):
 
     path = Path(path)
     if not path.exists():
-        raise Missing(path, "file not found")
+        raise Missing(path, "missing; check the path")
     try:
         listed = json.loads((path.parent / SPEC).read_bytes())["files"][path.name]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         listed = None
     if listed is not None and formats.checksum(path) != listed:
-        raise Damaged(path, f"differs from the file that {SPEC} beside it lists; copy both again")
+        raise Damaged(path, f"differs from the file listed in {SPEC}; copy both again")
     _check_schema(path, schema)
     return pq.ParquetFile(path)
 

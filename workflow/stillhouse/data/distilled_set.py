@@ -126,7 +126,7 @@ def read_learned(parquet_file):
 
 
 def _learned(stored, path):
-    """Return the `LearnedParts` of an opened Parquet file, None where there are none."""
+    """Return the `LearnedParts` of an opened Parquet file; None for a set without any."""
     schema = stored.schema_arrow
     metadata = {name.decode(): text for name, text in (schema.metadata or {}).items()}
     labels = kind = None
@@ -152,8 +152,8 @@ class DistilledSet(torch.utils.data.Dataset):
     Parameters
     ----------
     path : str or Path
-        ``images.parquet`` of a set, in ``results/`` or copied elsewhere, with its ``spec.json`` or
-        without.
+        ``images.parquet`` of a set, in ``results/`` or copied elsewhere, with or without its
+        ``spec.json``.
     transform : callable, optional
         Function of a (3, height, width) uint8 tensor.
 

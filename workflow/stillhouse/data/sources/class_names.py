@@ -1,4 +1,4 @@
-"""Words for class ids that are WordNet ids (``n01440764``: tench), for pictures and pages."""
+"""Names of classes whose ids are WordNet ids (``n01440764``: tench), for figures and pages."""
 
 import re
 from functools import cache
@@ -7,9 +7,9 @@ WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def with_name(class_id, separator=" "):
-    """Return a class id, followed by its first WordNet lemma where it is a WordNet id.
+    """Return a class id, followed by its first WordNet lemma if it is a WordNet id.
 
-    Source: the list of ImageNet-21k's synsets that timm brings.
+    Source: the lists of ImageNet's synsets in timm.
     """
     if not WORDNET_ID.fullmatch(class_id):
         return class_id
