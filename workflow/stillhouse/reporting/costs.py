@@ -1,15 +1,17 @@
 """Storage and compute time of a cell: bytes of images, labels and statistics, seconds by stage."""
 
 import functools
+import math
 from pathlib import Path
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import member_folder
 from stillhouse.methods import registry
 
-HARD_LABEL_BYTES = 8
 # Of each of a learned label's values, one per class.
-LEARNED_VALUE_BYTES = 4
+LEARNED_VALUE_BITS = 32
+# -log2 of the precision ε of equation A4, that of float32 numbers.
+PRECISION_BITS = 24
 COSTS = ("teacher", "denoiser", "distill", "label", "train")
 
 
@@ -32,16 +34,21 @@ class Measurements:
         Returns
         -------
         dict
-            ``image_bytes``, ``statistics_bytes``, ``label_bytes``, ``seconds_*``, ``device`` and
-            ``recognised`` [%]. NaN for what is not stored and for missing timings.
+            ``image_bytes``, ``statistics_bytes``, ``label_bytes``, ``image_bits_per_class``,
+            ``label_bits_per_class``, ``seconds_*``, ``device`` and ``recognised`` [%]. NaN for
+            what is not stored and for missing timings.
         """
         distilled, labels = (spec["upstream"].get(name) for name in ("distilled", "labels"))
         address = distilled["address"]
         if address not in self._storage:
             self._storage[address] = storage_bytes(distilled)
+        storage, of_labels = self._storage[address], label_bits(spec)
+        n_classes = len(distilled["settings"]["classes"])
         return {
-            **self._storage[address],
-            "label_bytes": label_bytes(spec),
+            **storage,
+            "label_bytes": of_labels if math.isnan(of_labels) else math.ceil(of_labels / 8),
+            "image_bits_per_class": 8 * storage["image_bytes"] / n_classes,
+            "label_bits_per_class": of_labels / n_classes,
             **seconds(spec, self._timing),
             "device": (self._timing(Path(spec["address"])) or {}).get("device"),
             "recognised": self._recognised(labels["address"]) if labels else float("nan"),
@@ -68,20 +75,49 @@ def image_bytes(spec):
     return sum(len(image["bytes"]) for image in table["image"].to_pylist())
 
 
-def label_bytes(spec):
-    """Return the bytes of a student's labels.
+def label_bits(spec):
+    """Return the bits of all labels that a student is trained on.
 
-    Of soft labels those of the table; of hard labels an int64 per image; of learned labels a
-    float32 per image and class. NaN for online labels, which are not stored.
+    Soft labels: those of the table's file. Hard labels: log2 K per image, of K classes. Learned
+    labels: a float32 per image and class. NaN for online labels, which are not stored.
     """
     kind, upstream = spec["settings"]["labels"]["kind"], spec["upstream"]
     if kind == "online":
         return float("nan")
     if "labels" in upstream:
-        return (Path(upstream["labels"]["address"]) / "labels.parquet").stat().st_size
+        return 8 * (Path(upstream["labels"]["address"]) / "labels.parquet").stat().st_size
     n_classes = len(upstream["distilled"]["settings"]["classes"])
     n_images = upstream["distilled"]["keys"]["ipc"] * n_classes
-    return n_images * (n_classes * LEARNED_VALUE_BYTES if kind == "learned" else HARD_LABEL_BYTES)
+    return n_images * (
+        n_classes * LEARNED_VALUE_BITS if kind == "learned" else math.log2(n_classes)
+    )
+
+
+def soft_label_bits_bound(n_classes, precision_bits=PRECISION_BITS):
+    """Return an upper bound of the bits per soft label with ideal entropy coding.
+
+    -log2 (K - 1)! - (K - 1) log2 ε: the logarithm of the number of cells of side ε in the simplex
+    of probabilities of K classes. Bao et al., *Dataset Distillation as Data Compression: A
+    Rate-Utility Perspective*, supplement, equation A4; 15,456 for K = 1,000 and ε = 2^-24.
+
+    Parameters
+    ----------
+    n_classes : int
+        K, at least 1.
+    precision_bits : float
+        -log2 ε.
+    """
+    log2_volume = -math.lgamma(n_classes) / math.log(2)
+    return log2_volume + (n_classes - 1) * precision_bits
+
+
+def raw_bits_per_class(resolution, ipc):
+    """Return the bits per class of images stored as float32, three channels per pixel.
+
+    The unit of published budgets: one image of 32 px has 12 kB (of 1,024 bytes), ten have 120 kB,
+    50 have 600 kB; one of 128 px has 192 kB.
+    """
+    return 32 * 3 * resolution**2 * ipc
 
 
 def recognised(address):

@@ -5,6 +5,7 @@ import numpy as np
 from stillhouse.artifacts import store
 from stillhouse.data.class_images import skipped_images
 from stillhouse.methods import registry
+from stillhouse.reporting import costs
 from stillhouse.reporting.table_layout import reported_accuracy
 
 REPORTED = {
@@ -46,10 +47,20 @@ def cost_notes(frame):
     notes += [note for note in explained if note]
     if (frame["labels"] == "learned").any():
         notes.append("Bytes of learned labels: 4 per image and class.")
+    if frame["labels"].isin(["soft", "online"]).any():
+        n_classes = frame["n_classes"].iloc[0]
+        bound = costs.soft_label_bits_bound(n_classes)
+        notes.append(
+            f"A soft label of {n_classes} classes needs at most {bound:,.0f} bits with ideal "
+            "entropy coding at a precision of 2^-24 (rate-utility paper, equation A4); a table "
+            "stores one per image and epoch."
+        )
     return [
         *notes,
-        "Bytes of a whole set: encoded images; the stored soft label table, or 8 bytes per hard "
-        "label; none for online labels, which are not stored.",
+        "Bytes of a set: encoded images, or the bitstream of a method that has one, networks "
+        "included; the stored soft label table, or log2 K bits per hard label of K classes; none "
+        "for online labels, which are not stored. Bits per class: the same storage, divided by "
+        "the number of classes.",
         f"Seconds on {devices}: compute time of the full lineage of a set and its labels, as if "
         "computed alone; `train` is one student.",
     ]
