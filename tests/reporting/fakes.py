@@ -1,4 +1,4 @@
-"""A finished experiment of small made-up artifacts, and rows of its table."""
+"""A finished experiment of small synthetic artifacts, and rows of its table."""
 
 import hashlib
 import itertools

@@ -161,7 +161,7 @@ def test_a_page_loads_nothing_from_outside(page):
     assert not re.search(r"@import|url\(|fetch\(|<script src", page.text)
 
 
-def test_images_have_texts_tables_captions_and_cells_headings(page):
+def test_images_have_alternative_texts_and_tables_have_captions_and_headings(page):
     tags = Reader(page.text).tags
     images = [attributes for tag, attributes, _ in tags if tag == "img"]
     assert all(len(attributes["alt"]) > 10 for attributes in images)

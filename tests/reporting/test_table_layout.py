@@ -16,7 +16,7 @@ def latex(rows):
     return table_layout.latex(rows, notes.accuracy_notes(rows))
 
 
-def test_markdown_shows_the_last_or_the_best():
+def test_markdown_has_the_last_or_the_best_accuracy():
     # By hand: mean 62, deviations -2, -1, 3, √(14 / 2); mean 63, deviations -1, -2, 3, √(14 / 2).
     assert "| 62.0 ± 2.6 " in markdown(frame())
     assert "after the last epoch" in markdown(frame())
@@ -155,14 +155,14 @@ def test_a_missing_timing_of_a_denoiser_is_a_dash():
     assert row_of(markdown(made), "rded")["denoiser [s]"] == "–"
 
 
-def test_recognition_is_shown_if_there_are_soft_labels():
+def test_recognition_is_shown_beside_soft_labels():
     soft = frame(recognised=87.5)
     hard = frame(protocol="hard", labels="hard", label_encoding="", label_teachers="")
     text = markdown(pd.concat([soft, hard], ignore_index=True))
     row = row_of(text, "rded")
     assert row["recognised [%]"] == "88"
     assert list(row).index("recognised [%]") > list(row).index("hard [%]")
-    assert "- Recognised: share of a set's whole images" in text
+    assert "- Recognised: share of a set's images, without augmentation, " in text
     assert "recognised [%]" not in row_of(markdown(hard), "rded")
     assert "Recognised" not in markdown(hard)
     (table,) = latex_tables(latex(soft))

@@ -16,7 +16,7 @@ COSTS = ("teacher", "denoiser", "distill", "label", "train")
 
 
 class Measurements:
-    """The measured columns of cells; what several cells share is read once."""
+    """The measured columns of cells; files that cells share are read once."""
 
     def __init__(self):
         self._timing = functools.cache(store.read_timing)
@@ -35,8 +35,8 @@ class Measurements:
         -------
         dict
             ``image_bytes``, ``statistics_bytes``, ``label_bytes``, ``image_bits_per_class``,
-            ``label_bits_per_class``, ``seconds_*``, ``device`` and ``recognised`` [%]. NaN for
-            what is not stored and for missing timings.
+            ``label_bits_per_class``, ``seconds_*``, ``device`` and ``recognised`` [%]. NaN where
+            nothing is stored or a timing is missing.
         """
         distilled, labels = (spec["upstream"].get(name) for name in ("distilled", "labels"))
         address = distilled["address"]
@@ -130,18 +130,18 @@ def recognised(address):
 
 
 def upstream_parts(spec):
-    """Yield (name, spec) of all artifacts that one was computed from, lists in order."""
+    """Yield (name, spec) of all direct upstream artifacts, lists in order."""
     for name, part in spec["upstream"].items():
-        for one in part if isinstance(part, list) else [part]:
-            yield name, one
+        for artifact in part if isinstance(part, list) else [part]:
+            yield name, artifact
 
 
 def lineage(spec):
     """Return {folder: cost} of an artifact and everything upstream, each once.
 
-    Per-class artifacts count for the classes that their user needs, others for all members. The
-    cost is that of the stage (`COSTS`); what only a teacher or a denoiser was trained on belongs
-    to it.
+    Per-class artifacts count for the classes that the downstream artifact needs, others for all
+    members. The cost is that of the stage (`COSTS`); artifacts that only the training of a teacher
+    or a denoiser needs count for this teacher or denoiser.
     """
     costs, stages = {}, registry.stages()
 
@@ -161,7 +161,7 @@ def lineage(spec):
 
 
 def _folders(spec, member, classes):
-    """Return the folders of an artifact, or of the members that its user needs."""
+    """Return the folders of an artifact, or of the members that the downstream one needs."""
     if not member or member in spec["keys"]:
         return [Path(spec["address"])]
     if member == "class_id":

@@ -1,4 +1,4 @@
-"""Notes below an experiment's tables: label kinds, accuracies, costs, saturation, lost images."""
+"""Notes below an experiment's tables: labels, accuracies, saturation, costs, skipped images."""
 
 import numpy as np
 
@@ -39,8 +39,8 @@ def cost_notes(frame):
     notes = []
     if frame["recognised"].notna().any():
         notes.append(
-            "Recognised: share of a set's whole images to whose class the teachers of its soft "
-            "labels assign the highest probability."
+            "Recognised: share of a set's images, without augmentation, to whose class the "
+            "teachers of its soft labels assign the highest probability."
         )
     stored = frame.loc[frame["statistics_bytes"].notna(), "kind"]
     explained = dict.fromkeys(registry.method(kind).statistics_note for kind in stored)
@@ -67,10 +67,11 @@ def cost_notes(frame):
 
 
 def saturation_notes(frame):
-    """Return a sentence per student and soft protocol under which no method beats a baseline.
+    """Return a sentence per student and soft protocol under which no method exceeds a baseline.
 
-    At the largest IPC, where no method's mean accuracy exceeds that of random images, say, by more
-    than the sum of both standard deviations (n - 1). One student seed gives no note.
+    That is: at the largest IPC, no method's mean accuracy exceeds that of the baseline (random
+    images) by more than the sum of both standard deviations (n - 1). One student seed gives no
+    note.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def _saturation(student, protocol, cells, hard):
         return None
     name = baselines.index[0][1]
     worse = [method for (_, method), below in (gains < -tolerance).items() if below]
-    verb = "beats" if worse else "differs from"
+    verb = "exceeds" if worse else "differs from"
     exceptions = f" (below by more: {', '.join(worse)})" if worse else ""
     remedy = f"; compare under {', '.join(hard)}" if hard else ""
     return (

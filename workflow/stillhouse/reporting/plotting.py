@@ -70,8 +70,8 @@ def line_styles(frame, column):
     """Return {(method, distill seed, value of a column): style}, all different.
 
     Colour and marker identify the method, the marker's filling the distill seed, and the stroke
-    the value. Where fillings or strokes run out, further lines of a method get another colour and
-    marker, of which there are 56 combinations.
+    the value. Where fillings or strokes run out, further lines of a method have another colour and
+    marker (56 combinations).
     """
     seeds, values = (list(enumerate(frame[name].unique())) for name in ("distill_seed", column))
     numbers, styles = {}, {}

@@ -3,13 +3,13 @@
 Each row of ``workflow/published/*.csv`` names the cells of presets that reproduce it, as
 ``<preset>/<method>/<protocol>``, several separated by spaces; a row that no preset reproduces names
 none and is never shown. A published number is shown beside a cell if both report the same accuracy
-(``last`` or ``best``) and the lineage of both is the same in all that `comparable` keeps. The
+(``last`` or ``best``) and both lineages agree in everything that `comparable` includes. The
 lineages of presets are planned once and recorded as signatures in ``signatures.json``.
 
 Columns after ``preset`` (`FURTHER`) are optional: ``utility`` of rate-utility optimisation, which
 distinguishes rows of one key, ``kilobytes_per_class`` (of 1,024 bytes) of the images,
-``decode_ms``, and a ``note`` on what is inconsistent in the paper. Rows of methods that the package
-lacks serve comparison: they may have no IPC and no kind of labels.
+``decode_ms``, and a ``note`` on inconsistencies of the paper. Rows of methods that are not in the
+package serve comparison; their IPC and their kind of labels are optional.
 """
 
 import csv
@@ -123,18 +123,18 @@ def numbers(paths, signatures_path):
         If a row has no recorded signature.
     """
     recorded = json.loads(Path(signatures_path).read_text())
-    found = {}
+    by_key = {}
     for row in read(paths):
         if row.cells and row.name not in recorded:
             raise StillhouseError(f"{signatures_path}: {row.name}: missing; run make format")
         if row.cells:
             values = dict.fromkeys(recorded[row.name], (row.accuracy, row.std))
-            found.setdefault(row.key, {}).update(values)
-    return found
+            by_key.setdefault(row.key, {}).update(values)
+    return by_key
 
 
 def beside(numbers, identity, spec):
-    """Return (accuracy, std) that was published for a cell, (None, None) if there is none.
+    """Return the published (accuracy, std) of a cell, or (None, None).
 
     Parameters
     ----------
@@ -228,9 +228,9 @@ def signatures(rows, cells_of):
     """
     presets = sorted({preset for row in rows for preset, _, _ in row.cells})
     cells = {
-        (key_of(one), preset, one["method"], one["protocol"]): (spec, one["report"])
+        (key_of(cell), preset, cell["method"], cell["protocol"]): (spec, cell["report"])
         for preset in presets
-        for one, spec in cells_of(preset)
+        for cell, spec in cells_of(preset)
     }
     return {
         row.name: sorted({signature(*cells[row.key, *cell]) for cell in row.cells})

@@ -40,7 +40,7 @@ class Column:
         ``set``, ``accuracy``, ``teacher``, ``bytes``, ``bits`` or ``seconds``.
     name : str
     unit : str
-        Empty if there is none.
+        Empty without a unit.
     texts : list of str
         One per row.
     """
@@ -65,7 +65,7 @@ class Section:
     columns: list
 
     def only(self, *groups):
-        """Return the table of some groups of columns: a row of headings, rows of texts."""
+        """Return the table of the named groups of columns: a row of headings, rows of texts."""
         columns = [column for column in self.columns if column.group in groups or not groups]
         texts = zip(*(column.texts for column in columns), strict=True)
         return [[column.heading for column in columns], *map(list, texts)]
@@ -191,7 +191,7 @@ def groups(columns):
 
 
 def set_names(frame):
-    """Return {(method, distill seed): name}, with the seed if there are several."""
+    """Return {(method, distill seed): name}, with the seed if the frame has several."""
     pairs = dict.fromkeys(zip(frame["method"], frame["distill_seed"], strict=True))
     several = frame["distill_seed"].nunique() > 1
     return {(m, seed): f"{m} (seed {seed})" if several else m for m, seed in pairs}
