@@ -53,7 +53,7 @@ rule all:
         charts=expand(
             "results/figures/{experiment}/{chart}.svg",
             experiment=plan.experiments,
-            chart=["accuracy", "bytes", "cost", "curves"],
+            chart=["accuracy", "cost", "curves", "rates"],
         ),
         sheets=[
             f"results/figures/{one.relative_path}.png"

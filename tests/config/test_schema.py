@@ -60,7 +60,7 @@ REFUSED = {
     ),
     "key of another kind": (
         put("methods.random.crop", [0.1, 1]),
-        "methods.random: unknown key 'crop'; available: fidelity, kind",
+        "methods.random: unknown key 'crop'; available: encoding, fidelity, kind",
     ),
     "key of another architecture": (
         put("students.s", {"arch": "resnet18_modified", "width": 64}),
@@ -169,6 +169,14 @@ REFUSED = {
     "no match": (
         put("labels.soft.encoding", "top0"),
         "labels.soft.encoding: must match ^(float16|int8|top[1-9][0-9]*)$, not 'top0' (storage",
+    ),
+    "quality of zero": (
+        put("methods.rded.encoding", "webp0"),
+        "methods.rded.encoding: must match ^(png|webp([1-9][0-9]?|100)?|jpeg",
+    ),
+    "quality above 100": (
+        put("methods.random.encoding", "jpeg101"),
+        "methods.random.encoding: must match ",
     ),
     "absolute folder of a split": (
         put("sources.pets", {**FOLDER, "train": "/data"}),
@@ -289,7 +297,8 @@ def test_text_becomes_a_number_where_the_schema_has_one(tiny):
 def test_defaults_are_filled_by_kind(tiny):
     tiny["methods"]["e"] = {**EDC, "loss_weights": {"batchnorm": 1}}
     filled = schema.fill(tiny, schema.schema())
-    assert filled["methods"]["random"] == {"kind": "random", "fidelity": "code"}
+    random = {"kind": "random", "fidelity": "code", "encoding": "png"}
+    assert filled["methods"]["random"] == random
     assert filled["methods"]["rded"]["crop"] == [0.08, 1.0]
     assert "encoding" not in filled["methods"]["rded"]
     edc = filled["methods"]["e"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from stillhouse.data import codecs
-from stillhouse.data.codecs import decode, encode, unreadable
+from stillhouse.data.codecs import decode, encode, image_format, unreadable
 from stillhouse.errors import StillhouseError
 
 from tests.data.test_class_images import picture
@@ -186,3 +186,53 @@ def test_png_is_lossless_and_jpeg_has_quality_75():
         # Quality 75: the standard luminance table halved.
         assert image.format == "JPEG"
         assert image.quantization[0][0] == 8
+
+
+def photograph(side=48):
+    """Return smooth pixels with a little noise, (3, side, side) uint8."""
+    ramp = np.linspace(0, 1, side)
+    waves = np.sin(6 * ramp)[:, None] * np.cos(5 * ramp)
+    waves = waves * np.array([80, 60, 40])[:, None, None]
+    noise = np.random.default_rng(0).normal(0, 4, (3, side, side))
+    return np.clip(128 + waves + noise, 0, 255).astype(np.uint8)
+
+
+def test_webp_without_a_quality_is_lossless():
+    pixels = photograph()
+    data = encode(pixels, "webp")
+    np.testing.assert_array_equal(decode(data), pixels)
+    with Pillow.open(io.BytesIO(data)) as image:
+        assert image.format == "WEBP"
+
+
+@pytest.mark.parametrize("form", ["webp", "jpeg"])
+def test_a_lower_quality_has_fewer_bytes_and_larger_errors(form):
+    pixels = photograph()
+    data = [encode(pixels, f"{form}{quality}") for quality in (1, 10, 30, 75, 100)]
+    sizes = [len(one) for one in data]
+    errors = [np.square(decode(one).astype(float) - pixels).mean() for one in data]
+    assert sizes == sorted(set(sizes))
+    assert errors == sorted(set(errors), reverse=True)
+    with Pillow.open(io.BytesIO(data[0])) as image:
+        assert image.format == form.upper()
+
+
+def test_equal_pixels_give_equal_files_and_jpeg_without_a_quality_has_75():
+    pixels = photograph()
+    assert encode(pixels, "jpeg") == encode(pixels, "jpeg75") != encode(pixels, "jpeg76")
+    for encoding in ("png", "webp", "webp30", "jpeg30"):
+        assert encode(pixels, encoding) == encode(pixels.copy(), encoding)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("png", ("png", None)),
+        ("webp", ("webp", None)),
+        ("webp1", ("webp", 1)),
+        ("jpeg", ("jpeg", None)),
+        ("jpeg100", ("jpeg", 100)),
+    ],
+)
+def test_an_encoding_names_format_and_quality(encoding, expected):
+    assert image_format(encoding) == expected

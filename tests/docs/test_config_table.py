@@ -100,9 +100,9 @@ def test_every_kind_has_its_keys():
     assert list(methods) == [
         *("d3hr", "d4m", "ddps", "edc", "gvbsm", "sre2l", "herding", "kmeans", "random", "rded")
     ]
-    assert keys(methods["random"]) == []
+    assert keys(methods["random"]) == ["encoding"]
     assert "teacher" in keys(methods["rded"])
-    assert keys(methods["herding"]) == ["feature_space"]
+    assert keys(methods["herding"]) == ["feature_space", "encoding"]
     assert methods["herding"] == methods["kmeans"]
     assert all("denoiser" in keys(methods[kind]) for kind in ("ddps", "d3hr", "d4m"))
     assert "loss_weights.skewness" in keys(methods["d3hr"])

@@ -68,7 +68,7 @@ def test_missing_learned_labels_are_named(tmp_path, learned):
     assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 
 
-def test_the_learned_rate_of_a_set_replaces_the_word(tmp_path):
+def test_the_learned_rate_of_a_set_replaces_the_value_learned(tmp_path):
     path = write_set(tmp_path / "set", LearnedParts(learning_rate=0.125))
     settings = {"learning_rate": "learned", "epochs": 3}
     assert students.with_learned_rate(settings, path) == {"learning_rate": 0.125, "epochs": 3}

@@ -21,7 +21,7 @@ LOGITS = st.floats(-1e4, 1e4, width=32)
 
 
 @given(st.lists(st.lists(LOGITS, min_size=3, max_size=3), min_size=1, max_size=5))
-def test_int8_is_off_by_half_a_step_at_most(rows):
+def test_errors_of_int8_are_at_most_half_a_step(rows):
     logits = np.array(rows, np.float32)
     encoded = pa.table(encode_logits(logits, "int8"))
     assert encoded["logits"].type == pa.binary(3)
@@ -34,7 +34,7 @@ def test_int8_is_off_by_half_a_step_at_most(rows):
         assert np.abs(decoded).max() == pytest.approx(np.abs(row).max(), rel=1e-5, abs=1e-40)
 
 
-def test_int8_by_hand():
+def test_int8_equals_a_computation_by_hand():
     encoded = encode_logits(np.array([[12.7, -0.04, 0.26], [0, 0, 0]], np.float32), "int8")
     assert encoded["logits"].to_pylist() == [b"\x7f\x00\x03", b"\x00\x00\x00"]
     assert encoded["logit_scale"].tolist() == pytest.approx([0.1, 0])

@@ -190,7 +190,7 @@ def test_labels_are_the_teachers_logits_of_each_view(in_tiny_results):
     assert np.abs(logits).max() > 0.05
 
 
-def test_another_artifact_is_no_table(in_tiny_results):
+def test_other_artifacts_are_refused_as_tables(in_tiny_results):
     path = file_of(table_of(in_tiny_results).upstream["distilled"])
     with pytest.raises(store.WrongType, match="must be a soft label table") as caught:
         SoftLabelTable(path, 3)
@@ -257,7 +257,7 @@ def test_an_interrupted_table_has_the_same_bytes(made, tiny, planned, make, monk
     assert path.read_bytes() == undisturbed
 
 
-def test_two_teachers_are_averaged(made, tiny, planned, make):
+def test_labels_are_the_mean_logits_of_two_teachers(made, tiny, planned, make):
     tiny["teachers"]["u"] = {**tiny["teachers"]["t"], "width": 6, "seed": 3}
     tiny["labels"]["soft"]["teachers"] = ["t", "u"]
     artifact = table_of(planned(tiny))
@@ -282,7 +282,7 @@ def test_a_teacher_of_more_classes_is_restricted(monkeypatch):
     assert outputs.tolist() == [[4.0, 1.0], [8.0, 5.0]]
 
 
-def test_a_table_of_a_teacher_of_more_classes(made, tiny, planned, make_all):
+def test_tables_have_only_the_classes_of_the_dataset(made, tiny, planned, make_all):
     tiny["datasets"]["two"] = {**tiny["datasets"]["three"], "classes": ["2", "0"]}
     tiny["teachers"]["t"]["dataset"] = "three"
     tiny["experiments"]["x"] |= {"dataset": "two", "ipc": [2], "protocols": ["soft"]}
@@ -299,7 +299,7 @@ def test_a_table_of_a_teacher_of_more_classes(made, tiny, planned, make_all):
     assert hard.tolist() == [0, 0, 1, 1]
 
 
-def test_a_table_of_int8(made, make_labels):
+def test_int8_tables_decode_to_within_half_a_step(made, make_labels):
     reference = SoftLabelTable(file_of(table_of(made)), 3).epoch(1)[1]
     path = make_labels(encoding="int8")
     schema = pq.read_schema(path)
@@ -311,7 +311,7 @@ def test_a_table_of_int8(made, make_labels):
     assert (found != reference).any()
 
 
-def test_a_table_of_top_k(made, make_labels):
+def test_top_k_tables_decode_to_the_largest_logits_and_the_mean_of_the_others(made, make_labels):
     reference = SoftLabelTable(file_of(table_of(made)), 3).epoch(1)[1]
     path = make_labels(encoding="top1")
     schema = pq.read_schema(path)

@@ -52,7 +52,7 @@ def test_kl_is_without_the_square_of_the_temperature(temperature):
     np.testing.assert_allclose(gradient, (student - teacher) / temperature / 6, atol=1e-12)
 
 
-def test_mse_ce_is_the_error_of_the_logits_and_some_cross_entropy():
+def test_mse_ce_is_the_error_of_the_logits_plus_weighted_cross_entropy():
     outputs, targets, hard = outputs_and_targets()
     cross = -np.log(softmax(outputs)[np.arange(6), hard]).mean()
     wanted = ((outputs - targets) ** 2).mean() + 0.3 * cross
@@ -60,7 +60,7 @@ def test_mse_ce_is_the_error_of_the_logits_and_some_cross_entropy():
     assert found == pytest.approx(wanted)
 
 
-def test_ce_of_a_mix_is_the_mix_of_two_ces():
+def test_cross_entropy_of_a_mix_is_the_mix_of_both():
     # IDC's training: ratio × CE(own class) + (1 - ratio) × CE(partner's class).
     outputs, _, hard = outputs_and_targets()
     partner, ratio = hard[::-1], 0.3
@@ -70,7 +70,7 @@ def test_ce_of_a_mix_is_the_mix_of_two_ces():
     assert loss_of({"loss": "ce"}, outputs, targets, hard)[0] == pytest.approx(wanted)
 
 
-def test_ce_takes_distributions():
+def test_cross_entropy_is_against_distributions():
     outputs, _, hard = outputs_and_targets()
     targets = 0.7 * np.eye(4)[hard] + 0.3 * np.eye(4)[(hard + 1) % 4]
     wanted = -(targets * np.log(softmax(outputs))).sum(1).mean()
@@ -292,7 +292,9 @@ def test_test_images_are_cropped_by_the_protocol(
 
 
 @pytest.mark.parametrize("mix_per", ["batch", "row"])
-def test_online_students_are_students_of_a_table_as_long(made, tiny, planned, make, mix_per):
+def test_online_labels_train_the_same_students_as_a_table_of_all_epochs(
+    made, tiny, planned, make, mix_per
+):
     # The same views and, but for float16, the same targets: nearly the same curve.
     tiny["labels"]["soft"] |= {"epochs_stored": 6, "views": {"flip": 0.0, "mix_per": mix_per}}
     tiny["protocols"]["soft"] |= {"epochs": 6, "temperature": 1}

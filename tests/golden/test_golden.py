@@ -384,10 +384,14 @@ def of_tables(plan):
         rows = list(csv.DictReader(stream))
     # Encoded bytes depend on the release of the encoder, digests on the version of all stages.
     left_out = {"image_bytes", "label_bytes", "digest"}
+    left_out |= {"image_bits_per_class", "label_bits_per_class"}
     table = [row for row in Path("x.md").read_text().splitlines() if row.startswith("| r")]
     return {
         "rows": [",".join(v for k, v in row.items() if k not in left_out) for row in rows],
         "hard label bytes": [int(r["label_bytes"]) for r in rows if r["protocol"] == "hard"],
+        "hard label bits per class": [
+            float(r["label_bits_per_class"]) for r in rows if r["protocol"] == "hard"
+        ],
         "markdown": [" ".join(row.split()[:10]) for row in table],
     }
 

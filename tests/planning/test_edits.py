@@ -44,6 +44,7 @@ EDITS = [
     ("rded", "assignment", "random", "distilled"),
     ("rded", "rounding", "nearest", "distilled"),
     ("rded", "encoding", "png", "distilled"),
+    ("rded", "encoding", "webp30", "distilled"),
     ("rded", "fidelity", "paper", "distilled"),
     ("d3hr", "latents", "mode", "inversion"),
     ("d3hr", "steps", 40, "inversion"),
@@ -361,3 +362,19 @@ def test_fewer_classes_keep_what_is_stored_per_class(tiny):
     assert list(scores.members) == ["2", "0"]
     assert after.artifacts["teacher"].keys() == before.artifacts["teacher"].keys()
     assert after.artifacts["distilled"].keys().isdisjoint(before.artifacts["distilled"])
+
+
+@pytest.mark.parametrize("kind", ["random", "herding", "kmeans"])
+def test_an_encoding_shapes_the_set_of_real_images_alone(kind):
+    def digests_with(**settings):
+        config = base("rded")
+        space = {} if kind == "random" else {"feature_space": "pixels"}
+        config["methods"]["real"] = {"kind": kind, **space, **settings}
+        config["experiments"]["x"]["methods"] = ["real"]
+        return set_digests(config)["real"]
+
+    before = digests_with()
+    # PNG, the default, is left out of addresses.
+    assert digests_with(encoding="png") == before
+    assert changed(before, digests_with(encoding="webp30")) == {"distilled"}
+    assert digests_with(encoding="webp30") != digests_with(encoding="webp31")

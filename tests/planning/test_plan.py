@@ -166,6 +166,7 @@ def test_a_cell_names_its_settings_and_teachers(tiny):
     assert artifact.stage.name == "students" and artifact.upstream["distilled"].keys["ipc"] == 1
     assert first == {
         **{"experiment": "x", "dataset": "three", "method": "edc", "kind": "edc"},
+        **{"n_classes": 3, "resolution": 8},
         **{"fidelity": "paper", "ipc": 1, "distill_seed": 0, "seed": 3, "protocol": "soft"},
         **{"teacher": "w+v+u", "student": "s", "arch": "convnet1", "report": "last"},
         **{"labels": "soft", "label_encoding": "float16", "label_teachers": "v+u"},

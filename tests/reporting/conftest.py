@@ -1,4 +1,4 @@
-"""The made-up experiment that tests of tables, charts and pages share."""
+"""The synthetic experiment that tests of tables, charts and pages share."""
 
 import pytest
 

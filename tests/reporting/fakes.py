@@ -1,4 +1,4 @@
-"""A finished experiment of small made-up artifacts, and rows of its table."""
+"""A finished experiment of small synthetic artifacts, and rows of its table."""
 
 import hashlib
 import itertools
@@ -121,6 +121,8 @@ def identity(kind, ipc, protocol, seed, artifact):
     return {
         "experiment": "x",
         "dataset": "three",
+        "n_classes": len(CLASSES),
+        "resolution": 8,
         "method": kind,
         "fidelity": "code",
         "ipc": ipc,
@@ -144,6 +146,8 @@ def frame(**changes):
     row = {
         "experiment": "e",
         "dataset": "d",
+        "n_classes": 10,
+        "resolution": 32,
         "student": "s",
         "method": "rded",
         "kind": "rded",
@@ -156,6 +160,8 @@ def frame(**changes):
         "report": "last",
         "image_bytes": 12_345,
         "label_bytes": 678_900,
+        "image_bits_per_class": 9_876.0,
+        "label_bits_per_class": 543_120.0,
         "statistics_bytes": math.nan,
         "recognised": math.nan,
         "seconds_teacher": 3.0,

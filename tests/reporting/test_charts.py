@@ -1,5 +1,6 @@
 import contextlib
 import itertools
+import math
 import re
 
 import pandas as pd
@@ -21,13 +22,18 @@ def words_of(svg):
 def numbers(methods=("random", "rded"), **changes):
     """Return the rows of methods at two IPCs under two protocols, with curves of two epochs."""
     soft = [
-        frame(method=method, ipc=ipc, image_bytes=1000 * ipc, label_bytes=9000 * ipc, **changes)
+        frame(
+            **{
+                **{"method": method, "ipc": ipc, "image_bits_per_class": 1000.0 * ipc},
+                **{"label_bits_per_class": 9000.0 * ipc, **changes},
+            }
+        )
         for method in methods
         for ipc in (1, 10)
     ]
     rows = pd.concat(soft, ignore_index=True).assign(seconds_denoiser=0.0)
     rows["curve"] = [[{"loss": 2.0}, {"epoch": 2, "loss": 1.0, "accuracy": 60.0}]] * len(rows)
-    hard = rows.assign(protocol="hard", label_bytes=80, seconds_label=0.0)
+    hard = rows.assign(protocol="hard", label_bits_per_class=80.0, seconds_label=0.0)
     hard["accuracy"] -= 20
     return pd.concat([rows, hard], ignore_index=True)
 
@@ -113,7 +119,7 @@ def test_curves_have_two_rows_per_student(drawn):
     assert losses[4:6] == [[[8.0, 4.0]] * 4] * 2
 
 
-CHARTS = [charts.learning, charts.accuracy, charts.size, charts.cost]
+CHARTS = [charts.learning, charts.accuracy, charts.rates, charts.cost]
 
 
 @pytest.mark.parametrize("draw", CHARTS)
@@ -164,13 +170,64 @@ def test_distilled_sets_of_two_seeds_are_two_lines(drawn):
     ]
 
 
-def test_bytes_are_of_the_images_alone_and_with_their_labels(drawn):
-    alone, together = drawn(charts.size, numbers()).axes
-    assert alone.get_xscale() == together.get_xscale() == "log"
-    assert list(points(alone)) == ["random, soft", "rded, soft", "random, hard", "rded, hard"]
-    assert points(alone)["rded, soft"][0] == points(alone)["rded, hard"][0] == [1.0, 10.0]
-    assert points(together)["rded, soft"][0] == [10.0, 100.0]
-    assert points(together)["rded, hard"][0] == pytest.approx([1.08, 10.08])
+def test_rates_are_of_the_images_and_of_the_images_with_their_labels(drawn):
+    figure = drawn(charts.rates, numbers())
+    soft, hard, with_soft, with_hard = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == [
+        f"{protocol}, student s: {counted}"
+        for counted in ("images", "images and labels")
+        for protocol in ("soft", "hard")
+    ]
+    assert {axis.get_xscale() for axis in figure.axes} == {"log"}
+    assert {axis.get_xlabel() for axis in figure.axes} == {"kbit per class"}
+    for axis, places in (
+        (soft, [1.0, 10.0]),
+        (hard, [1.0, 10.0]),
+        (with_soft, [10.0, 100.0]),
+        (with_hard, [1.08, 10.08]),
+    ):
+        assert list(points(axis)) == ["random", "rded"]
+        assert points(axis)["rded"][0] == pytest.approx(places)
+    # By hand: means as in the chart of accuracies.
+    assert points(soft)["rded"][1] == points(with_soft)["rded"][1] == [62.0, 62.0]
+    assert points(hard)["rded"][1] == points(with_hard)["rded"][1] == [42.0, 42.0]
+
+
+def test_curves_follow_the_images_per_class(drawn):
+    """A method whose larger set needs fewer bits has a curve that turns back."""
+    rows = numbers(["ruo"])
+    rows["image_bits_per_class"] = 11_000.0 - rows["image_bits_per_class"]
+    assert points(drawn(charts.rates, rows).axes[0])["ruo"][0] == [10.0, 1.0]
+
+
+def test_grey_steps_are_the_highest_accuracy_at_or_below_a_rate(drawn):
+    sets = [("a", 1, 2.0, 60.0), ("a", 10, 8.0, 70.0), ("b", 1, 4.0, 50.0), ("b", 10, 6.0, 80.0)]
+    rows = pd.concat(
+        [
+            numbers([method], image_bits_per_class=1000 * kilobits)
+            .query("ipc == @ipc and protocol == 'hard'")
+            .assign(accuracy=[mean - 1, mean, mean + 1])
+            for method, ipc, kilobits, mean in sets
+        ],
+        ignore_index=True,
+    )
+    axis = drawn(charts.rates, rows).axes[0]
+    (steps,) = [line for line in axis.lines if line.get_label() == plotting.FRONTIER]
+    assert steps.get_drawstyle() == "steps-post"
+    assert steps.get_xdata().tolist() == [2.0, 4.0, 6.0, 8.0, 8.0]
+    assert steps.get_ydata().tolist() == [60.0, 60.0, 80.0, 80.0, 80.0]
+
+
+@pytest.mark.parametrize(
+    ("resolution", "budgets"),
+    [(8, {6.144: "0.75 KiB"}), (4, {1.536: "0.188 KiB"}), (1, {4.8: "0.586 KiB"}), (32, {})],
+)
+def test_budgets_are_lines_between_the_points(drawn, resolution, budgets):
+    # Points from 1 to 10 kbit; an image of float32 has 96 bits per pixel, a budget 1, 10 or 50.
+    for axis in drawn(charts.rates, numbers(resolution=resolution)).axes[:2]:
+        lines = [line for line in axis.lines if line.get_color() == "#777777"]
+        assert [line.get_xdata()[0] for line in lines] == list(budgets)
+        assert [text.get_text() for text in axis.texts] == list(budgets.values())
 
 
 def test_cost_is_stacked_with_its_sum(drawn):
@@ -220,7 +277,7 @@ def styles_of(figure):
 
 
 @pytest.mark.parametrize(
-    "draw, others", [(charts.learning, 2), (charts.accuracy, 1), (charts.size, 2)]
+    "draw, others", [(charts.learning, 2), (charts.accuracy, 1), (charts.rates, 1)]
 )
 def test_every_line_has_its_own_style_in_all_panels(drawn, draw, others):
     # Three methods, two distill seeds, two IPCs, two protocols, two students.
@@ -229,6 +286,7 @@ def test_every_line_has_its_own_style_in_all_panels(drawn, draw, others):
     figure = drawn(draw, pd.concat([rows, rows.assign(student="other")], ignore_index=True))
     found = styles_of(figure)
     assert set(found) == {text.get_text() for text in figure.legends[0].texts}
+    found.pop(plotting.FRONTIER, None)
     assert len(found) == 3 * 2 * others
     assert all(len(styles) == 1 for styles in found.values())
     assert len(set.union(*found.values())) == len(found)
@@ -248,42 +306,40 @@ def test_curves_have_markers(drawn):
 
 
 @pytest.mark.filterwarnings("error")
-def test_points_without_label_bytes_are_left_out_of_their_panel(drawn):
+def test_points_without_label_bits_are_left_out_of_their_row(drawn):
     rows = numbers()
-    rows.loc[rows["protocol"] == "soft", "label_bytes"] = float("nan")
-    figure = drawn(charts.size, rows)
-    alone, together = figure.axes
-    names = ["random, soft", "rded, soft", "random, hard", "rded, hard"]
-    assert list(points(alone)) == names
-    assert list(points(together)) == names[2:]
-    assert points(together)["rded, hard"][0] == pytest.approx([1.08, 10.08])
-    assert [text.get_text() for text in figure.legends[0].texts] == names
-    assert not together.texts
+    rows.loc[(rows["protocol"] == "soft") & (rows["ipc"] == 10), "label_bits_per_class"] = math.nan
+    soft, _, with_soft, with_hard = drawn(charts.rates, rows).axes
+    assert points(soft)["rded"][0] == [1.0, 10.0]
+    assert points(with_soft)["rded"][0] == [10.0]
+    assert points(with_hard)["rded"][0] == pytest.approx([1.08, 10.08])
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_panel_without_points_is_annotated(drawn):
-    rows = numbers().assign(label_bytes=float("nan"))
-    complete = numbers(methods=["random"]).assign(student="other")
-    for part in (rows, pd.concat([rows, complete], ignore_index=True)):
-        figure = drawn(charts.size, part)
-        alone, together, *rest = figure.axes
-        assert len(points(alone)) == 4
-        assert not points(together)
-        (text,) = together.texts
+    rows = numbers()
+    rows.loc[rows["protocol"] == "soft", "label_bits_per_class"] = math.nan
+    online = rows[rows["protocol"] == "soft"]
+    other = numbers(methods=["random"]).assign(student="other")
+    for part in (rows, online, pd.concat([rows, other], ignore_index=True)):
+        figure = drawn(charts.rates, part)
+        empty = [axis for axis in figure.axes if not points(axis)]
+        (axis,) = empty
+        assert axis.get_title() == "soft, student s: images and labels"
+        (text,) = axis.texts
         assert " ".join(text.get_text().split()) == charts.UNSTORED
-        inside, panel = text.get_window_extent(), together.get_window_extent()
+        inside, panel = text.get_window_extent(), axis.get_window_extent()
         assert panel.x0 < inside.x0 < inside.x1 < panel.x1
-        assert len(figure.legends[0].texts) == 4
-        assert not any(axis.texts for axis in rest)
-    assert alone.get_xlim() == together.get_xlim()
+        names = ["random", "rded", plotting.FRONTIER]
+        assert [text.get_text() for text in figure.legends[0].texts] == names
 
 
 def test_charts_are_drawn_from_a_table(tmp_path):
-    rows = numbers().reindex(columns=[*tables.COLUMNS, "label_teachers", "report"])
+    further = ["label_teachers", "report", "n_classes", "resolution"]
+    rows = numbers().reindex(columns=[*tables.COLUMNS, *further])
     rows[tables.COLUMNS].to_csv(tmp_path / "x.csv", index=False)
-    cells = rows[["label_teachers", "report"]].to_dict("records")
-    outputs = {name: tmp_path / f"{name}.svg" for name in ("accuracy", "bytes", "cost")}
+    cells = rows[further].to_dict("records")
+    outputs = {name: tmp_path / f"{name}.svg" for name in ("accuracy", "cost", "rates")}
     charts.charts({"csv": [tmp_path / "x.csv"]}, {"cells": cells}, outputs)
     for path in outputs.values():
         assert any("random" in word for word in words_of(path.read_text()))

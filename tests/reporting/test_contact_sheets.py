@@ -72,7 +72,9 @@ def test_images_are_in_rows_by_class(sheet_of):
 @pytest.mark.parametrize(
     ("n_classes", "n_images", "rows", "columns"), [(25, 3, 20, 3), (2, 14, 2, 10), (1, 1, 1, 1)]
 )
-def test_the_sheet_is_bounded(sheet_of, n_classes, n_images, rows, columns):
+def test_sheets_have_at_most_twenty_classes_and_ten_images_per_class(
+    sheet_of, n_classes, n_images, rows, columns
+):
     sheet = sheet_of(n_classes, n_images)
     top, left = first_column(sheet)
     assert sheet.shape[:2] == (top + rows * 68, left + columns * 68)

@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,15 +99,57 @@ def test_a_method_may_count_bytes_itself(empty, monkeypatch):
     assert costs.storage_bytes(spec) == {"image_bytes": 2, "statistics_bytes": 3}
 
 
-def test_hard_labels_have_eight_bytes_stored_ones_their_file_online_ones_none(empty):
+def labelled(distilled, kind, **upstream):
+    """Return a student's spec with labels of a kind."""
+    spec = student(distilled, **upstream)
+    spec["settings"]["labels"]["kind"] = kind
+    return spec
+
+
+def test_bits_of_labels_are_those_stored(empty):
     made = put_set("random", 2, {})
-    assert costs.label_bytes(student(made)) == 8 * 2 * len(CLASSES)
+    # Six images of three classes: each hard label one of three, each learned one three floats.
+    assert costs.label_bits(student(made)) == pytest.approx(6 * 1.584962500721156)
+    assert costs.label_bits(labelled(made, "learned")) == 6 * 3 * 32
     labels = put_labels(made, spec_of("teacher", "t"))
     size = (Path(labels["address"]) / "labels.parquet").stat().st_size
-    assert costs.label_bytes(student(made, labels=labels)) == size
-    online = student(made)
-    online["settings"]["labels"]["kind"] = "online"
-    assert math.isnan(costs.label_bytes(online))
+    assert costs.label_bits(labelled(made, "soft", labels=labels)) == 8 * size
+    assert math.isnan(costs.label_bits(labelled(made, "online")))
+
+
+def test_bits_per_class_count_what_the_bytes_count(empty, monkeypatch):
+    made = put_set("random", 2, {})
+    found = costs.Measurements().columns(student(made))
+    assert found["image_bits_per_class"] == found["image_bytes"] * 8 / 3
+    assert found["label_bits_per_class"] == pytest.approx(2 * math.log2(3))
+    assert found["label_bytes"] == 2  # 9.5 bits
+    online = costs.Measurements().columns(labelled(made, "online"))
+    assert math.isnan(online["label_bytes"]) and math.isnan(online["label_bits_per_class"])
+    # A method that counts a bitstream, with its networks.
+    method = SimpleNamespace(storage_bytes=lambda spec: {"image_bytes": 300})
+    monkeypatch.setattr(registry, "method", lambda kind: method)
+    assert costs.Measurements().columns(student(made))["image_bits_per_class"] == 800
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 10, 100])
+def test_the_bound_of_soft_labels_is_the_logarithm_of_equation_a4(n_classes):
+    cells = 2 ** (24 * (n_classes - 1)) / Fraction(math.factorial(n_classes - 1))
+    expected = math.log2(cells.numerator) - math.log2(cells.denominator)
+    assert costs.soft_label_bits_bound(n_classes) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_bound_of_soft_labels_is_that_of_the_paper():
+    assert int(costs.soft_label_bits_bound(1000)) == 15_456
+    # More precise labels cost the same number of bits per free probability.
+    more = costs.soft_label_bits_bound(1000, 25) - costs.soft_label_bits_bound(1000)
+    assert more == pytest.approx(999)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "ipc", "kibibytes"), [(32, 1, 12), (32, 10, 120), (32, 50, 600), (128, 1, 192)]
+)
+def test_budgets_are_those_of_the_paper(resolution, ipc, kibibytes):
+    assert costs.raw_bits_per_class(resolution, ipc) == kibibytes * 1024 * 8
 
 
 def test_recognition_is_read_from_the_label_table_and_the_table_is_checked(empty):

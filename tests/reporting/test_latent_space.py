@@ -46,7 +46,7 @@ def put_class(class_id, number, before, after, ipcs=(1, 3), group=0.0, changes=N
         }
         files = {"samples.safetensors": tensors}
         path = put("samples", f"s/ipc{ipc}", class_id, {"snapshot": 31}, files, ipc=ipc)
-        # The numbers of the names say nothing about the IPC.
+        # The numbers of the names are not the IPC.
         paths[f"samples{9 - ipc}"] = path
     return class_id, paths
 

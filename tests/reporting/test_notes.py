@@ -38,7 +38,7 @@ def test_methods_below_random_images_are_named():
     (note,) = notes.saturation_notes(
         rows({"random": 90.0, "rded": 87.0, "d3hr": 91.0, "d4m": 80.0})
     )
-    assert "no method beats `random` by more than the sum of their standard deviations" in note
+    assert "no method exceeds `random` by more than the sum of their standard deviations" in note
     assert "(below by more: rded, d4m)" in note
 
 
@@ -53,7 +53,7 @@ def test_methods_below_random_images_are_named():
     ],
     ids=["one beats it", "no other", "no random images", "one seed", "hard labels"],
 )
-def test_without_saturation_there_is_no_note(cells):
+def test_results_without_saturation_have_no_note(cells):
     assert notes.saturation_notes(cells) == []
 
 
@@ -65,7 +65,7 @@ def test_every_baseline_is_one_by_its_class(monkeypatch):
     assert "no method differs from `herding` by more" in note
 
 
-def test_the_statistics_of_a_method_are_explained_once_in_its_words(monkeypatch):
+def test_statistics_of_a_method_are_explained_once_by_its_note(monkeypatch):
     stored = rows({"d3hr": 90.0, "rded": 90.0}, statistics_bytes=12.0)
     expected = registry.method("d3hr").statistics_note
     assert expected.startswith("Statistics: mean and variance per class, ")
@@ -96,7 +96,7 @@ def test_notes_are_per_student_and_protocol():
     assert starts == ["At IPC 10, soft, student a", "At IPC 10, online, student b"]
 
 
-def test_the_reported_accuracy_counts():
+def test_saturation_is_computed_from_the_reported_accuracy():
     cells = rows({"random": 90.0, "rded": 90.0}, report="best")
     cells.loc[cells["method"] == "rded", "accuracy_best"] += 5
     assert notes.saturation_notes(cells) == []

@@ -26,7 +26,7 @@ def put(stage, class_id, name, rows, schema=None, upstream=None):
 
 
 def put_images(class_id, pictures):
-    """Keep (3, h, w) pictures as the images a, b, … of a class; one more is of the test split."""
+    """Store (3, h, w) pictures as the images a, b, … of a class; one more is of the test split."""
     rows = [
         {
             "image": {"bytes": encode(picture, "png"), "path": "x.png"},
@@ -130,7 +130,7 @@ def test_classes_share_one_scale(drawn):
     np.testing.assert_allclose(strong[50, 50], blend(0, 1.0, 1.0))
 
 
-def test_a_map_is_the_right_way_up(drawn):
+def test_maps_and_images_have_the_same_orientation(drawn):
     grid = np.zeros((4, 4))
     grid[0, 3] = grid[3, :] = 1.0
     ((cell,),) = cells(drawn({"c": ([plain(255)], [score_row("a", 1.0, grid)])}), 1, "c")

@@ -12,7 +12,7 @@ from tests.reporting.fakes import spec_of
 
 CURVE = {
     "cross_entropy": [4.0, 2.0, 1.0, 0.5],
-    # Of an observer that some stretches do not use.
+    # Of an observer that is not used in every stretch.
     "batchnorm": [None, 3.0, None, 0.25],
     "densification": [0.0, 0.0, 0.0, 0.0],
 }

@@ -16,7 +16,7 @@ def latex(rows):
     return table_layout.latex(rows, notes.accuracy_notes(rows))
 
 
-def test_markdown_shows_the_last_or_the_best():
+def test_markdown_has_the_last_or_the_best_accuracy():
     # By hand: mean 62, deviations -2, -1, 3, √(14 / 2); mean 63, deviations -1, -2, 3, √(14 / 2).
     assert "| 62.0 ± 2.6 " in markdown(frame())
     assert "after the last epoch" in markdown(frame())
@@ -38,10 +38,10 @@ def test_markdown_distinguishes_distilled_sets():
     assert [line.split("|")[1].strip() for line in lines] == ["rded (seed 0)", "rded (seed 1)"]
 
 
-def test_markdown_counts_bytes_and_seconds():
+def test_markdown_counts_bytes_bits_and_seconds():
     (line,) = (line for line in markdown(frame()).splitlines() if "± 2.6" in line)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[3:] == ["12.3", "678.9", "3.0", "4.0", "5.0", "6.0"]
+    assert cells[3:] == ["12.3", "678.9", "9.9", "543.1", "3.0", "4.0", "5.0", "6.0"]
 
 
 def two_sections():
@@ -51,7 +51,8 @@ def two_sections():
         "labels": "hard",
         "label_encoding": "",
         "label_teachers": "",
-        "label_bytes": 800,
+        "label_bytes": 42,
+        "label_bits_per_class": 33.219,
         "seconds_teacher": 0.0,
         "seconds_label": 0.0,
         "published": 55.25,
@@ -74,22 +75,40 @@ MARKDOWN = """\
 
 ## d, student s
 
-| method | IPC | soft [%]                    | hard [%]                    | images [kB] | labels, soft [kB] | labels, hard [kB] | teacher [s] | distil [s] | label, soft [s] | train, soft [s] | train, hard [s] |
-| ------ | --- | --------------------------- | --------------------------- | ----------- | ----------------- | ----------------- | ----------- | ---------- | --------------- | --------------- | --------------- |
-| random | 1   | 62.0 ± 2.6                  | 63.0 ± 2.6 (published 55.2) | 12.3        | 678.9             | 0.8               | 3.0         | –          | 5.0             | 6.0             | 6.0             |
-| rded   | 10  | 62.0 ± 2.6 (published 99.5) | 63.0 ± 2.6 (published 55.2) | 12.3        | 678.9             | 0.8               | 3.0         | 4.0        | 5.0             | 6.0             | 6.0             |
+| method | IPC | soft [%]                    | hard [%]                    | images [kB] | labels, soft [kB] | labels, hard [kB] | images [kbit per class] | labels, soft [kbit per class] | labels, hard [kbit per class] | teacher [s] | distil [s] | label, soft [s] | train, soft [s] | train, hard [s] |
+| ------ | --- | --------------------------- | --------------------------- | ----------- | ----------------- | ----------------- | ----------------------- | ----------------------------- | ----------------------------- | ----------- | ---------- | --------------- | --------------- | --------------- |
+| random | 1   | 62.0 ± 2.6                  | 63.0 ± 2.6 (published 55.2) | 12.3        | 678.9             | 0.042             | 9.9                     | 543.1                         | 0.0332                        | 3.0         | –          | 5.0             | 6.0             | 6.0             |
+| rded   | 10  | 62.0 ± 2.6 (published 99.5) | 63.0 ± 2.6 (published 55.2) | 12.3        | 678.9             | 0.042             | 9.9                     | 543.1                         | 0.0332                        | 3.0         | 4.0        | 5.0             | 6.0             | 6.0             |
 
 ## d, student t_1
 
-| method | IPC | soft [%]              | images [kB] | labels, soft [kB] | teacher [s] | distil [s] | label, soft [s] | train, soft [s] |
-| ------ | --- | --------------------- | ----------- | ----------------- | ----------- | ---------- | --------------- | --------------- |
-| rded   | 10  | 60.0 (published 70.0) | 12.3        | 678.9             | 3.0         | 4.0        | 5.0             | 6.0             |
+| method | IPC | soft [%]              | images [kB] | labels, soft [kB] | images [kbit per class] | labels, soft [kbit per class] | teacher [s] | distil [s] | label, soft [s] | train, soft [s] |
+| ------ | --- | --------------------- | ----------- | ----------------- | ----------------------- | ----------------------------- | ----------- | ---------- | --------------- | --------------- |
+| rded   | 10  | 60.0 (published 70.0) | 12.3        | 678.9             | 9.9                     | 543.1                         | 3.0         | 4.0        | 5.0             | 6.0             |
 
 - soft: soft labels (float16) of t; after the last epoch.
 - hard: hard labels; best of the evaluations on the test split in the last fifth of the epochs.
 - Test accuracy, mean ± standard deviation (n - 1) over 3 student seeds of one distilled set.
-- Bytes of a whole set: encoded images; the stored soft label table, or 8 bytes per hard label; none for online labels, which are not stored.
+- A soft label of 10 classes needs at most 198 bits with ideal entropy coding at a precision of 2^-24 (rate-utility paper, equation A4); a table stores one per image and epoch.
+- Bytes of a set: encoded images, or the bitstream of a method that has one, networks included; the stored soft label table, or log2 K bits per hard label of K classes; none for online labels, which are not stored. Bits per class: the same storage, divided by the number of classes.
 - Seconds on abacus: compute time of the full lineage of a set and its labels, as if computed alone; `train` is one student."""  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0.0, "0"),
+        (33.219, "0.0332"),
+        (999.9, "1"),
+        (3_496.0, "3.5"),
+        (106_496.0, "106.5"),
+        (123_456_789.0, "123456.8"),
+        (math.nan, "–"),
+    ],
+)
+def test_small_amounts_have_three_digits_and_all_are_plain_numbers(amount, text):
+    row = row_of(markdown(frame(image_bits_per_class=amount, image_bytes=amount)), "rded")
+    assert row["images [kbit per class]"] == row["images [kB]"] == text
 
 
 def test_missing_bytes_are_a_dash():
@@ -136,14 +155,14 @@ def test_a_missing_timing_of_a_denoiser_is_a_dash():
     assert row_of(markdown(made), "rded")["denoiser [s]"] == "–"
 
 
-def test_recognition_is_shown_if_there_are_soft_labels():
+def test_recognition_is_shown_beside_soft_labels():
     soft = frame(recognised=87.5)
     hard = frame(protocol="hard", labels="hard", label_encoding="", label_teachers="")
     text = markdown(pd.concat([soft, hard], ignore_index=True))
     row = row_of(text, "rded")
     assert row["recognised [%]"] == "88"
     assert list(row).index("recognised [%]") > list(row).index("hard [%]")
-    assert "- Recognised: share of a set's whole images" in text
+    assert "- Recognised: share of a set's images, without augmentation, " in text
     assert "recognised [%]" not in row_of(markdown(hard), "rded")
     assert "Recognised" not in markdown(hard)
     (table,) = latex_tables(latex(soft))
@@ -220,6 +239,7 @@ def test_groups_are_runs_of_columns():
         ("", ["method", "IPC"]),
         ("accuracy [%]", ["soft"]),
         ("bytes [kB]", ["images", "labels, soft"]),
+        ("bits [kbit per class]", ["images", "labels, soft"]),
         ("seconds [s]", ["teacher", "distil", "label, soft", "train, soft"]),
     ]
 

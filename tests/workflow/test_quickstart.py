@@ -20,7 +20,7 @@ LOG_FOLDERS = {
 def test_a_cold_run_makes_tables_figures_and_pages(cold):
     for path in (
         *("tables/tiny.csv", "tables/tiny.md", "tables/tiny.tex", "report/tiny.html"),
-        *(f"figures/tiny/{name}.svg" for name in ("accuracy", "bytes", "cost", "curves")),
+        *(f"figures/tiny/{name}.svg" for name in ("accuracy", "cost", "curves", "rates")),
         *(f"figures/few/{name}-*/ipc1-seed0.png" for name in ("rded", "d4m", "edc")),
         *("figures/tiny/synthesis-edc-seed0.png", "figures/tiny/terms-edc-seed0.svg"),
     ):

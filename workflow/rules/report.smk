@@ -1,7 +1,7 @@
 """Tables and charts to pages.  in: an experiment's table, charts, sheets   out: one HTML file"""
 
 REPORT = Path(workflow.basedir, "workflow/report")
-CHARTS = ["accuracy", "bytes", "cost", "curves"]
+CHARTS = ["accuracy", "cost", "curves", "rates"]
 CAPTIONS = {*CHARTS, *(one.caption for _, drawn in DRAWINGS.values() for one in drawn.values())}
 
 
@@ -10,7 +10,7 @@ rule page:
     input:
         csv="results/tables/{experiment}.csv",
         accuracy="results/figures/{experiment}/accuracy.svg",
-        bytes="results/figures/{experiment}/bytes.svg",
+        rates="results/figures/{experiment}/rates.svg",
         curves="results/figures/{experiment}/curves.svg",
         cost="results/figures/{experiment}/cost.svg",
         sheets=lambda w: list(reports.contact_sheets(cells_of(w))),

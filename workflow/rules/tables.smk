@@ -53,13 +53,13 @@ rule curves:
 
 
 rule charts:
-    """Draw accuracy against images per class and bytes, and the cost, for one experiment."""
+    """Draw accuracy against images and bits per class, and the cost, for one experiment."""
     input:
         csv="results/tables/{experiment}.csv",
     output:
         accuracy=shown("results/figures/{experiment}/accuracy.svg", "accuracy", "Charts", "IPC"),
-        bytes=shown("results/figures/{experiment}/bytes.svg", "bytes", "Charts", "bytes"),
         cost=shown("results/figures/{experiment}/cost.svg", "cost", "Charts", "cost"),
+        rates=shown("results/figures/{experiment}/rates.svg", "rates", "Charts", "bits"),
     log:
         "results/logs/figures/{experiment}/charts.log",
     benchmark:

@@ -49,7 +49,7 @@ class LabelSource:
         Class of each image.
     """
 
-    # Of the random numbers of views: a student's own are not those of a label table of its seed.
+    # Of the random numbers of views; other numbers than those of a label table of the same seed.
     stage = "student views"
 
     def __init__(self, settings, images, hard):

@@ -108,7 +108,7 @@ def resumed_epochs(make_epoch, epochs, schema, context):
 
 
 def table_schema(settings, n_classes):
-    """Return the schema of a label table; the columns of the logits depend on the encoding."""
+    """Return the schema of a soft label table; the columns of the logits depend on the encoding."""
     encoding = settings["encoding"]
     if encoding == "float16":
         logits = [("logits", pa.list_(pa.float16(), n_classes))]
@@ -183,8 +183,8 @@ def encode_logits(logits, encoding):
 
     ``float16``: all logits. ``int8``: all logits as signed bytes, in steps of the row's largest
     magnitude / 127, so that the error is at most half a step. ``topK``: the K largest, their
-    classes, and the mean of the others, which keeps the softmax right to first order in (logit -
-    mean) / temperature.
+    classes, and the mean of the others, so that the softmax is exact to first order in
+    (logit - mean) / temperature.
     """
     if encoding == "float16":
         return {"logits": _fixed(logits, np.float16)}

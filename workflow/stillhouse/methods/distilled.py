@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from stillhouse.artifacts.formats import RowGroups
 from stillhouse.artifacts.stages import load_function
-from stillhouse.data.codecs import encode
+from stillhouse.data.codecs import encode, image_format
 from stillhouse.data.distilled_set import LABEL_KINDS, set_metadata, set_schema
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
@@ -19,6 +19,8 @@ def distilled(inputs, spec, context):
     learned = learned_parts(method, inputs, spec, context) if method.learned else None
     schema = set_schema(set_metadata(spec), learned)
     images_of_class = load_function(method.images)
+    encoding = settings.get("encoding", "png")
+    suffix, _ = image_format(encoding)
 
     def class_table(label, class_id):
         images = images_of_class(inputs, spec, class_id, context)
@@ -27,10 +29,9 @@ def distilled(inputs, spec, context):
                 f"{spec['address']}: class {class_id!r} has only {len(images)} images; lower the "
                 "IPC, or raise the images per class of the method"
             )
-        encoding = settings.get("encoding", "png")
         columns = {
             "image": [
-                {"bytes": encode(pixels, encoding), "path": f"{label:04d}-{i:04d}.{encoding}"}
+                {"bytes": encode(pixels, encoding), "path": f"{label:04d}-{i:04d}.{suffix}"}
                 for i, (pixels, _) in enumerate(images)
             ],
             "label": [label] * len(images),

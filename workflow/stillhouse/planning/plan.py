@@ -202,6 +202,7 @@ def build(config):
 def _cells(plan, name, experiment):
     """Yield the cells of one experiment: every combination of its parts."""
     dataset = experiment["dataset"]
+    chosen = plan.config["datasets"][dataset]
     sets = itertools.product(
         experiment["methods"].items(), experiment["ipc"], experiment["distill_seeds"]
     )
@@ -213,6 +214,8 @@ def _cells(plan, name, experiment):
             identity = {
                 "experiment": name,
                 "dataset": dataset,
+                "n_classes": len(chosen["classes"]),
+                "resolution": chosen["resolution"],
                 "method": method,
                 "fidelity": settings["fidelity"],
                 "ipc": ipc,

@@ -1,4 +1,4 @@
-"""Charts of an experiment: learning curves, accuracy against IPC and bytes, cost."""
+"""Charts of an experiment: learning curves, accuracy against IPC and bits per class, cost."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stillhouse.artifacts import formats, store
-from stillhouse.reporting import plotting, table_layout, tables
+from stillhouse.reporting import costs, plotting, table_layout, tables
 
 COST_STYLES = {
     "teacher": ("#0072B2", ""),
@@ -19,7 +19,9 @@ BAR_HEIGHT = 0.3  # inches
 LETTER_WIDTH = 0.085  # inches
 # Markers per curve; fewer on that of the accuracy, which is short.
 MARKERS = {"loss": 8, "accuracy": 2}
-UNSTORED = "No bytes to show: online labels are not stored."
+UNSTORED = "No bits to show: online labels are not stored."
+# Images per class as float32 that published budgets are the size of.
+BUDGETS = (1, 10, 50)
 
 
 def charts(inputs, params, outputs):
@@ -32,10 +34,10 @@ def charts(inputs, params, outputs):
     params : dict
         ``cells``: the identity of each cell, in the order of the table.
     outputs : dict
-        ``accuracy``, ``bytes`` and ``cost``: SVG files.
+        ``accuracy``, ``rates`` and ``cost``: SVG files.
     """
     frame = tables.read(inputs["csv"][0], params["cells"])
-    for name, draw in (("accuracy", accuracy), ("bytes", size), ("cost", cost)):
+    for name, draw in (("accuracy", accuracy), ("rates", rates), ("cost", cost)):
         formats.save_bytes(outputs[name], draw(frame))
 
 
@@ -136,48 +138,72 @@ def accuracy(frame):
     return buffer.getvalue()
 
 
-def size(frame):
-    """Draw accuracy against bytes of a whole set: images alone, and images with their labels.
+def rates(frame):
+    """Draw accuracy against bits per class: of the images, and of the images with their labels.
 
-    One row per student, one line per method and protocol. `frame` and result as for `accuracy`;
-    points without ``label_bytes`` are left out of the panel that counts them.
+    Two rows of panels per student, one column per protocol, one line per method over IPC, as in
+    Figure 1 of the rate-utility paper. `frame` and result as for `accuracy`. Points without
+    ``label_bits_per_class`` are left out of the row that counts them. The grey steps are the
+    highest accuracy of all sets of at most so many bits. Vertical lines are budgets, where they
+    lie between the points.
     """
-    alone = frame["image_bytes"] / 1000
-    together = alone + frame["label_bytes"] / 1000
-    sizes = {"images alone": alone, "images and labels": together}
-    students, ends = frame["student"].unique(), pd.concat([alone, together])
-    shape = (len(students), 2)
-    with plotting.svg_figure(*shape, sharex=True, sharey="row") as (figure, axes, buffer):
+    images, labels = frame["image_bits_per_class"], frame["label_bits_per_class"]
+    kilobits = {"images": images / 1000, "images and labels": (images + labels) / 1000}
+    students, protocols = frame["student"].unique(), frame["protocol"].unique()
+    rows = [(student, counted) for student in students for counted in kilobits]
+    with plotting.svg_figure(len(rows), len(protocols), sharex="row", sharey="row") as (
+        figure,
+        axes,
+        buffer,
+    ):
         for (row, column), axis in np.ndenumerate(axes):
-            name, kilobytes = list(sizes.items())[column]
-            part = frame[(frame["student"] == students[row]) & kilobytes.notna()]
-            for protocol, cells in part.groupby("protocol", sort=False):
-                _draw_lines(axis, cells, frame, kilobytes[cells.index], protocol)
+            (student, counted), protocol = rows[row], protocols[column]
+            x = kilobits[counted][frame["student"] == student].dropna()
+            part = frame.loc[x.index[frame["protocol"][x.index] == protocol]]
+            _draw_lines(axis, part, frame, x[part.index])
             if part.empty:
                 plotting.annotate(axis, UNSTORED)
-            plotting.title(axis, f"{name}, student {students[row]}", "kB per set")
-            plotting.log_ticks(axis, ends.min(), ends.max())
+            else:
+                _draw_frontier(axis, part, x)
+                _draw_budgets(axis, frame["resolution"].iloc[0], x)
+            plotting.title(axis, f"{protocol}, student {student}: {counted}", "kbit per class")
+            if len(x):
+                plotting.log_ticks(axis, x.min(), x.max())
         _finish(figure, axes)
     return buffer.getvalue()
 
 
-def _draw_lines(axis, cells, frame, x, protocol=None):
-    """Draw a line with error bars per method and distill seed.
+def _draw_frontier(axis, cells, x):
+    """Draw the highest mean accuracy of all sets of at most so many bits, as grey steps."""
+    values = cells.assign(x=x[cells.index], reported=table_layout.reported_accuracy(cells))
+    sets = values.groupby(["method", "distill_seed", "ipc"], sort=False)
+    points = sets.agg(x=("x", "first"), mean=("reported", "mean")).sort_values("x")
+    places, heights = [*points["x"], x.max()], [*points["mean"].cummax(), points["mean"].max()]
+    plotting.frontier(axis, places, heights)
 
-    The stroke identifies the protocol if one is given, otherwise the distill seed.
-    """
+
+def _draw_budgets(axis, resolution, x):
+    """Draw published budgets that lie within the bits per class of a row, as vertical lines."""
+    for ipc in BUDGETS:
+        bits = costs.raw_bits_per_class(resolution, ipc)
+        if x.min() <= bits / 1000 <= x.max():
+            size = bits / 8 / 1024
+            text = f"{size:.3g} KiB" if size < 1000 else f"{size:,.0f} KiB"
+            plotting.vertical_line(axis, bits / 1000, text)
+
+
+def _draw_lines(axis, cells, frame, x):
+    """Draw a line with error bars per method and distill seed."""
     values = cells.assign(x=x, reported=table_layout.reported_accuracy(cells))
-    names = table_layout.set_names(frame)
-    styles = plotting.line_styles(frame, "protocol" if protocol else "distill_seed")
+    names, styles = table_layout.set_names(frame), plotting.line_styles(frame, "distill_seed")
     for (method, seed), of_sets in values.groupby(["method", "distill_seed"], sort=False):
         points = of_sets.groupby("ipc").agg(
             x=("x", "first"),
             mean=("reported", "mean"),
             std=("reported", "std"),
         )
-        style = styles[method, seed, protocol or seed] | {"capsize": 3}
-        name = names[method, seed] + (f", {protocol}" if protocol else "")
-        axis.errorbar(points["x"], points["mean"], points["std"], label=name, **style)
+        style = styles[method, seed, seed] | {"capsize": 3, "label": names[method, seed]}
+        axis.errorbar(points["x"], points["mean"], points["std"], **style)
 
 
 def _draw_published(axis, cells, frame):

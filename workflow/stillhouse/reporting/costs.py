@@ -1,20 +1,22 @@
 """Storage and compute time of a cell: bytes of images, labels and statistics, seconds by stage."""
 
 import functools
+import math
 from pathlib import Path
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import member_folder
 from stillhouse.methods import registry
 
-HARD_LABEL_BYTES = 8
 # Of each of a learned label's values, one per class.
-LEARNED_VALUE_BYTES = 4
+LEARNED_VALUE_BITS = 32
+# -log2 of the precision ε of equation A4, that of float32 numbers.
+PRECISION_BITS = 24
 COSTS = ("teacher", "denoiser", "distill", "label", "train")
 
 
 class Measurements:
-    """The measured columns of cells; what several cells share is read once."""
+    """The measured columns of cells; files that cells share are read once."""
 
     def __init__(self):
         self._timing = functools.cache(store.read_timing)
@@ -32,16 +34,21 @@ class Measurements:
         Returns
         -------
         dict
-            ``image_bytes``, ``statistics_bytes``, ``label_bytes``, ``seconds_*``, ``device`` and
-            ``recognised`` [%]. NaN for what is not stored and for missing timings.
+            ``image_bytes``, ``statistics_bytes``, ``label_bytes``, ``image_bits_per_class``,
+            ``label_bits_per_class``, ``seconds_*``, ``device`` and ``recognised`` [%]. NaN where
+            nothing is stored or a timing is missing.
         """
         distilled, labels = (spec["upstream"].get(name) for name in ("distilled", "labels"))
         address = distilled["address"]
         if address not in self._storage:
             self._storage[address] = storage_bytes(distilled)
+        storage, of_labels = self._storage[address], label_bits(spec)
+        n_classes = len(distilled["settings"]["classes"])
         return {
-            **self._storage[address],
-            "label_bytes": label_bytes(spec),
+            **storage,
+            "label_bytes": of_labels if math.isnan(of_labels) else math.ceil(of_labels / 8),
+            "image_bits_per_class": 8 * storage["image_bytes"] / n_classes,
+            "label_bits_per_class": of_labels / n_classes,
             **seconds(spec, self._timing),
             "device": (self._timing(Path(spec["address"])) or {}).get("device"),
             "recognised": self._recognised(labels["address"]) if labels else float("nan"),
@@ -68,20 +75,49 @@ def image_bytes(spec):
     return sum(len(image["bytes"]) for image in table["image"].to_pylist())
 
 
-def label_bytes(spec):
-    """Return the bytes of a student's labels.
+def label_bits(spec):
+    """Return the bits of all labels that a student is trained on.
 
-    Of soft labels those of the table; of hard labels an int64 per image; of learned labels a
-    float32 per image and class. NaN for online labels, which are not stored.
+    Soft labels: those of the table's file. Hard labels: log2 K per image, of K classes. Learned
+    labels: a float32 per image and class. NaN for online labels, which are not stored.
     """
     kind, upstream = spec["settings"]["labels"]["kind"], spec["upstream"]
     if kind == "online":
         return float("nan")
     if "labels" in upstream:
-        return (Path(upstream["labels"]["address"]) / "labels.parquet").stat().st_size
+        return 8 * (Path(upstream["labels"]["address"]) / "labels.parquet").stat().st_size
     n_classes = len(upstream["distilled"]["settings"]["classes"])
     n_images = upstream["distilled"]["keys"]["ipc"] * n_classes
-    return n_images * (n_classes * LEARNED_VALUE_BYTES if kind == "learned" else HARD_LABEL_BYTES)
+    return n_images * (
+        n_classes * LEARNED_VALUE_BITS if kind == "learned" else math.log2(n_classes)
+    )
+
+
+def soft_label_bits_bound(n_classes, precision_bits=PRECISION_BITS):
+    """Return an upper bound of the bits per soft label with ideal entropy coding.
+
+    -log2 (K - 1)! - (K - 1) log2 ε: the logarithm of the number of cells of side ε in the simplex
+    of probabilities of K classes. Bao et al., *Dataset Distillation as Data Compression: A
+    Rate-Utility Perspective*, supplement, equation A4; 15,456 for K = 1,000 and ε = 2^-24.
+
+    Parameters
+    ----------
+    n_classes : int
+        K, at least 1.
+    precision_bits : float
+        -log2 ε.
+    """
+    log2_volume = -math.lgamma(n_classes) / math.log(2)
+    return log2_volume + (n_classes - 1) * precision_bits
+
+
+def raw_bits_per_class(resolution, ipc):
+    """Return the bits per class of images stored as float32, three channels per pixel.
+
+    The unit of published budgets: one image of 32 px has 12 kB (of 1,024 bytes), ten have 120 kB,
+    50 have 600 kB; one of 128 px has 192 kB.
+    """
+    return 32 * 3 * resolution**2 * ipc
 
 
 def recognised(address):
@@ -94,18 +130,18 @@ def recognised(address):
 
 
 def upstream_parts(spec):
-    """Yield (name, spec) of all artifacts that one was computed from, lists in order."""
+    """Yield (name, spec) of all direct upstream artifacts, lists in order."""
     for name, part in spec["upstream"].items():
-        for one in part if isinstance(part, list) else [part]:
-            yield name, one
+        for artifact in part if isinstance(part, list) else [part]:
+            yield name, artifact
 
 
 def lineage(spec):
     """Return {folder: cost} of an artifact and everything upstream, each once.
 
-    Per-class artifacts count for the classes that their user needs, others for all members. The
-    cost is that of the stage (`COSTS`); what only a teacher or a denoiser was trained on belongs
-    to it.
+    Per-class artifacts count for the classes that the downstream artifact needs, others for all
+    members. The cost is that of the stage (`COSTS`); artifacts that only the training of a teacher
+    or a denoiser needs count for this teacher or denoiser.
     """
     costs, stages = {}, registry.stages()
 
@@ -125,7 +161,7 @@ def lineage(spec):
 
 
 def _folders(spec, member, classes):
-    """Return the folders of an artifact, or of the members that its user needs."""
+    """Return the folders of an artifact, or of the members that the downstream one needs."""
     if not member or member in spec["keys"]:
         return [Path(spec["address"])]
     if member == "class_id":

@@ -13,7 +13,7 @@ from stillhouse.reporting import lineage, notes, table_layout, tables
 
 CHARTS = {
     "accuracy": "Accuracy against images per class",
-    "bytes": "Accuracy against bytes",
+    "rates": "Accuracy against bits per class",
     "curves": "Learning curves",
     "cost": "Compute time",
 }
@@ -26,7 +26,7 @@ def page(inputs, params, outputs):
     Parameters
     ----------
     inputs : dict
-        ``csv``, ``accuracy``, ``bytes``, ``curves``, ``cost``: table and charts; ``sheets``:
+        ``csv``, ``accuracy``, ``rates``, ``curves``, ``cost``: table and charts; ``sheets``:
         contact sheets; ``pictures``: figures of methods; ``numbers``: a CSV of
         `latent_space.latent_space_figure` for each picture of the same name; ``indexes``: as for
         `notes.unreadable_notes`; ``captions``: text files; ``template``: for Jinja.

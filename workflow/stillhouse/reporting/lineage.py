@@ -35,8 +35,8 @@ def _explain(spec, role, depth, explained):
     settings = {**spec["keys"], **spec["settings"], "version": spec["version"]}
     lines += [f"{indent}    {line}" for line in _setting_lines(settings)]
     for name, part in spec["upstream"].items():
-        for one in part if isinstance(part, list) else [part]:
-            lines += _explain(one, name, depth + 1, explained)
+        for artifact in part if isinstance(part, list) else [part]:
+            lines += _explain(artifact, name, depth + 1, explained)
     return lines
 
 
@@ -73,7 +73,7 @@ def find(target):
     Raises
     ------
     StillhouseError
-        If there is none, with the path of one below.
+        If the folder has no spec; the message has the path of an artifact below it.
     """
     path = Path(target)
     folder = path if path.is_dir() else path.parent

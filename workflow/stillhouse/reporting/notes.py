@@ -1,10 +1,11 @@
-"""Notes below an experiment's tables: label kinds, accuracies, costs, saturation, lost images."""
+"""Notes below an experiment's tables: labels, accuracies, saturation, costs, skipped images."""
 
 import numpy as np
 
 from stillhouse.artifacts import store
 from stillhouse.data.class_images import skipped_images
 from stillhouse.methods import registry
+from stillhouse.reporting import costs
 from stillhouse.reporting.table_layout import reported_accuracy
 
 REPORTED = {
@@ -38,28 +39,39 @@ def cost_notes(frame):
     notes = []
     if frame["recognised"].notna().any():
         notes.append(
-            "Recognised: share of a set's whole images to whose class the teachers of its soft "
-            "labels assign the highest probability."
+            "Recognised: share of a set's images, without augmentation, to whose class the "
+            "teachers of its soft labels assign the highest probability."
         )
     stored = frame.loc[frame["statistics_bytes"].notna(), "kind"]
     explained = dict.fromkeys(registry.method(kind).statistics_note for kind in stored)
     notes += [note for note in explained if note]
     if (frame["labels"] == "learned").any():
         notes.append("Bytes of learned labels: 4 per image and class.")
+    if frame["labels"].isin(["soft", "online"]).any():
+        n_classes = frame["n_classes"].iloc[0]
+        bound = costs.soft_label_bits_bound(n_classes)
+        notes.append(
+            f"A soft label of {n_classes} classes needs at most {bound:,.0f} bits with ideal "
+            "entropy coding at a precision of 2^-24 (rate-utility paper, equation A4); a table "
+            "stores one per image and epoch."
+        )
     return [
         *notes,
-        "Bytes of a whole set: encoded images; the stored soft label table, or 8 bytes per hard "
-        "label; none for online labels, which are not stored.",
+        "Bytes of a set: encoded images, or the bitstream of a method that has one, networks "
+        "included; the stored soft label table, or log2 K bits per hard label of K classes; none "
+        "for online labels, which are not stored. Bits per class: the same storage, divided by "
+        "the number of classes.",
         f"Seconds on {devices}: compute time of the full lineage of a set and its labels, as if "
         "computed alone; `train` is one student.",
     ]
 
 
 def saturation_notes(frame):
-    """Return a sentence per student and soft protocol under which no method beats a baseline.
+    """Return a sentence per student and soft protocol under which no method exceeds a baseline.
 
-    At the largest IPC, where no method's mean accuracy exceeds that of random images, say, by more
-    than the sum of both standard deviations (n - 1). One student seed gives no note.
+    That is: at the largest IPC, no method's mean accuracy exceeds that of the baseline (random
+    images) by more than the sum of both standard deviations (n - 1). One student seed gives no
+    note.
 
     Parameters
     ----------
@@ -89,7 +101,7 @@ def _saturation(student, protocol, cells, hard):
         return None
     name = baselines.index[0][1]
     worse = [method for (_, method), below in (gains < -tolerance).items() if below]
-    verb = "beats" if worse else "differs from"
+    verb = "exceeds" if worse else "differs from"
     exceptions = f" (below by more: {', '.join(worse)})" if worse else ""
     remedy = f"; compare under {', '.join(hard)}" if hard else ""
     return (

@@ -6,6 +6,7 @@ import itertools
 import textwrap
 
 PUBLISHED = "published"
+FRONTIER = "highest at or below this rate"
 # Okabe and Ito's palette, which colour-blind readers can distinguish; without its yellow.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
@@ -69,8 +70,8 @@ def line_styles(frame, column):
     """Return {(method, distill seed, value of a column): style}, all different.
 
     Colour and marker identify the method, the marker's filling the distill seed, and the stroke
-    the value. Where fillings or strokes run out, further lines of a method get another colour and
-    marker, of which there are 56 combinations.
+    the value. Where fillings or strokes run out, further lines of a method have another colour and
+    marker (56 combinations).
     """
     seeds, values = (list(enumerate(frame[name].unique())) for name in ("distill_seed", column))
     numbers, styles = {}, {}
@@ -107,6 +108,20 @@ def log_ticks(axis, smallest, largest):
     axis.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
+def frontier(axis, x, y):
+    """Draw steps from point to point as a broad grey line behind the curves, with its name."""
+    style = {"color": "#cccccc", "linewidth": 5, "solid_capstyle": "butt", "zorder": 0.6}
+    axis.plot(x, y, drawstyle="steps-post", label=FRONTIER, **style)
+
+
+def vertical_line(axis, x, text):
+    """Draw a grey vertical line behind the curves, with a text at its lower end."""
+    axis.axvline(x, color="#777777", linestyle=":", linewidth=1, zorder=0.5)
+    place = {"xycoords": axis.get_xaxis_transform(), "textcoords": "offset points"}
+    style = {"fontsize": "x-small", "color": "#555555"}
+    axis.annotate(text, (x, 0), xytext=(2, 3), **place, **style)
+
+
 def annotate(axis, text):
     """Write a sentence into the middle of an otherwise empty panel."""
     position = {"ha": "center", "va": "center", "transform": axis.transAxes}
@@ -119,8 +134,9 @@ def legend(figure, axes):
     for axis in axes.flat:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
-    if PUBLISHED in handles:
-        handles[PUBLISHED] = handles.pop(PUBLISHED)
+    for name in (PUBLISHED, FRONTIER):
+        if name in handles:
+            handles[name] = handles.pop(name)
     style = {"loc": "outside lower left", "fontsize": "small", "handlelength": 4}
     one_column = figure.legend(handles.values(), handles.keys(), **style)
     width = LEGEND_GAP + one_column.get_window_extent().width / figure.dpi

@@ -3,8 +3,13 @@
 Each row of ``workflow/published/*.csv`` names the cells of presets that reproduce it, as
 ``<preset>/<method>/<protocol>``, several separated by spaces; a row that no preset reproduces names
 none and is never shown. A published number is shown beside a cell if both report the same accuracy
-(``last`` or ``best``) and the lineage of both is the same in all that `comparable` keeps. The
+(``last`` or ``best``) and both lineages agree in everything that `comparable` includes. The
 lineages of presets are planned once and recorded as signatures in ``signatures.json``.
+
+Columns after ``preset`` (`FURTHER`) are optional: ``utility`` of rate-utility optimisation, which
+distinguishes rows of one key, ``kilobytes_per_class`` (of 1,024 bytes) of the images,
+``decode_ms``, and a ``note`` on inconsistencies of the paper. Rows of methods that are not in the
+package serve comparison; their IPC and their kind of labels are optional.
 """
 
 import csv
@@ -18,6 +23,7 @@ from stillhouse.artifacts.addresses import canonical
 from stillhouse.errors import StillhouseError
 
 KEY = ("dataset", "method", "ipc", "student", "labels")
+FURTHER = ("utility", "kilobytes_per_class", "decode_ms", "note")
 SIGNATURES = "signatures.json"
 DIGITS = 12
 # Settings in which a cell may differ from the preset's, by stage; "" is every stage.
@@ -67,12 +73,20 @@ class Row(NamedTuple):
         [%]
     cells : list of (preset, method, protocol)
         Those that reproduce it.
+    utility : str
+        Of rate-utility optimisation, otherwise empty.
     """
 
     key: tuple
     accuracy: float
     std: float | None
     cells: list
+    utility: str = ""
+
+    @property
+    def name(self):
+        """Key and utility as text."""
+        return " ".join(filter(None, [*self.key, self.utility]))
 
 
 def read(paths):
@@ -82,7 +96,8 @@ def read(paths):
         for row in csv.DictReader(io.StringIO(path.read_text())):
             std = float(row["std"]) if row["std"] else None
             cells = [tuple(cell.split("/")) for cell in row["preset"].split()]
-            rows.append(Row(tuple(row[k] for k in KEY), float(row["accuracy"]), std, cells))
+            key, accuracy = tuple(row[k] for k in KEY), float(row["accuracy"])
+            rows.append(Row(key, accuracy, std, cells, row.get("utility", "")))
     return rows
 
 
@@ -108,18 +123,18 @@ def numbers(paths, signatures_path):
         If a row has no recorded signature.
     """
     recorded = json.loads(Path(signatures_path).read_text())
-    found = {}
+    by_key = {}
     for row in read(paths):
-        name = " ".join(row.key)
-        if row.cells and name not in recorded:
-            raise StillhouseError(f"{signatures_path}: {name}: missing; run make format")
+        if row.cells and row.name not in recorded:
+            raise StillhouseError(f"{signatures_path}: {row.name}: missing; run make format")
         if row.cells:
-            found[row.key] = dict.fromkeys(recorded[name], (row.accuracy, row.std))
-    return found
+            values = dict.fromkeys(recorded[row.name], (row.accuracy, row.std))
+            by_key.setdefault(row.key, {}).update(values)
+    return by_key
 
 
 def beside(numbers, identity, spec):
-    """Return (accuracy, std) that was published for a cell, (None, None) if there is none.
+    """Return the published (accuracy, std) of a cell, or (None, None).
 
     Parameters
     ----------
@@ -198,7 +213,7 @@ def _compared_settings(stage, settings):
 
 
 def signatures(rows, cells_of):
-    """Return {key as text: signatures} of all rows that presets reproduce.
+    """Return {name of the row: signatures} of all rows that presets reproduce.
 
     Parameters
     ----------
@@ -213,13 +228,13 @@ def signatures(rows, cells_of):
     """
     presets = sorted({preset for row in rows for preset, _, _ in row.cells})
     cells = {
-        (key_of(one), preset, one["method"], one["protocol"]): (spec, one["report"])
+        (key_of(cell), preset, cell["method"], cell["protocol"]): (spec, cell["report"])
         for preset in presets
-        for one, spec in cells_of(preset)
+        for cell, spec in cells_of(preset)
     }
     return {
-        " ".join(row.key): sorted({signature(*cells[row.key, *cell]) for cell in row.cells})
-        for row in sorted(rows, key=lambda row: row.key)
+        row.name: sorted({signature(*cells[row.key, *cell]) for cell in row.cells})
+        for row in sorted(rows, key=lambda row: (row.key, row.utility))
         if row.cells
     }
 

@@ -21,7 +21,7 @@ MAX_CLUSTERS = 10
 # Blue and vermilion of Okabe and Ito, which colour-blind readers can distinguish.
 NEGATIVE, POSITIVE = (0, 114, 178), (213, 94, 0)
 STRENGTH = 0.85  # opacity of the largest score
-QUANTILE = 0.99  # of all scores; outliers would otherwise take the whole colour scale
+QUANTILE = 0.99  # of all scores; otherwise outliers would determine the colour scale
 BAR = (160, 14)  # px, of the legend
 # Black and white of an image become these: on black, colours would be invisible.
 DARK, LIGHT = 96.0, 255.0
@@ -156,7 +156,7 @@ def _legend(limit):
 
 
 def clusters_figure(inputs, params, outputs):
-    """Draw the clusters of some classes: one row per cluster, the best ten first.
+    """Draw the clusters of the first classes: one row per cluster, the best ten first.
 
     Parameters
     ----------

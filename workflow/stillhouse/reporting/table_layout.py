@@ -37,10 +37,10 @@ class Column:
     Parameters
     ----------
     group : str
-        ``set``, ``accuracy``, ``teacher``, ``bytes`` or ``seconds``.
+        ``set``, ``accuracy``, ``teacher``, ``bytes``, ``bits`` or ``seconds``.
     name : str
     unit : str
-        Empty if there is none.
+        Empty without a unit.
     texts : list of str
         One per row.
     """
@@ -65,7 +65,7 @@ class Section:
     columns: list
 
     def only(self, *groups):
-        """Return the table of some groups of columns: a row of headings, rows of texts."""
+        """Return the table of the named groups of columns: a row of headings, rows of texts."""
         columns = [column for column in self.columns if column.group in groups or not groups]
         texts = zip(*(column.texts for column in columns), strict=True)
         return [[column.heading for column in columns], *map(list, texts)]
@@ -109,24 +109,39 @@ def _columns(part):
         ),
         *_if_any(Column("teacher", "recognised", "%", [_recognised(cells) for cells in sets])),
         *_byte_columns(sets, by_protocol),
+        *_bit_columns(sets, by_protocol),
         *_second_columns(part, sets, by_protocol),
     ]
 
 
 def _byte_columns(sets, by_protocol):
-    statistics = [_kilobytes(cells["statistics_bytes"]) for cells in sets]
+    statistics = [_thousands(cells["statistics_bytes"]) for cells in sets]
     return [
-        Column("bytes", "images", "kB", [_kilobytes(cells["image_bytes"]) for cells in sets]),
+        Column("bytes", "images", "kB", [_thousands(cells["image_bytes"]) for cells in sets]),
         *(
             Column(
                 "bytes",
                 f"labels, {protocol}",
                 "kB",
-                [_kilobytes(cells["label_bytes"]) for cells in of_sets],
+                [_thousands(cells["label_bytes"]) for cells in of_sets],
             )
             for protocol, of_sets in by_protocol.items()
         ),
         *_if_any(Column("bytes", "statistics", "kB", statistics)),
+    ]
+
+
+def _bit_columns(sets, by_protocol):
+    def column(name, of_sets, values):
+        texts = [_thousands(cells[values]) for cells in of_sets]
+        return Column("bits", name, "kbit per class", texts)
+
+    return [
+        column("images", sets, "image_bits_per_class"),
+        *(
+            column(f"labels, {protocol}", of_sets, "label_bits_per_class")
+            for protocol, of_sets in by_protocol.items()
+        ),
     ]
 
 
@@ -176,7 +191,7 @@ def groups(columns):
 
 
 def set_names(frame):
-    """Return {(method, distill seed): name}, with the seed if there are several."""
+    """Return {(method, distill seed): name}, with the seed if the frame has several."""
     pairs = dict.fromkeys(zip(frame["method"], frame["distill_seed"], strict=True))
     several = frame["distill_seed"].nunique() > 1
     return {(m, seed): f"{m} (seed {seed})" if several else m for m, seed in pairs}
@@ -198,8 +213,12 @@ def accuracy(cells):
     return text
 
 
-def _kilobytes(values):
-    return MISSING if pd.isna(values.iloc[0]) else f"{values.iloc[0] / 1000:.1f}"
+def _thousands(values):
+    """Return the first value in thousands as text; below one with three significant digits."""
+    value = values.iloc[0] / 1000
+    if pd.isna(value):
+        return MISSING
+    return f"{value:.1f}" if value >= 1 else f"{value:.3g}"
 
 
 def _seconds(value):

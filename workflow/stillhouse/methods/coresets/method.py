@@ -3,7 +3,15 @@
 from stillhouse.methods.base import Method
 
 
-class Random(Method):
+class RealImages(Method):
+    """Whole real images, stored at the dataset's resolution."""
+
+    def decide(self, settings):
+        """Leave out ``encoding: png``: specs without the key have it."""
+        return {k: v for k, v in settings.items() if (k, v) != ("encoding", "png")}
+
+
+class Random(RealImages):
     """Images drawn at random: the baseline of all methods."""
 
     kind = "random"
@@ -15,7 +23,7 @@ class Random(Method):
         return {"images": task.images}, task.without()
 
 
-class Coreset(Method):
+class Coreset(RealImages):
     """Images selected in the space of their pixels or of a teacher's features."""
 
     images = "stillhouse.methods.coresets.images:coreset_images"
