@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
@@ -104,3 +105,21 @@ def test_an_altered_spec_is_named(experiment):
 def test_wrong_arguments_print_the_usage(arguments, capsys):
     assert lineage.main(arguments) == 2
     assert "usage: make explain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["tables/x.md", "report/x.html", "figures/x/rates.svg"])
+def test_a_report_is_explained_by_its_cells(experiment, target, capsys):
+    rows = pd.DataFrame(experiment).assign(accuracy=50.0)
+    path = Path("results/tables/x.csv")
+    path.parent.mkdir(parents=True)
+    rows.to_csv(path)
+    assert lineage.main([f"results/{target}"]) == 0
+    printed = capsys.readouterr().out
+    for cell in experiment:
+        assert f"method {cell['method']}, ipc {cell['ipc']}, " in printed
+        assert f"{description('students')}, {cell['artifact']} (computed in" in printed
+
+
+def test_a_report_without_its_table_is_refused_in_one_line(empty, capsys):
+    assert lineage.main(["results/report/x.html"]) == 1
+    assert "results/tables/x.csv missing" in capsys.readouterr().err

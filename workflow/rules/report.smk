@@ -29,6 +29,8 @@ rule page:
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1
+    resources:
+        config=CONFIGS,
     params:
         cells=lambda w: reports.identities(cells_of(w)),
         function="stillhouse.reporting.html_report:page",

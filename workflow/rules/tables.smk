@@ -23,6 +23,8 @@ rule tables:
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1
+    resources:
+        config=CONFIGS,
     params:
         cells=lambda w: reports.identities(cells_of(w)),
         function="stillhouse.reporting.tables:tables",

@@ -67,14 +67,20 @@ def run_report(function, job):
     """Run ``function(inputs, params, outputs)`` for a job that draws tables or figures.
 
     Outputs have paths without a digest and are redrawn when their inputs or params change. The
-    location of images is no such change: `source_roots` is a resource, added to `params` here.
+    location of images and the names of the config's files are no such change: `source_roots` and
+    `config` are resources, added to `params` here.
     """
     _redirect(job.log[0])
     inputs = {name: _paths(value) for name, value in job.input.items()}
     outputs = {name: Path(path) for name, path in job.output.items()}
-    source_roots = json.loads(dict(job.resources.items()).get("source_roots", "{}"))
+    resources = dict(job.resources.items())
+    source_roots = json.loads(resources.get("source_roots", "{}"))
     limit_threads(1)
-    params = {**dict(job.params.items()), "source_roots": source_roots}
+    params = {
+        **dict(job.params.items()),
+        "source_roots": source_roots,
+        "config": resources.get("config", ""),
+    }
     _report_errors(lambda: function(inputs, params, outputs))
 
 

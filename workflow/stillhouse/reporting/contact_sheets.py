@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from stillhouse.artifacts import formats, store
+from stillhouse.data.sources.class_names import with_name
 
 CELL = 64  # px
 MARGIN = 4  # px
@@ -47,7 +48,10 @@ def contact_sheet(inputs, params, outputs):
     for row in table.to_pylist():
         classes.setdefault(row["class_id"], []).append(row["image"]["bytes"])
     rows = [
-        Row(class_id, [_square(Image.open(io.BytesIO(data))) for data in images[:MAX_IMAGES]])
+        Row(
+            with_name(class_id, "\n"),
+            [_square(Image.open(io.BytesIO(data))) for data in images[:MAX_IMAGES]],
+        )
         for class_id, images in list(classes.items())[:MAX_CLASSES]
     ]
     formats.save_bytes(outputs["png"], sheet(params["title"], rows))

@@ -53,7 +53,7 @@ def page(inputs, params, outputs):
         dataset=frame["dataset"].iloc[0],
         groups=table_layout.groups,
         sections=table_layout.sections(frame),
-        notes=notes.all_notes(frame, inputs["indexes"]),
+        notes=notes.all_notes(frame, inputs["indexes"], params.get("config")),
         charts={name: _chart(name, captions[name], inputs[name][0]) for name in CHARTS},
         sheets=_sheets(frame, params["sheets"], inputs["sheets"]),
         pictures=_pictures(params["pictures"], inputs["pictures"], names, captions),

@@ -1,5 +1,6 @@
 """Text form of an artifact's lineage: ``python -m stillhouse.reporting.lineage results/…``."""
 
+import csv
 import sys
 from pathlib import Path
 
@@ -67,6 +68,37 @@ def _setting_lines(settings, prefix=""):
             yield f"{prefix}{name}: {value}"
 
 
+def explain_report(target):
+    """Return lines on every cell of an experiment, from the path of its table, page or a chart.
+
+    Raises
+    ------
+    StillhouseError
+        If the experiment has no table.
+    """
+    path = Path(target)
+    experiment = path.parent.name if path.parts[1] == "figures" else path.stem
+    table = Path("results/tables") / f"{experiment}.csv"
+    if not table.exists():
+        raise StillhouseError(f"{target}: {table} missing; rerun the workflow to create it")
+    lines, explained = [f"{target}: experiment {experiment}, {table}"], set()
+    with open(table, newline="") as stream:
+        for row in csv.DictReader(stream):
+            names = ("method", "ipc", "distill_seed", "student", "protocol", "seed", "accuracy")
+            lines.append(", ".join(f"{name} {row[name]}" for name in names))
+            lines += _explain(store.read_spec(row["artifact"]), "", 1, explained)
+    return lines
+
+
+def is_report(target):
+    """Return whether a path is that of a table, a page or a chart of an experiment."""
+    parts = Path(target).parts
+    return parts[:1] == ("results",) and (
+        (parts[1:2] in (("tables",), ("report",)) and len(parts) == 3)
+        or (parts[1:2] == ("figures",) and len(parts) == 4)
+    )
+
+
 def find(target):
     """Return the spec of the artifact at a path: its folder, or a file in it.
 
@@ -89,10 +121,14 @@ def find(target):
 def main(arguments):
     """Print the lineage of the artifact named on the command line; return the exit status."""
     if len(arguments) != 1 or not arguments[0]:
-        print("usage: make explain TARGET=results/<stage>/<artifact>", file=sys.stderr)
+        print(
+            "usage: make explain TARGET=results/<stage>/<artifact> (or a table, page or chart)",
+            file=sys.stderr,
+        )
         return 2
     try:
-        print("\n".join(explain(find(arguments[0]))))
+        target = arguments[0]
+        print("\n".join(explain_report(target) if is_report(target) else explain(find(target))))
     except StillhouseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

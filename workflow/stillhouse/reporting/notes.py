@@ -127,11 +127,15 @@ def unreadable_notes(indexes):
     return notes
 
 
-def all_notes(frame, indexes):
-    """Return all notes of an experiment; `indexes` as for `unreadable_notes`."""
+def all_notes(frame, indexes, config=""):
+    """Return all notes of an experiment; `indexes` as for `unreadable_notes`.
+
+    `config` names the files of the config, where known.
+    """
     return [
         *accuracy_notes(frame),
         *saturation_notes(frame),
         *cost_notes(frame),
         *unreadable_notes(indexes),
+        *([f"Config: {config}."] if config else []),
     ]

@@ -14,6 +14,7 @@ from stillhouse.artifacts import formats, store
 from stillhouse.data.boxes import region_of
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
+from stillhouse.data.sources.class_names import with_name
 from stillhouse.reporting import contact_sheets
 
 CELL = 96  # px, of a heat map
@@ -48,7 +49,7 @@ def heat_maps(inputs, params, outputs):
     }
     limit = _limit([scores for of_class in views.values() for _, scores, _ in of_class])
     rows = [
-        contact_sheets.Row(class_id, [heat_map(*view, limit) for view in of_class])
+        contact_sheets.Row(with_name(class_id, "\n"), [heat_map(*view, limit) for view in of_class])
         for class_id, of_class in views.items()
     ]
     png = contact_sheets.sheet(params["title"], rows, CELL, _legend(limit))
@@ -183,7 +184,9 @@ def _cluster_rows(class_id, table, class_images):
         clusters.setdefault(patch["cluster_rank"], []).append(patch)
     total = sum(map(len, clusters.values()))
     drawn = list(clusters.values())[:MAX_CLUSTERS]
-    heading = f"class {class_id}: {len(drawn)} of {len(clusters)} clusters of {total} images"
+    heading = (
+        f"class {with_name(class_id)}: {len(drawn)} of {len(clusters)} clusters of {total} images"
+    )
     rows = [contact_sheets.Row(heading, [])]
     for patches in drawn:
         median = np.median([patch["score"] for patch in patches])

@@ -11,10 +11,11 @@ COLUMNS = """
 experiment dataset method fidelity ipc distill_seed teacher labels label_encoding student protocol
 seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher seconds_denoiser
 seconds_distill seconds_label seconds_train device published published_std digest recognised
-statistics_bytes image_bits_per_class label_bits_per_class
+statistics_bytes image_bits_per_class label_bits_per_class artifact
 """.split()  # noqa: SIM905
 TEXT_COLUMNS = """
 experiment dataset method fidelity teacher labels label_encoding student protocol device digest
+artifact
 """.split()  # noqa: SIM905
 
 
@@ -28,7 +29,7 @@ def tables(inputs, params, outputs):
         and ``indexes`` (for `notes.unreadable_notes`).
     params : dict
         ``cells``: the identity of each cell; ``artifact`` is its folder, ``report`` selects the
-        accuracy that is reported.
+        accuracy that is reported. ``config``: file names of the config, for a note.
     outputs : dict
         ``csv``, ``markdown`` and ``latex``.
     """
@@ -40,7 +41,8 @@ def tables(inputs, params, outputs):
     formats.save_bytes(outputs["csv"], text.encode())
     # Markdown, LaTeX and charts use the rounded numbers of the CSV, so that all agree.
     frame = read(outputs["csv"], params["cells"])
-    markdown = table_layout.markdown(frame, notes.all_notes(frame, inputs["indexes"]))
+    all_notes = notes.all_notes(frame, inputs["indexes"], params.get("config"))
+    markdown = table_layout.markdown(frame, all_notes)
     formats.save_bytes(outputs["markdown"], markdown.encode())
     latex = table_layout.latex(frame, notes.accuracy_notes(frame))
     formats.save_bytes(outputs["latex"], latex.encode())
