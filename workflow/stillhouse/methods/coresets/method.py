@@ -1,10 +1,10 @@
-"""Uncropped real images: drawn at random, or selected by herding or k-means."""
+"""Real images, drawn at random or selected by herding or k-means."""
 
 from stillhouse.methods.base import Method
 
 
 class RealImages(Method):
-    """Uncropped real images, stored at the dataset's resolution."""
+    """Real images as centred squares, at the dataset's resolution."""
 
     def decide(self, settings):
         """Return settings without ``encoding: png``, the meaning of specs without the key."""
