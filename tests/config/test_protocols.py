@@ -128,7 +128,7 @@ def cell(protocol, network=None, labels="soft", arch="", n_classes=10, resolutio
 
 
 @pytest.mark.parametrize(
-    ("given", "written"),
+    ("changes", "written"),
     [
         ({}, {"schedule": "cosine", "smoothing": 2.0}),
         ({"fidelity": "paper"}, {"schedule": "cosine", "smoothing": 1.0}),

@@ -253,7 +253,7 @@ WRONG = {
             {"labels": "soft", "epochs": 2, "schedule": "multistep", "milestones": [1, 2]},
         ),
         "protocols.soft.milestones: 2 must be less than the epochs, 2",
-        "lower it, or give a share below 1",
+        "lower it, or set a share below 1",
     ),
     "milestone of unknown epochs": (
         put(
@@ -261,7 +261,7 @@ WRONG = {
             {"labels": "soft", "epochs": "auto", "schedule": "multistep", "milestones": [0.5, 3]},
         ),
         "protocols.soft.milestones: 3 must be less than the epochs, auto",
-        "lower it, or give a share below 1",
+        "lower it, or set a share below 1",
     ),
     "IPC larger than a class": (
         put("experiments.x.ipc", [1, 117]),
@@ -281,7 +281,7 @@ WRONG = {
     "method twice": (
         put(METHODS, ["random", "rded", "random"]),
         "experiments.x.methods: duplicate method 'random'",
-        "copy it under methods by another name",
+        "copy it to another name under methods",
     ),
     "method twice by an override": (
         put(METHODS, ["rded", {"rded": {"crops_per_image": 1}}]),

@@ -17,22 +17,22 @@ for drawing, (function, drawn) in DRAWINGS.items():
         input:
             unpack(
                 lambda w, name=first.name: {
-                    what: unchanged(plan.manifests(artifact, members))
-                    for what, (artifact, members) in figure_inputs(name, w).items()
+                    key: unchanged(plan.manifests(artifact, members))
+                    for key, (artifact, members) in figure_inputs(name, w).items()
                 }
             ),
         output:
             **{
                 suffix: report(
-                    reports.figure_path(one, suffix),
-                    caption=f"../report/{one.caption}.rst",
+                    reports.figure_path(figure, suffix),
+                    caption=f"../report/{figure.caption}.rst",
                     category="Methods",
                     labels={
-                        "what": one.title,
+                        "what": figure.title,
                         **{name: f"{{{name}}}" for name in ("experiment", "method", "seed")},
                     },
                 )
-                for suffix, one in drawn.items()
+                for suffix, figure in drawn.items()
             },
         log:
             log_path,
@@ -46,12 +46,12 @@ for drawing, (function, drawn) in DRAWINGS.items():
         params:
             distill_seed=lambda w: int(w.seed),
             files=lambda w, name=first.name: {
-                what: {member: artifact.member_file(member) for member in members}
-                for what, (artifact, members) in figure_inputs(name, w).items()
+                key: {member: artifact.member_file(member) for member in members}
+                for key, (artifact, members) in figure_inputs(name, w).items()
             },
             function=function,
             method=lambda w: w.method,
-            title=lambda w, one=first: f"{w.experiment}, {w.method}, seed {w.seed}: {one.title}",
+            title=lambda w, figure=first: f"{w.experiment}, {w.method}, seed {w.seed}: {figure.title}",
             version=REPORT_VERSIONS["figures"],
         script:
             "../scripts/report.py"

@@ -59,7 +59,7 @@ def test_as_many_centres_as_points_are_the_points():
     np.testing.assert_allclose(sorted(actual[:, 0]), sorted(points[:, 0]), rtol=1e-9)
 
 
-@pytest.mark.parametrize("how", ["full", "partial"])
+@pytest.mark.parametrize("fit", ["full", "partial"])
 def test_centres_belong_to_the_seed(fit):
     points = points_of()
     first = centres(points, 4, fit, 2)
@@ -91,7 +91,7 @@ def make(monkeypatch, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("how, seed", [("mode", 0), ("sample", 1)])
+@pytest.mark.parametrize("choice, seed", [("mode", 0), ("sample", 1)])
 def test_latents_are_clustered_as_one_vector_each(make, choice, seed):
     actual = make(3, latents=choice)
     assert actual.dtype == torch.float32 and actual.shape == (3, 3, 2, 2)

@@ -96,10 +96,10 @@ def test_crops_are_squares_addressed_by_image(net):
     rows = rows_of([(20, 16)] * 6)
     actual = score(rows, net)
     assert all(row["height"] == row["width"] for row in actual)
-    for (name, _), rows in itertools.groupby(actual, lambda row: (row["image_id"], 0)):
+    for (name, _), crops in itertools.groupby(actual, lambda row: (row["image_id"], 0)):
         draws = generator(0, "crops", "cat", name).random((4, N_DRAWS))
         boxes = random_boxes(draws, 16, 20, (0.08, 1.0), ratio=(1, 1)).tolist()
-        assert [[r["top"], r["left"], r["height"], r["width"]] for r in rows] == boxes
+        assert [[r["top"], r["left"], r["height"], r["width"]] for r in crops] == boxes
     # Fewer images, and more crops of each, do not change the others.
     assert [r for r in score(rows[3:], net) if r["crop"] < 2] == [
         r for r in score(rows, net, crops_per_image=2) if r["image_id"] >= "image-3"
@@ -119,6 +119,6 @@ def test_seed_and_class_address_the_crops(net):
 def test_scores_do_not_depend_on_the_batch(net, batch_size):
     rows = rows_of([(20, 16), (20, 16), (9, 9), (20, 16), (12, 30)])
     reference, actual = score(rows, net), score(rows, net, batch_size=batch_size)
-    values = [[row.pop("score") for row in rows] for rows in (reference, actual)]
+    values = [[row.pop("score") for row in scored] for scored in (reference, actual)]
     assert actual == reference
     assert values[1] == pytest.approx(values[0], abs=1e-4)

@@ -241,7 +241,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("given", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("changes", LOSSES.values(), ids=LOSSES)
 def test_the_gradient_is_that_of_the_sum_of_losses(changes):
     settings = stage_settings(**changes, crop=[0.5, 1.0], shift=1)
     batch = batch_of(settings)

@@ -94,7 +94,7 @@ def test_flatness_has_the_settings_of_its_kind(kind, used):
 
 
 @pytest.mark.parametrize(
-    ("given", "names", "reason"),
+    ("changes", "names", "reason"),
     [
         ({"alpha": 1}, CLASS_KEYS, "alpha: 1"),
         ({"momentum": 0}, {"momentum_start"}, "momentum: 0"),

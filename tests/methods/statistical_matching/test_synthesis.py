@@ -242,7 +242,7 @@ LONG = {
 
 
 @pytest.mark.parametrize("seconds", [0, 1000])
-@pytest.mark.parametrize("given", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("changes", LONG.values(), ids=LONG)
 def test_a_resumed_synthesis_has_the_same_bytes(make, interrupt, monkeypatch, changes, seconds):
     # Three points of the curve: it is interrupted between two of them.
     monkeypatch.setattr(synthesis, "N_POINTS", 3)

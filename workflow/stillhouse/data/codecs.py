@@ -11,7 +11,7 @@ from stillhouse.errors import StillhouseError
 
 # Arrow type of an encoded image, as in Hugging Face's data sets.
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-# Of Pillow's encoders.
+# Options of Pillow's encoders.
 OPTIONS = {"webp": {"method": 6}}
 
 
@@ -67,7 +67,7 @@ def _reason(error):
 def unreadable(data):
     """Return the reason why `decode` would fail on an image file; None for a readable one.
 
-    The whole file is decoded; a JPEG file at an eighth of its size, which halves the time.
+    The complete file is decoded; a JPEG file at an eighth of its size, which halves the time.
     """
     try:
         with Pillow.open(io.BytesIO(data)) as image:
@@ -89,8 +89,8 @@ def encode(pixels, encoding):
     pixels : (3, height, width) uint8 array
     encoding : str
         ``png`` or ``webp``, lossless; ``webp<quality>`` or ``jpeg<quality>``, lossy, quality 1 to
-        100; ``jpeg`` has Pillow's default quality of 75. Lossy files have their chroma halved in
-        both directions (4:2:0). WebP files are the result of the encoder's slowest search.
+        100; ``jpeg`` has Pillow's default quality of 75. Lossy files have chroma of half the
+        resolution (4:2:0). WebP files are encoded with the slowest, most compact method.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""Uncropped real images: random, herding, k-means."""
+"""Real images: random, herding, k-means."""

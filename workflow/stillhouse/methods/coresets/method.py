@@ -1,13 +1,13 @@
-"""Uncropped real images: drawn at random, or selected by herding or k-means."""
+"""Real images, drawn at random or selected by herding or k-means."""
 
 from stillhouse.methods.base import Method
 
 
 class RealImages(Method):
-    """Whole real images, stored at the dataset's resolution."""
+    """Real images as centred squares, at the dataset's resolution."""
 
     def decide(self, settings):
-        """Leave out ``encoding: png``: specs without the key have it."""
+        """Return settings without ``encoding: png``, the meaning of specs without the key."""
         return {k: v for k, v in settings.items() if (k, v) != ("encoding", "png")}
 
 
