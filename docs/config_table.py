@@ -39,13 +39,19 @@ def table(schema):
     return "\n".join(lines).rstrip() + "\n"
 
 
-def insert(page, table):
-    """Return a page with `table` between its two markers."""
-    before, _, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"{PAGE.name}: missing line {BEGIN!r} or, below it, {END!r}")
-    return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
+def insert(page, table, begin=BEGIN, end=END):
+    """Return a page with `table` between its two markers.
+
+    Raises
+    ------
+    ValueError
+        If the page lacks a marker, or has them in the other order.
+    """
+    before, _, rest = page.partition(begin)
+    _, last, after = rest.partition(end)
+    if not last:
+        raise ValueError(f"missing line {begin!r} or, below it, {end!r}; add both to the page")
+    return f"{before}{begin}\n\n{table}\n{end}{after}"
 
 
 def expand(subschema, schema):
