@@ -1,9 +1,11 @@
 """Pages in Markdown: their links lead somewhere, their lines are short, the map has them all."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.docs import markdown
 
@@ -58,6 +60,12 @@ def test_the_map_has_every_page():
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) < 9000
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 40
+
+
+def test_the_citation_has_the_version_of_the_package():
+    citation = yaml.safe_load(text_of(ROOT / "CITATION.cff"))
+    package = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
+    assert (citation["version"], citation["license"]) == (package["version"], package["license"])
 
 
 def test_anchors_are_those_of_the_forges():
