@@ -42,6 +42,8 @@ format: $(READY)
 	$(BIN)/python docs/config_table.py
 	$(BIN)/python docs/architecture_names.py
 	$(BIN)/python docs/published_signatures.py
+	PYTHONPATH=.:tests $(BIN)/python docs/rerun_table.py
+	PYTHONPATH=. $(BIN)/python docs/rule_graph.py
 
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -1,4 +1,4 @@
-"""Protocols become training settings; those of docs/protocols.md are as it states."""
+"""Protocols become training settings; those of docs/evaluation.md are as it states."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from stillhouse.config import load as configs
 from stillhouse.config import protocols, schedules, schema
 from stillhouse.planning import plan
 
-TEXT = (Path(__file__).parents[2] / "docs/protocols.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs/evaluation.md").read_text()
 SNIPPETS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.S)]
 
 
@@ -37,7 +37,7 @@ def config_of(snippet):
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: "-".join(snippet["protocols"]))
 def test_protocols_written_out_are_valid(snippet):
-    config = configs.complete(config_of(snippet), "docs/protocols.md")
+    config = configs.complete(config_of(snippet), "docs/evaluation.md")
     cells = plan.build(config).experiments["x"]
     assert {cell["protocol"] for cell in cells} == snippet["protocols"].keys()
     for name, protocol in snippet["protocols"].items():
@@ -57,7 +57,7 @@ def test_every_paper_has_a_snippet():
 
 def training(protocol, ipc):
     (snippet,) = (s for s in SNIPPETS if protocol in s["protocols"] and protocol != "edc")
-    wanted = plan.build(configs.complete(config_of(snippet), "docs/protocols.md"))
+    wanted = plan.build(configs.complete(config_of(snippet), "docs/evaluation.md"))
     (settings,) = (
         row["artifact"].settings
         for row in wanted.experiments["x"]

@@ -54,7 +54,7 @@ def test_the_global_generator_is_seeded_by_its_address():
 
 
 def rows_of_the_docs():
-    text = (Path(__file__).parents[2] / "docs/architectures.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/networks.md").read_text()
     for line in text.splitlines():
         if line.startswith("| `") and not line.startswith("| `arch`"):
             yield [cell.strip() for cell in line.strip("|").split("|")]

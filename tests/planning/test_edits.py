@@ -124,6 +124,15 @@ EDITS = [
     ("edc", "encoding", "jpeg", "distilled"),
     ("edc", "fidelity", "paper", "synthesis"),
 ]
+# Setting of a denoiser, value; the first stage that changes.
+EDITS_OF_DENOISERS = [
+    ("train.network.steps", 5, "denoiser"),
+    ("train.network.ema", 0.95, "denoiser"),
+    ("train.autoencoder.kl_weight", 0.5, "denoiser"),
+    ("seed", 1, "denoiser"),
+    ("resolution", 12, "denoiser"),
+    ("precision", "bfloat16", "latents"),
+]
 # Settings that name other parts of the config, or need another denoiser, have separate tests.
 OTHERS = {"kind", "teacher", "denoiser", "observers", "patch", "ranking", "clip"}
 
@@ -170,17 +179,7 @@ def test_every_setting_of_a_method_is_in_an_edit():
         assert properties(definition("method"), {"kind": kind}).keys() - OTHERS == edited, kind
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "first"),
-    [
-        ("train.network.steps", 5, "denoiser"),
-        ("train.network.ema", 0.95, "denoiser"),
-        ("train.autoencoder.kl_weight", 0.5, "denoiser"),
-        ("seed", 1, "denoiser"),
-        ("resolution", 12, "denoiser"),
-        ("precision", "bfloat16", "latents"),
-    ],
-)
+@pytest.mark.parametrize(("path", "value", "first"), EDITS_OF_DENOISERS)
 def test_an_edit_of_a_denoiser_changes_all_that_is_made_with_it(path, value, first):
     config, before = base("d3hr"), unedited("d3hr")
     put(config["denoisers"]["own"], path, value)

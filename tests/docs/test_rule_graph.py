@@ -1,0 +1,25 @@
+"""The graph of rules in docs/workflow.md is that of the embedded default."""
+
+import pytest
+
+from docs import config_table, rule_graph
+
+
+@pytest.mark.workflow
+def test_the_page_is_up_to_date():
+    text = rule_graph.PAGE.read_text()
+    block = rule_graph.mermaid(rule_graph.reduced(rule_graph.arrows(rule_graph.printed())))
+    markers = rule_graph.BEGIN, rule_graph.END
+    assert config_table.insert(text, block, *markers) == text, "run `make format`"
+
+
+def test_arrows_are_read_by_the_names_of_rules():
+    text = "flowchart TB\n\tid0[all]\n\tid1[page_2]\n\tstyle id0 fill:#D95757\n\tid1 --> id0\n"
+    assert rule_graph.arrows(text) == {("page_2", "all")}
+
+
+def test_arrows_that_follow_from_others_are_omitted():
+    chain = {("a", "b"), ("b", "c"), ("c", "d")}
+    assert rule_graph.reduced(chain | {("a", "c"), ("a", "d"), ("b", "d")}) == chain
+    diamond = {("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")}
+    assert rule_graph.reduced(diamond | {("a", "d")}) == diamond
