@@ -235,15 +235,14 @@ def of_patch_scores(plan):
 def of_denoiser(plan):
     (path,) = paths(plan, "denoiser", "denoiser.json")
     metrics = store.read_json(path)["metrics"]
-    parts = {p: f"{p}/diffusion_pytorch_model.safetensors" for p in ("vae", "transformer")}
-    return {
-        "psnr": metrics["psnr_test"],
-        "std": metrics["latent_std"],
-        **{
-            part: [gist(t) for _, t in sorted(store.read_tensors(path.parent / name).items())]
-            for part, name in parts.items()
-        },
-    }
+    numbers = {"psnr": metrics["psnr_test"], "std": metrics["latent_std"]}
+    for part in ("vae", "transformer"):
+        file = path.parent / part / "diffusion_pytorch_model.safetensors"
+        tensors = sorted(store.read_tensors(file).items())
+        # No biases: those of keys and before group norms have no gradient but rounding errors.
+        weights = [tensor.numpy().ravel() for _, tensor in tensors if tensor.ndim > 1]
+        numbers[part] = [*text_gist([name for name, _ in tensors]), *gist(np.concatenate(weights))]
+    return numbers
 
 
 def of_tensors(stage):
