@@ -22,7 +22,7 @@ include: "workflow/rules/denoisers.smk"
 include: "workflow/rules/per_class.smk"
 
 
-# Stages of a shape of their own: a method brings its file, and changes no other.
+# Methods whose stages are neither per class nor shared have a file each.
 for path in sorted(Path(workflow.basedir, "workflow/rules/methods").glob("*.smk")):
 
     include: path
@@ -39,7 +39,7 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        # Named here too, so that an added seed is noticed without Snakemake's own records.
+        # Named here too: an added seed is then noticed without Snakemake's metadata.
         cells=[
             path
             for family in plan.families["students"].values()

@@ -1,4 +1,4 @@
-"""The plan of artifacts, made from the config alone; wildcards; what rules share."""
+"""The plan of artifacts, built from the config alone; wildcards; resources of jobs."""
 
 import functools
 import json
@@ -6,14 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-# The package beside these rules, whatever is installed; scripts run in processes of their own.
+# The package beside these rules precedes an installed one, in the processes of scripts too.
 PACKAGE = str(Path(workflow.basedir) / "workflow")
 sys.path.insert(0, PACKAGE)
 inherited = dict(os.environ).get("PYTHONPATH", "").split(os.pathsep)
 os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([PACKAGE, *filter(None, inherited)])))
 
-# Memory stays with a process until it ends: glibc would return every large tensor's memory to the
-# system and ask for it again, which is a fifth of the time of small trainings.
+# A process keeps its memory until it ends: by default glibc returns the memory of every large tensor
+# to the system and requests it again, which is a fifth of the time of small trainings.
 for threshold in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
     os.environ.setdefault(threshold, str(2**30))
 
@@ -51,7 +51,7 @@ wildcard_constraints:
 
 
 COMPUTE = settings["compute"]
-# What shapes no artifact goes through `resources`, which hold no more than numbers and text.
+# Settings outside of addresses are `resources`, which hold numbers and text alone.
 roots = {name: source["root"] for name, source in settings["sources"].items() if "root" in source}
 LIGHT = {
     "checkpoint_seconds": str(COMPUTE["checkpoint_seconds"]),
@@ -68,7 +68,7 @@ HEAVY = {
 
 
 def wanted(stage, w):
-    """Return the artifact that wildcards name, or say that the config does not want it."""
+    """Return the artifact that wildcards name; raise if the config does not need it."""
     keys = "-".join(f"{name}{w[name]}" for name in ("ipc", "seed") if name in w.keys())
     place = str(Path(*[word for word in (w.get("dataset"), w.spec, keys) if word]))
     try:

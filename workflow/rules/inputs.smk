@@ -4,14 +4,14 @@
 def stop(message):
     """End the run with one line.
 
-    For what an input function finds: Snakemake takes an error there to mean that a file is not
-    made by this rule, and where an older file of the name exists, goes on without the job.
+    For errors in input functions: Snakemake takes an exception there to mean that the rule cannot
+    make the file, and continues without the job if an older file of that name exists.
     """
     sys.exit(f"error: {CONFIGS}: {message}")
 
 
 def unchanged(paths):
-    """Take artifacts as they are: what lies at an address never changes."""
+    """Ignore the times of artifacts: the content of an address never changes."""
     return [ancient(path) for path in paths]
 
 
@@ -43,7 +43,7 @@ def inputs_of(artifact, members, output):
 
 @functools.cache
 def check_teacher(name):
-    """Compare a teacher that exists with the `min_accuracy` of the config."""
+    """Compare an existing teacher with the `min_accuracy` of the config."""
     artifact = next(one for one in plan.artifacts["teacher"].values() if one.name == name)
     try:
         check_existing(artifact, plan.min_accuracy(artifact))
