@@ -1,4 +1,9 @@
-"""Loading a utility: the real images or expert trajectories that it compares with, its network."""
+"""Loading a utility: the real images or expert trajectories that it compares with."""
+
+from stillhouse.data.splits import load_split
+from stillhouse.methods.common.utilities.distribution_matching import DistributionMatching
+from stillhouse.methods.common.utilities.real_images import RealImages
+from stillhouse.methods.common.utilities.siamese import Siamese
 
 
 def load_utility(kind, inputs, settings, seed, context):
@@ -9,11 +14,11 @@ def load_utility(kind, inputs, settings, seed, context):
     kind : str
         ``dm``, ``gm`` or ``tm``.
     inputs : dict
-        ``images``: files of the encoded images by class id (upstream `Task.dataset`), of all
-        utilities but ``tm``; ``trajectories``: files of the experts by number, of ``tm``.
+        ``images``: files of the encoded images by class id, of ``dm`` and ``gm``;
+        ``trajectories``: files of the experts by number, of ``tm``. Upstream as
+        `stillhouse.methods.common.utilities.settings.plan_utility` names it.
     settings : dict
-        ``classes`` and ``resolution`` of the dataset, and what
-        `stillhouse.methods.common.utilities.settings.shaping` returns for the kind.
+        As `plan_utility` returns them.
     seed : int
         Of the distilled set.
     context : stillhouse.artifacts.context.Context
@@ -22,4 +27,10 @@ def load_utility(kind, inputs, settings, seed, context):
     -------
     stillhouse.methods.common.utilities.base.Utility
     """
-    raise NotImplementedError
+    classes, resolution = settings["classes"], settings["resolution"]
+    siamese = Siamese(settings["siamese"], classes, resolution, seed)
+    pixels, labels = load_split(
+        inputs["images"], classes, resolution, "train", context.source_roots
+    )
+    real = RealImages(pixels.to(context.torch_device()), labels, classes, seed)
+    return DistributionMatching(settings, real, siamese)

@@ -1,0 +1,83 @@
+"""DM, GM and TM: images optimised so that networks compute the same from them as from real ones.
+
+Zhao & Bilen, "Dataset Condensation with Distribution Matching", WACV 2023. Zhao et al., "Dataset
+Condensation with Gradient Matching", ICLR 2021 (both VICO-UoE/DatasetCondensation at 53f63a6).
+Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CVPR 2022
+(GeorgeCazenavette/mtt-distillation at 50dccea).
+"""
+
+from stillhouse.artifacts.stages import Stage
+from stillhouse.methods.base import Figure, Method
+from stillhouse.methods.common.utilities.settings import check_utility, plan_utility
+
+MATCHED = Stage(
+    "matched",
+    version=1,
+    files=("images.parquet", "curve.json", "snapshots.parquet"),
+    function="stillhouse.methods.matching.matched:matched",
+    description="images optimised by matching",
+)
+# Settings of the optimisation of pixels, beside those of the utility.
+PIXELS = ("iterations", "learning_rate", "momentum", "clamp")
+OPERATIONS = ["color", "crop", "cutout", "flip", "scale", "rotate"]
+
+
+def _largest(sets):
+    """Return the optimised images of the largest set."""
+    return {"synthesis": (sets[max(sets)].upstream["matched"], None)}
+
+
+class Matching(Method):
+    """Images optimised by the gradient of a utility."""
+
+    stages = (MATCHED,)
+    images = "stillhouse.methods.matching.images:images_of_class"
+    unlimited = True
+    figures = (
+        Figure(
+            "synthesis",
+            title="Synthetic images during optimisation",
+            caption="synthesis",
+            function="stillhouse.reporting.synthesis_progress:synthesis_progress",
+            inputs=_largest,
+        ),
+        Figure(
+            "terms",
+            title="Loss terms",
+            caption="terms",
+            function="stillhouse.reporting.synthesis_progress:synthesis_progress",
+            inputs=_largest,
+            suffix="svg",
+        ),
+    )
+
+    def starts_from(self, settings):
+        """Return the method whose distilled set is the initialisation; None for noise or real."""
+        initial = settings["initial"]
+        return None if initial in ("noise", "real") else initial
+
+    def check(self, key, settings, config):
+        """Raise a `StillhouseError` if the utility does not fit its network."""
+        check_utility(self.kind, key, settings, config)
+
+    def plan(self, task):
+        """Return (upstream, settings) of the distilled set; add the optimised images."""
+        upstream, settings = plan_utility(self.kind, task, task.settings)
+        initial = task.settings["initial"]
+        start = self.starts_from(task.settings)
+        if start is not None:
+            upstream["initial"] = task.distilled(start)
+            initial = "set"
+        elif initial == "real":
+            upstream["images"] = task.dataset
+        settings |= {"utility": self.kind, "initial": initial, **task.only(*PIXELS)}
+        words = (f"{task.resolution}px", self.kind)
+        matched = task.single(MATCHED, words, settings, upstream, ("ipc", "seed"))
+        return {"matched": matched}, task.only("encoding")
+
+
+class DM(Matching):
+    """Mean embeddings of each class in networks with random weights."""
+
+    kind = "dm"
+    fidelity = {"code": {"siamese": OPERATIONS}, "paper": {"siamese": OPERATIONS}}  # noqa: RUF012
