@@ -4,6 +4,28 @@ in: images, or a set to start from   out: one Parquet file; a manifest of expert
 """
 
 
+rule trajectories:
+    """Train the experts of one job."""
+    input:
+        unpack(lambda w: block_inputs("trajectories", w)),
+    output:
+        manifest="results/manifests/trajectories/{family}/{block}.json",
+    log:
+        "results/logs/trajectories/{family}/{block}.log",
+    benchmark:
+        "results/benchmarks/trajectories/{family}/{block}.jsonl"
+    conda:
+        "../../../envs/stillhouse.yaml"
+    threads: COMPUTE["threads"]
+    resources:
+        **computing("trajectories"),
+    params:
+        spec=lambda w: block("trajectories", w).artifact.spec(),
+        members=lambda w: list(block("trajectories", w).members),
+    script:
+        "../../scripts/stage.py"
+
+
 rule matched:
     """Optimise the images of one distilled set."""
     input:

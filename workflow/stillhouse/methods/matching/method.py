@@ -8,7 +8,12 @@ Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CV
 
 from stillhouse.artifacts.stages import Stage
 from stillhouse.methods.base import Figure, Method
-from stillhouse.methods.common.utilities.settings import check_utility, plan_utility
+from stillhouse.methods.common.utilities.settings import (
+    TRAJECTORIES,
+    check_utility,
+    decided_trajectories,
+    plan_utility,
+)
 
 MATCHED = Stage(
     "matched",
@@ -76,8 +81,37 @@ class Matching(Method):
         return {"matched": matched}, task.only("encoding")
 
 
+def _fidelity(**own):
+    """Return the fidelity of a kind, whose own settings are the same in code and paper."""
+    return {"code": own, "paper": own}
+
+
 class DM(Matching):
     """Mean embeddings of each class in networks with random weights."""
 
     kind = "dm"
-    fidelity = {"code": {"siamese": OPERATIONS}, "paper": {"siamese": OPERATIONS}}  # noqa: RUF012
+    fidelity = _fidelity(siamese=OPERATIONS)
+
+
+class GM(Matching):
+    """Gradients of each class to the weights of networks that are trained on the images."""
+
+    kind = "gm"
+    fidelity = _fidelity(siamese=[])
+
+
+class TM(Matching):
+    """Weights after steps of training on the images, and those of experts after some epochs."""
+
+    kind = "tm"
+    stages = (TRAJECTORIES, MATCHED)
+    learned = "stillhouse.methods.matching.images:learned_parts"
+    fidelity = _fidelity(siamese=OPERATIONS)
+
+    def decide(self, settings):
+        """Return settings with the epochs of experts; a batch of all images as size 0."""
+        return decided_trajectories(settings)
+
+    def learns(self, settings):
+        """Return what it learns besides images."""
+        return {"learning_rate"}

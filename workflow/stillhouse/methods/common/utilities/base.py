@@ -63,6 +63,8 @@ class Utility(ABC):
         state : dict of str to (tensor or number)
             Tensors may be on any device.
         """
+        if state:
+            raise ValueError(f"{type(self).__name__}: has no state {sorted(state)}")
 
 
 def split_state(state):

@@ -6,10 +6,9 @@ code VICO-UoE/DatasetCondensation at 53f63a6, main_DM.py.
 
 import torch
 
-from stillhouse.data.transforms import normalise
 from stillhouse.methods.common.utilities.base import Utility
 from stillhouse.methods.common.utilities.networks import Embedding, inputs_of, random_network
-from stillhouse.methods.common.utilities.siamese import augment
+from stillhouse.methods.common.utilities.siamese import augment_classes
 from stillhouse.networks.architectures import has_batchnorm
 
 # Images per pass, rounded up to whole classes. Part of the numbers: sums depend on it.
@@ -42,31 +41,24 @@ class DistributionMatching(Utility):
         drawn = self.siamese.of_classes(rows, iteration)
         targets = self._targets(embedding, rows, drawn, iteration)
         loss, gradient = 0.0, torch.zeros_like(images)
-        sizes = {label: len(places) for label, places in rows.items()}
-        for chunk in chunks(sizes, self.chunk):
-            places = torch.cat([rows[label] for label in chunk])
+        for sizes in chunks({label: len(own) for label, own in rows.items()}, self.chunk):
+            places = torch.cat([rows[label] for label in sizes])
             pixels = images[places].detach().requires_grad_(True)
-            parts = inputs_of(pixels).split([sizes[label] for label in chunk])
-            augmented = [augment(part, drawn[c]) for c, part in zip(chunk, parts, strict=True)]
-            means = class_means(embedding(torch.cat(augmented)), [sizes[c] for c in chunk])
-            wanted = torch.stack([targets[label] for label in chunk])
+            augmented = augment_classes(inputs_of(pixels), sizes, drawn)
+            means = class_means(embedding(augmented), sizes)
+            wanted = torch.stack([targets[label] for label in sizes])
             distance = ((means - wanted) ** 2).sum()
             gradient[places] = torch.autograd.grad(distance, pixels)[0]
             loss += distance.item()
         return loss, gradient
 
     @torch.no_grad()
-    def _targets(self, embedding, rows, drawn, iteration):
+    def _targets(self, embedding, labels, drawn, iteration):
         """Return {label: mean embedding of real images, (d,)}."""
         count, targets = self.settings["real_images"], {}
-        sizes = {label: min(count, self.real.ranges[label][1]) for label in rows}
-        for chunk in chunks(sizes, self.chunk):
-            augmented = [
-                augment(normalise(self.real.draw(label, count, iteration)), drawn[label])
-                for label in chunk
-            ]
-            means = class_means(embedding(torch.cat(augmented)), [sizes[c] for c in chunk])
-            targets |= dict(zip(chunk, means, strict=True))
+        for sizes in chunks(self.real.sizes(labels, count), self.chunk):
+            real = augment_classes(self.real.draw(sizes, count, iteration), sizes, drawn)
+            targets |= dict(zip(sizes, class_means(embedding(real), sizes), strict=True))
         return targets
 
 
@@ -76,7 +68,7 @@ def rows_of_classes(labels):
 
 
 def chunks(sizes, most):
-    """Return lists of labels with together about `most` images, whole classes; one list for None.
+    """Return parts of `sizes` with together about `most` images, whole classes; one part for None.
 
     Parameters
     ----------
@@ -84,16 +76,16 @@ def chunks(sizes, most):
         Images by label.
     most : int or None
     """
-    groups, total = [[]], 0
+    parts, total = [{}], 0
     for label, size in sizes.items():
-        if groups[-1] and most is not None and total + size > most:
-            groups.append([])
+        if parts[-1] and most is not None and total + size > most:
+            parts.append({})
             total = 0
-        groups[-1].append(label)
+        parts[-1][label] = size
         total += size
-    return groups
+    return parts
 
 
 def class_means(embeddings, sizes):
-    """Return the means of consecutive rows, (classes, d), of `sizes` rows each."""
-    return torch.stack([part.mean(0) for part in embeddings.split(sizes)])
+    """Return the means of consecutive rows, (classes, d), by the sizes of the classes."""
+    return torch.stack([part.mean(0) for part in embeddings.split(list(sizes.values()))])

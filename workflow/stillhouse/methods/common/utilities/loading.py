@@ -2,8 +2,10 @@
 
 from stillhouse.data.splits import load_split
 from stillhouse.methods.common.utilities.distribution_matching import DistributionMatching
+from stillhouse.methods.common.utilities.gradient_matching import GradientMatching
 from stillhouse.methods.common.utilities.real_images import RealImages
 from stillhouse.methods.common.utilities.siamese import Siamese
+from stillhouse.methods.common.utilities.trajectory_matching import TrajectoryMatching
 
 
 def load_utility(kind, inputs, settings, seed, context):
@@ -28,9 +30,11 @@ def load_utility(kind, inputs, settings, seed, context):
     stillhouse.methods.common.utilities.base.Utility
     """
     classes, resolution = settings["classes"], settings["resolution"]
-    siamese = Siamese(settings["siamese"], classes, resolution, seed)
+    siamese, device = Siamese(settings["siamese"], classes, resolution, seed), context.torch_device()
+    if kind == "tm":
+        return TrajectoryMatching(settings, inputs["trajectories"], siamese, device)
     pixels, labels = load_split(
         inputs["images"], classes, resolution, "train", context.source_roots
     )
-    real = RealImages(pixels.to(context.torch_device()), labels, classes, seed)
-    return DistributionMatching(settings, real, siamese)
+    real = RealImages(pixels.to(device), labels, classes, seed)
+    return {"dm": DistributionMatching, "gm": GradientMatching}[kind](settings, real, siamese)

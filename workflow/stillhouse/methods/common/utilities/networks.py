@@ -17,7 +17,7 @@ def random_network(settings, seed, item, device):
     settings : dict
         ``network`` (architecture and its options), ``classes``, ``resolution``.
     seed : int
-    item : int
+    item : int or str
         Number of the network: with the seed, the address of its weights.
     device : torch.device
     """

@@ -1,7 +1,9 @@
 """Real images of a dataset in memory, drawn at random per class and iteration."""
 
+import numpy as np
 import torch
 
+from stillhouse.data.transforms import normalise
 from stillhouse.rng import generator, permutation
 
 
@@ -25,12 +27,20 @@ class RealImages:
         starts = [sum(counts[:label]) for label in range(len(counts))]
         self.ranges = list(zip(starts, counts, strict=True))
 
-    def draw(self, label, count, iteration):
-        """Return random images of a class, at most all, (count, 3, side, side) uint8.
+    def rows(self, label, count, iteration):
+        """Return the rows of random images of a class, at most all, (count,) int64 array.
 
         Without replacement within an iteration; each iteration draws anew (main_DM.py).
         """
         start, available = self.ranges[label]
         rng = generator(self.seed, "utility real images", self.class_ids[label], iteration)
-        chosen = start + permutation(rng, available)[:count]
-        return self.pixels[torch.from_numpy(chosen).to(self.pixels.device)]
+        return start + permutation(rng, available)[:count]
+
+    def draw(self, labels, count, iteration):
+        """Return random images of classes, one after the other, normalised, float32."""
+        rows = np.concatenate([self.rows(label, count, iteration) for label in labels])
+        return normalise(self.pixels[torch.from_numpy(rows).to(self.pixels.device)])
+
+    def sizes(self, labels, count):
+        """Return {label: number of images} that `draw` returns."""
+        return {label: min(count, self.ranges[label][1]) for label in labels}

@@ -35,6 +35,16 @@ LOOPS = {
 }
 
 
+def decided_trajectories(settings):
+    """Return settings of ``tm`` with the epochs of experts, a batch of all images as size 0."""
+    decided, experts = dict(settings), settings["experts"]
+    if experts["epochs"] == "auto":
+        decided["experts"] = {**experts, "epochs": last_epoch(settings)}
+    if settings["student_batch_size"] == "all":
+        decided["student_batch_size"] = 0
+    return decided
+
+
 def check_utility(kind, key, settings, config):
     """Raise a `StillhouseError` if a utility's settings conflict with each other or the config.
 

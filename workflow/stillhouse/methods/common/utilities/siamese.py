@@ -13,11 +13,6 @@ from stillhouse.augmentation import ops, policies
 from stillhouse.rng import generator
 
 
-def identity(count):
-    """Return (ops, magnitudes), (count, 0) each, of no augmentation."""
-    return np.zeros((count, 0), np.int64), np.zeros((count, 0))
-
-
 class Siamese:
     """Random operations by their addresses: seed, purpose, class id, iteration.
 
@@ -36,19 +31,25 @@ class Siamese:
         self.resolution, self.seed = resolution, seed
 
     def of_classes(self, labels, iteration):
-        """Return {label: (ops, magnitudes)} of one row each, (1, k), shared by a class.
+        """Return {label: [(operation, magnitude)]}, shared by the images of a class.
+
+        Operations are positions in `stillhouse.augmentation.ops.NAMES`.
 
         Parameters
         ----------
         labels : iterable of int
         iteration : int
         """
-        drawn = {}
-        for label in labels:
-            class_id = self.class_ids[label]
-            draws = generator(self.seed, "utility siamese", class_id, iteration).random((1, 4))
-            drawn[label] = self._operations(draws[:, 0], draws[:, 1:])
-        return drawn
+        labels = list(labels)
+        draws = [
+            generator(self.seed, "utility siamese", self.class_ids[label], iteration).random(4)
+            for label in labels
+        ]
+        numbers, magnitudes = self._operations(np.array(draws)[:, 0], np.array(draws)[:, 1:])
+        return {
+            label: list(zip(*pairs, strict=True))
+            for label, *pairs in zip(labels, numbers.tolist(), magnitudes.tolist(), strict=True)
+        }
 
     def of_steps(self, counts, purpose, item):
         """Return [(ops, magnitudes)] of the steps of a training, (count, k) each.
@@ -73,27 +74,52 @@ class Siamese:
 
     def _operations(self, choices, draws):
         if not self.operations:
-            return identity(len(choices))
+            return np.zeros((len(choices), 0), np.int64), np.zeros((len(choices), 0))
         return policies.siamese(choices, draws, self.operations, self.resolution)
 
 
+def augment_classes(images, sizes, drawn):
+    """Apply one sequence of operations per class to normalised images; differentiable.
+
+    Parameters
+    ----------
+    images : (n, 3, side, side) tensor
+        Normalised; class by class.
+    sizes : dict of int to int
+        Images by label, in their order.
+    drawn : dict of int to list of (int, float)
+        As `Siamese.of_classes` returns it.
+
+    Returns
+    -------
+    (n, 3, side, side) tensor
+    """
+    parts = images.split(list(sizes.values()))
+    augmented = [_apply(part, drawn[label]) for label, part in zip(sizes, parts, strict=True)]
+    return torch.cat(augmented)
+
+
+def _apply(images, operations):
+    for number, magnitude in operations:
+        place, operation = ops.OPERATIONS[ops.NAMES[number]]
+        if place == "normalised":
+            images = operation(images, images.new_full((len(images),), magnitude))
+    return images
+
+
 def augment(images, drawn):
-    """Apply operations to normalised images; differentiable.
+    """Apply operations to normalised images, each with its own magnitude; differentiable.
 
     Parameters
     ----------
     images : (n, 3, side, side) tensor
         Normalised.
     drawn : (ops, magnitudes)
-        (n, k) arrays, or (1, k) for all images alike.
+        (n, k) arrays.
 
     Returns
     -------
     (n, 3, side, side) tensor
     """
     numbers, magnitudes = (torch.as_tensor(part).to(images.device) for part in drawn)
-    if not numbers.shape[1]:
-        return images
-    numbers = numbers.expand(len(images), -1)
-    magnitudes = magnitudes.to(images.dtype).expand(len(images), -1)
-    return ops.apply(images, numbers, magnitudes, "normalised")
+    return ops.apply(images, numbers, magnitudes.to(images.dtype), "normalised")
