@@ -7,7 +7,8 @@ Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CV
 """
 
 from stillhouse.artifacts.stages import Stage
-from stillhouse.methods.base import Figure, Method
+from stillhouse.methods.base import Method
+from stillhouse.methods.common.progress_figures import PROGRESS_FIGURES
 from stillhouse.methods.common.utilities.settings import (
     TRAJECTORIES,
     check_utility,
@@ -27,34 +28,13 @@ PIXELS = ("iterations", "learning_rate", "momentum", "clamp")
 OPERATIONS = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 
 
-def _largest(sets):
-    """Return the optimised images of the largest set."""
-    return {"synthesis": (sets[max(sets)].upstream["matched"], None)}
-
-
 class Matching(Method):
     """Images optimised by the gradient of a utility."""
 
     stages = (MATCHED,)
     images = "stillhouse.methods.matching.images:images_of_class"
     unlimited = True
-    figures = (
-        Figure(
-            "synthesis",
-            title="Synthetic images during optimisation",
-            caption="synthesis",
-            function="stillhouse.reporting.synthesis_progress:synthesis_progress",
-            inputs=_largest,
-        ),
-        Figure(
-            "terms",
-            title="Loss terms",
-            caption="terms",
-            function="stillhouse.reporting.synthesis_progress:synthesis_progress",
-            inputs=_largest,
-            suffix="svg",
-        ),
-    )
+    figures = PROGRESS_FIGURES
 
     def starts_from(self, settings):
         """Return the method whose distilled set is the initialisation; None for noise or real."""
