@@ -9,7 +9,15 @@ from stillhouse.artifacts.addresses import digest
 from stillhouse.methods.registry import stages
 
 from tests.conftest import TINY
-from tests.planning.configs import build, lineage, places, put, sets_of, with_matching, with_observers
+from tests.planning.configs import (
+    build,
+    lineage,
+    places,
+    put,
+    sets_of,
+    with_matching,
+    with_observers,
+)
 
 # Digest of all paths of a stage in a config with every stage. They change with defaults, versions
 # and the digested settings; all users then recompute these stages.

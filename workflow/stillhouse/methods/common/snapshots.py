@@ -48,4 +48,3 @@ def write_sheet(snapshots, path):
     """
     rows = [np.concatenate(list(images.numpy()), 2) for images in snapshots]
     path.write_bytes(encode(np.concatenate(rows, 1), "png"))
-

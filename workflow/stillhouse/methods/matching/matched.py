@@ -55,7 +55,8 @@ def matched(inputs, spec, context):
         labels = torch.arange(len(classes)).repeat_interleave(ipc)
         device = context.torch_device()
         pixels = Pixels(start.to(device), labels.to(device), settings)
-        curve, snapshots = optimise(pixels, utility, Checkpoint(context), settings["iterations"])
+        checkpoint, count = Checkpoint(context), settings["iterations"]
+        curve, snapshots = optimise(pixels, utility, checkpoint, count, spec["address"])
         return {
             "curve.json": curve,
             "snapshots.parquet": snapshot_table(snapshots, settings["iterations"]),
@@ -124,7 +125,7 @@ class Pixels:
             tensor.copy_(state[name])
 
 
-def optimise(pixels, utility, checkpoint, count):
+def optimise(pixels, utility, checkpoint, count, address):
     """Optimise images in place; return (curve, snapshots).
 
     Parameters
@@ -134,6 +135,8 @@ def optimise(pixels, utility, checkpoint, count):
     checkpoint : stillhouse.artifacts.checkpoints.Checkpoint
     count : int
         Iterations.
+    address : str
+        Of the artifact, for messages.
 
     Returns
     -------
@@ -154,11 +157,7 @@ def optimise(pixels, utility, checkpoint, count):
     every, shown = -(-count // N_POINTS), set(snapshot_iterations(count))
     for i in track(range(start, count), count - start, "iterations", curve.last):
         loss, gradient = utility(pixels.shown(), pixels.labels, i)
-        if not math.isfinite(loss):
-            raise StillhouseError(
-                f"methods: learning_rate: the loss of iteration {i + 1} is not finite; lower the "
-                "learning rate of the images"
-            )
+        _check_finite(loss, i + 1, address)
         pixels.step(gradient)
         curve.add({"distance": torch.tensor(loss, dtype=torch.float64)})
         last = i + 1 == count
@@ -168,7 +167,17 @@ def optimise(pixels, utility, checkpoint, count):
             snapshots.append(_snapshot(pixels))
         if checkpoint.due(last=last):
             _save(pixels, utility, curve, checkpoint, i + 1, torch.stack(snapshots))
+    _check_finite(pixels.images.abs().max().item(), count + 1, address)
     return curve.means, torch.stack(snapshots)
+
+
+def _check_finite(number, iteration, address):
+    """Raise a `StillhouseError` if the loss of an iteration is, or would be, not finite."""
+    if not math.isfinite(number):
+        raise StillhouseError(
+            f"{address}: learning_rate: the loss of iteration {iteration} is not finite; lower the "
+            "learning rate of the images"
+        )
 
 
 def _snapshot(pixels):

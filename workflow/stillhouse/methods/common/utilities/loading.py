@@ -30,7 +30,10 @@ def load_utility(kind, inputs, settings, seed, context):
     stillhouse.methods.common.utilities.base.Utility
     """
     classes, resolution = settings["classes"], settings["resolution"]
-    siamese, device = Siamese(settings["siamese"], classes, resolution, seed), context.torch_device()
+    siamese, device = (
+        Siamese(settings["siamese"], classes, resolution, seed),
+        context.torch_device(),
+    )
     if kind == "tm":
         return TrajectoryMatching(settings, inputs["trajectories"], siamese, device)
     pixels, labels = load_split(

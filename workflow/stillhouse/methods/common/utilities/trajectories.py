@@ -5,6 +5,8 @@ code GeorgeCazenavette/mtt-distillation at 50dccea, buffer.py: gradient descent 
 weight decay.
 """
 
+from pathlib import Path
+
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -33,6 +35,7 @@ class Experts:
 
     def __init__(self, inputs, spec, context):
         settings = self.settings = spec["settings"]
+        self.address = str(Path(spec["address"]).parent)
         classes, resolution = settings["classes"], settings["resolution"]
         device = context.torch_device()
         pixels, labels = load_split(
@@ -75,8 +78,8 @@ class Experts:
             total += loss.item() * len(rows)
         if not total < float("inf"):
             raise StillhouseError(
-                f"experts: learning_rate: the loss of expert {number} is not finite in epoch "
-                f"{epoch + 1}; lower it"
+                f"{self.address}: experts.learning_rate: the loss of expert {number} is not finite "
+                f"in epoch {epoch + 1}; lower it"
             )
         return total / len(self.pixels)
 
