@@ -42,8 +42,8 @@ ADDRESSES = {
     "prototypes": "b07b97bb5f15",
     "statistics": "21544a8c4c3f",
     "synthesis": "11c7e66be91c",
-    "trajectories": "",
-    "matched": "",
+    "trajectories": "11e477f6a90c",
+    "matched": "8d0469c2cc57",
 }
 CLASSES = tuple("0123456789")
 
