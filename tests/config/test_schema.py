@@ -10,7 +10,10 @@ from stillhouse.errors import StillhouseError
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "workflow/presets").glob("*.yaml"))
-KINDS = {"random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc"}
+KINDS = {
+    *("random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc"),
+    *("dm", "gm", "tm"),
+}
 FOLDER = {"kind": "image_folder", "root": "pets", "classes": ["cat", "dog"], "smallest_class": 40}
 EDC = {"kind": "edc", "observers": ["t"]}
 D3HR = {"kind": "d3hr", "denoiser": "dit"}
@@ -114,8 +117,7 @@ REFUSED = {
     "missing kind": (put("methods.random", {}), "methods.random.kind: missing (`d3hr`: "),
     "unknown kind": (
         put("methods.random.kind", "rdedd"),
-        "methods.random.kind: must be one of d3hr, d4m, ddps, edc, gvbsm, herding, kmeans, random, "
-        "rded, sre2l, not 'rdedd'",
+        f"methods.random.kind: must be one of {', '.join(sorted(KINDS))}, not 'rdedd'",
     ),
     "unknown choice": (
         put("teachers.t.optimizer", "adam"),
@@ -214,6 +216,21 @@ def test_the_schema_has_all_kinds_of_methods():
     assert kinds(schema.schema()) == KINDS
     description = schema.definition("method")["properties"]["kind"]["description"]
     assert all(f"`{kind}`: " in description for kind in KINDS)
+
+
+def test_a_schema_with_a_reference_and_keys_of_its_own_has_both():
+    root = {
+        "$defs": {
+            "a": {"required": ["x"], "properties": {"x": {"type": "integer"}, "y": {"default": 1}}},
+            "b": {"$ref": "#/$defs/a", "required": ["z"], "properties": {"y": {}, "z": {}}},
+        }
+    }
+    merged = schema.resolve({"$ref": "#/$defs/b", "description": "b"}, root)
+    assert merged == {
+        "required": ["x", "z"],
+        "properties": {"x": {"type": "integer"}, "y": {}, "z": {}},
+        "description": "b",
+    }
 
 
 def test_a_new_file_adds_a_kind(methods, monkeypatch, tiny):

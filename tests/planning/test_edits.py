@@ -9,6 +9,7 @@ from stillhouse.config.schema import definition, properties
 
 from tests.conftest import TINY
 from tests.planning.configs import (
+    MATCHING,
     SOURCE,
     SYNTHESES,
     ancestor,
@@ -19,6 +20,7 @@ from tests.planning.configs import (
     put,
     set_digests,
     sets_of,
+    with_matching,
     with_observers,
 )
 
@@ -29,6 +31,9 @@ CHAINS = {
     "ddps": ["denoiser", "latents", "class_scores", "patch_features", "clusters", "distilled"],
     "d4m": ["denoiser", "latents", "prototypes", "decode", "distilled"],
     "edc": ["statistics", "synthesis", "distilled"],
+    "dm": ["matched", "distilled"],
+    "gm": ["matched", "distilled"],
+    "tm": ["trajectories", "matched", "distilled"],
 }
 CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
 # Kind, setting, value; the first stage that changes.
@@ -123,6 +128,39 @@ EDITS = [
     ("edc", "precision", "bfloat16", "synthesis"),
     ("edc", "encoding", "jpeg", "distilled"),
     ("edc", "fidelity", "paper", "synthesis"),
+    *(
+        (kind, *edit, "matched")
+        for kind in MATCHING
+        for edit in (
+            ("iterations", 7),
+            ("learning_rate", 0.5),
+            ("momentum", 0.9),
+            ("clamp", True),
+            ("initial", "random"),
+        )
+    ),
+    *((kind, "encoding", "jpeg", "distilled") for kind in MATCHING),
+    *((kind, "real_images", 7, "matched") for kind in ("dm", "gm")),
+    *((kind, "siamese", ["crop"], "matched") for kind in ("dm", "gm")),
+    ("gm", "outer_steps", 3, "matched"),
+    ("gm", "inner_epochs", 3, "matched"),
+    ("gm", "inner_batch_size", 3, "matched"),
+    ("gm", "network_rate", 0.3, "matched"),
+    ("tm", "siamese", [], "trajectories"),
+    ("tm", "student_steps", 3, "matched"),
+    ("tm", "student_batch_size", 2, "matched"),
+    ("tm", "student_rate", 0.5, "matched"),
+    ("tm", "student_rate_step", 0.5, "matched"),
+    ("tm", "student_rate_minimum", 0.5, "matched"),
+    ("tm", "gradient", "tesla", "matched"),
+    # Experts are trained for the epochs that are needed.
+    ("tm", "expert_epochs", 2, "trajectories"),
+    ("tm", "start_epochs", 3, "trajectories"),
+    ("tm", "experts", {"count": 101}, "matched"),
+    ("tm", "experts", {"epochs": 9}, "trajectories"),
+    ("tm", "experts", {"batch_size": 9}, "trajectories"),
+    ("tm", "experts", {"learning_rate": 0.5}, "trajectories"),
+    ("tm", "experts", {"seed": 1}, "trajectories"),
 ]
 # Setting of a denoiser, value; the first stage that changes.
 EDITS_OF_DENOISERS = [
@@ -134,7 +172,7 @@ EDITS_OF_DENOISERS = [
     ("precision", "bfloat16", "latents"),
 ]
 # Settings that name other parts of the config, or need another denoiser, have separate tests.
-OTHERS = {"kind", "teacher", "denoiser", "observers", "patch", "ranking", "clip"}
+OTHERS = {"kind", "teacher", "denoiser", "observers", "network", "patch", "ranking", "clip"}
 
 
 def base(kind):
@@ -144,6 +182,8 @@ def base(kind):
         config = with_denoisers(config)
     elif kind in SYNTHESES:
         config = with_observers(config)
+    elif kind in MATCHING:
+        config = with_matching(config)
     config["methods"].get("rded", {})["patches_per_side"] = 2
     # So that labels are valid for any number of patches.
     config["labels"]["hard"] = {"kind": "hard", "views": {"crop": [0.5, 1], "mix": "none"}}

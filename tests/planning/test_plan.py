@@ -9,7 +9,15 @@ from stillhouse.artifacts.addresses import digest
 from stillhouse.methods.registry import stages
 
 from tests.conftest import TINY
-from tests.planning.configs import build, lineage, places, put, sets_of, with_observers
+from tests.planning.configs import (
+    build,
+    lineage,
+    places,
+    put,
+    sets_of,
+    with_matching,
+    with_observers,
+)
 
 # Digest of all paths of a stage in a config with every stage. They change with defaults, versions
 # and the digested settings; all users then recompute these stages.
@@ -34,6 +42,8 @@ ADDRESSES = {
     "prototypes": "b07b97bb5f15",
     "statistics": "21544a8c4c3f",
     "synthesis": "11c7e66be91c",
+    "trajectories": "11e477f6a90c",
+    "matched": "8d0469c2cc57",
 }
 CLASSES = tuple("0123456789")
 
@@ -50,7 +60,8 @@ def every_stage():
 
 
 def test_addresses_are_stable():
-    by_stage = places(build(every_stage()))
+    matching = places(build(with_matching(copy.deepcopy(TINY))))
+    by_stage = matching | places(build(every_stage()))
     assert by_stage.keys() == stages().keys()
     actual = {stage: digest(sorted(by_stage[stage])) for stage in ADDRESSES}
     assert actual == ADDRESSES, f"new addresses; if they were meant to change, record {actual}"

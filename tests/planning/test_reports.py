@@ -8,7 +8,7 @@ from stillhouse.methods import registry
 from stillhouse.methods.base import Figure, Method
 from stillhouse.planning import reports
 
-from tests.planning.configs import SYNTHESES, build, with_observers
+from tests.planning.configs import SYNTHESES, build, with_matching, with_observers
 
 
 @pytest.fixture
@@ -94,6 +94,26 @@ def test_methods_share_figures_of_shared_artifacts(tiny):
         ("heat_maps", "a", 0): ["a", "b", "c"],
         ("clusters", "a", 0): ["a", "b"],
     }
+
+
+def test_a_figure_may_show_an_artifact_without_members(tiny):
+    wanted = build(with_matching(tiny))
+    figures = reports.figures(wanted.experiments["x"])
+    assert {name for name, *_ in figures} == {"synthesis", "terms"}
+    for kind in ("dm", "gm", "tm"):
+        _, inputs, _ = figures["synthesis", kind, 0]
+        artifact, members = inputs["synthesis"]
+        assert artifact.stage.name == "matched" and artifact.keys["ipc"] == 2
+        assert reports.figure_sources(wanted, artifact, members) == [artifact.file]
+        assert reports.shown_files(artifact, members) == {0: artifact.file}
+
+
+def test_a_figure_shows_members_by_their_files(tiny):
+    wanted = build(with_observers(with_denoisers(tiny)))
+    _, inputs, _ = reports.figures(wanted.experiments["x"])["synthesis", "edc", 0]
+    artifact, members = inputs["synthesis"]
+    assert reports.figure_sources(wanted, artifact, members) == wanted.manifests(artifact, [0])
+    assert reports.shown_files(artifact, members) == {0: artifact.member_file(0)}
 
 
 def test_files_of_figures_are_named_by_experiment_method_and_seed(cells):

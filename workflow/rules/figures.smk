@@ -17,7 +17,7 @@ for drawing, (function, drawn) in DRAWINGS.items():
         input:
             unpack(
                 lambda w, name=first.name: {
-                    key: unchanged(plan.manifests(artifact, members))
+                    key: unchanged(reports.figure_sources(plan, artifact, members))
                     for key, (artifact, members) in figure_inputs(name, w).items()
                 }
             ),
@@ -46,7 +46,7 @@ for drawing, (function, drawn) in DRAWINGS.items():
         params:
             distill_seed=lambda w: int(w.seed),
             files=lambda w, name=first.name: {
-                key: {member: artifact.member_file(member) for member in members}
+                key: reports.shown_files(artifact, members)
                 for key, (artifact, members) in figure_inputs(name, w).items()
             },
             function=function,

@@ -34,7 +34,7 @@ def _declared(plan, artifact, part, members):
         return plan.manifests(part, members)
     if part.stage.member == "class_id":
         return plan.manifests(part, artifact.settings["classes"])
-    return plan.manifests(part)
+    return plan.manifests(part, range(part.n_members) if part.n_members else None)
 
 
 def job_inputs(spec, members=()):

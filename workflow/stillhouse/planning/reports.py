@@ -84,6 +84,18 @@ def figures(cells):
     return drawn
 
 
+def figure_sources(plan, artifact, members):
+    """Return the files by which Snakemake orders a figure after members of an artifact, or it."""
+    return plan.manifests(artifact, members) if artifact.stage.member else [artifact.file]
+
+
+def shown_files(artifact, members):
+    """Return {member: its first file}; of an artifact stored as one, its own under 0."""
+    if not artifact.stage.member:
+        return {0: artifact.file}
+    return {member: artifact.member_file(member) for member in members}
+
+
 def figure_path(figure, suffix):
     """Return the path of a figure's file, with wildcards."""
     return f"results/figures/{{experiment}}/{figure.name}-{{method}}-seed{{seed}}.{suffix}"

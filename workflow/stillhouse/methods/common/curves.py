@@ -1,11 +1,11 @@
-"""Loss curves over the iterations of a synthesis."""
+"""Loss curves over the iterations of an optimisation."""
 
 
 class Curve:
     """Means of losses over intervals of iterations.
 
-    ``means`` is a dict of str to list of float, one per interval; None if no observer of an
-    interval has the loss.
+    ``means`` is a dict of str to list of float, one per interval; None if none of an interval has
+    the loss.
     """
 
     def __init__(self):
