@@ -90,7 +90,7 @@ def figure_sources(plan, artifact, members):
 
 
 def shown_files(artifact, members):
-    """Return {member: its first file}; of an artifact stored as one, its own under 0."""
+    """Return {member: its first file}; of an artifact without members, its own under 0."""
     if not artifact.stage.member:
         return {0: artifact.file}
     return {member: artifact.member_file(member) for member in members}
