@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts import store
+from stillhouse.artifacts.context import Context
 from stillhouse.data.bitstream import files
+from stillhouse.data.bitstream.layout import Layout
 from stillhouse.data.distilled_set import DistilledSet, read_learned
+from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import method
 from stillhouse.methods.ruo import compression, rate_utility
 from stillhouse.methods.ruo.bitstream import FILE
+from stillhouse.methods.ruo.codec import Codec
+from stillhouse.planning.inputs import job_inputs
+from stillhouse.rng import generator
 
 from tests.methods.ruo.configs import DM, GM, TM, WARMUP, coded, compressed
 
@@ -160,9 +166,6 @@ def test_held_out_images_are_not_optimised_for(planned, make_all, empty):
     wanted = only_sets(planned(coded(a={**DM, "bounds": [1e-4, 1e-5], "holdout": 0.25})))
     make_all(wanted)
     spec = set_of(wanted, "a").upstream["state"].spec()
-    from stillhouse.artifacts.context import Context
-    from stillhouse.planning.inputs import job_inputs
-
     inputs = job_inputs(spec)
     own, other = (
         rate_utility.training_utility(inputs, spec, Context(), held_out=held_out).real
@@ -185,10 +188,6 @@ class Quadratic:
 
 @pytest.mark.parametrize("held", [2**21, 100, 0])
 def test_the_gradient_is_that_of_utility_and_rate_together(monkeypatch, held):
-    from stillhouse.data.bitstream.layout import Layout
-    from stillhouse.methods.ruo.codec import Codec
-    from stillhouse.rng import generator
-
     monkeypatch.setattr(rate_utility, "HELD_PIXELS", held)
     layout = Layout(8, (12, 0), 8, 1)
     parts = []
@@ -200,7 +199,7 @@ def test_the_gradient_is_that_of_utility_and_rate_together(monkeypatch, held):
         parts.append((codec, vector + 0.05 * noise))
     settings = {"lambda": [3.0, 1.0], "iterations": 2, "learning_rate": 0.0, "ramp": 0}
     settings |= {"noise": "gaussian", "clip": 1e9}
-    joint = rate_utility.Joint(parts, torch.zeros(5).long(), settings, 0)
+    joint = rate_utility.Joint(parts, torch.zeros(5).long(), settings, 0, "x")
     gradients = []
     for one in joint.optimisers:
         monkeypatch.setattr(
@@ -213,3 +212,22 @@ def test_the_gradient_is_that_of_utility_and_rate_together(monkeypatch, held):
         loss = 3.0 * ((images - 0.5) ** 2).sum() + bits / one.codec.n_pixels
         loss.backward()
         torch.testing.assert_close(gradient, one.vector.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_a_compression_that_diverges_is_one_line(planned, make_all, empty):
+    settings = compressed(warmup={**WARMUP, "learning_rate": 1e30, "clip": 1e30})
+    wanted = only_sets(planned(coded(a=settings)))
+    with pytest.raises(
+        StillhouseError, match=r"warmup\.learning_rate: the loss of the"
+    ):
+        make_all(wanted)
+
+
+def test_a_utility_that_is_not_finite_is_one_line():
+    codec = Codec(Layout(8, (12, 0), 8, 1), 1)
+    part = codec, codec.initial(generator(0, "test"))
+    settings = {"lambda": [1.0], "iterations": 2, "learning_rate": 0.1, "ramp": 0}
+    settings |= {"noise": "gaussian", "clip": 1.0}
+    joint = rate_utility.Joint([part], torch.zeros(1).long(), settings, 0, "results/x")
+    with pytest.raises(StillhouseError, match=r"^results/x: joint\.learning_rate: the utility of"):
+        joint.step(lambda images, labels, i: (float("nan"), images), 0)

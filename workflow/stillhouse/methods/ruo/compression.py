@@ -38,7 +38,8 @@ def compression(inputs, spec, context):
         own = set_slices(settings, keys)[number]
         images = slice_images(own, settings, files, keys["seed"], context)
         codec = Codec(slice_layout(settings), own.n_images)
-        warmup = WarmUp(codec, images.to(context.torch_device()), settings["warmup"])
+        images = images.to(context.torch_device())
+        warmup = WarmUp(codec, images, settings["warmup"], spec["address"])
         vector, curve = warmup.run((keys["seed"], number), Checkpoint(context))
         return {"curve.json": curve, "state.safetensors": {"vector": vector}}
 
@@ -86,10 +87,12 @@ class WarmUp:
     settings : dict
         ``beta``, ``restarts``, ``iterations`` of each, ``finalists``, ``final_iterations`` of each,
         ``learning_rate``, ``schedule``, ``noise``, ``clip``.
+    address : str
+        Of the artifact, for messages.
     """
 
-    def __init__(self, codec, images, settings):
-        self.codec, self.images, self.settings = codec, images, settings
+    def __init__(self, codec, images, settings, address):
+        self.codec, self.images, self.settings, self.address = codec, images, settings, address
         self.device = images.device
 
     def run(self, key, checkpoint):
@@ -210,7 +213,8 @@ class Run:
         loss, terms = self._loss(quantiser.hard_round(latents), networks)
         if not math.isfinite(loss):
             raise StillhouseError(
-                "methods: warmup.learning_rate: the loss of the compression is not finite; lower it"
+                f"{self.warmup.address}: warmup.learning_rate: the loss of the compression is not "
+                "finite; lower it"
             )
         self.result = {name: round(float(value), 6) for name, value in terms.items()}
         if self.done == self.warmup.settings["iterations"]:

@@ -59,7 +59,7 @@ def rate_utility(inputs, spec, context):
             )
         ]
         labels = set_labels(warmup).to(device)
-        joint = Joint(parts, labels, settings["joint"], seed)
+        joint = Joint(parts, labels, settings["joint"], seed, spec["address"])
         curve, snapshots = joint.run(utility, Checkpoint(context))
         vectors = {f"vector{i}": optimiser.vector for i, optimiser in enumerate(joint.optimisers)}
         return {
@@ -114,10 +114,12 @@ class Joint:
         ``lambda`` (two numbers, of the first and the second half), ``iterations``,
         ``learning_rate``, ``ramp``, ``noise``, ``clip``.
     seed : int
+    address : str
+        Of the artifact, for messages.
     """
 
-    def __init__(self, parts, labels, settings, seed):
-        self.labels, self.settings, self.seed = labels, settings, seed
+    def __init__(self, parts, labels, settings, seed, address):
+        self.labels, self.settings, self.seed, self.address = labels, settings, seed, address
         self.optimisers = [SliceOptimiser(*part, settings["clip"]) for part in parts]
         with torch.no_grad():
             self.start = self.decoded()
@@ -146,8 +148,8 @@ class Joint:
         loss, gradient = utility(images, self.labels, iteration)
         if not math.isfinite(loss):
             raise StillhouseError(
-                f"methods: joint.learning_rate: the utility of iteration {iteration + 1} is not "
-                "finite; lower it"
+                f"{self.address}: joint.learning_rate: the utility of iteration {iteration + 1} is "
+                "not finite; lower it"
             )
         bits = self._push_back(self._lambda(iteration) * gradient, held, iteration)
         error = ((images - self.start) ** 2).mean()
