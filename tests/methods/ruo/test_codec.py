@@ -95,7 +95,7 @@ def test_laplace_bits_are_finite_and_exact(log_scale):
 def test_tiles_have_the_gradients_of_the_whole(monkeypatch):
     results = []
     for values in (2**18, 60):
-        monkeypatch.setattr(tiles, "TILE_VALUES", values)
+        monkeypatch.setitem(tiles.TILE_VALUES, "cpu", values)
         codec, vector, latents = random_codec()
         leaf, inputs = vector.clone().requires_grad_(True), latents.clone().requires_grad_(True)
         networks = codec.parts(leaf)[1]
