@@ -268,4 +268,5 @@ def test_the_codec_has_the_same_images_rate_and_gradient():
         (images.sum() + bits).backward()
         results.append((images.detach().cpu(), bits.detach().cpu(), leaf.grad.cpu()))
     for cpu, gpu in zip(*results, strict=True):
-        torch.testing.assert_close(gpu, cpu, rtol=1e-3, atol=1e-3)
+        scale = cpu.abs().max()
+        torch.testing.assert_close(gpu / scale, cpu / scale, rtol=1e-3, atol=1e-4)
