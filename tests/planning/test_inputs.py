@@ -16,7 +16,13 @@ from stillhouse.planning.inputs import (
     weight_folders,
 )
 
-from tests.planning.configs import build, lineage, with_matching, with_observers
+from tests.planning.configs import (
+    build,
+    lineage,
+    with_codec,
+    with_matching,
+    with_observers,
+)
 
 CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
 
@@ -24,9 +30,9 @@ CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
 def with_every_stage(config):
     """Put methods with all stages into a config, divided into blocks of two."""
     methods = {**config["methods"], "herding": {"kind": "herding", "feature_space": "t"}}
-    with_matching(with_observers(with_denoisers(config)))
+    with_codec(with_matching(with_observers(with_denoisers(config))))
     config["methods"] |= methods
-    kinds = ["herding", "rded", "d3hr", "ddps", "d4m", "sre2l", "edc", "dm", "tm"]
+    kinds = ["herding", "rded", "d3hr", "ddps", "d4m", "sre2l", "edc", "dm", "tm", "ruo"]
     config["experiments"]["x"] |= {"methods": kinds, "protocols": ["soft", "hard", "online"]}
     config["labels"]["online"] = {"kind": "online", "teachers": ["t", "a"]}
     config["protocols"]["online"] = {"labels": "online", "epochs": 2, "batch_size": 4}

@@ -139,6 +139,10 @@ def _write_parquet(path, content):
             writer.write_table(group, row_group_size=max(group.num_rows, 1))
 
 
+def _write_bytes(path, data):
+    path.write_bytes(data)
+
+
 def _write_tensors(path, tensors, metadata=None):
     from safetensors.torch import save_file
 
@@ -150,4 +154,5 @@ WRITERS = {
     ".parquet": _write_parquet,
     ".safetensors": _write_tensors,
     ".json": _write_json,
+    ".bits": _write_bytes,
 }

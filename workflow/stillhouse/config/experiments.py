@@ -2,11 +2,10 @@
 
 import itertools
 
-from stillhouse.checks import known
 from stillhouse.config import protocols
 from stillhouse.data.sources import catalogue
 from stillhouse.diffusion.settings import check_classes
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, known
 from stillhouse.methods import registry
 from stillhouse.networks import architectures
 

@@ -4,8 +4,7 @@ Light: the Snakefile is parsed with it.
 """
 
 from stillhouse.artifacts.stages import Stage
-from stillhouse.checks import known
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, known
 from stillhouse.networks.architectures import check_resolution, has_batchnorm
 
 TRAJECTORIES = Stage(
