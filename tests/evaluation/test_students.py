@@ -190,7 +190,7 @@ def test_steps_have_each_image_with_its_own_label():
         calls.append((outputs, targets, hard))
         return outputs
 
-    n_steps, steps = students.batches(labels, loss, 5, 3)
+    n_steps, steps = students.batches(labels, loss, 5, 3, [(0, 8), (8, 16), (16, 24), (24, 30)])
     inputs = []
     for images, of in steps:
         inputs.append(images)

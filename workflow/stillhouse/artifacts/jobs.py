@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from stillhouse.artifacts import manifests, progress, store
+from stillhouse.artifacts import finite, manifests, progress, store
 from stillhouse.artifacts.addresses import digest, member_spec
 from stillhouse.artifacts.context import WORK, Context, device_name
 from stillhouse.artifacts.locks import lock
@@ -178,9 +178,10 @@ def remove_stale_checkpoints():
     for path in WORK.glob(f"*/{ARTIFACT}"):
         try:
             spec, files = json.loads(path.read_text())
-        except (OSError, ValueError):
+            finished = is_complete(spec, files)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             continue
-        if is_complete(spec, files):
+        if finished:
             with lock(path.parent.with_suffix(".lock")):
                 shutil.rmtree(path.parent, ignore_errors=True)
 
@@ -197,8 +198,8 @@ def note_seconds(context, seconds):
 
 def _earlier(work):
     try:
-        return float(json.loads((work / "seconds.json").read_text()))
-    except (OSError, ValueError):
+        return float(finite.read_json((work / "seconds.json").read_text()))
+    except (OSError, ValueError, TypeError, RecursionError, finite.NotFinite):
         return 0.0
 
 

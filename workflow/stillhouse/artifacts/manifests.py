@@ -36,9 +36,11 @@ def listing(folders):
 def read(path):
     """Return a manifest; empty if it is missing or damaged."""
     try:
-        return json.loads(Path(path).read_bytes())
-    except (OSError, ValueError):
+        manifest = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    listed = manifest.get("members") if isinstance(manifest, dict) else None
+    return manifest if isinstance(listed, dict) else {}
 
 
 def listing_files(folder):

@@ -1,5 +1,13 @@
 """Loss curves over the iterations of a synthesis."""
 
+import math
+
+from stillhouse.errors import StillhouseError
+
+
+class Diverged(StillhouseError):
+    """A loss of a synthesis that is not finite."""
+
 
 class Curve:
     """Means of losses over intervals of iterations.
@@ -18,7 +26,18 @@ class Curve:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def close(self):
-        """End an interval."""
+        """End an interval.
+
+        Raises
+        ------
+        Diverged
+            If the mean of a loss is not finite.
+        """
+        for name, total in self.sums.items():
+            if not math.isfinite(float(total)):
+                last = [mean for mean in self.means.get(name, ()) if mean is not None]
+                finite = f"the last finite mean is {last[-1]:.4g}" if last else "none was finite"
+                raise Diverged(f"{name} {float(total):.4g}, {finite}")
         done = max(map(len, self.means.values()), default=0)
         for name in self.sums.keys() | self.means.keys():
             means = self.means.setdefault(name, [None] * done)

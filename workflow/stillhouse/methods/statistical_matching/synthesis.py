@@ -16,7 +16,7 @@ from stillhouse.data.transforms import normalise, normalised_to_bytes
 from stillhouse.methods.common.initialization import initial_images
 from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.batches import batches
-from stillhouse.methods.statistical_matching.curves import Curve
+from stillhouse.methods.statistical_matching.curves import Curve, Diverged
 from stillhouse.methods.statistical_matching.observers import load_observer
 from stillhouse.training.lr_schedules import half_cosine
 from stillhouse.training.optimizers import TensorAdam
@@ -26,6 +26,7 @@ SNAPSHOTS = pa.schema([("iteration", pa.int32()), ("image", IMAGE)])
 # Points of a curve, and snapshots after the initial one, for any number of iterations.
 N_POINTS, N_SNAPSHOTS = 100, 4
 BETAS = (0.5, 0.9)
+RATE = "the method's learning_rate"
 
 
 def synthesis(inputs, spec, context):
@@ -150,6 +151,11 @@ def synthesise(batch, observers, checkpoint):
         Mean of each loss, weighted, over every hundredth of the iterations; see `Curve`.
     snapshots : (5, up to 10, 3, side, side) uint8 tensor
         The first image of up to ten classes at the start, after each quarter, and at the end.
+
+    Raises
+    ------
+    Diverged
+        If a loss or a pixel is not finite, at the end of an interval of the curve.
     """
     settings, count = batch.settings, batch.settings["iterations"]
     number, continued = batch.keys["batch"], settings.get("observer_order") == "continued"
@@ -163,14 +169,29 @@ def synthesise(batch, observers, checkpoint):
         turn = number * count + i if continued else i
         curve.add(losses.backward(batch, observers[turn % len(observers)], i))
         batch.step(learning_rate(settings, i))
-        last = i + 1 == count
+        last, due = i + 1 == count, checkpoint.due(last=i + 1 == count)
         if (i + 1) % every == 0 or last:
-            curve.close()
+            _close(curve, number, i, every, settings["learning_rate"])
         if i + 1 in shown:
             snapshots.append(_snapshot(batch))
-        if checkpoint.due(last=last):
+        if due:
             _save(batch, observers, curve, checkpoint, i + 1, torch.stack(snapshots))
+    if not batch.images.isfinite().all():
+        raise Diverged(
+            f"batch {number}: images are not finite after iteration {count}; lower {RATE}"
+        )
     return curve.means, torch.stack(snapshots)
+
+
+def _close(curve, number, i, every, rate):
+    """End an interval of a curve; name its iterations and the rate if a loss is not finite."""
+    try:
+        curve.close()
+    except Diverged as error:
+        raise Diverged(
+            f"batch {number}: diverged in iterations {i - i % every + 1} to {i + 1}, {error}; lower "
+            f"{RATE}, now {rate:g}"
+        ) from None
 
 
 def snapshot_iterations(count):
