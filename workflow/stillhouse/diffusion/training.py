@@ -291,8 +291,8 @@ class TrainingLoop:
         first = step - step % STEPS_PER_POINT + 1
         last = f"the last finite mean loss is {curve[-1]:.4g}" if curve else "none was finite"
         raise loop.Diverged(
-            f"{self.name}: diverged in steps {first} to {step + 1}, loss {total:.4g}, {last}; lower "
-            f"train.{NETWORKS[self.name]}.learning_rate, now {rate:g}"
+            f"{self.name}: diverged in steps {first} to {step + 1}, loss {total:.4g}, {last}; "
+            f"lower train.{NETWORKS[self.name]}.learning_rate, now {rate:g}"
         )
 
     def _save(self, net, optimizer, done, curve, total):

@@ -189,8 +189,8 @@ def _close(curve, number, i, every, rate):
         curve.close()
     except Diverged as error:
         raise Diverged(
-            f"batch {number}: diverged in iterations {i - i % every + 1} to {i + 1}, {error}; lower "
-            f"{RATE}, now {rate:g}"
+            f"batch {number}: diverged in iterations {i - i % every + 1} to {i + 1}, {error}; "
+            f"lower {RATE}, now {rate:g}"
         ) from None
 
 
