@@ -39,6 +39,12 @@ def _check_experiment(config, key, experiment):
         _check_labels_for(config, config["protocols"][name]["labels"], dataset)
         for student in experiment["students"]:
             _check_rate(config, name, student)
+            architectures.check_batch_size(
+                f"protocols.{name}.batch_size",
+                config["students"][student],
+                config["datasets"][dataset]["resolution"],
+                config["protocols"][name]["batch_size"],
+            )
         for method, settings in experiment["methods"].items():
             _check_learned(config, name, method, settings)
     for name, method in experiment["methods"].items():
@@ -145,6 +151,12 @@ def _check_teacher_for(config, name, dataset):
     """Check a teacher for a dataset's images and classes."""
     teacher = config["teachers"][name]
     _check_resolution(config, f"teachers.{name}.arch", teacher, dataset)
+    architectures.check_batch_size(
+        f"teachers.{name}.batch_size",
+        teacher,
+        config["datasets"][dataset]["resolution"],
+        teacher.get("batch_size"),
+    )
     trained = teacher.get("dataset", dataset)
     own, its = config["datasets"][dataset], config["datasets"][trained]
     key = f"teachers.{name}.dataset"
