@@ -4,6 +4,10 @@ from snakemake.utils import min_version
 
 min_version("9.25")
 
+
+include: "workflow/rules/package.smk"
+
+
 # A config given with --configfile is the whole config: the default is not merged into it.
 if not workflow.overwrite_configfiles:
 

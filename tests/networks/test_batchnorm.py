@@ -1,6 +1,7 @@
 import pytest
 import torch
-from stillhouse.networks import registry
+from stillhouse.errors import StillhouseError
+from stillhouse.networks import architectures, batchnorm, registry
 from stillhouse.networks.batchnorm import fold_batchnorm, set_batchnorm_updates
 from torch import nn
 

@@ -3,14 +3,7 @@
 import functools
 import json
 import os
-import sys
 from pathlib import Path
-
-# The package beside these rules, whatever is installed; scripts run in processes of their own.
-PACKAGE = str(Path(workflow.basedir) / "workflow")
-sys.path.insert(0, PACKAGE)
-inherited = dict(os.environ).get("PYTHONPATH", "").split(os.pathsep)
-os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([PACKAGE, *filter(None, inherited)])))
 
 # Memory stays with a process until it ends: glibc would return every large tensor's memory to the
 # system and ask for it again, which is a fifth of the time of small trainings.

@@ -1,6 +1,7 @@
 """Checks of experiments: sizes, classes, rates and labels of their parts must agree."""
 
 import itertools
+import math
 
 from stillhouse.checks import known
 from stillhouse.config import protocols
@@ -9,6 +10,9 @@ from stillhouse.diffusion.settings import check_classes
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 from stillhouse.networks import architectures
+
+# More take minutes to plan.
+MAX_CELLS = 100_000
 
 
 def check_experiments(config, labels):
@@ -21,11 +25,26 @@ def check_experiments(config, labels):
     labels : dict
         Of the config, with the schema's defaults, before the decision of their views.
     """
+    _check_cells(config)
     for name, experiment in config["experiments"].items():
         _check_experiment(config, f"experiments.{name}", experiment)
         names = [config["protocols"][one]["labels"] for one in experiment["protocols"]]
         for (method, settings), name in itertools.product(experiment["methods"].items(), names):
             _check_patches(name, labels[name], method, settings)
+
+
+def _check_cells(config):
+    """Raise a `StillhouseError` if all experiments together have too many cells to be planned."""
+    lists = ("methods", "ipc", "students", "protocols", "distill_seeds", "seeds")
+    count = sum(
+        math.prod(len(experiment[name]) for name in lists)
+        for experiment in config["experiments"].values()
+    )
+    if count > MAX_CELLS:
+        raise StillhouseError(
+            f"experiments: {count:,} cells; must be at most {MAX_CELLS:,}, divide them into "
+            "several configs"
+        )
 
 
 def _check_experiment(config, key, experiment):
