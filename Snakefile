@@ -44,11 +44,7 @@ rule all:
     default_target: True
     input:
         # Named here too, so that an added seed is noticed without Snakemake's own records.
-        cells=[
-            path
-            for family in plan.families["students"].values()
-            for path in plan.manifests(family.artifact)
-        ],
+        cells=all_cells,
         tables=expand(
             "results/tables/{experiment}.{suffix}",
             experiment=plan.experiments,

@@ -12,13 +12,20 @@ for threshold in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
 
 from snakemake.exceptions import WorkflowError
 
+from stillhouse.artifacts.manifests import shown as shown_by
 from stillhouse.artifacts.stages import REPORT_VERSIONS
 from stillhouse.config.load import complete, wants_gpu
 from stillhouse.data.sources.catalogue import n_smallest
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
 from stillhouse.planning import reports
-from stillhouse.planning.inputs import declared_inputs, source_root, user_files, weight_folders
+from stillhouse.planning.inputs import (
+    declared_inputs,
+    missing_files,
+    source_root,
+    user_files,
+    weight_folders,
+)
 from stillhouse.planning.plan import build
 from stillhouse.training.teacher_accuracy import check_existing
 
@@ -30,6 +37,11 @@ try:
     folders = weight_folders(settings)
 except StillhouseError as error:
     raise WorkflowError(str(error)) from None
+
+
+# One job at a time uses a GPU, unless --resources or the resources of a profile say otherwise.
+if "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
 
 
 wildcard_constraints:
@@ -117,6 +129,17 @@ def figure_inputs(name, w):
         what: (artifact, list(members)[: figure.classes or None])
         for what, (artifact, members) in inputs.items()
     }
+
+
+@functools.cache
+def contents_of(experiment):
+    """Return a digest of what the tables, charts and curves of an experiment show."""
+    return reports.table_contents(plan.experiments[experiment])
+
+
+def table_contents(w):
+    """Return the digest of `contents_of`, or say that the config lacks the experiment."""
+    return contents_of(w.experiment) if cells_of(w) else ""
 
 
 def shown(path, caption, category, what):

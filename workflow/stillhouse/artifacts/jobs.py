@@ -70,7 +70,8 @@ def run_report(function, job):
 
     Outputs have paths without a digest and are redrawn when their inputs or params change. The
     location of images and the names of the config's files are no such change: `source_roots` and
-    `config` are resources, added to `params` here.
+    `config` are resources, added to `params` here. ``params.contents``, a digest of what the
+    outputs show, is recorded when they are made, see `manifests.shown`.
     """
     _redirect(job.log[0])
     inputs = {name: _paths(value) for name, value in job.input.items()}
@@ -83,7 +84,13 @@ def run_report(function, job):
         "source_roots": source_roots,
         "config": resources.get("config", ""),
     }
-    _report_errors(lambda: function(inputs, params, outputs))
+
+    def run():
+        function(inputs, params, outputs)
+        for path in outputs.values() if "contents" in params else ():
+            manifests.record_shown(path, params["contents"])
+
+    _report_errors(run)
 
 
 def limit_threads(count):
