@@ -73,9 +73,10 @@ def student_step():
     plain = torch.optim.AdamW(net.parameters(), RECIPE["learning_rate"])
     inputs = normalise(images[:50])
     targets = torch.nn.functional.one_hot(hard[:50], 10).float()
+    bounds = training.step_bounds(net, 1000, 50, 32)
 
     def ours():
-        steps = students.batches(labels, students.make_loss({"loss": "ce"}), 0, 0)
+        steps = students.batches(labels, students.make_loss({"loss": "ce"}), 0, 0, bounds)
         training.one_epoch(net, optimizer, RECIPE, 0, *steps)
 
     def bare():

@@ -327,3 +327,21 @@ def test_defaults_are_filled_by_kind(tiny):
     assert all(isinstance(weight, float) for weight in edc["loss_weights"].values())
     assert filled["students"]["s"] == {"arch": "convnet1", "width": 4, "norm": "batch"}
     assert "width" not in filled["methods"]["random"]
+
+
+def integers(rule, key=""):
+    """Yield (path, rule) of every integer in a schema."""
+    if isinstance(rule, dict):
+        if rule.get("type") == "integer":
+            yield key, rule
+        for name, part in rule.items():
+            yield from integers(part, f"{key}.{name}")
+    elif isinstance(rule, list):
+        for i, part in enumerate(rule):
+            yield from integers(part, f"{key}.{i}")
+
+
+def test_every_integer_has_bounds():
+    found = dict(integers(schema.schema()))
+    assert len(found) > 60
+    assert [key for key, rule in found.items() if not {"minimum", "maximum"} <= rule.keys()] == []

@@ -110,6 +110,42 @@ def user_files(plan, artifact):
     return {split: (f"sources.{name}.{split}", source[split]) for split in splits}
 
 
+def missing_files(plan):
+    """Return [(config key, path)] of the user's missing files that a missing artifact needs.
+
+    A source is not needed where its index and its images are stored, nor weights where they are.
+    """
+    wanted = [
+        (artifact, [artifact.file])
+        for stage in ("index", "teacher", "denoiser")
+        for artifact in plan.artifacts.get(stage, {}).values()
+    ]
+    wanted += [
+        (family.artifact, [block.manifest for block in family.blocks.values()])
+        for family in plan.families.get("images", {}).values()
+    ]
+    missing = {}
+    for artifact, outputs in wanted:
+        if all(Path(path).exists() for path in outputs):
+            continue
+        needed = [source_root(plan, artifact), *user_files(plan, artifact).values()]
+        for key, paths in [*needed, *_folders(plan, artifact)]:
+            missing |= {(key, path): None for path in paths if not Path(path).exists()}
+    return list(missing)
+
+
+def _folders(plan, artifact):
+    """Return [(config key, paths)] of the local folder of a pretrained denoiser."""
+    if artifact.stage.name != "denoiser" or "sha256" not in artifact.settings.get("weights", {}):
+        return []
+    given = {name: one.get("pretrained", {}) for name, one in plan.config["denoisers"].items()}
+    return [
+        (f"denoisers.{name}.pretrained.folder", [one["folder"]])
+        for name, one in given.items()
+        if one.get("sha256") == artifact.settings["weights"]["sha256"]
+    ]
+
+
 def source_root(plan, artifact):
     """Return (config key, paths) of the root folder among an artifact's inputs.
 

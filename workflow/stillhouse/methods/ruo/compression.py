@@ -14,7 +14,7 @@ from stillhouse.artifacts.progress import track
 from stillhouse.data.bitstream.layout import DECODERS, Layout
 from stillhouse.data.transforms import normalised_to_bytes
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.common.curves import Curve
+from stillhouse.methods.common.curves import Curve, close_interval
 from stillhouse.methods.common.initialization import initial_images
 from stillhouse.methods.ruo import quantiser
 from stillhouse.methods.ruo.codec import Codec
@@ -188,8 +188,10 @@ class Run:
         self.optimiser.step(rate)
         self.curve.add(terms)
         self.done = i + 1
-        if self.done % -(-total // N_POINTS) == 0 or self.done == total:
-            self.curve.close()
+        every = -(-total // N_POINTS)
+        if self.done % every == 0 or self.done == total:
+            where, first = f"slice {item[0]}", i - i % every + 1
+            close_interval(self.curve, where, first, self.done, rate, "warmup.learning_rate")
 
     def _loss(self, quantised, networks):
         codec, images = self.warmup.codec, self.warmup.images

@@ -14,7 +14,7 @@ from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.progress import track
 from stillhouse.data.distilled_set import LearnedParts
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.common.curves import Curve
+from stillhouse.methods.common.curves import Curve, close_interval
 from stillhouse.methods.common.snapshots import (
     first_of_classes,
     snapshot_iterations,
@@ -226,7 +226,10 @@ class Joint:
             curve.add(self.step(utility, i))
             last = i + 1 == count
             if (i + 1) % every == 0 or last:
-                curve.close()
+                rate = self.settings["learning_rate"]
+                close_interval(
+                    curve, "joint phase", i - i % every + 1, i + 1, rate, "joint.learning_rate"
+                )
             if i + 1 in shown:
                 snapshots.append(self._snapshot())
             if checkpoint.due(last=last):
