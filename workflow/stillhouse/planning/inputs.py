@@ -138,11 +138,12 @@ def _folders(plan, artifact):
     """Return [(config key, paths)] of the local folder of a pretrained denoiser."""
     if artifact.stage.name != "denoiser" or "sha256" not in artifact.settings.get("weights", {}):
         return []
-    given = {name: one.get("pretrained", {}) for name, one in plan.config["denoisers"].items()}
+    denoisers = plan.config["denoisers"].items()
+    pretrained = {name: settings.get("pretrained", {}) for name, settings in denoisers}
     return [
-        (f"denoisers.{name}.pretrained.folder", [one["folder"]])
-        for name, one in given.items()
-        if one.get("sha256") == artifact.settings["weights"]["sha256"]
+        (f"denoisers.{name}.pretrained.folder", [weights["folder"]])
+        for name, weights in pretrained.items()
+        if weights.get("sha256") == artifact.settings["weights"]["sha256"]
     ]
 
 
