@@ -11,9 +11,9 @@ from stillhouse.artifacts.context import Context
 from stillhouse.artifacts.jobs import produce
 from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import normalise, normalised_to_bytes
+from stillhouse.methods.common.curves import Diverged
 from stillhouse.methods.statistical_matching import losses, synthesis
 from stillhouse.methods.statistical_matching.batches import batches
-from stillhouse.methods.common.curves import Diverged
 from stillhouse.methods.statistical_matching.method import SYNTHESIS
 from stillhouse.methods.statistical_matching.synthesis import (
     Batch,

@@ -171,7 +171,7 @@ class Run:
         seed, *item = key
         vector = warmup.codec.initial(generator(seed, "codec", item=item)).to(warmup.device)
         self.optimiser = SliceOptimiser(warmup.codec, vector, warmup.settings["clip"])
-        self.curve, self.done, self.first_loss, self.result = Curve(), 0, math.inf, {}
+        self.curve, self.done, self.first_loss, self.result = Curve(), 0, None, {}
 
     def step(self, i):
         """Compute iteration i."""
@@ -190,7 +190,7 @@ class Run:
         self.done = i + 1
         every = -(-total // N_POINTS)
         if self.done % every == 0 or self.done == total:
-            where, first = f"slice {item[0]}", i - i % every + 1
+            where, first = f"{self.warmup.address}: slice {item[0]}", i - i % every + 1
             close_interval(self.curve, where, first, self.done, rate, "warmup.learning_rate")
 
     def _loss(self, quantised, networks):
