@@ -138,11 +138,11 @@ def _folders(plan, artifact):
     """Return [(config key, paths)] of the local folder of a pretrained denoiser."""
     if artifact.stage.name != "denoiser" or "sha256" not in artifact.settings.get("weights", {}):
         return []
-    given = {name: one.get("pretrained", {}) for name, one in plan.config["denoisers"].items()}
+    weights = {name: d.get("pretrained", {}) for name, d in plan.config["denoisers"].items()}
     return [
-        (f"denoisers.{name}.pretrained.folder", [one["folder"]])
-        for name, one in given.items()
-        if one.get("sha256") == artifact.settings["weights"]["sha256"]
+        (f"denoisers.{name}.pretrained.folder", [pretrained["folder"]])
+        for name, pretrained in weights.items()
+        if pretrained.get("sha256") == artifact.settings["weights"]["sha256"]
     ]
 
 
