@@ -5,7 +5,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,8 +29,10 @@ INDEX_SCHEMA = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-# Images per chunk of the listing, rows per row group of the index.
+# Images per chunk of the listing, and the bytes of them that are in memory at once; rows per row
+# group of the index.
 CHUNK = 1024
+CHUNK_BYTES = 2**27
 ROW_GROUP = 2**16
 # A row of the index and the problem of the image, null for a readable one.
 LISTED = INDEX_SCHEMA.append(pa.field("problem", pa.string()))
@@ -80,9 +81,9 @@ def skipped_images(schema):
 
 
 def list_images(source, settings, context):
-    """Yield tables of `LISTED`, `CHUNK` images each, in the source's order.
+    """Yield tables of `LISTED`, at most `CHUNK` images each, in the source's order.
 
-    Images are read by ``index_threads`` threads, at most `CHUNK` at a time. Checkpoints hold the
+    Images are read by ``index_threads`` threads, a chunk at a time. Checkpoints hold the
     finished chunks. A chunk is reused if the source still lists the same images; images of it that
     were unreadable or have changed their size are read again.
     """
@@ -92,8 +93,8 @@ def list_images(source, settings, context):
     started = reported = time.monotonic()
     done = 0
     with ThreadPoolExecutor(int(context.extra.get("index_threads", 1))) as pool:
-        while chunk_images := list(islice(images, CHUNK)):
-            chunk = finished.slice(done, CHUNK)
+        for chunk_images in _chunks(images):
+            chunk = finished.slice(done, len(chunk_images))
             image_ids = [image.image_id for image in chunk_images]
             reused = chunk["image_id"].to_pylist() == image_ids
             rows = chunk.to_pylist() if reused else [None] * len(chunk_images)
@@ -107,6 +108,19 @@ def list_images(source, settings, context):
             if now - reported >= LINE_SECONDS:
                 print(f"index: {done} images in {now - started:.1f} s", flush=True)
                 reported = now
+
+
+def _chunks(images):
+    """Yield lists of at most `CHUNK` images and little more than `CHUNK_BYTES`."""
+    chunk, size = [], 0
+    for image in images:
+        chunk.append(image)
+        size += len(image.data or b"")
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _updated_row(settings, context, image, row):
