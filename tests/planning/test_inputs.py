@@ -9,9 +9,9 @@ from stillhouse.config.load import complete
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
 from stillhouse.planning.inputs import (
+    check_user_files,
     declared_inputs,
     job_inputs,
-    source_root,
     user_files,
     weight_folders,
 )
@@ -148,7 +148,7 @@ def test_two_folders_with_one_digest_are_an_error(tiny):
         weight_folders(complete(config, "x.yaml"))
 
 
-def test_files_of_the_user_are_named_by_their_keys(tiny):
+def test_files_of_the_user_are_named_by_their_keys(tiny, empty):
     weights = {"file": "weights/t.safetensors", "sha256": "0" * 64}
     tiny["teachers"]["t"] = {"arch": "convnet1", "weights": weights}
     tiny["sources"]["p"] = {
@@ -159,17 +159,27 @@ def test_files_of_the_user_are_named_by_their_keys(tiny):
         **{"kind": "image_folder", "root": "data/f", "smallest_class": 9},
         "classes": ["0", "1", "2"],
     }
-    actual = {}
+    actual, problems = {}, {}
     for source in ("digits", "p", "f"):
         tiny["datasets"]["three"]["source"] = source
         wanted = build(tiny)
         for artifact in lineage(wanted.experiments["x"][-2]["artifact"]):
-            files, root = user_files(wanted, artifact), source_root(wanted, artifact)
-            actual[source, artifact.stage.name] = files, root[1]
-    assert actual["digits", "index"] == actual["digits", "images"] == ({}, [])
-    files = {"train": ("sources.p.train", ["a", "b"]), "test": ("sources.p.test", ["c"])}
-    assert actual["p", "index"] == actual["p", "images"] == (files, [])
-    assert actual["f", "index"] == actual["f", "images"] == ({}, ["data/f"])
-    teacher = ({"weights": ("a teacher's weights.file", ["weights/t.safetensors"])}, [])
-    assert actual["p", "teacher"] == teacher
-    assert actual["p", "distilled"] == ({}, [])
+            actual[source, artifact.stage.name] = user_files(wanted, artifact)
+            try:
+                check_user_files(wanted, artifact)
+            except StillhouseError as error:
+                problems[source, artifact.stage.name] = str(error)
+    assert actual["digits", "index"] == actual["digits", "images"] == {}
+    assert actual["p", "index"] == actual["p", "images"] == {"train": ["a", "b"], "test": ["c"]}
+    assert actual["f", "index"] == actual["f", "images"] == {}
+    assert actual["p", "teacher"] == {"weights": ["weights/t.safetensors"]}
+    assert actual["p", "distilled"] == {}
+    missing = {
+        "p": "sources.p.train: file not found: a",
+        "f": "sources.f.root: folder not found: data/f",
+    }
+    teacher = "a teacher's weights.file: file not found: weights/t.safetensors"
+    assert problems == {
+        **{(source, stage): missing[source] for source in missing for stage in ("index", "images")},
+        **{(source, "teacher"): teacher for source in ("digits", "p", "f")},
+    }

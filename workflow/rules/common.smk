@@ -25,7 +25,12 @@ from stillhouse.data.sources.catalogue import n_smallest
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
 from stillhouse.planning import reports
-from stillhouse.planning.inputs import declared_inputs, source_root, user_files, weight_folders
+from stillhouse.planning.inputs import (
+    check_user_files,
+    declared_inputs,
+    user_files,
+    weight_folders,
+)
 from stillhouse.planning.plan import build
 from stillhouse.training.teacher_accuracy import check_existing
 

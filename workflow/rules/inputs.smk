@@ -29,15 +29,14 @@ def block_inputs(stage, w):
 
 def inputs_of(artifact, members, output):
     """Return the declared inputs; where the output is missing, check what it needs of the user."""
-    external = user_files(plan, artifact)
     if not Path(output).exists():
         for part in [part for _, part in artifact.parts() if part.stage.name == "teacher"]:
             check_teacher(part.name)
-        for key, paths in [source_root(plan, artifact), *external.values()]:
-            for path in [path for path in paths if not Path(path).exists()]:
-                stop(f"{key}: file not found: {path}")
-    inputs = declared_inputs(plan, artifact, members)
-    inputs |= {name: paths for name, (_, paths) in external.items()}
+        try:
+            check_user_files(plan, artifact)
+        except StillhouseError as error:
+            stop(error)
+    inputs = declared_inputs(plan, artifact, members) | user_files(plan, artifact)
     return {name: unchanged(paths) for name, paths in inputs.items()}
 
 

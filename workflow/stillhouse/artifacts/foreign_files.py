@@ -66,10 +66,16 @@ def check(key, path, folder=False):
     """
     found = problem(path, folder)
     if found is not None:
-        kind = "folder" if folder else "file"
+        kind, name = "folder" if folder else "file", printable(path)
         if not os.path.lexists(path):
-            raise StillhouseError(f"{key}: {kind} not found: {path}")
-        raise StillhouseError(f"{key}: {path}: {found}; must be a readable {kind}")
+            raise StillhouseError(f"{key}: {kind} not found: {name}")
+        raise StillhouseError(f"{key}: {name}: {found}; must be a readable {kind}")
+
+
+def printable(path):
+    """Return a path as text for a message; in quotes, with escapes, if it is not printable."""
+    text = os.fspath(path)
+    return text if text.isprintable() else repr(text)
 
 
 def reason(error):

@@ -6,7 +6,9 @@ classes plus cells. A job derives the files of its members from the spec alone.
 
 from pathlib import Path
 
+from stillhouse.artifacts import foreign_files
 from stillhouse.artifacts.addresses import member_folder
+from stillhouse.data.sources import locations
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 
@@ -96,29 +98,40 @@ def weight_folders(config):
 
 
 def user_files(plan, artifact):
-    """Return the user's files among an artifact's inputs, {name: (config key, paths)}."""
-    config = plan.config
+    """Return the user's files among an artifact's inputs, {name: paths}."""
     if artifact.stage.name == "teacher":
-        weights = [one.get("weights", {}) for one in plan.teacher_configs[artifact.name]]
-        files = [one["file"] for one in weights if "file" in one]
-        return {"weights": ("a teacher's weights.file", files[:1])}
-    if artifact.stage.name not in ("index", "images"):
-        return {}
-    name = artifact.upstream.get("index", artifact).settings["name"]
-    source = config["sources"][name]
-    splits = ("train", "test") if source["kind"] == "parquet" else ()
-    return {split: (f"sources.{name}.{split}", source[split]) for split in splits}
+        files = [file for _, file in _weights(plan, artifact)]
+        return {"weights": files[:1]} if files else {}
+    name, source = _source(plan, artifact)
+    splits = ("train", "test") if name and source["kind"] == "parquet" else ()
+    return {split: locations.parquet_files(source[split]) for split in splits}
 
 
-def source_root(plan, artifact):
-    """Return (config key, paths) of the root folder among an artifact's inputs.
+def check_user_files(plan, artifact):
+    """Raise a `StillhouseError` if files of the user that an artifact is made from cannot be used.
 
-    Only its existence is checked, and only without a download. Its files are not declared, since
-    Snakemake would read the modification time of a million files, whose checksums the index has.
+    Files below a root are not looked up: the index has their checksums.
     """
+    if artifact.stage.name == "teacher":
+        for key, file in _weights(plan, artifact)[:1]:
+            foreign_files.check(key, file)
+    name, source = _source(plan, artifact)
+    if name:
+        locations.check_source(f"sources.{name}", source)
+
+
+def _weights(plan, artifact):
+    """Return (config key, file) of each teacher of the config that a teacher artifact is for."""
+    return [
+        ("a teacher's weights.file", settings["weights"]["file"])
+        for settings in plan.teacher_configs[artifact.name]
+        if "file" in settings.get("weights", {})
+    ]
+
+
+def _source(plan, artifact):
+    """Return name and settings of the source that an artifact reads itself; else empty ones."""
     if artifact.stage.name not in ("index", "images"):
-        return "", []
+        return "", {}
     name = artifact.upstream.get("index", artifact).settings["name"]
-    source = plan.config["sources"][name]
-    needed = "root" in source and not source.get("download")
-    return f"sources.{name}.root", [source["root"]] if needed else []
+    return name, plan.config["sources"][name]
