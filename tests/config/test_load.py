@@ -233,5 +233,5 @@ def test_parquet_files_may_be_one_text(tiny, train):
         **{"kind": "parquet", "train": train, "test": "data"},
         **{"classes": ["0", "1", "2"], "smallest_class": 9},
     }
-    source = load.complete(tiny, "x.yaml")["sources"]["p"]
+    source = complete(tiny, "x.yaml")["sources"]["p"]
     assert (source["train"], source["test"]) == (["data/train-*.parquet"], ["data"])

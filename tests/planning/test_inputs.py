@@ -183,3 +183,18 @@ def test_files_of_the_user_are_named_by_their_keys(tiny, empty):
         **{(source, stage): missing[source] for source in missing for stage in ("index", "images")},
         **{(source, "teacher"): teacher for source in ("digits", "p", "f")},
     }
+
+
+def test_an_existing_index_is_checked_against_the_treatment_of_leaks(
+    in_tiny_results, tiny, monkeypatch
+):
+    tiny["sources"]["digits"]["on_leak"] = "error"
+    wanted = build(tiny)
+    (images,) = (family.artifact for family in wanted.families["images"].values())
+    check_user_files(wanted, images)
+    table = store.read_table(images.upstream["index"].file)
+    twice = table.slice(0, 1).to_pylist()
+    copied = [{**row, "split": split} for row in twice for split in ("train", "test")]
+    monkeypatch.setattr(store, "read_table", lambda *_, **__: table.from_pylist(copied))
+    with pytest.raises(StillhouseError, match=r"sources\.digits: 1 training images equal test"):
+        check_user_files(wanted, images)

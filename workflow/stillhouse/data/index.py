@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from stillhouse.artifacts import formats
 from stillhouse.artifacts.checkpoints import TableCheckpoint
 from stillhouse.artifacts.progress import LINE_SECONDS
+from stillhouse.data import leaks
 from stillhouse.data.codecs import unreadable
 from stillhouse.data.sources import catalogue, torchvision_sets
-from stillhouse.data.sources.base import sha256
+from stillhouse.data.sources.base import UnreadableFile, sha256
 from stillhouse.data.sources.registry import open_source_of_job
 from stillhouse.errors import StillhouseError
 from stillhouse.rng import generator, permutation
@@ -43,7 +44,9 @@ def index(inputs, spec, context):
 
     The split is ``train`` or ``test``; with a holdout, part of the training split is ``test`` and
     the source's own test images are ``unused``. With ``on_bad_image: skip``, ``skipped`` in the
-    file metadata lists class id, image id and problem of each unreadable image.
+    file metadata lists class id, image id and problem of each unreadable image. The metadata also
+    have ``in_both_splits``, the number of training images whose bytes equal those of a test image,
+    and ``left_out``, the number of files in the classes' folders that are no images, by kind.
     """
     settings = spec["settings"]
     source = open_source_of_job(settings, inputs, context)
@@ -56,12 +59,27 @@ def index(inputs, spec, context):
         readable = pc.is_null(table["problem"])
         skipped = table.filter(pc.invert(readable)).select(["class_id", "image_id", "problem"])
         table = table.filter(readable).select(INDEX_SCHEMA.names)
-        splits = _splits(table, settings, context.extra.get("smallest_class"))
+        left_out = dict(sorted(getattr(source, "left_out", {}).items()))
+        others = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+        try:
+            splits = _splits(table, settings, context.extra.get("smallest_class"))
+        except StillhouseError as error:
+            raise StillhouseError(
+                f"{error}" + (f" (left out: {others})" if others else "")
+            ) from None
         table = table.set_column(2, "split", pa.array(splits, pa.string()))
-        print(f"index: {table.num_rows} images, {skipped.num_rows} skipped", flush=True)
-        schema = INDEX_SCHEMA
+        leaked = leaks.in_both_splits(table).num_rows
+        print(
+            f"index: {table.num_rows} images, {skipped.num_rows} skipped; {leaked} training images "
+            f"equal test images; left out: {others or 'nothing'}",
+            flush=True,
+        )
+        if context.extra.get("on_leak") == "error":
+            leaks.check(settings["name"], table)
+        metadata = {"in_both_splits": str(leaked), "left_out": json.dumps(left_out)}
         if settings["on_bad_image"] == "skip":
-            schema = schema.with_metadata({"skipped": json.dumps(skipped.to_pylist())})
+            metadata["skipped"] = json.dumps(skipped.to_pylist())
+        schema = INDEX_SCHEMA.with_metadata(metadata)
         starts = range(0, table.num_rows, ROW_GROUP)
         groups = (table.slice(first, ROW_GROUP).combine_chunks().cast(schema) for first in starts)
         return {"index.parquet": formats.RowGroups(schema, groups)}
@@ -140,8 +158,11 @@ def _size(image, root):
 def _row(image, settings, context):
     """Return one row of `LISTED`."""
     root = context.source_roots.get(settings["name"])
-    data = image.load(root)
-    problem = unreadable(data)
+    try:
+        data = image.load(root)
+        problem = unreadable(data)
+    except UnreadableFile as error:
+        data, problem = b"", error.problem
     if problem and settings["on_bad_image"] != "skip":
         file = f"{root}/{image.path}" if image.data is None else f"image {image.image_id!r}"
         raise StillhouseError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stillhouse.artifacts import foreign_files
 from stillhouse.artifacts.addresses import member_folder
+from stillhouse.data import leaks
 from stillhouse.data.sources import locations
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
@@ -110,7 +111,8 @@ def user_files(plan, artifact):
 def check_user_files(plan, artifact):
     """Raise a `StillhouseError` if files of the user that an artifact is made from cannot be used.
 
-    Files below a root are not looked up: the index has their checksums.
+    Files below a root are not looked up: the index has their checksums. An existing index is
+    checked against the current ``on_leak``.
     """
     if artifact.stage.name == "teacher":
         for key, file in _weights(plan, artifact)[:1]:
@@ -118,6 +120,14 @@ def check_user_files(plan, artifact):
     name, source = _source(plan, artifact)
     if name:
         locations.check_source(f"sources.{name}", source)
+    for _, part in artifact.parts():
+        if part.stage.name == "index":
+            _check_leaks(part, plan.config["sources"][part.settings["name"]])
+
+
+def _check_leaks(index, source):
+    if source["on_leak"] == "error" and index.directory.exists():
+        leaks.check_existing(index.settings["name"], index.file)
 
 
 def _weights(plan, artifact):
