@@ -11,8 +11,9 @@ import json
 import os
 from pathlib import Path
 
-from stillhouse.artifacts import formats
+from stillhouse.artifacts import foreign_files, formats
 from stillhouse.artifacts.addresses import canonical
+from stillhouse.checks import one_line
 from stillhouse.errors import StillhouseError
 
 SPEC = "spec.json"
@@ -249,8 +250,9 @@ def load_tensors(path, device="cpu"):
 
     try:
         return load_file(path, device=str(device))
-    except (SafetensorError, OSError) as error:
-        raise WrongType(path, f"not a readable safetensors file ({error})") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        what = foreign_files.placeholder_file(path) or one_line(error)
+        raise WrongType(path, f"not a readable safetensors file ({what})") from None
 
 
 def tensor_shape(path, name):

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from stillhouse.artifacts import formats, store
+from stillhouse.checks import one_line
 from stillhouse.errors import StillhouseError
 
 # Kind → component → class names allowed in its config.json. DiT-XL/2 was published under a class of
@@ -149,9 +150,9 @@ def fetch(hub, revision, names=None, local_only=False):
             local_files_only=local_only,
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise StillhouseError(
-            f"{hub} at {revision}: could not be downloaded and is not in the local cache ({reason})"
+            f"{hub} at {revision}: could not be downloaded and is not in the local cache "
+            f"({one_line(error)})"
         ) from None
     return Path(folder)
 
@@ -231,9 +232,9 @@ def load_complete(model, folder, **options):
             **options,
         )
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
         raise StillhouseError(
-            f"{folder}: not loadable as {model.__name__} ({reason}); save it again with diffusers"
+            f"{folder}: not loadable as {model.__name__} ({one_line(error)}); save it again with "
+            "diffusers"
         ) from None
     for name in [*sorted(report["missing_keys"]), *report["mismatched_keys"]]:
         raise StillhouseError(f"{folder}: missing weights {name!r}; must match config.json")

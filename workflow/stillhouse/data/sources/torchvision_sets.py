@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stillhouse.artifacts.locks import lock
+from stillhouse.checks import one_line
 from stillhouse.data.sources.base import Image
 from stillhouse.data.sources.catalogue import TORCHVISION_FOLDERS, classes
 from stillhouse.data.sources.image_folder import ImageFolder
@@ -189,10 +190,12 @@ def _one_line_errors(settings, root, download):
         raise
     except Exception as error:  # the loaders raise errors of any type for damaged files
         # The first sentence names the files; the hint after it is about torchvision's arguments.
-        reason = (str(error).splitlines() or [""])[0].split(" You ")[0].rstrip(".")
+        reason = one_line(
+            (str(error).splitlines() or [""])[0].split(" You ")[0].rstrip(".") or error
+        )
         advice = f"add {files}, or set sources.{settings['name']}.download: true"
         if download:
             advice = f"replace damaged files among {files} by the published ones"
         raise StillhouseError(
-            f"{root}: torchvision cannot load {name} ({reason or type(error).__name__}); {advice}"
+            f"{root}: torchvision cannot load {name} ({reason}); {advice}"
         ) from None
