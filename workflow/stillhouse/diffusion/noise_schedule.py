@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stillhouse.checks import one_line
 from stillhouse.errors import StillhouseError
 
 # The level of a latent without noise: below all levels that networks are trained on.
 CLEAN = -1
+# More would take minutes.
+MOST_LEVELS = 100_000
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 BETA_SETTINGS = (
     "num_train_timesteps",
@@ -86,17 +89,35 @@ class NoiseSchedule:
                 f"{where}: rescale_betas_zero_snr: must be false; with true, the last level has no "
                 "signal"
             )
-        scheduler = DDIMScheduler(**{k: config[k] for k in BETA_SETTINGS if k in config})
-        alphas = scheduler.alphas_cumprod.double().numpy()
+        levels = config.get("num_train_timesteps", 1000)
+        if not isinstance(levels, int) or not 1 <= levels <= MOST_LEVELS:
+            raise StillhouseError(
+                f"{where}: num_train_timesteps: invalid {levels!r}; must be 1 to {MOST_LEVELS}"
+            )
+        try:
+            scheduler = DDIMScheduler(**{k: config[k] for k in BETA_SETTINGS if k in config})
+            alphas = scheduler.alphas_cumprod.double().numpy()
+        except Exception as error:  # of any type, for settings of another type
+            raise StillhouseError(
+                f"{where}: settings that diffusers cannot use ({one_line(error)}); must be of a "
+                "DDIMScheduler"
+            ) from None
+        if not ((alphas > 0) & (alphas <= 1)).all():
+            raise StillhouseError(
+                f"{where}: betas from {config.get('beta_start')} to {config.get('beta_end')} leave "
+                "no signal; must be between 0 and 1"
+            )
         return cls(alphas, float(scheduler.final_alpha_cumprod), prediction)
 
     @classmethod
     def read(cls, path):
         """Return the schedule of a ``scheduler_config.json`` on disk."""
         try:
-            config = json.loads(Path(path).read_text())
-        except ValueError:
-            raise StillhouseError(f"{path}: invalid JSON; must be scheduler settings") from None
+            config = json.loads(Path(path).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            config = None
+        if not isinstance(config, dict):
+            raise StillhouseError(f"{path}: invalid JSON; must be scheduler settings")
         return cls.from_config(config, path)
 
     def alpha(self, t):
