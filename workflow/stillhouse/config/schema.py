@@ -169,7 +169,15 @@ def _message(error):
     remedy = value_hint(path, value)
     if remedy:
         return f"{_dotted(path)}: must {must}, not {shown}; {remedy}"
-    return f"{_dotted(path)}: must {must}, not {shown}" + _about(error)
+    quotes = "; put it in quotes" if _is_unquoted(error) else ""
+    return f"{_dotted(path)}: must {must}, not {shown}" + _about(error) + quotes
+
+
+def _is_unquoted(error):
+    """Return whether a value must be text and is what YAML makes of digits, dates, yes or null."""
+    alternatives = error.validator_value if error.validator == "oneOf" else [error.schema]
+    is_text = any(one.get("type") == "string" for one in alternatives)
+    return is_text and not isinstance(error.instance, str | list | dict)
 
 
 def _about(error):
