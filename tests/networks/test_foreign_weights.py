@@ -9,6 +9,7 @@ import pathlib
 import re
 import sys
 import types
+import uuid
 
 import numpy as np
 import pytest
@@ -95,6 +96,16 @@ STYLES = {
         "saved": datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
         "config": types.SimpleNamespace(lr=0.1, names={"a", "b"}, frozen=frozenset([1])),
     },
+    "random states": lambda net: {
+        **{"model": net.state_dict(), "numpy": np.random.get_state(), "id": uuid.uuid4()},  # noqa: NPY002
+        **{"torch": torch.get_rng_state(), "losses": collections.deque([1.0, 2.0], maxlen=3)},
+        **{"best": [np.float32(1), np.bool_(True), np.array([{"a": 1}], dtype=object)]},
+    },
+    "deepspeed": lambda net: {"module": net.state_dict(), "ds_config": {}, "dp_world_size": 1},
+    "teacher": lambda net: {
+        kind: {f"module.backbone.{name}": t * factor for name, t in net.state_dict().items()}
+        for kind, factor in (("student", 2), ("teacher", 1))
+    },
     "half": lambda net: net.half().state_dict(),
     "double": lambda net: net.double().state_dict(),
     "nested": lambda net: {"model": {"state_dict": net.state_dict(), "epoch": 2}},
@@ -154,7 +165,7 @@ def test_features_and_head_may_have_different_prefixes(tmp_path, source):
         for name, tensor in source.state_dict().items()
     }
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(StillhouseError, match=r"missing tensor 'classifier\.weight'"):
+    with pytest.raises(StillhouseError, match=r"missing tensor 'classifier\.weight' \(but 'head\."):
         check_loaded(tmp_path / "x.pth", source.state_dict())
     torch.save({name.removeprefix("head."): t for name, t in state.items()}, tmp_path / "x.pth")
     check_loaded(tmp_path / "x.pth", source.state_dict())
@@ -282,9 +293,10 @@ def test_what_is_no_checkpoint_is_an_error_of_one_line(tmp_path, source, name):
 @pytest.mark.parametrize(
     ("tensor", "kind"),
     [
-        (torch.zeros(3, 64, dtype=torch.int8), "strided, int8"),
-        (torch.zeros(3, 64, dtype=torch.complex64), "strided, complex64"),
-        (torch.zeros(3, 64).to_sparse(), "sparse_coo, float32"),
+        (torch.zeros(3, 64, dtype=torch.int8), "cpu, strided, int8"),
+        (torch.zeros(3, 64, dtype=torch.complex64), "cpu, strided, complex64"),
+        (torch.zeros(3, 64, device="meta"), "meta, strided, float32"),
+        (torch.zeros(3, 64).to_sparse(), "cpu, sparse_coo, float32"),
     ],
 )
 def test_tensors_of_other_types_are_an_error(tmp_path, source, tensor, kind):

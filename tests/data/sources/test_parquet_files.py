@@ -213,6 +213,8 @@ LABEL_CASES = {
     "lists of one number": ([[2], [0], [1]], CLASSES_OF),
     "lists of one text": ([["hen"], ["cat"], ["dog"]], CLASSES_OF),
     "dictionary": (pa.array(CLASSES_OF).dictionary_encode(), CLASSES_OF),
+    "booleans": ([True, False, True], ["dog", "cat", "dog"]),
+    "fixed lists": (pa.array([[2], [0], [1]], pa.list_(pa.int64(), 1)), CLASSES_OF),
     "small integers": (pa.array([2, 0, 1], pa.uint8()), CLASSES_OF),
     "large text": (pa.array(CLASSES_OF, pa.large_string()), CLASSES_OF),
 }
@@ -231,6 +233,12 @@ def test_bytes_of_other_types_are_read(write, kind):
     assert [image.data for image in images([path], [path])] == [png(1)] * 4
 
 
+def test_bytes_in_a_dictionary_are_read(write):
+    column = pa.array([png(1), png(2), png(1)]).dictionary_encode()
+    path = write("a.parquet", column, [0, 1, 2])
+    assert [image.data for image in images([path], [path])][:3] == [png(1), png(2), png(1)]
+
+
 @pytest.mark.parametrize(
     ("column", "labels", "message"),
     [
@@ -241,6 +249,11 @@ def test_bytes_of_other_types_are_read(write, kind):
         (structs([1]), [float("nan")], "row 0: unknown label nan"),
         (structs([1, 2]), [0, -1], "row 1: unknown label -1; the row has no label"),
         (structs([1]), ["cow"], "unknown label 'cow'; list all classes"),
+        (
+            structs([1]),
+            ["2"],
+            "unknown label '2'; the text is no class id: list it in sources.pets",
+        ),
         (PATHS, [0], r"column 'image': struct<path: string> has no bytes of images"),
         (pa.array(["1.png"]), [0], "column 'image': string has no bytes of images"),
     ],
@@ -380,6 +393,9 @@ def test_what_is_no_regular_file_is_an_error(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "an HTML page; download the file itself"),
         (b"", "download it again"),
+        (b"ARROW1\0\0", r"an Arrow file \(Feather\); convert it to Parquet"),
+        (b"PARE" + bytes(20) + b"PARE", "an encrypted Parquet file; decrypt it"),
+        (b"\x1f\x8b\x08\0", "a gzip archive; unpack it"),
         (b"PAR1" + bytes(range(256)), "download it again"),
     ],
 )

@@ -23,6 +23,9 @@ PLACEHOLDERS = {
     b"/annex/objects/": "a git-annex pointer; run `git annex get`",
     b"<!doctype html": "an HTML page; download the file itself",
     b"<html": "an HTML page; download the file itself",
+    b"\x1f\x8b": "a gzip archive; unpack it",
+    b"pare": "an encrypted Parquet file; decrypt it",
+    b"arrow1": "an Arrow file (Feather); convert it to Parquet",
 }
 
 

@@ -60,7 +60,7 @@ def index(inputs, spec, context):
         skipped = table.filter(pc.invert(readable)).select(["class_id", "image_id", "problem"])
         table = table.filter(readable).select(INDEX_SCHEMA.names)
         left_out = dict(sorted(getattr(source, "left_out", {}).items()))
-        others = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+        others = _listed({**left_out, "unreadable": skipped.num_rows})
         try:
             splits = _splits(table, settings, context.extra.get("smallest_class"))
         except StillhouseError as error:
@@ -69,11 +69,8 @@ def index(inputs, spec, context):
             ) from None
         table = table.set_column(2, "split", pa.array(splits, pa.string()))
         leaked = leaks.in_both_splits(table).num_rows
-        print(
-            f"index: {table.num_rows} images, {skipped.num_rows} skipped; {leaked} training images "
-            f"equal test images; left out: {others or 'nothing'}",
-            flush=True,
-        )
+        print(f"index: {table.num_rows} images; left out: {others or 'none'}", flush=True)
+        print(f"index: {leaked} training images equal test images", flush=True)
         if context.extra.get("on_leak") == "error":
             leaks.check(settings["name"], table)
         metadata = {"in_both_splits": str(leaked), "left_out": json.dumps(left_out)}
@@ -85,6 +82,11 @@ def index(inputs, spec, context):
         return {"index.parquet": formats.RowGroups(schema, groups)}
 
     return make
+
+
+def _listed(counts):
+    """Return counts as text: "2 .heic, 1 unreadable"."""
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
 def skipped_images(schema):

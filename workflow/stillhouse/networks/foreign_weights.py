@@ -42,8 +42,13 @@ class _Ignored:
 
 
 def _mapping(*arguments):
-    """Stand for the construction of a dict with other arguments."""
+    """Stand for the construction of a dict of another type."""
     return OrderedDict()
+
+
+def _sequence(*arguments):
+    """Stand for the construction of a list of another type."""
+    return []
 
 
 # Harmless classes by their names in files, all without code: an object is made of the replacement.
@@ -58,9 +63,9 @@ NAMES = {
     "pathlib": ("Path", "PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
     "pathlib._local": ("Path", "PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
     "types": ("SimpleNamespace",),
+    "uuid": ("SafeUUID", "UUID"),
 }
 DICTS = {
-    "collections": ("defaultdict",),
     "lightning_fabric.utilities.data": ("AttributeDict",),
     "lightning.fabric.utilities.data": ("AttributeDict",),
     "pytorch_lightning.utilities.parsing": ("AttributeDict",),
@@ -73,8 +78,8 @@ def _full(names):
 
 REPLACED = [
     *((_Ignored, name) for name in _full(NAMES)),
-    *((_mapping, "collections.defaultdict"), (OrderedDict, "collections.OrderedDict")),
-    *((OrderedDict, name) for name in _full(DICTS) if name != "collections.defaultdict"),
+    *((_mapping, "collections.defaultdict"), (_sequence, "collections.deque")),
+    *((OrderedDict, name) for name in _full(DICTS)),
 ]
 
 
@@ -149,9 +154,12 @@ def _problem(path, error):
     what = foreign_files.placeholder_file(path)
     if what is not None:
         return f"not readable with weights_only: it is {what}"
+    if "legacy .tar" in str(error):
+        return f"not readable with weights_only: it is a tar file, as of PyTorch 0.1; {remedy}"
     # PyTorch's message goes on with advice to run the code in the file.
-    reason = one_line(re.split(r"weights_only|Weights only", str(error))[0] or type(error).__name__)
-    return f"not readable with weights_only ({reason}); it must be a PyTorch checkpoint, undamaged"
+    reason = re.split(r"weights_only|Weights only", str(error))[0].strip()
+    reason = f" ({one_line(reason)})" if reason else ""
+    return f"not readable with weights_only{reason}; it must be a PyTorch checkpoint, undamaged"
 
 
 def _classes(path, message):

@@ -39,7 +39,9 @@ def load(net, tensors, where):
         if name not in tensors:
             if name.endswith("num_batches_tracked"):
                 continue
-            raise StillhouseError(f"{where}: missing tensor {name!r}; check the architecture")
+            other = next((one for one in sorted(tensors) if one.endswith(f".{name}")), None)
+            hint = f" (but {other!r} is in it)" if other else ""
+            raise StillhouseError(f"{where}: missing tensor {name!r}{hint}; check the architecture")
         if tensors[name].shape != tensor.shape:
             raise StillhouseError(
                 f"{where}: shape {tuple(tensors[name].shape)} of {name!r} must be "
@@ -58,8 +60,8 @@ def _check_type(where, name, tensor, wanted):
         return
     plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
     if not plain or not tensor.is_floating_point():
-        kinds = (str(one).removeprefix("torch.") for one in (tensor.layout, tensor.dtype))
+        kinds = (tensor.device.type, *(str(one)[6:] for one in (tensor.layout, tensor.dtype)))
         raise StillhouseError(
-            f"{where}: type of {name!r} ({', '.join(kinds)}) must be strided, float32 or another "
-            "float; store the weights as plain tensors"
+            f"{where}: type of {name!r} ({', '.join(kinds)}) must be cpu, strided, float32 or "
+            "another float; store the weights as plain tensors"
         )

@@ -90,7 +90,7 @@ class ParquetFiles:
     def _names(self, parquet, path, group, row):
         """Yield the class id of every row of a row group, checked against the source's classes."""
         for labels in _batches(parquet, path, group, self.settings["label_column"]):
-            for label in _values(labels, path, self.settings["label_column"]):
+            for label in _reading(labels.to_pylist, path, self.settings["label_column"]):
                 yield self._class_id(label, path, row)
                 row += 1
 
@@ -115,6 +115,8 @@ class ParquetFiles:
         same = same_in_unicode(value, self.class_ids)
         if same is not None:
             return f"{self.key}.classes has it in another Unicode form; copy it from the file"
+        if isinstance(value, str) and value.isdecimal():
+            return f"the text is no class id: list it in {self.key}.classes, or store integers"
         return (
             f"list all classes of the source, in order, under {self.key}.classes (now "
             f"{len(self.settings['classes'])})"
@@ -190,6 +192,8 @@ def class_names(metadata, column):
 
 
 def _is_image(kind):
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     if pa.types.is_struct(kind):
         index = kind.get_field_index("bytes")
         kind = kind.field(index).type if index >= 0 else kind
@@ -227,14 +231,8 @@ def _batches(parquet, path, group, column):
     """Yield one column of a row group in arrays."""
     read = partial(next, formats.batches(parquet, group, [column]), None)
     while (batch := _reading(read, path, column)) is not None:
-        yield batch.column(batch.schema.get_field_index(column))
-
-
-def _values(array, path, column):
-    """Return the values of an array of labels."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return _reading(array.to_pylist, path, column)
+        array = batch.column(batch.schema.get_field_index(column))
+        yield array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def _reading(read, path, column):
