@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from stillhouse.artifacts.context import Context
 from stillhouse.diffusion import pipeline_check, pretrained, train_denoiser
 from stillhouse.diffusion.denoisers import load_denoiser
+from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.errors import StillhouseError
 
 
@@ -256,6 +257,9 @@ def test_variants_of_a_hub_are_downloaded_where_there_are_no_others(folders, tmp
         ({"beta_start": None}, "settings that diffusers cannot use"),
         ({"beta_end": 2.0}, "betas from 0.0001 to 2.0 leave no signal"),
         ({"trained_betas": ["a"]}, "settings that diffusers cannot use"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "_class_name: 'FlowMatch.* is not"),
+        ({"_class_name": "LCMScheduler"}, "_class_name: 'LCMScheduler' is not supported"),
+        ({"_class_name": 5}, "_class_name: 5 is not supported"),
     ],
 )
 def test_schedules_that_cannot_be_computed_are_named(folders, tmp_path, settings, message):
@@ -265,6 +269,40 @@ def test_schedules_that_cannot_be_computed_are_named(folders, tmp_path, settings
     with pytest.raises(StillhouseError, match=message) as caught:
         check(folder, "dit")
     assert str(caught.value).startswith(str(path)) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scaling_factor": None}, "scaling_factor: None and shift_factor: 0 must be numbers"),
+        ({"scaling_factor": 0}, "scaling_factor: 0 and .*, the first more than 0"),
+        ({"shift_factor": "0.1"}, "shift_factor: '0.1' must be numbers"),
+        ({"latents_mean": [0.1] * 4}, "latents_mean: must be null"),
+    ],
+)
+def test_latents_are_scaled_by_one_number(folders, tmp_path, changes, message):
+    folder = shutil.copytree(folders["dit"], tmp_path / "copy")
+    path = folder / "vae/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(StillhouseError, match=message) as caught:
+        check(folder, "dit")
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "EulerDiscreteScheduler"),
+        *("EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "LMSDiscreteScheduler"),
+        *("UniPCMultistepScheduler", "DDIMInverseScheduler"),
+    ],
+)
+def test_samplers_with_betas_are_accepted(name):
+    import diffusers
+
+    saved = dict(getattr(diffusers, name)(beta_schedule="scaled_linear").config)
+    schedule = NoiseSchedule.from_config({**saved, "_class_name": name})
+    assert len(schedule.alphas) == 1000 and schedule.prediction == "epsilon"
 
 
 VALUES = (

@@ -194,6 +194,12 @@ def test_what_is_no_file_is_listed_and_cannot_be_read(pets, name, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+def test_folders_nested_without_end_are_an_error(pets):
+    put(pets, f"train/cat/{'d/' * 1000}x.png")
+    with pytest.raises(StillhouseError, match=r"must be at most 100 folders deep$"):
+        images(pets)
+
+
 def test_a_class_in_another_unicode_form_is_explained(pets):
     put(pets, "train/e\u0301lan/a.png", "val/e\u0301lan/a.png")
     with pytest.raises(StillhouseError, match=r"folder not found.*Unicode form NFC or NFD"):

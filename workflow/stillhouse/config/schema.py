@@ -7,6 +7,7 @@ with other kinds, and own ``$defs``.
 
 import contextlib
 import math
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +38,7 @@ RULES = {
     "exclusiveMaximum": "be less than {}",
     "pattern": "match {}",
     "uniqueItems": "have each value once",
+    "minLength": "have at least {} character{s}",
     "minItems": "have at least {} item{s}",
     "maxItems": "have at most {} item{s}",
     "minProperties": "have at least {} key{s}",
@@ -177,7 +179,7 @@ def _is_unquoted(error):
     """Return whether a value must be text and is what YAML makes of digits, dates, yes or null."""
     alternatives = error.validator_value if error.validator == "oneOf" else [error.schema]
     is_text = any(one.get("type") == "string" for one in alternatives)
-    return is_text and not isinstance(error.instance, str | list | dict)
+    return is_text and isinstance(error.instance, int | float | date | None)
 
 
 def _about(error):

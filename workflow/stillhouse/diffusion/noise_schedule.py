@@ -7,6 +7,7 @@ Diffusion Implicit Models" (ICLR 2021, eq. 12 with σ = 0).
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,11 @@ from stillhouse.errors import StillhouseError
 CLEAN = -1
 # More would take minutes.
 MOST_LEVELS = 100_000
+# Samplers of diffusers whose settings are betas and whose networks predict noise or v.
+SAMPLERS = re.compile(
+    r"(DDIM|DDPM|PNDM|LMSDiscrete|Euler(Ancestral)?Discrete|HeunDiscrete|KDPM2\w*|DPMSolver\w*"
+    r"|UniPCMultistep|DEISMultistep)(Inverse|Parallel)?Scheduler"
+)
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 BETA_SETTINGS = (
     "num_train_timesteps",
@@ -58,7 +64,8 @@ class NoiseSchedule:
         config : dict
             ``num_train_timesteps``, ``beta_schedule`` (linear, scaled_linear, squaredcos_cap_v2)
             with ``beta_start`` and ``beta_end``, or ``trained_betas``; ``set_alpha_to_one``;
-            ``prediction_type`` (epsilon, v_prediction). Diffusers' defaults if missing.
+            ``prediction_type`` (epsilon, v_prediction); ``_class_name`` (one of `SAMPLERS`).
+            Diffusers' defaults if missing.
         where : str or Path
             File, for error messages.
 
@@ -73,6 +80,12 @@ class NoiseSchedule:
         """
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
+        sampler = config.get("_class_name", "DDIMScheduler")
+        if not SAMPLERS.fullmatch(str(sampler)):
+            raise StillhouseError(
+                f"{where}: _class_name: {one_line(repr(sampler))} is not supported; must be a "
+                "scheduler with betas, such as DDIMScheduler"
+            )
         prediction = config.get("prediction_type", "epsilon")
         beta_schedule = config.get("beta_schedule", "linear")
         if prediction not in ("epsilon", "v_prediction"):

@@ -4,6 +4,8 @@ Its networks are loaded and applied to one image on torch's meta device, which c
 so that a pipeline of another kind is an error when it is opened, not hours later.
 """
 
+import math
+
 import torch
 
 from stillhouse.checks import one_line
@@ -39,6 +41,7 @@ def check(folder, settings):
     NoiseSchedule.read(folder / "scheduler" / "scheduler_config.json")
     path = folder / NETWORK[settings["kind"]] / "config.json"
     _check_conditions(path, read_config(path))
+    _check_scale(folder / "vae" / "config.json", read_config(folder / "vae" / "config.json"))
     try:
         _check_networks(folder, path, settings)
     except (MemoryError, StillhouseError):
@@ -75,6 +78,22 @@ def _check_conditions(path, config):
             raise StillhouseError(
                 f"{path}: {key}: {config[key]!r} is not supported, the network is also conditioned "
                 f"on {what}; use a pipeline of DiT or of Stable Diffusion 1 or 2"
+            )
+
+
+def _check_scale(path, config):
+    """Raise if latents are not scaled and shifted by two numbers."""
+    scale, shift = config.get("scaling_factor", 1), config.get("shift_factor") or 0
+    numbers = [one for one in (scale, shift) if type(one) in (int, float) and math.isfinite(one)]
+    if len(numbers) < 2 or scale <= 0:
+        raise StillhouseError(
+            f"{path}: scaling_factor: {one_line(repr(scale))} and shift_factor: "
+            f"{one_line(repr(shift))} must be numbers, the first more than 0"
+        )
+    for key in ("latents_mean", "latents_std"):
+        if config.get(key) is not None:
+            raise StillhouseError(
+                f"{path}: {key}: must be null; latents with a scale per channel are not supported"
             )
 
 

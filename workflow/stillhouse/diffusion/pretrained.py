@@ -280,8 +280,8 @@ def load_complete(model, folder, **options):
         raise
     except Exception as error:  # of any type, for other settings in config.json
         raise StillhouseError(
-            f"{folder}: not loadable as {model.__name__} ({one_line(error)}); save it again with "
-            "diffusers"
+            f"{folder}: not loadable as {model.__name__} ({one_line(error)}); weights and "
+            "config.json must match: download them again, or save them again with diffusers"
         ) from None
     mismatched = [key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"]]
     for name in [*sorted(report["missing_keys"]), *sorted(mismatched)]:

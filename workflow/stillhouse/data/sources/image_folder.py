@@ -16,6 +16,8 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".bmp", ".gif"),
     *(".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp", ".avif"),
 )
+# Folders below that of a class, of which each is one call deeper.
+DEEPEST = 100
 # Folders of systems and tools, beside those whose names begin with a dot.
 SERVICE_FOLDERS = {
     *("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found"),
@@ -89,6 +91,9 @@ class ImageFolder:
                 f"{self.key}: folder cannot be read: {foreign_files.printable(folder)} ({reason})"
             ) from None
         enclosing = (*enclosing, (state.st_dev, state.st_ino))
+        if len(enclosing) > DEEPEST:
+            name = foreign_files.printable(folder)
+            raise StillhouseError(f"{self.key}: {name}: must be at most {DEEPEST} folders deep")
         for entry in entries:
             target = _folder_state(entry)
             reason = _left_out(entry.name, target is not None)
