@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import class_scoring  # noqa: E402
+import codec  # noqa: E402
 import denoising  # noqa: E402
 import groups  # noqa: E402
 import synthesising  # noqa: E402
@@ -72,9 +73,10 @@ def student_step():
     plain = torch.optim.AdamW(net.parameters(), RECIPE["learning_rate"])
     inputs = normalise(images[:50])
     targets = torch.nn.functional.one_hot(hard[:50], 10).float()
+    bounds = training.step_bounds(net, 1000, 50, 32)
 
     def ours():
-        steps = students.batches(labels, students.make_loss({"loss": "ce"}), 0, 0)
+        steps = students.batches(labels, students.make_loss({"loss": "ce"}), 0, 0, bounds)
         training.one_epoch(net, optimizer, RECIPE, 0, *steps)
 
     def bare():
@@ -164,6 +166,9 @@ def methods():
         bytes_of = [utilities.peak_memory(method, n_steps) for n_steps in (10, 40)]
         memory = ", ".join(f"{n / 1e6:.0f}" for n in bytes_of)
         print(f"| memory of {method}, digits, IPC 10, 10 and 40 steps [MB] | | | {memory} | | |")
+    what = "rate-utility step, DM, 2 slices of 32 images, v4-480 / utility and one decoding of each"
+    line(what, codec.joint_step(), "1.3")
+    codec.rows()
     torch.set_num_threads(THREADS)
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "workflow/presets").glob("*.yaml"))
 KINDS = {
     *("random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc"),
-    *("dm", "gm", "tm"),
+    *("dm", "gm", "tm", "compressed", "ruo"),
 }
 FOLDER = {"kind": "image_folder", "root": "pets", "classes": ["cat", "dog"], "smallest_class": 40}
 EDC = {"kind": "edc", "observers": ["t"]}
@@ -115,7 +115,7 @@ REFUSED = {
         drop("methods.rded.teacher"),
         "methods.rded.teacher: missing (name of the teacher that scores patches)",
     ),
-    "missing kind": (put("methods.random", {}), "methods.random.kind: missing (`d3hr`: "),
+    "missing kind": (put("methods.random", {}), "methods.random.kind: missing (`compressed`: "),
     "unknown kind": (
         put("methods.random.kind", "rdedd"),
         f"methods.random.kind: must be one of {', '.join(sorted(KINDS))}, not 'rdedd'",
@@ -372,3 +372,21 @@ def test_texts_of_digits_need_quotes(key, written, value, tiny):
         message = str(caught.value)
         assert message.startswith(f"{key}: must be text") and f"not {value}" in message
         assert message.endswith("; put it in quotes")
+
+
+def integers(rule, key=""):
+    """Yield (path, rule) of every integer in a schema."""
+    if isinstance(rule, dict):
+        if rule.get("type") == "integer":
+            yield key, rule
+        for name, part in rule.items():
+            yield from integers(part, f"{key}.{name}")
+    elif isinstance(rule, list):
+        for i, part in enumerate(rule):
+            yield from integers(part, f"{key}.{i}")
+
+
+def test_every_integer_has_bounds():
+    found = dict(integers(schema.schema()))
+    assert len(found) > 60
+    assert [key for key, rule in found.items() if not {"minimum", "maximum"} <= rule.keys()] == []

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from stillhouse.artifacts import store
 from stillhouse.artifacts.stages import REPORT_VERSIONS
+from stillhouse.data.bitstream import files
 from stillhouse.data.codecs import decode
 from stillhouse.data.distilled_set import read_set
 from stillhouse.evaluation import soft_labels
@@ -201,10 +202,26 @@ MATCHING = {
         },
     },
 }
+WARMUP = {"beta": 500, "restarts": 2, "iterations": 5, "finalists": 1, "final_iterations": 3}
+CODEC = {"decoder": "v4-16", "context": 8, "depth": 1, "warmup": WARMUP}
+JOINT = {"lambda": [5, 1], "iterations": 4, "learning_rate": 0.01, "ramp": 2}
+CODED = {
+    **MATCHING,
+    "methods": {
+        "compressed": {"kind": "compressed", **CODEC},
+        "ruo": {
+            **{"kind": "ruo", **CODEC, "fidelity": "paper", "slice": "set", "utility": "dm"},
+            **{"network": "i", "real_images": 5, "siamese": ["crop", "scale"]},
+            **{"joint": JOINT, "bounds": [1e-3, 1e-5], "holdout": 0.2},
+        },
+    },
+    "experiments": {"x": {**MATCHING["experiments"]["x"], "methods": ["compressed", "ruo"]}},
+}
 # Whose plan has the stages that the first has not.
 BESIDE = {
     **dict.fromkeys(("statistics", "synthesis"), SYNTHESIS),
     **dict.fromkeys(("trajectories", "matched"), MATCHING),
+    **dict.fromkeys(("compression", "rate_utility", "bound", "bitstream"), CODED),
 }
 
 
@@ -340,6 +357,34 @@ def of_matched(plan):
     return numbers
 
 
+def of_compression(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "compression", "state.safetensors")):
+        numbers[f"{i} vector"] = gist(store.read_tensors(path)["vector"])
+        numbers[f"{i} runs"] = store.read_json(path.with_name("curve.json"))["runs"]
+    return numbers
+
+
+def of_rate_utility(plan):
+    (path,) = paths(plan, "rate_utility", "state.safetensors")
+    curve = store.read_json(path.with_name("curve.json"))["curve"]
+    return {"vector": gist(store.read_tensors(path)["vector0"]), "curve": curve}
+
+
+def of_bound(plan):
+    (path,) = paths(plan, "bound", "bound.json")
+    return store.read_json(path)
+
+
+def of_bitstream(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "bitstream", "slice.bits")):
+        contents, report = files.read(path.read_bytes(), path), path.with_name("report.json")
+        numbers[f"{i} pixels"] = gist(contents.images())
+        numbers[f"{i} steps"] = store.read_json(report)["steps"]
+    return numbers
+
+
 def of_decode(plan):
     numbers = {}
     for i, path in enumerate(paths(plan, "decode", "images.parquet")):
@@ -468,6 +513,10 @@ STAGES = {
     "synthesis": of_synthesis,
     "trajectories": of_trajectories,
     "matched": of_matched,
+    "compression": of_compression,
+    "rate_utility": of_rate_utility,
+    "bound": of_bound,
+    "bitstream": of_bitstream,
     "distilled": of_distilled,
     "labels": of_labels,
     "students": of_students,
@@ -482,7 +531,7 @@ def actual(tmp_path_factory, planned, make_all):
     os.chdir(tmp_path_factory.mktemp("golden"))
     try:
         plans = {}
-        for config in (CONFIG, SYNTHESIS, MATCHING):
+        for config in (CONFIG, SYNTHESIS, MATCHING, CODED):
             plans[id(config)] = planned(config)
             make_all(plans[id(config)])
         numbers = {

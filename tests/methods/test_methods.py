@@ -25,6 +25,8 @@ MINIMAL = {
     "edc": {"observers": ["t", "u"]},
     "dm": {"network": "s"},
     "gm": {"network": "s"},
+    "compressed": {"warmup": {"beta": 1}},
+    "ruo": {"utility": "dm", "network": "s", "warmup": {"beta": 1}, "joint": {"lambda": [1]}},
     "tm": {"network": "s", "student_steps": 2, "expert_epochs": 1, "start_epochs": 2},
 }
 
@@ -105,7 +107,7 @@ def test_explicit_settings_override_the_fidelity(kind):
     method = registry.method(kind)
     code = method.resolve(filled(kind, "code"))
     switches = {
-        name: {k: v for k, v in code[name].items() if k in value}
+        name: {**MINIMAL[kind].get(name, {}), **{k: code[name][k] for k in value}}
         if isinstance(value, dict)
         else code[name]
         for name, value in method.fidelity["code"].items()

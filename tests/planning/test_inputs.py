@@ -9,6 +9,7 @@ from stillhouse.config.load import complete
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
 from stillhouse.planning.inputs import (
+    check_files,
     check_user_files,
     declared_inputs,
     job_inputs,
@@ -16,7 +17,13 @@ from stillhouse.planning.inputs import (
     weight_folders,
 )
 
-from tests.planning.configs import build, lineage, with_matching, with_observers
+from tests.planning.configs import (
+    build,
+    lineage,
+    with_codec,
+    with_matching,
+    with_observers,
+)
 
 CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
 
@@ -24,9 +31,9 @@ CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
 def with_every_stage(config):
     """Put methods with all stages into a config, divided into blocks of two."""
     methods = {**config["methods"], "herding": {"kind": "herding", "feature_space": "t"}}
-    with_matching(with_observers(with_denoisers(config)))
+    with_codec(with_matching(with_observers(with_denoisers(config))))
     config["methods"] |= methods
-    kinds = ["herding", "rded", "d3hr", "ddps", "d4m", "sre2l", "edc", "dm", "tm"]
+    kinds = ["herding", "rded", "d3hr", "ddps", "d4m", "sre2l", "edc", "dm", "tm", "ruo"]
     config["experiments"]["x"] |= {"methods": kinds, "protocols": ["soft", "hard", "online"]}
     config["labels"]["online"] = {"kind": "online", "teachers": ["t", "a"]}
     config["protocols"]["online"] = {"labels": "online", "epochs": 2, "batch_size": 4}
@@ -175,10 +182,10 @@ def test_files_of_the_user_are_named_by_their_keys(tiny, empty):
     assert actual["p", "teacher"] == {"weights": ["weights/t.safetensors"]}
     assert actual["p", "distilled"] == {}
     missing = {
-        "p": "sources.p.train: file not found: a",
-        "f": "sources.f.root: folder not found: data/f",
+        "p": "sources.p.train: file not found: a; correct the path",
+        "f": "sources.f.root: folder not found: data/f; correct the path",
     }
-    teacher = "a teacher's weights.file: file not found: weights/t.safetensors"
+    teacher = "a teacher's weights.file: file not found: weights/t.safetensors; correct the path"
     assert problems == {
         **{(source, stage): missing[source] for source in missing for stage in ("index", "images")},
         **{(source, "teacher"): teacher for source in ("digits", "p", "f")},
@@ -198,3 +205,56 @@ def test_an_existing_index_is_checked_against_the_treatment_of_leaks(
     monkeypatch.setattr(store, "read_table", lambda *_, **__: table.from_pylist(copied))
     with pytest.raises(StillhouseError, match=r"sources\.digits: 1 training images equal test"):
         check_user_files(wanted, images)
+    with pytest.raises(StillhouseError, match=r"sources\.digits: 1 training images equal test"):
+        check_files(wanted)
+
+
+def first_problem(wanted):
+    """Return the error of the user's files; empty if there is none."""
+    try:
+        check_files(wanted)
+    except StillhouseError as error:
+        return str(error)
+    return ""
+
+
+def test_files_are_checked_that_a_missing_artifact_needs(tiny, empty):
+    tiny["sources"]["p"] = {
+        **{"kind": "parquet", "train": ["a", "b"], "test": ["c"]},
+        **{"classes": ["0", "1", "2"], "smallest_class": 9},
+    }
+    assert first_problem(build(tiny)) == ""  # no experiment needs the source
+    tiny["datasets"]["three"]["source"] = "p"
+    tiny["teachers"]["t"] = {
+        **{"arch": "convnet1", "width": 4, "norm": "instance"},
+        "weights": {"file": "t.pth", "sha256": "1" * 64},
+    }
+    with_denoisers(tiny)["methods"] = {"d4m": {"kind": "d4m", "denoiser": "dit"}}
+    tiny["experiments"]["x"]["methods"] = ["d4m"]
+    wanted = build(tiny)
+    for key, path, make in [
+        ("sources.p.train", "a", Path.touch),
+        ("sources.p.train", "b", Path.touch),
+        ("sources.p.test", "c", Path.touch),
+        ("a teacher's weights.file", "t.pth", Path.touch),
+        ("denoisers.dit.pretrained.folder", "weights/dit", lambda p: p.mkdir(parents=True)),
+    ]:
+        kind = "folder" if "folder" in key else "file"
+        assert first_problem(wanted) == f"{key}: {kind} not found: {path}; correct the path"
+        make(Path(path))
+    assert first_problem(wanted) == ""
+    for path, other in (("a", Path.mkdir), ("t.pth", Path.mkdir)):
+        Path(path).unlink()
+        other(Path(path))
+    assert first_problem(wanted).startswith("sources.p.train: a: has no files *.parquet")
+    # With index, images and teacher stored, neither source nor weights are needed.
+    (index,), (teacher,) = wanted.artifacts["index"].values(), wanted.artifacts["teacher"].values()
+    (images,) = wanted.families["images"].values()
+    for path in (index.file, *(b.manifest for b in images.blocks.values())):
+        Path(path).parent.mkdir(parents=True)
+        Path(path).touch()
+    message = "a teacher's weights.file: t.pth: is a folder, not a file; must be a readable file"
+    assert first_problem(wanted) == message
+    Path(teacher.file).parent.mkdir(parents=True)
+    Path(teacher.file).touch()
+    assert first_problem(wanted) == ""

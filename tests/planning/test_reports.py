@@ -159,3 +159,26 @@ def test_figures_of_methods_do_not_take_each_others_files(monkeypatch, function,
     monkeypatch.setitem(registry.METHODS, "toy", toy)
     with pytest.raises(ValueError, match=problem):
         reports.drawing_rules()
+
+
+def test_contents_of_reports_change_with_what_they_show(tiny, monkeypatch):
+    def contents():
+        return reports.table_contents(build(tiny).experiments["x"])
+
+    seen = [contents(), contents()]
+    tiny["experiments"]["x"]["seeds"] = [0, 1, 2]
+    seen.append(contents())
+    tiny["protocols"]["soft"]["report"] = "best"
+    seen.append(contents())
+    monkeypatch.setitem(reports.REPORT_VERSIONS, "tables", 0)
+    seen.append(contents())
+    assert seen[0] == seen[1] and len(set(seen)) == 4
+
+    files = {"scores": {"0": "a", "1": "b"}}
+    figures = [
+        reports.figure_contents("t", files),
+        reports.figure_contents("u", files),
+        reports.figure_contents("t", {"scores": {"1": "b", "0": "a"}}),
+        reports.figure_contents("t", {"scores": {"0": "a"}}),
+    ]
+    assert len(set(figures)) == 4

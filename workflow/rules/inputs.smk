@@ -10,9 +10,45 @@ def stop(message):
     sys.exit(f"error: {CONFIGS}: {message}")
 
 
+def checked(check, *arguments):
+    """Call a check, whose error ends the run with one line."""
+    try:
+        check(*arguments)
+    except StillhouseError as error:
+        stop(error)
+
+
 def unchanged(paths):
     """Ignore the times of artifacts: the content of an address never changes."""
     return [ancient(path) for path in paths]
+
+
+@functools.cache
+def new_file():
+    """Return an empty file that is newer than any report."""
+    path = Path(workflow.snakemake_tmp_dir, "other-contents")
+    path.touch()
+    return str(path)
+
+
+def outdated(path, contents):
+    """Return an input that is newer than a report, if the report shows other contents.
+
+    Reports have paths without a digest, and their cells may be older than they are. Snakemake would
+    notice other params by its own records, which a copy of the results need not have.
+    """
+    return [new_file()] if Path(path).exists() and shown_by(path) != contents else []
+
+
+def all_cells(w):
+    """Return the manifests of the students of all experiments, after a check of the user's files.
+
+    The input of the default target is read before Snakemake plans the jobs, which takes minutes
+    with many classes. Runs of other targets may need none of the files.
+    """
+    checked(check_files, plan)
+    families = plan.families["students"].values()
+    return [path for family in families for path in plan.manifests(family.artifact)]
 
 
 def artifact_inputs(stage, w):
@@ -32,10 +68,7 @@ def inputs_of(artifact, members, output):
     if not Path(output).exists():
         for part in [part for _, part in artifact.parts() if part.stage.name == "teacher"]:
             check_teacher(part.name)
-        try:
-            check_user_files(plan, artifact)
-        except StillhouseError as error:
-            stop(error)
+        checked(check_user_files, plan, artifact)
     inputs = declared_inputs(plan, artifact, members) | user_files(plan, artifact)
     return {name: unchanged(paths) for name, paths in inputs.items()}
 

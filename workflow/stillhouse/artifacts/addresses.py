@@ -24,7 +24,7 @@ DIGITS = 12
 
 def canonical(value):
     """Return `value` as JSON text with sorted keys: equal settings give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value):

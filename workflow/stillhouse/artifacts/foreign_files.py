@@ -71,7 +71,7 @@ def check(key, path, folder=False):
     if found is not None:
         kind, name = "folder" if folder else "file", printable(path)
         if not os.path.lexists(path):
-            raise StillhouseError(f"{key}: {kind} not found: {name}")
+            raise StillhouseError(f"{key}: {kind} not found: {name}; correct the path")
         raise StillhouseError(f"{key}: {name}: {found}; must be a readable {kind}")
 
 

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from stillhouse.checks import known
 from stillhouse.config import duplicates, experiments, schema, validation
 from stillhouse.config.settle import settle
 from stillhouse.data.sources import catalogue
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, known
 
 
 def complete(config, where, files=()):

@@ -14,9 +14,8 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from stillhouse.checks import suggestion
 from stillhouse.config.renamed import hint, value_hint
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, suggestion
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 METHODS = SCHEMA.parent / "methods"

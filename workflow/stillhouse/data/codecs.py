@@ -8,8 +8,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from stillhouse.artifacts.foreign_files import placeholder
-from stillhouse.checks import one_line
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 # Arrow type of an encoded image, as in Hugging Face's data sets.
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

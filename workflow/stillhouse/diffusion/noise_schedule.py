@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stillhouse.checks import one_line
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 # The level of a latent without noise: below all levels that networks are trained on.
 CLEAN = -1

@@ -8,11 +8,10 @@ import math
 
 import torch
 
-from stillhouse.checks import one_line
 from stillhouse.diffusion.denoisers import KINDS
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.diffusion.pretrained import read_config
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 NETWORK = {"dit": "transformer", "stable_diffusion": "unet"}
 # Conditions beside time and class, or time and text, that a network may need.

@@ -10,8 +10,7 @@ import re
 from pathlib import Path
 
 from stillhouse.artifacts import formats, store
-from stillhouse.checks import one_line
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 # Kind → component → class names allowed in its config.json. DiT-XL/2 was published under a class of
 # diffusers that has since been divided; its weights have the same names.

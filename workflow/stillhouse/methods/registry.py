@@ -9,6 +9,7 @@ from stillhouse.methods.d4m.method import D4M
 from stillhouse.methods.ddps.method import DDPS
 from stillhouse.methods.matching.method import DM, GM, TM
 from stillhouse.methods.rded.method import RDED
+from stillhouse.methods.ruo.method import RUO, Compressed
 from stillhouse.methods.statistical_matching.method import EDC, GVBSM, SRe2L
 
 METHODS = {
@@ -27,6 +28,8 @@ METHODS = {
         DM(),
         GM(),
         TM(),
+        Compressed(),
+        RUO(),
     )
 }
 

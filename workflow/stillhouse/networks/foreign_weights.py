@@ -13,8 +13,7 @@ import torch
 
 from stillhouse.artifacts import foreign_files
 from stillhouse.artifacts.store import load_tensors
-from stillhouse.checks import one_line
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 # Keys of checkpoints with a state dict, in the order of preference.
 WRAPPERS = (

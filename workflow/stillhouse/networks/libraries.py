@@ -4,9 +4,8 @@ import re
 
 import torch
 
-from stillhouse.checks import one_line
 from stillhouse.data.transforms import MEAN, STD
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 from stillhouse.networks.architectures import imagenet, split
 
 

@@ -108,26 +108,63 @@ def user_files(plan, artifact):
     return {split: locations.parquet_files(source[split]) for split in splits}
 
 
+def check_files(plan):
+    """Raise a `StillhouseError` if a missing artifact needs files of the user that cannot be used.
+
+    A source is not needed where its index and its images are stored, nor weights where they are.
+    Existing indexes are checked against the current ``on_leak``.
+    """
+    for index in plan.artifacts.get("index", {}).values():
+        _check_leaks(plan, index)
+    wanted = [
+        (artifact, [artifact.file])
+        for stage in ("index", "teacher", "denoiser")
+        for artifact in plan.artifacts.get(stage, {}).values()
+    ]
+    wanted += [
+        (family.artifact, [block.manifest for block in family.blocks.values()])
+        for family in plan.families.get("images", {}).values()
+    ]
+    for artifact, outputs in wanted:
+        if not all(Path(path).exists() for path in outputs):
+            check_user_files(plan, artifact)
+
+
 def check_user_files(plan, artifact):
     """Raise a `StillhouseError` if files of the user that an artifact is made from cannot be used.
 
-    Files below a root are not looked up: the index has their checksums. An existing index is
-    checked against the current ``on_leak``.
+    Files below a root are not looked up: the index has their checksums.
     """
     if artifact.stage.name == "teacher":
         for key, file in _weights(plan, artifact)[:1]:
             foreign_files.check(key, file)
+    for key, folder in _folders(plan, artifact):
+        foreign_files.check(key, folder, folder=True)
     name, source = _source(plan, artifact)
     if name:
         locations.check_source(f"sources.{name}", source)
     for _, part in artifact.parts():
         if part.stage.name == "index":
-            _check_leaks(part, plan.config["sources"][part.settings["name"]])
+            _check_leaks(plan, part)
 
 
-def _check_leaks(index, source):
-    if source["on_leak"] == "error" and index.directory.exists():
-        leaks.check_existing(index.settings["name"], index.file)
+def _check_leaks(plan, index):
+    name = index.settings["name"]
+    if plan.config["sources"][name]["on_leak"] == "error" and index.directory.exists():
+        leaks.check_existing(name, index.file)
+
+
+def _folders(plan, artifact):
+    """Return [(config key, path)] of the local folder of a pretrained denoiser."""
+    if artifact.stage.name != "denoiser" or "sha256" not in artifact.settings.get("weights", {}):
+        return []
+    denoisers = plan.config["denoisers"].items()
+    pretrained = {name: settings.get("pretrained", {}) for name, settings in denoisers}
+    return [
+        (f"denoisers.{name}.pretrained.folder", weights["folder"])
+        for name, weights in pretrained.items()
+        if weights.get("sha256") == artifact.settings["weights"]["sha256"]
+    ]
 
 
 def _weights(plan, artifact):

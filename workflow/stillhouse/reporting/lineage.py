@@ -46,6 +46,7 @@ def _compute_time(spec):
     address = Path(spec["address"])
     timing = store.read_timing(address)
     timings = [timing] if timing else [*filter(None, map(store.read_timing, address.glob("*/")))]
+    timings = [one for one in timings if {"device", "finished", "seconds"} <= one.keys()]
     if not timings:
         return ""
     members = "" if timing else f"{len(timings)} members, "

@@ -7,9 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from stillhouse.artifacts import foreign_files
-from stillhouse.checks import suggestion
 from stillhouse.data.sources.base import Image
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, suggestion
 
 # Other files in a class's folder (lists, boxes) are not images.
 SUFFIXES = (

@@ -7,10 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillhouse.artifacts import foreign_files, formats
-from stillhouse.checks import one_line, same_in_unicode
 from stillhouse.data.sources.base import Image
 from stillhouse.data.sources.class_names import are_descriptions
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line, same_in_unicode
 
 # Compressed data of a column that is read at once [bytes].
 BUFFER_BYTES = 2**20

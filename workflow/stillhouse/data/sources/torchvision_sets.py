@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from stillhouse.artifacts.locks import lock
-from stillhouse.checks import one_line
 from stillhouse.data.sources.base import Image
 from stillhouse.data.sources.catalogue import TORCHVISION_FOLDERS, classes
 from stillhouse.data.sources.image_folder import ImageFolder
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 # Files below the root that torchvision reads or unpacks.
 FILES = {

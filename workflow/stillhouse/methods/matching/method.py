@@ -56,8 +56,8 @@ class Matching(Method):
         elif initial == "real":
             upstream["images"] = task.dataset
         settings |= {"utility": self.kind, "initial": initial, **task.only(*PIXELS)}
-        words = (f"{task.resolution}px", self.kind)
-        matched = task.single(MATCHED, words, settings, upstream, ("ipc", "seed"))
+        slug_parts = (f"{task.resolution}px", self.kind)
+        matched = task.single(MATCHED, slug_parts, settings, upstream, ("ipc", "seed"))
         return {"matched": matched}, task.only("encoding")
 
 

@@ -29,6 +29,7 @@ SYNTHESIS = Stage(
     function="stillhouse.methods.statistical_matching.synthesis:synthesis",
     description="synthesised images",
     member="batch",
+    lowered="batch_size of the method",
 )
 CODE = {
     "initial_draw": "replacement",

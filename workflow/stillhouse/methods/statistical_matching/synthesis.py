@@ -12,7 +12,7 @@ from stillhouse.artifacts.formats import RowGroups
 from stillhouse.artifacts.progress import track
 from stillhouse.data.codecs import IMAGE, encode
 from stillhouse.data.transforms import normalise, normalised_to_bytes
-from stillhouse.methods.common.curves import Curve
+from stillhouse.methods.common.curves import Curve, Diverged, close_interval
 from stillhouse.methods.common.initialization import initial_images
 from stillhouse.methods.common.snapshots import (
     first_of_classes,
@@ -154,6 +154,11 @@ def synthesise(batch, observers, checkpoint):
         Mean of each loss, weighted, over every hundredth of the iterations; see `Curve`.
     snapshots : (5, up to 10, 3, side, side) uint8 tensor
         The first image of up to ten classes at the start, after each quarter, and at the end.
+
+    Raises
+    ------
+    Diverged
+        If a loss or a pixel is not finite, at the end of an interval of the curve.
     """
     settings, count = batch.settings, batch.settings["iterations"]
     number, continued = batch.keys["batch"], settings.get("observer_order") == "continued"
@@ -167,13 +172,19 @@ def synthesise(batch, observers, checkpoint):
         turn = number * count + i if continued else i
         curve.add(losses.backward(batch, observers[turn % len(observers)], i))
         batch.step(learning_rate(settings, i))
-        last = i + 1 == count
+        last, due = i + 1 == count, checkpoint.due(last=i + 1 == count)
         if (i + 1) % every == 0 or last:
-            curve.close()
+            rate = settings["learning_rate"]
+            close_interval(curve, f"batch {number}", i - i % every + 1, i + 1, rate)
         if i + 1 in shown:
             snapshots.append(_snapshot(batch))
-        if checkpoint.due(last=last):
+        if due:
             _save(batch, observers, curve, checkpoint, i + 1, torch.stack(snapshots))
+    if not batch.images.isfinite().all():
+        raise Diverged(
+            f"batch {number}: images are not finite after iteration {count}; lower the method's "
+            "learning_rate"
+        )
     return curve.means, torch.stack(snapshots)
 
 

@@ -30,7 +30,7 @@ class RealImages:
     def rows(self, label, count, iteration):
         """Return the rows of random images of a class, at most all, (count,) int64 array.
 
-        Without replacement within an iteration; each iteration draws anew (main_DM.py).
+        Without replacement within an iteration; each iteration draws again (main_DM.py).
         """
         start, available = self.ranges[label]
         rng = generator(self.seed, "utility real images", self.class_ids[label], iteration)

@@ -4,8 +4,7 @@ Light: the Snakefile is parsed with it.
 """
 
 from stillhouse.artifacts.stages import Stage
-from stillhouse.checks import known
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, known
 from stillhouse.networks.architectures import check_resolution, has_batchnorm
 
 TRAJECTORIES = Stage(
@@ -104,9 +103,9 @@ def plan_utility(kind, task, settings):
         return {"images": task.dataset}, {**dataset, **shaping}
     experts = {name: value for name, value in settings["experts"].items() if name != "count"}
     experts |= {**dataset, "network": network, "siamese": settings["siamese"]}
-    count, words = settings["experts"]["count"], (f"{task.resolution}px", network["arch"])
+    count, slug_parts = settings["experts"]["count"], (f"{task.resolution}px", network["arch"])
     upstream = {"images": task.dataset}
-    trajectories = task.numbered(TRAJECTORIES, words, experts, upstream, count, ())
+    trajectories = task.numbered(TRAJECTORIES, slug_parts, experts, upstream, count, ())
     return {"trajectories": trajectories}, {**dataset, **shaping, "experts": count}
 
 

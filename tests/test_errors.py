@@ -3,9 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stillhouse import checks
-from stillhouse.checks import known, ordered_crops, suggestion
-from stillhouse.errors import StillhouseError
+from stillhouse import errors
+from stillhouse.errors import StillhouseError, known, ordered_crops, suggestion
 
 
 def test_an_unknown_name_is_one_line():
@@ -49,17 +48,17 @@ def test_crops_are_ordered_at_any_depth():
     ],
 )
 def test_messages_of_libraries_become_one_line(error, text):
-    assert checks.one_line(error) == text
+    assert errors.one_line(error) == text
 
 
 @given(st.text())
 def test_any_message_becomes_one_printable_line(text):
-    line = checks.one_line(text)
+    line = errors.one_line(text)
     assert line.isprintable() and 0 < len(line) <= 200
 
 
 def test_names_in_another_unicode_form_are_found():
     composed, divided = "\u00e9lan", "e\u0301lan"
-    assert checks.same_in_unicode(composed, ["a", divided]) == divided
-    assert checks.same_in_unicode(composed, [composed, "elan"]) is None
-    assert "NFC or NFD" in checks.suggestion(composed, [divided])
+    assert errors.same_in_unicode(composed, ["a", divided]) == divided
+    assert errors.same_in_unicode(composed, [composed, "elan"]) is None
+    assert "NFC or NFD" in errors.suggestion(composed, [divided])
