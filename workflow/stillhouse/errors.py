@@ -24,8 +24,8 @@ def one_line(error):
     error : BaseException or str
         Without a message, the result is the name of its type.
     """
-    words = TERMINAL_CODES.sub("", str(error)).split()
-    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
+    text = " ".join(TERMINAL_CODES.sub("", str(error)).split())
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     text = text or type(error).__name__
     return text if len(text) <= QUOTED else text[: QUOTED - 1] + "…"
 

@@ -67,12 +67,12 @@ def check(key, path, folder=False):
     folder : bool
         See `problem`.
     """
-    found = problem(path, folder)
-    if found is not None:
+    reason_refused = problem(path, folder)
+    if reason_refused is not None:
         kind, name = "folder" if folder else "file", printable(path)
         if not os.path.lexists(path):
             raise StillhouseError(f"{key}: {kind} not found: {name}; correct the path")
-        raise StillhouseError(f"{key}: {name}: {found}; must be a readable {kind}")
+        raise StillhouseError(f"{key}: {name}: {reason_refused}; must be a readable {kind}")
 
 
 def printable(path):

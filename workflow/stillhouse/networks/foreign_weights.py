@@ -101,13 +101,13 @@ def read(path, names):
     if problem is not None:
         raise StillhouseError(f"{path}: {problem}; must be a file of weights")
     state = load_tensors(path) if _is_safetensors(path) else _load(path)
-    found = list(_state_dicts(state, "", DEPTH))
-    if not found:
+    candidates = list(_state_dicts(state, "", DEPTH))
+    if not candidates:
         raise StillhouseError(
             f"{path}: must contain a state dict of tensors, on its own or under one of "
             f"{', '.join(WRAPPERS[:5])}"
         )
-    renamed = {key: _renamed(path, tensors, set(names)) for key, tensors in found}
+    renamed = {key: _renamed(path, tensors, set(names)) for key, tensors in candidates}
     fitting = [key for key, tensors in renamed.items() if tensors.keys() >= _needed(names)]
     chosen = (fitting or list(renamed))[0]
     if len(fitting) > 1:

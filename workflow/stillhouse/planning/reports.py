@@ -64,7 +64,7 @@ def datasets(cells):
 
 def _of_stage(cells, name):
     """Return the artifacts of a stage in the lineage of cells, each once."""
-    found, visited = {}, set()
+    artifacts, visited = {}, set()
     pending = [cell["artifact"] for cell in cells]
     while pending:
         artifact = pending.pop()
@@ -73,8 +73,8 @@ def _of_stage(cells, name):
         visited.add(id(artifact))
         pending += [part for _, part in artifact.parts()]
         if artifact.stage.name == name:
-            found[artifact.file] = artifact
-    return list(found.values())
+            artifacts[artifact.file] = artifact
+    return list(artifacts.values())
 
 
 def contact_sheets(cells):

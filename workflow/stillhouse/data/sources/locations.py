@@ -25,8 +25,8 @@ def parquet_files(paths):
     files = []
     for path in paths:
         pattern = str(Path(glob.escape(path), PATTERN)) if os.path.isdir(path) else path
-        found = [] if os.path.isfile(path) else sorted(glob.glob(pattern))
-        files += found or [path]
+        matching = [] if os.path.isfile(path) else sorted(glob.glob(pattern))
+        files += matching or [path]
     return files
 
 

@@ -31,8 +31,8 @@ class ParquetFiles:
     """Parquet files in Hugging Face layout: an image column and a label column.
 
     Images are struct{bytes, path} or plain bytes; labels are positions in the source's classes
-    (integers, or floats that are whole), or class ids, or lists of one of these. Files are read in
-    batches (`formats.batches`), whatever the size of their row groups.
+    (integers, or floats without fraction), or class ids, or lists of one of these. Files are read
+    in batches (`formats.batches`), whatever the size of their row groups.
 
     Parameters
     ----------
