@@ -1,6 +1,9 @@
 """Messages about unknown names have the nearest name, or the available ones."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stillhouse import errors
 from stillhouse.errors import StillhouseError, known, ordered_crops, suggestion
 
 
@@ -30,3 +33,32 @@ def test_crops_are_ordered_at_any_depth():
     ordered_crops("k", {"crop": [0.5, 0.5], "views": {"crop": [0.1, 1.0]}, "other": [2, 1]})
     with pytest.raises(StillhouseError, match=r"^k\.a\.b\.crop: must be \[smaller, larger\]"):
         ordered_crops("k", {"a": {"b": {"crop": [1.0, 0.9]}}})
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            ValueError("\x1b[1mbold\x1b[0m \x1b]0;title\x07and\nnext\tline"),
+            "bold 0;title?and next line",
+        ),
+        (KeyError(), "KeyError"),
+        (OSError("a" * 500), "a" * 199 + "…"),
+        ("zero\x00byte", "zero?byte"),
+    ],
+)
+def test_messages_of_libraries_become_one_line(error, text):
+    assert errors.one_line(error) == text
+
+
+@given(st.text())
+def test_any_message_becomes_one_printable_line(text):
+    line = errors.one_line(text)
+    assert line.isprintable() and 0 < len(line) <= 200
+
+
+def test_names_in_another_unicode_form_are_found():
+    composed, divided = "\u00e9lan", "e\u0301lan"
+    assert errors.same_in_unicode(composed, ["a", divided]) == divided
+    assert errors.same_in_unicode(composed, [composed, "elan"]) is None
+    assert "NFC or NFD" in errors.suggestion(composed, [divided])

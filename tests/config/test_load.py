@@ -225,3 +225,13 @@ def test_class_labels_of_a_published_list_are_its_positions(tiny):
 @pytest.mark.parametrize(("device", "wants"), [("cpu", False), ("cuda", True), ("cuda:1", True)])
 def test_a_device_wants_a_gpu_or_not(device, wants):
     assert configs.wants_gpu(device) is wants
+
+
+@pytest.mark.parametrize("train", ["data/train-*.parquet", ["data/train-*.parquet"]])
+def test_parquet_files_may_be_one_text(tiny, train):
+    tiny["sources"]["p"] = {
+        **{"kind": "parquet", "train": train, "test": "data"},
+        **{"classes": ["0", "1", "2"], "smallest_class": 9},
+    }
+    source = complete(tiny, "x.yaml")["sources"]["p"]
+    assert (source["train"], source["test"]) == (["data/train-*.parquet"], ["data"])

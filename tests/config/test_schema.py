@@ -1,5 +1,6 @@
 """The schema: one file per kind of method, one line per error, numbers and defaults."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -327,6 +328,50 @@ def test_defaults_are_filled_by_kind(tiny):
     assert all(isinstance(weight, float) for weight in edc["loss_weights"].values())
     assert filled["students"]["s"] == {"arch": "convnet1", "width": 4, "norm": "batch"}
     assert "width" not in filled["methods"]["random"]
+
+
+UNQUOTED = [
+    ("denoisers.d.pretrained.sha256", "0" * 64, "0"),
+    ("denoisers.d.pretrained.sha256", "12" * 32, "12" * 32),
+    ("denoisers.d.pretrained.folder", "2026-01-02", "datetime.date(2026, 1, 2)"),
+    ("datasets.three.source", "007", "7"),
+    ("datasets.three.classes.0", "0", "0"),
+    ("datasets.three.classes.1", "no", "False"),
+    ("datasets.three.classes.2", "~", "None"),
+    ("sources.p.train", "12", "12"),
+    ("sources.p.train.0", "1.5", "1.5"),
+    ("sources.p.classes", "10", "10"),
+    ("experiments.x.students.0", "12:30", "750"),
+]
+
+
+@pytest.mark.parametrize(("key", "written", "value"), UNQUOTED)
+def test_texts_of_digits_need_quotes(key, written, value, tiny):
+    tiny["denoisers"] = {
+        "d": {
+            **{"kind": "stable_diffusion", "resolution": 8},
+            "pretrained": {"folder": "x", "sha256": "0" * 64},
+        }
+    }
+    tiny["sources"]["p"] = {
+        **{"kind": "parquet", "train": ["a"], "test": ["b"]},
+        **{"classes": ["a", "b"], "smallest_class": 1},
+    }
+    for text, accepted in ((f'"{written}"', True), (written, False)):
+        config = copy.deepcopy(tiny)
+        *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+        place = config
+        for part in path:
+            place = place[part]
+        place[last] = yaml.safe_load(text)
+        if accepted:
+            schema.check(config)
+            continue
+        with pytest.raises(StillhouseError) as caught:
+            schema.check(config)
+        message = str(caught.value)
+        assert message.startswith(f"{key}: must be text") and f"not {value}" in message
+        assert message.endswith("; put it in quotes")
 
 
 def integers(rule, key=""):

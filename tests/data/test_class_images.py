@@ -1,5 +1,6 @@
 import hashlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image as Pillow
-from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts import formats, jobs, store
 from stillhouse.artifacts.addresses import Artifact
 from stillhouse.artifacts.stages import IMAGES, INDEX
 from stillhouse.data import class_images as images_module
+from stillhouse.data import index as index_module
 from stillhouse.data import splits
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
@@ -114,6 +116,53 @@ def test_classes_do_not_depend_on_the_other_classes_of_a_job(pets):
         pets.path(class_id).unlink()
         alone += [path.read_bytes() for path in pets.make_images(class_id)]
     assert alone == together
+
+
+def test_images_do_not_depend_on_the_size_of_row_groups(pets, monkeypatch):
+    pets.make_index()
+    (path,) = pets.make_images("dog")
+    before = list(read_class(path, "train"))
+    assert pq.ParquetFile(path).num_row_groups == 1
+    path.unlink()
+    monkeypatch.setattr(images_module, "GROUP_BYTES", 3 * len(picture(1)))
+    monkeypatch.setattr(formats, "BATCH_BYTES", 2 * len(picture(1)))
+    pets.make_images("dog")
+    assert pq.ParquetFile(path).num_row_groups == 4
+    assert list(read_class(path, "train")) == before
+
+
+def test_the_memory_of_an_index_does_not_grow_with_the_images(pets, monkeypatch):
+    sizes, pool_map = [], ThreadPoolExecutor.map
+
+    def counted(self, function, images, rows):
+        sizes.append(sum(len(image.data) for image in images))
+        return pool_map(self, function, images, rows)
+
+    rows = pets.make_index()
+    Path(pets.index.file).unlink()
+    monkeypatch.setattr(ThreadPoolExecutor, "map", counted)
+    monkeypatch.setattr(index_module, "CHUNK_BYTES", 400)
+    assert pets.make_index() == rows
+    assert len(sizes) > 6 and max(sizes) < 400 + len(picture(1))
+
+
+@pytest.mark.slow
+def test_a_class_of_more_than_two_gigabytes_is_read(empty):
+    content = [bytes([i]) + bytes(2**25) for i in range(66)]
+    rows = [
+        {
+            "image": {"bytes": one, "path": "x"},
+            "class_id": "a",
+            "image_id": f"{i:02d}",
+            "split": "train",
+        }
+        for i, one in enumerate(content)
+    ]
+    groups = images_module._row_groups(rows)
+    schema = images_module.IMAGES_SCHEMA
+    tables = formats.RowGroups(schema, (pa.Table.from_pylist(g, schema=schema) for g in groups))
+    store.write("a", {"stage": "images", "address": "a"}, {"images.parquet": tables})
+    assert [data for _, data in read_class(Path("a/images.parquet"), "train")] == content
 
 
 def changed(value):
@@ -231,4 +280,4 @@ def test_an_image_added_after_indexing_is_an_error():
     actual = [Image("a", f"i{n}", "train", b"x", "x.png") for n in range(2)]
     row = {"image_id": "i0", "sha256": hashlib.sha256(b"x").hexdigest(), "split": "train"}
     with pytest.raises(StillhouseError, match=r"'i1' of class 'a' was added .* above 4"):
-        images_module._images_table(settings, "a", actual, [row])
+        images_module._class_rows(settings, "a", actual, [row])

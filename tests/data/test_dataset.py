@@ -5,6 +5,7 @@ import pytest
 from stillhouse.artifacts import jobs, store
 from stillhouse.artifacts.addresses import Artifact
 from stillhouse.artifacts.stages import DATASET
+from stillhouse.reporting import notes
 
 from tests.data.test_class_images import Pets
 
@@ -39,6 +40,7 @@ def test_images_are_counted_per_class_and_split(make_dataset):
         {"class_id": "cat", "train": 3, "test": 1},
     ]
     assert dataset["in_both_splits"] == 0
+    assert notes.leak_notes(list(Path("results/dataset").rglob("dataset.json"))) == []
 
 
 def test_unused_images_are_not_counted(make_dataset):
@@ -54,6 +56,11 @@ def test_images_with_equal_bytes_in_both_splits_are_counted(make_dataset, capsys
     train = [(1, 0), (2, 0), (3, 1), (4, 2), (5, 2)]
     dataset, _ = make_dataset(train, [(4, 0), (2, 0), (3, 1), (13, 2)])
     assert dataset["in_both_splits"] == 2
+    (path,) = Path("results/dataset").rglob("dataset.json")
+    (note,) = notes.leak_notes([path])
+    assert note.startswith(
+        f"Training images of dataset {path.parent.name} that equal test images: 2."
+    )
     assert "2 training images equal test images" in capsys.readouterr().out
 
 

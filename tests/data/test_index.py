@@ -1,4 +1,6 @@
 import hashlib
+import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -271,7 +273,8 @@ def test_a_class_without_readable_images_is_an_error(empty):
     tree = Folder(empty, on_bad_image="skip")
     for path in (empty / "train/hen").iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(StillhouseError, match=r"sources\.pets: class 'hen' has no training image"):
+    message = r"sources\.pets: class 'hen' has no training image \(left out: 10 unreadable\)$"
+    with pytest.raises(StillhouseError, match=message):
         tree.make_index()
 
 
@@ -327,3 +330,49 @@ def test_added_and_removed_files_are_an_error(tree, change, what):
     with pytest.raises(StillhouseError, match=rf"of class 'dog' was {what} after"):
         tree.make_images("dog", source_roots=tree.source_roots)
     tree.make_images("cat", source_roots=tree.source_roots)
+
+
+BROKEN = {
+    "gone": lambda path: path.symlink_to("nowhere.png"),
+    "loop": lambda path: path.symlink_to(path.name),
+    "pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_links_and_pipes_are_unreadable_images(empty, kind):
+    tree = Folder(empty)
+    path = empty / "train/dog/900.png"
+    BROKEN[kind](path)
+    with pytest.raises(StillhouseError, match=rf"^{path}: not a readable image \(.*: skip$"):
+        tree.make_index()
+    tree = Folder(empty, on_bad_image="skip")
+    assert len(tree.make_index()) == 36
+    (skipped,) = skipped_images(store.read_table(tree.index.file).schema)
+    assert skipped["image_id"] == "train/dog/900.png"
+    (stored,) = tree.make_images("dog", source_roots=tree.source_roots)
+    assert len(read_class(stored, "train", tree.source_roots)) == 10
+
+
+def test_files_that_are_left_out_are_counted_in_the_index(tree, capsys):
+    (tree.folder / "train/dog/901.heic").write_bytes(b"x")
+    tree.make_index()
+    metadata = store.open_row_groups(tree.index.file).schema_arrow.metadata
+    assert json.loads(metadata[b"left_out"]) == {".heic": 1}
+    assert "left out: 1 .heic" in capsys.readouterr().out
+
+
+def test_a_class_of_unsupported_files_alone_names_them(tree):
+    for path in sorted((tree.folder / "train/hen").iterdir()):
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(
+        StillhouseError, match=r"'hen' has no training image \(left out: 10 .heic\)"
+    ):
+        tree.make_index()
+
+
+def test_a_placeholder_of_git_is_named(tree):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"
+    (tree.folder / "train/dog/001.png").write_bytes(pointer)
+    with pytest.raises(StillhouseError, match="a Git LFS pointer; run `git lfs pull`"):
+        tree.make_index()

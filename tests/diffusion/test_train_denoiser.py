@@ -305,7 +305,7 @@ def test_missing_weights_are_an_error(planned_denoiser, make, empty, tmp_path_fa
     lost = next(name for name in tensors if "to_q" in name)
     formats.save_tensors(path, {k: t for k, t in tensors.items() if k != lost})
     digest = train_denoiser.folder_digest(weight_files(folder, "dit"))
-    made = make(pretrained_artifact(planned_denoiser, digest), weight_folders={digest: str(folder)})
-    context = Context(weight_folders={digest: str(folder)})
+    artifact = pretrained_artifact(planned_denoiser, digest)
     with pytest.raises(StillhouseError, match=f"missing weights '{lost}'"):
-        load_denoiser(made / "denoiser.json", {"precision": "float32"}, context).network  # noqa: B018
+        make(artifact, weight_folders={digest: str(folder)})
+    assert not (artifact.directory / "denoiser.json").exists()

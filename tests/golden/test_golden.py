@@ -480,7 +480,7 @@ def of_tables(plan):
     outputs = {"csv": Path("x.csv"), "markdown": Path("x.md"), "latex": Path("x.tex")}
     signatures = Path("signatures.json")
     signatures.write_text("{}")
-    inputs = {"published": [], "signatures": [signatures], "indexes": []}
+    inputs = {"published": [], "signatures": [signatures], "indexes": [], "datasets": []}
     tables.tables(inputs, {"cells": cells}, outputs)
     with open("x.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))

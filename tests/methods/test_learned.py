@@ -83,7 +83,7 @@ def table(plan):
     """Make the tables of an experiment; return the CSV's rows by protocol, and the Markdown."""
     signatures = Path("signatures.json")
     signatures.write_text(json.dumps({}))
-    inputs = {"published": [], "signatures": [signatures], "indexes": []}
+    inputs = {"published": [], "signatures": [signatures], "indexes": [], "datasets": []}
     outputs = {name: Path(f"x.{name}") for name in ("csv", "markdown", "latex")}
     cells = reports.identities(plan.experiments["x"])
     tables.tables(inputs, {"cells": cells}, outputs)

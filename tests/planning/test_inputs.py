@@ -9,10 +9,10 @@ from stillhouse.config.load import complete
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
 from stillhouse.planning.inputs import (
+    check_files,
+    check_user_files,
     declared_inputs,
     job_inputs,
-    missing_files,
-    source_root,
     user_files,
     weight_folders,
 )
@@ -155,7 +155,7 @@ def test_two_folders_with_one_digest_are_an_error(tiny):
         weight_folders(complete(config, "x.yaml"))
 
 
-def test_files_of_the_user_are_named_by_their_keys(tiny):
+def test_files_of_the_user_are_named_by_their_keys(tiny, empty):
     weights = {"file": "weights/t.safetensors", "sha256": "0" * 64}
     tiny["teachers"]["t"] = {"arch": "convnet1", "weights": weights}
     tiny["sources"]["p"] = {
@@ -166,28 +166,64 @@ def test_files_of_the_user_are_named_by_their_keys(tiny):
         **{"kind": "image_folder", "root": "data/f", "smallest_class": 9},
         "classes": ["0", "1", "2"],
     }
-    actual = {}
+    actual, problems = {}, {}
     for source in ("digits", "p", "f"):
         tiny["datasets"]["three"]["source"] = source
         wanted = build(tiny)
         for artifact in lineage(wanted.experiments["x"][-2]["artifact"]):
-            files, root = user_files(wanted, artifact), source_root(wanted, artifact)
-            actual[source, artifact.stage.name] = files, root[1]
-    assert actual["digits", "index"] == actual["digits", "images"] == ({}, [])
-    files = {"train": ("sources.p.train", ["a", "b"]), "test": ("sources.p.test", ["c"])}
-    assert actual["p", "index"] == actual["p", "images"] == (files, [])
-    assert actual["f", "index"] == actual["f", "images"] == ({}, ["data/f"])
-    teacher = ({"weights": ("a teacher's weights.file", ["weights/t.safetensors"])}, [])
-    assert actual["p", "teacher"] == teacher
-    assert actual["p", "distilled"] == ({}, [])
+            actual[source, artifact.stage.name] = user_files(wanted, artifact)
+            try:
+                check_user_files(wanted, artifact)
+            except StillhouseError as error:
+                problems[source, artifact.stage.name] = str(error)
+    assert actual["digits", "index"] == actual["digits", "images"] == {}
+    assert actual["p", "index"] == actual["p", "images"] == {"train": ["a", "b"], "test": ["c"]}
+    assert actual["f", "index"] == actual["f", "images"] == {}
+    assert actual["p", "teacher"] == {"weights": ["weights/t.safetensors"]}
+    assert actual["p", "distilled"] == {}
+    missing = {
+        "p": "sources.p.train: file not found: a; correct the path",
+        "f": "sources.f.root: folder not found: data/f; correct the path",
+    }
+    teacher = "a teacher's weights.file: file not found: weights/t.safetensors; correct the path"
+    assert problems == {
+        **{(source, stage): missing[source] for source in missing for stage in ("index", "images")},
+        **{(source, "teacher"): teacher for source in ("digits", "p", "f")},
+    }
 
 
-def test_missing_files_are_those_that_a_missing_artifact_needs(tiny, empty):
+def test_an_existing_index_is_checked_against_the_treatment_of_leaks(
+    in_tiny_results, tiny, monkeypatch
+):
+    tiny["sources"]["digits"]["on_leak"] = "error"
+    wanted = build(tiny)
+    (images,) = (family.artifact for family in wanted.families["images"].values())
+    check_user_files(wanted, images)
+    table = store.read_table(images.upstream["index"].file)
+    twice = table.slice(0, 1).to_pylist()
+    copied = [{**row, "split": split} for row in twice for split in ("train", "test")]
+    monkeypatch.setattr(store, "read_table", lambda *_, **__: table.from_pylist(copied))
+    with pytest.raises(StillhouseError, match=r"sources\.digits: 1 training images equal test"):
+        check_user_files(wanted, images)
+    with pytest.raises(StillhouseError, match=r"sources\.digits: 1 training images equal test"):
+        check_files(wanted)
+
+
+def first_problem(wanted):
+    """Return the error of the user's files; empty if there is none."""
+    try:
+        check_files(wanted)
+    except StillhouseError as error:
+        return str(error)
+    return ""
+
+
+def test_files_are_checked_that_a_missing_artifact_needs(tiny, empty):
     tiny["sources"]["p"] = {
         **{"kind": "parquet", "train": ["a", "b"], "test": ["c"]},
         **{"classes": ["0", "1", "2"], "smallest_class": 9},
     }
-    assert missing_files(build(tiny)) == []  # no experiment needs the source
+    assert first_problem(build(tiny)) == ""  # no experiment needs the source
     tiny["datasets"]["three"]["source"] = "p"
     tiny["teachers"]["t"] = {
         **{"arch": "convnet1", "width": 4, "norm": "instance"},
@@ -196,17 +232,29 @@ def test_missing_files_are_those_that_a_missing_artifact_needs(tiny, empty):
     with_denoisers(tiny)["methods"] = {"d4m": {"kind": "d4m", "denoiser": "dit"}}
     tiny["experiments"]["x"]["methods"] = ["d4m"]
     wanted = build(tiny)
-    source = [("sources.p.train", "a"), ("sources.p.train", "b"), ("sources.p.test", "c")]
-    weights = [("a teacher's weights.file", "t.pth")]
-    folder = [("denoisers.dit.pretrained.folder", "weights/dit")]
-    assert missing_files(wanted) == [*source, *weights, *folder]
-    Path("b").touch()
-    Path("weights/dit").mkdir(parents=True)
-    assert missing_files(wanted) == [source[0], source[2], *weights]
+    for key, path, make in [
+        ("sources.p.train", "a", Path.touch),
+        ("sources.p.train", "b", Path.touch),
+        ("sources.p.test", "c", Path.touch),
+        ("a teacher's weights.file", "t.pth", Path.touch),
+        ("denoisers.dit.pretrained.folder", "weights/dit", lambda p: p.mkdir(parents=True)),
+    ]:
+        kind = "folder" if "folder" in key else "file"
+        assert first_problem(wanted) == f"{key}: {kind} not found: {path}; correct the path"
+        make(Path(path))
+    assert first_problem(wanted) == ""
+    for path, other in (("a", Path.mkdir), ("t.pth", Path.mkdir)):
+        Path(path).unlink()
+        other(Path(path))
+    assert first_problem(wanted).startswith("sources.p.train: a: has no files *.parquet")
     # With index, images and teacher stored, neither source nor weights are needed.
     (index,), (teacher,) = wanted.artifacts["index"].values(), wanted.artifacts["teacher"].values()
     (images,) = wanted.families["images"].values()
-    for path in (index.file, teacher.file, *(b.manifest for b in images.blocks.values())):
+    for path in (index.file, *(b.manifest for b in images.blocks.values())):
         Path(path).parent.mkdir(parents=True)
         Path(path).touch()
-    assert missing_files(wanted) == []
+    message = "a teacher's weights.file: t.pth: is a folder, not a file; must be a readable file"
+    assert first_problem(wanted) == message
+    Path(teacher.file).parent.mkdir(parents=True)
+    Path(teacher.file).touch()
+    assert first_problem(wanted) == ""

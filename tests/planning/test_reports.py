@@ -55,6 +55,15 @@ def test_indexes_that_skip_images_are_noted(tiny, on_bad_image):
     assert reports.skipping_indexes(wanted.experiments["x"]) == skipping
 
 
+def test_datasets_of_cells_and_of_their_teachers_are_noted(tiny):
+    tiny["datasets"]["four"] = {**tiny["datasets"]["three"], "classes": ["0", "1", "2", "3"]}
+    tiny["teachers"]["t"]["dataset"] = "four"
+    wanted = build(tiny)
+    actual = reports.datasets(wanted.experiments["x"])
+    assert sorted(actual) == sorted(one.file for one in wanted.artifacts["dataset"].values())
+    assert len(actual) == 2
+
+
 def test_contact_sheets_are_those_of_the_distilled_sets(cells):
     sheets = reports.contact_sheets(cells)
     assert len(sheets) == 7 * 2 * 2  # methods, IPCs, seeds

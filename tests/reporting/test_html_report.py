@@ -47,7 +47,12 @@ def inversion(**changes):
 def put_tables(cells):
     """Make the tables of cells in the working directory."""
     Path("signatures.json").write_text("{}")
-    inputs = {"published": [], "signatures": [Path("signatures.json")], "indexes": []}
+    inputs = {
+        "published": [],
+        "signatures": [Path("signatures.json")],
+        "indexes": [],
+        "datasets": [],
+    }
     outputs = {name: Path(f"x.{name}") for name in ("csv", "markdown", "latex")}
     tables.tables(inputs, {"cells": cells}, outputs)
 
@@ -108,6 +113,7 @@ def page(tmp_path_factory):
             **put_pictures(),
             "csv": [Path("x.csv")],
             "indexes": [],
+            "datasets": [],
             "sheets": list(sheets),
             "captions": sorted(REPORT.glob("*.rst")),
             "template": [REPORT / "page.html.jinja"],

@@ -28,6 +28,7 @@ def make(cells, rows=(), signatures=None):
         "published": [Path("published.csv")],
         "signatures": [Path("signatures.json")],
         "indexes": [],
+        "datasets": [],
     }
     outputs = {name: Path(f"out/x.{name}") for name in ("csv", "markdown", "latex")}
     tables.tables(inputs, {"cells": cells}, outputs)

@@ -127,7 +127,7 @@ def test_a_missing_source_file_ends_before_any_job_and_is_named(hostile):
     (folder / "train.parquet").unlink()
     output, _ = folder.fail()
     (line,) = [line for line in output.splitlines() if "file not found" in line]
-    assert "sources.foreign.train: file not found: train.parquet; correct" in line
+    assert line.endswith("sources.foreign.train: file not found: train.parquet; correct the path")
     assert not (folder / "results").exists()
 
     # It is no error if no experiment needs the source.

@@ -86,8 +86,8 @@ def test_a_missing_root_ends_before_any_job_and_is_named(colours):
     folder, _ = colours
     (folder / "colours").rename(folder / "moved")
     output, _ = folder.fail()
-    (line,) = [line for line in output.splitlines() if "file not found" in line]
-    assert line.endswith("sources.colours.root: file not found: colours")
+    (line,) = [line for line in output.splitlines() if "folder not found" in line]
+    assert line.endswith("sources.colours.root: folder not found: colours; correct the path")
     assert not (folder / "results").exists()
 
 

@@ -20,9 +20,9 @@ from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
 from stillhouse.planning import reports
 from stillhouse.planning.inputs import (
+    check_files,
+    check_user_files,
     declared_inputs,
-    missing_files,
-    source_root,
     user_files,
     weight_folders,
 )

@@ -19,6 +19,7 @@ rule index:
         as_published=lambda w: int("smallest_class" not in index_source(w)),
         download=lambda w: int(index_source(w).get("download", False)),
         index_threads=lambda w, threads: threads,
+        on_leak=lambda w: index_source(w)["on_leak"],
         smallest_class=lambda w: n_smallest(index_source(w)),
     params:
         spec=lambda w: wanted("index", w).spec(),

@@ -10,6 +10,14 @@ def stop(message):
     sys.exit(f"error: {CONFIGS}: {message}")
 
 
+def checked(check, *arguments):
+    """Call a check, whose error ends the run with one line."""
+    try:
+        check(*arguments)
+    except StillhouseError as error:
+        stop(error)
+
+
 def unchanged(paths):
     """Ignore the times of artifacts: the content of an address never changes."""
     return [ancient(path) for path in paths]
@@ -33,13 +41,12 @@ def outdated(path, contents):
 
 
 def all_cells(w):
-    """Return the manifests of the students of all experiments, if no file of the user is missing.
+    """Return the manifests of the students of all experiments, after a check of the user's files.
 
     The input of the default target is read before Snakemake plans the jobs, which takes minutes
     with many classes. Runs of other targets may need none of the files.
     """
-    for key, path in missing_files(plan):
-        stop(f"{key}: file not found: {path}; correct the path")
+    checked(check_files, plan)
     families = plan.families["students"].values()
     return [path for family in families for path in plan.manifests(family.artifact)]
 
@@ -58,15 +65,11 @@ def block_inputs(stage, w):
 
 def inputs_of(artifact, members, output):
     """Return the declared inputs; where the output is missing, check what it needs of the user."""
-    external = user_files(plan, artifact)
     if not Path(output).exists():
         for part in [part for _, part in artifact.parts() if part.stage.name == "teacher"]:
             check_teacher(part.name)
-        for key, paths in [source_root(plan, artifact), *external.values()]:
-            for path in [path for path in paths if not Path(path).exists()]:
-                stop(f"{key}: file not found: {path}; correct the path")
-    inputs = declared_inputs(plan, artifact, members)
-    inputs |= {name: paths for name, (_, paths) in external.items()}
+        checked(check_user_files, plan, artifact)
+    inputs = declared_inputs(plan, artifact, members) | user_files(plan, artifact)
     return {name: unchanged(paths) for name, paths in inputs.items()}
 
 

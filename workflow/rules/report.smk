@@ -15,6 +15,7 @@ rule page:
         cost="results/figures/{experiment}/cost.svg",
         sheets=lambda w: list(reports.contact_sheets(cells_of(w))),
         cells=lambda w: reports.cell_manifests(plan, cells_of(w)),
+        datasets=lambda w: unchanged(reports.datasets(cells_of(w))),
         indexes=lambda w: unchanged(reports.skipping_indexes(cells_of(w))),
         pictures=lambda w: list(reports.figure_files(w.experiment, figures_of(w.experiment))),
         numbers=lambda w: reports.figure_numbers(w.experiment, figures_of(w.experiment)),

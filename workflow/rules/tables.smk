@@ -9,6 +9,7 @@ rule tables:
         outdated=lambda w: outdated(f"results/tables/{w.experiment}.csv", table_contents(w)),
         # Not `unchanged`: other seeds must rerun the table.
         cells=lambda w: reports.cell_manifests(plan, cells_of(w)),
+        datasets=lambda w: unchanged(reports.datasets(cells_of(w))),
         indexes=lambda w: unchanged(reports.skipping_indexes(cells_of(w))),
         counted=lambda w: unchanged(reports.counted_files(cells_of(w))),
         published=PUBLISHED,

@@ -1,7 +1,12 @@
+import errno
 import os
 import shutil
+import socket
 
 import pytest
+from PIL import Image as Pillow
+from stillhouse.data.codecs import decode, unreadable
+from stillhouse.data.sources.base import UnreadableFile
 from stillhouse.data.sources.registry import open_source
 from stillhouse.errors import StillhouseError
 
@@ -113,6 +118,112 @@ def test_an_unprintable_file_name_is_an_error(pets, name):
     assert "\n" not in str(caught.value)
 
 
+SUPPORTED = [".jfif", ".jpe", ".jp2", ".j2k", ".avif", ".webp", ".tiff", ".pbm", ".pnm"]
+
+
+def test_every_kind_of_image_is_listed_and_readable(pets):
+    content = {"RGB": Pillow.new("RGB", (8, 8), (9, 8, 7)), "1": Pillow.new("1", (8, 8), 1)}
+    for suffix in SUPPORTED:
+        content["1" if suffix == ".pbm" else "RGB"].save(pets / f"train/cat/x{suffix}")
+    listed = [image for image in images(pets, ["cat"]) if "/x." in image.image_id]
+    assert sorted(names(listed)) == sorted(f"train/cat/x{suffix}" for suffix in SUPPORTED)
+    for image in listed:
+        assert unreadable(image.load(pets)) is None
+        assert decode(image.load(pets)).shape == (3, 8, 8)
+
+
+SERVICE = [
+    *(".ipynb_checkpoints", "@eaDir", ".thumbnails", "__MACOSX", ".AppleDouble", "#recycle"),
+    *("lost+found", "$RECYCLE.BIN", "System Volume Information", ".git"),
+]
+
+
+@pytest.mark.parametrize("name", SERVICE)
+def test_images_in_hidden_and_service_folders_are_left_out(pets, name):
+    put(pets, f"train/cat/{name}/a.png", f"train/dog/z/{name}/deep/2.JPEG")
+    source = open_source(SETTINGS, {}, pets)
+    assert names(source.images({"cat", "dog"}))[:5] == TRAIN
+    assert source.left_out["hidden and service folders"] == 2
+
+
+def test_what_is_left_out_is_counted_by_kind(pets):
+    put(pets, *(f"train/cat/{name}" for name in ("1.heic", "2.HEIC", "a.svg", "README")))
+    source = open_source(SETTINGS, {}, pets)
+    list(source.images({"cat", "dog"}))
+    assert source.left_out == {
+        **{".heic": 2, ".svg": 1, ".txt": 1, "files without suffix": 1, "hidden files": 1}
+    }
+
+
+def test_links_to_an_enclosing_folder_are_left_out(pets):
+    for name, target in (
+        ("train/cat/up", ".."),
+        ("train/dog/z/self", "."),
+        ("train/dog/z/a", "../z"),
+    ):
+        (pets / name).symlink_to(target)
+    (pets / "train/cat/other").symlink_to(pets / "train/dog/z")
+    source = open_source(SETTINGS, {}, pets)
+    actual = names(source.images({"cat", "dog"}))
+    assert "train/cat/other/2.JPEG" in actual and not [one for one in actual if "/self" in one]
+    # `up` leads to the class's own folder a second time.
+    assert source.left_out["links to an enclosing folder"] >= 3
+
+
+BROKEN = {
+    "gone": (lambda path: path.symlink_to("nowhere.png"), "a link to a missing file"),
+    "loop": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+    "pipe": (os.mkfifo, "is a named pipe, not a file"),
+    "huge": (lambda path: os.truncate(path, 2**40), "1099511627776 bytes are too many"),
+    "socket": (lambda path: socket.socket(socket.AF_UNIX).bind(path.name), "is a socket, not a"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_no_file_is_listed_and_cannot_be_read(pets, name, monkeypatch):
+    make, message = BROKEN[name]
+    path = pets / "train/cat" / f"{name}.png"
+    monkeypatch.chdir(path.parent)
+    if name == "huge":
+        path.touch()
+    make(path)
+    (image,) = [one for one in images(pets, ["cat"]) if name in one.image_id]
+    with pytest.raises(UnreadableFile, match=message) as caught:
+        image.load(pets)
+    assert str(caught.value).startswith(f"{path}: cannot be read (")
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_nested_without_end_are_an_error(pets):
+    put(pets, f"train/cat/{'d/' * 150}x.png")
+    with pytest.raises(StillhouseError, match=r"must be at most 100 folders deep$"):
+        images(pets)
+
+
+def test_a_class_in_another_unicode_form_is_explained(pets):
+    put(pets, "train/e\u0301lan/a.png", "val/e\u0301lan/a.png")
+    with pytest.raises(StillhouseError, match=r"folder not found.*Unicode form NFC or NFD"):
+        images(pets, ["\u00e9lan"], classes=["\u00e9lan"])
+    assert names(images(pets, ["e\u0301lan"], classes=["e\u0301lan"]))
+
+
+@pytest.mark.parametrize(("class_id", "near"), [("Dog", "dog"), ("cats", "cat")])
+def test_a_class_of_a_similar_name_is_suggested(pets, class_id, near):
+    with pytest.raises(StillhouseError, match=f"did you mean '{near}'\\?"):
+        images(pets, [class_id], classes=[class_id])
+
+
+def test_a_folder_without_permission_is_an_error(pets, monkeypatch):
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(
+        StillhouseError, match=r"folder cannot be read: .*dog \(Permission denied\)$"
+    ):
+        images(pets)
+
+
 @pytest.fixture
 def tiny(tmp_path):
     """A small folder with Tiny-ImageNet's layout."""
@@ -170,3 +281,20 @@ def test_an_invalid_annotation_is_an_error_with_its_line(tiny, line):
     with pytest.raises(StillhouseError, match=r"val_annotations\.txt: line 5: invalid") as caught:
         tiny_images(tiny)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.write_bytes(b"\xff\xfe")])
+def test_annotations_that_are_no_text_are_an_error(tiny, make):
+    path = tiny / "val/val_annotations.txt"
+    path.unlink()
+    make(path)
+    with pytest.raises(StillhouseError, match=r"val_annotations\.txt: is ") as caught:
+        tiny_images(tiny)
+    assert "\n" not in str(caught.value)
+
+
+def test_annotations_of_windows_are_read(tiny):
+    path = tiny / "val/val_annotations.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\ufeff" + "\r\n".join(lines) + "\r\n", encoding="utf-8", newline="")
+    assert len(tiny_images(tiny)) == 7

@@ -35,6 +35,11 @@ PARQUET = {
 }
 
 
+# Memory and rows of a Parquet file that are read at once: structs of 2 GiB cannot be read.
+BATCH_BYTES = 2**26
+BATCH_ROWS = 2**16
+
+
 @dataclass(frozen=True)
 class RowGroups:
     """Content of a Parquet file that is written one row group at a time, to save memory."""
@@ -141,6 +146,23 @@ def size_of(content):
         sizes = [getattr(tensor, "nbytes", 0) for tensor in content.values()]
         return sum(size for size in sizes if isinstance(size, int))
     return getattr(content, "nbytes", 0)
+
+
+def batches(parquet, group, columns):
+    """Yield columns of a row group in batches of about `BATCH_BYTES`, whatever its size.
+
+    Parameters
+    ----------
+    parquet : pyarrow.parquet.ParquetFile
+    group : int
+    columns : list of str
+    """
+    metadata = parquet.metadata.row_group(group)
+    chunks = [metadata.column(i) for i in range(metadata.num_columns)]
+    sizes = [c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in columns]
+    mean = max(sum(sizes) // max(metadata.num_rows, 1), 1)
+    n_rows = min(max(BATCH_BYTES // mean, 1), BATCH_ROWS)
+    yield from parquet.iter_batches(n_rows, [group], columns, use_threads=False)
 
 
 def write_temporary(directory, name, content):

@@ -11,9 +11,9 @@ import json
 import os
 from pathlib import Path
 
-from stillhouse.artifacts import finite, formats
+from stillhouse.artifacts import finite, foreign_files, formats
 from stillhouse.artifacts.addresses import canonical
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 SPEC = "spec.json"
 TIMING = "timing.json"
@@ -263,8 +263,9 @@ def load_tensors(path, device="cpu"):
 
     try:
         return load_file(path, device=str(device))
-    except (SafetensorError, OSError) as error:
-        raise WrongType(path, f"not a readable safetensors file ({error})") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        what = foreign_files.placeholder_file(path) or one_line(error)
+        raise WrongType(path, f"not a readable safetensors file ({what})") from None
 
 
 def tensor_shape(path, name):

@@ -100,7 +100,7 @@ def _fill(written, overrides):
         }
         experiments[name] = {**experiment, "methods": methods}
     sources = {
-        name: _with_classes(f"sources.{name}", source) for name, source in config["sources"].items()
+        name: _with_lists(f"sources.{name}", source) for name, source in config["sources"].items()
     }
     return {
         **config,
@@ -117,8 +117,11 @@ def _fill(written, overrides):
     }
 
 
-def _with_classes(key, source):
-    """Return a source with its class ids, if any, as a list."""
+def _with_lists(key, source):
+    """Return a source with its class ids and Parquet files, if any, as lists."""
+    if source["kind"] == "parquet":
+        listed = {s: [source[s]] for s in ("train", "test") if isinstance(source[s], str)}
+        source = {**source, **listed}
     if "classes" not in source:
         return source
     classes = _listed(f"{key}.classes", source["classes"])

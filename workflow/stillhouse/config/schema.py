@@ -7,6 +7,7 @@ with other kinds, and own ``$defs``.
 
 import contextlib
 import math
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -36,6 +37,7 @@ RULES = {
     "exclusiveMaximum": "be less than {}",
     "pattern": "match {}",
     "uniqueItems": "have each value once",
+    "minLength": "have at least {} character{s}",
     "minItems": "have at least {} item{s}",
     "maxItems": "have at most {} item{s}",
     "minProperties": "have at least {} key{s}",
@@ -168,7 +170,15 @@ def _message(error):
     remedy = value_hint(path, value)
     if remedy:
         return f"{_dotted(path)}: must {must}, not {shown}; {remedy}"
-    return f"{_dotted(path)}: must {must}, not {shown}" + _about(error)
+    quotes = "; put it in quotes" if _is_unquoted(error) else ""
+    return f"{_dotted(path)}: must {must}, not {shown}" + _about(error) + quotes
+
+
+def _is_unquoted(error):
+    """Return whether a value must be text and is what YAML makes of digits, dates, yes or null."""
+    alternatives = error.validator_value if error.validator == "oneOf" else [error.schema]
+    is_text = any(one.get("type") == "string" for one in alternatives)
+    return is_text and isinstance(error.instance, int | float | date | None)
 
 
 def _about(error):

@@ -1,12 +1,13 @@
 """Stage `images`: the images of a source, stored per class; reading a class."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stillhouse.artifacts import store
+from stillhouse.artifacts import formats, store
 from stillhouse.data.codecs import IMAGE
 from stillhouse.data.index import INDEX_SCHEMA, skipped_images
 from stillhouse.data.sources import catalogue
@@ -17,6 +18,8 @@ from stillhouse.errors import StillhouseError
 IMAGES_SCHEMA = pa.schema(
     [("image", IMAGE), ("class_id", pa.string()), ("image_id", pa.string()), ("split", pa.string())]
 )
+# Bytes of images per row group: readers of structs take row groups of less than 2 GiB.
+GROUP_BYTES = 2**28
 # Images by reference: no bytes, a path below the root, size and checksum of the file.
 REFERENCES_SCHEMA = pa.schema([*IMAGES_SCHEMA, ("bytes", pa.int64()), ("sha256", pa.string())])
 
@@ -48,12 +51,12 @@ class _Images:
 
     def __call__(self, class_id, context):
         images = self.images.pop(class_id)
-        table = _images_table(self.settings, class_id, images, self.indexed[class_id])
-        return {"images.parquet": table}
+        rows = _class_rows(self.settings, class_id, images, self.indexed[class_id])
+        return {"images.parquet": rows}
 
 
-def _images_table(settings, class_id, images, indexed):
-    """Return the table of one class; `images` of the source must be those `indexed`."""
+def _class_rows(settings, class_id, images, indexed):
+    """Return the rows of one class; `images` of the source must be those `indexed`."""
     by_id = {image.image_id: image for image in images}
     rows = []
     for row in indexed:
@@ -67,7 +70,20 @@ def _images_table(settings, class_id, images, indexed):
     if by_id:
         raise _source_changed(settings, class_id, min(by_id), "was added")
     schema = REFERENCES_SCHEMA if catalogue.by_reference(settings) else IMAGES_SCHEMA
-    return pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
+    groups = (pa.Table.from_pylist(group, schema=schema) for group in _row_groups(rows))
+    return formats.RowGroups(schema, groups)
+
+
+def _row_groups(rows):
+    """Yield lists of rows of `GROUP_BYTES` and an image at most; without rows, an empty list."""
+    group, size = [], 0
+    for row in rows:
+        if size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += len(row["image"]["bytes"] or b"")
+    yield group
 
 
 def _source_changed(settings, class_id, image_id, change):
@@ -114,16 +130,18 @@ def read_class(path, split, source_roots=None):
     source_roots : dict of str to str, optional
         Root folder by source, for images by reference; see `context.Context`.
     """
-    table = store.read_table(path, schema=IMAGES_SCHEMA)
-    table = table.filter(pc.equal(table["split"], split))
-    if "sha256" not in table.schema.names:
-        content = pc.struct_field(table["image"], "bytes").to_pylist()
-        rows = dict(zip(table["image_id"].to_pylist(), content, strict=True))
-        return ClassImages(rows, lambda data: data)
-    rows = {row["image_id"]: row for row in table.to_pylist()}
+    stored = store.open_row_groups(path, schema=IMAGES_SCHEMA)
+    names = stored.schema_arrow.names
+    groups = (formats.batches(stored, group, names) for group in range(stored.num_row_groups))
+    batches = itertools.chain.from_iterable(groups)
+    rows = (row for batch in batches for row in batch.to_pylist() if row["split"] == split)
+    if "sha256" not in names:
+        content = {row["image_id"]: row["image"]["bytes"] for row in rows}
+        return ClassImages(content, lambda data: data)
     settings = store.read_spec(Path(path).parent)["upstream"]["index"]["settings"]
     root = (source_roots or {})[settings["name"]]
-    return ClassImages(rows, lambda row: _read_reference(root, row, settings))
+    by_id = {row["image_id"]: row for row in rows}
+    return ClassImages(by_id, lambda row: _read_reference(root, row, settings))
 
 
 def _read_reference(root, row, settings):

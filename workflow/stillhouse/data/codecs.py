@@ -7,7 +7,8 @@ import pyarrow as pa
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from stillhouse.errors import StillhouseError
+from stillhouse.artifacts.foreign_files import placeholder
+from stillhouse.errors import StillhouseError, one_line
 
 # Arrow type of an encoded image, as in Hugging Face's data sets.
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -29,7 +30,7 @@ def decode(data, name="image"):
     except MemoryError:
         raise
     except Exception as error:  # damaged files raise errors of any type
-        raise StillhouseError(f"{name}: not a readable image ({_reason(error)})") from None
+        raise StillhouseError(f"{name}: not a readable image ({_reason(error, data)})") from None
     return pixels.transpose(2, 0, 1)
 
 
@@ -59,9 +60,9 @@ def _check_range(image):
         raise ValueError(f"pixels of mode {image.mode}, whose range of values is unknown")
 
 
-def _reason(error):
+def _reason(error, data):
     # Without the memory address at the end of Pillow's message: the index stores the reason.
-    return (str(error).splitlines() or [type(error).__name__])[0].split(" <_io.")[0]
+    return placeholder(data) or one_line(error).split(" <_io.")[0]
 
 
 def unreadable(data):
@@ -77,7 +78,7 @@ def unreadable(data):
     except MemoryError:
         raise
     except Exception as error:  # damaged files raise errors of any type
-        return _reason(error)
+        return _reason(error, data)
     return None
 
 

@@ -5,6 +5,7 @@ import pyarrow.compute as pc
 
 from stillhouse.artifacts import manifests, store
 from stillhouse.data.class_images import INDEX_SCHEMA
+from stillhouse.data.leaks import in_both_splits
 
 
 def dataset(inputs, spec, context):
@@ -20,14 +21,11 @@ def dataset(inputs, spec, context):
         table = store.read_table(inputs["index"], schema=INDEX_SCHEMA)
         table = table.filter(pc.is_in(table["class_id"], pa.array(classes)))
         counts = {class_id: {"train": 0, "test": 0} for class_id in classes}
-        hashes = {"train": [], "test": []}
-        columns = (table[name].to_pylist() for name in ("class_id", "split", "sha256"))
-        for class_id, split, sha256 in zip(*columns, strict=True):
-            if split in hashes:
+        columns = (table[name].to_pylist() for name in ("class_id", "split"))
+        for class_id, split in zip(*columns, strict=True):
+            if split in counts[class_id]:
                 counts[class_id][split] += 1
-                hashes[split].append(sha256)
-        tested = set(hashes["test"])
-        shared = sum(sha256 in tested for sha256 in hashes["train"])
+        shared = in_both_splits(table).num_rows
         if shared:
             print(f"{shared} training images equal test images", flush=True)
         folders = [inputs["images"][class_id].parent for class_id in classes]

@@ -5,7 +5,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,9 +13,10 @@ import pyarrow.compute as pc
 from stillhouse.artifacts import formats
 from stillhouse.artifacts.checkpoints import TableCheckpoint
 from stillhouse.artifacts.progress import LINE_SECONDS
+from stillhouse.data import leaks
 from stillhouse.data.codecs import unreadable
 from stillhouse.data.sources import catalogue, torchvision_sets
-from stillhouse.data.sources.base import sha256
+from stillhouse.data.sources.base import UnreadableFile, sha256
 from stillhouse.data.sources.registry import open_source_of_job
 from stillhouse.errors import StillhouseError
 from stillhouse.rng import generator, permutation
@@ -30,8 +30,10 @@ INDEX_SCHEMA = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-# Images per chunk of the listing, rows per row group of the index.
+# Images per chunk of the listing, and the bytes of them that are in memory at once; rows per row
+# group of the index.
 CHUNK = 1024
+CHUNK_BYTES = 2**27
 ROW_GROUP = 2**16
 # A row of the index and the problem of the image, null for a readable one.
 LISTED = INDEX_SCHEMA.append(pa.field("problem", pa.string()))
@@ -42,7 +44,9 @@ def index(inputs, spec, context):
 
     The split is ``train`` or ``test``; with a holdout, part of the training split is ``test`` and
     the source's own test images are ``unused``. With ``on_bad_image: skip``, ``skipped`` in the
-    file metadata lists class id, image id and problem of each unreadable image.
+    file metadata lists class id, image id and problem of each unreadable image. The metadata also
+    have ``in_both_splits``, the number of training images whose bytes equal those of a test image,
+    and ``left_out``, the number of files in the classes' folders that are no images, by kind.
     """
     settings = spec["settings"]
     source = open_source_of_job(settings, inputs, context)
@@ -55,17 +59,34 @@ def index(inputs, spec, context):
         readable = pc.is_null(table["problem"])
         skipped = table.filter(pc.invert(readable)).select(["class_id", "image_id", "problem"])
         table = table.filter(readable).select(INDEX_SCHEMA.names)
-        splits = _splits(table, settings, context.extra.get("smallest_class"))
+        left_out = dict(sorted(getattr(source, "left_out", {}).items()))
+        others = _listed({**left_out, "unreadable": skipped.num_rows})
+        try:
+            splits = _splits(table, settings, context.extra.get("smallest_class"))
+        except StillhouseError as error:
+            raise StillhouseError(
+                f"{error}" + (f" (left out: {others})" if others else "")
+            ) from None
         table = table.set_column(2, "split", pa.array(splits, pa.string()))
-        print(f"index: {table.num_rows} images, {skipped.num_rows} skipped", flush=True)
-        schema = INDEX_SCHEMA
+        leaked = leaks.in_both_splits(table).num_rows
+        print(f"index: {table.num_rows} images; left out: {others or 'none'}", flush=True)
+        print(f"index: {leaked} training images equal test images", flush=True)
+        if context.extra.get("on_leak") == "error":
+            leaks.check(settings["name"], table)
+        metadata = {"in_both_splits": str(leaked), "left_out": json.dumps(left_out)}
         if settings["on_bad_image"] == "skip":
-            schema = schema.with_metadata({"skipped": json.dumps(skipped.to_pylist())})
+            metadata["skipped"] = json.dumps(skipped.to_pylist())
+        schema = INDEX_SCHEMA.with_metadata(metadata)
         starts = range(0, table.num_rows, ROW_GROUP)
         groups = (table.slice(first, ROW_GROUP).combine_chunks().cast(schema) for first in starts)
         return {"index.parquet": formats.RowGroups(schema, groups)}
 
     return make
+
+
+def _listed(counts):
+    """Return counts as text: "2 .heic, 1 unreadable"."""
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
 def skipped_images(schema):
@@ -80,9 +101,9 @@ def skipped_images(schema):
 
 
 def list_images(source, settings, context):
-    """Yield tables of `LISTED`, `CHUNK` images each, in the source's order.
+    """Yield tables of `LISTED`, at most `CHUNK` images each, in the source's order.
 
-    Images are read by ``index_threads`` threads, at most `CHUNK` at a time. Checkpoints hold the
+    Images are read by ``index_threads`` threads, a chunk at a time. Checkpoints hold the
     finished chunks. A chunk is reused if the source still lists the same images; images of it that
     were unreadable or have changed their size are read again.
     """
@@ -92,8 +113,8 @@ def list_images(source, settings, context):
     started = reported = time.monotonic()
     done = 0
     with ThreadPoolExecutor(int(context.extra.get("index_threads", 1))) as pool:
-        while chunk_images := list(islice(images, CHUNK)):
-            chunk = finished.slice(done, CHUNK)
+        for chunk_images in _chunks(images):
+            chunk = finished.slice(done, len(chunk_images))
             image_ids = [image.image_id for image in chunk_images]
             reused = chunk["image_id"].to_pylist() == image_ids
             rows = chunk.to_pylist() if reused else [None] * len(chunk_images)
@@ -107,6 +128,19 @@ def list_images(source, settings, context):
             if now - reported >= LINE_SECONDS:
                 print(f"index: {done} images in {now - started:.1f} s", flush=True)
                 reported = now
+
+
+def _chunks(images):
+    """Yield lists of at most `CHUNK` images and little more than `CHUNK_BYTES`."""
+    chunk, size = [], 0
+    for image in images:
+        chunk.append(image)
+        size += len(image.data or b"")
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _updated_row(settings, context, image, row):
@@ -126,8 +160,11 @@ def _size(image, root):
 def _row(image, settings, context):
     """Return one row of `LISTED`."""
     root = context.source_roots.get(settings["name"])
-    data = image.load(root)
-    problem = unreadable(data)
+    try:
+        data = image.load(root)
+        problem = unreadable(data)
+    except UnreadableFile as error:
+        data, problem = b"", error.problem
     if problem and settings["on_bad_image"] != "skip":
         file = f"{root}/{image.path}" if image.data is None else f"image {image.image_id!r}"
         raise StillhouseError(

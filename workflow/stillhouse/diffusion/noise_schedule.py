@@ -7,16 +7,24 @@ Diffusion Implicit Models" (ICLR 2021, eq. 12 with σ = 0).
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 # The level of a latent without noise: below all levels that networks are trained on.
 CLEAN = -1
+# More would take minutes.
+MOST_LEVELS = 100_000
+# Samplers of diffusers whose settings are betas and whose networks predict noise or v.
+SAMPLERS = re.compile(
+    r"(DDIM|DDPM|PNDM|LMSDiscrete|Euler(Ancestral)?Discrete|HeunDiscrete|KDPM2\w*|DPMSolver\w*"
+    r"|UniPCMultistep|DEISMultistep)(Inverse|Parallel)?Scheduler"
+)
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 BETA_SETTINGS = (
     "num_train_timesteps",
@@ -55,7 +63,8 @@ class NoiseSchedule:
         config : dict
             ``num_train_timesteps``, ``beta_schedule`` (linear, scaled_linear, squaredcos_cap_v2)
             with ``beta_start`` and ``beta_end``, or ``trained_betas``; ``set_alpha_to_one``;
-            ``prediction_type`` (epsilon, v_prediction). Diffusers' defaults if missing.
+            ``prediction_type`` (epsilon, v_prediction); ``_class_name`` (one of `SAMPLERS`).
+            Diffusers' defaults if missing.
         where : str or Path
             File, for error messages.
 
@@ -70,6 +79,12 @@ class NoiseSchedule:
         """
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
+        sampler = config.get("_class_name", "DDIMScheduler")
+        if not SAMPLERS.fullmatch(str(sampler)):
+            raise StillhouseError(
+                f"{where}: _class_name: {one_line(repr(sampler))} is not supported; must be a "
+                "scheduler with betas, such as DDIMScheduler"
+            )
         prediction = config.get("prediction_type", "epsilon")
         beta_schedule = config.get("beta_schedule", "linear")
         if prediction not in ("epsilon", "v_prediction"):
@@ -86,17 +101,35 @@ class NoiseSchedule:
                 f"{where}: rescale_betas_zero_snr: must be false; with true, the last level has no "
                 "signal"
             )
-        scheduler = DDIMScheduler(**{k: config[k] for k in BETA_SETTINGS if k in config})
-        alphas = scheduler.alphas_cumprod.double().numpy()
+        levels = config.get("num_train_timesteps", 1000)
+        if not isinstance(levels, int) or not 1 <= levels <= MOST_LEVELS:
+            raise StillhouseError(
+                f"{where}: num_train_timesteps: invalid {levels!r}; must be 1 to {MOST_LEVELS}"
+            )
+        try:
+            scheduler = DDIMScheduler(**{k: config[k] for k in BETA_SETTINGS if k in config})
+            alphas = scheduler.alphas_cumprod.double().numpy()
+        except Exception as error:  # of any type, for settings of another type
+            raise StillhouseError(
+                f"{where}: settings that diffusers cannot use ({one_line(error)}); must be of a "
+                "DDIMScheduler"
+            ) from None
+        if not ((alphas > 0) & (alphas <= 1)).all():
+            raise StillhouseError(
+                f"{where}: betas from {config.get('beta_start')} to {config.get('beta_end')} leave "
+                "no signal; must be between 0 and 1"
+            )
         return cls(alphas, float(scheduler.final_alpha_cumprod), prediction)
 
     @classmethod
     def read(cls, path):
         """Return the schedule of a ``scheduler_config.json`` on disk."""
         try:
-            config = json.loads(Path(path).read_text())
-        except ValueError:
-            raise StillhouseError(f"{path}: invalid JSON; must be scheduler settings") from None
+            config = json.loads(Path(path).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            config = None
+        if not isinstance(config, dict):
+            raise StillhouseError(f"{path}: invalid JSON; must be scheduler settings")
         return cls.from_config(config, path)
 
     def alpha(self, t):

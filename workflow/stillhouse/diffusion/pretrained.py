@@ -6,10 +6,11 @@ Weights are read from safetensors only: pickled ones (.bin, .ckpt) can run code 
 import functools
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from stillhouse.artifacts import formats, store
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 # Kind → component → class names allowed in its config.json. DiT-XL/2 was published under a class of
 # diffusers that has since been divided; its weights have the same names.
@@ -27,8 +28,12 @@ MODELS = {
 ALWAYS = ("model_index.json", "scheduler/scheduler_config.json")
 FOLDERS = ("scheduler", "text_encoder", "tokenizer", "transformer", "unet", "vae")
 PATTERNS = ("*.json", "*.txt", "*.safetensors")
-# Variants of weights (model.fp16.safetensors), which are not loaded.
+# Variants of weights (model.fp16.safetensors, in parts with -00001-of-00002 before or after), which
+# are loaded where a component has no others.
 IGNORED = "*.*.safetensors"
+VARIANT = re.compile(
+    r"[^.]+\.([^.]+?)(?:-\d+-of-\d+)?\.safetensors|[^.]+-\d+-of-\d+\.([^.]+)\.safetensors"
+)
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 # A tokenizer consists of either of these, and of optional files.
 VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
@@ -68,8 +73,41 @@ def weight_files(folder, kind):
 
 def _files(folder):
     """Return the files of a component that are loaded."""
-    paths = {path for pattern in PATTERNS for path in folder.glob(pattern)}
-    return paths - set(folder.glob(IGNORED))
+    own = variant(folder)
+    paths = {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
+    return {path for path in paths if _variant_of(path) in (None, own)}
+
+
+def _variant_of(path):
+    """Return the variant of a file of weights; None for other files."""
+    match = VARIANT.fullmatch(path.name)
+    return match and (match[1] or match[2])
+
+
+def variant(folder):
+    """Return the variant of a component whose weights have no other, None for plain weights.
+
+    Raises
+    ------
+    StillhouseError
+        If there are several variants, and no plain weights.
+    """
+    weights = [path for path in Path(folder).glob("*.safetensors") if path.is_file()]
+    variants = {_variant_of(path) for path in weights}
+    if None in variants or not variants:
+        return None
+    if len(variants) > 1:
+        raise StillhouseError(
+            f"{folder}: variants {' and '.join(sorted(variants))} of the weights conflict; remove "
+            "all but one"
+        )
+    return variants.pop()
+
+
+def has_weights(folder, kind):
+    """Return whether all components of a pipeline have safetensors weights, no variants."""
+    paths = (list((Path(folder) / part).glob("*.safetensors")) for part in MODELS[kind])
+    return all(any(_variant_of(path) is None for path in listed) for listed in paths)
 
 
 def _need(path, kind):
@@ -84,13 +122,17 @@ def _check_model(folder, classes, kind):
     path = folder / "config.json"
     _need(path, kind)
     config = read_config(path)
-    model = config.get("_class_name") or (config.get("architectures") or [None])[0]
+    listed = config.get("architectures")
+    model = config.get("_class_name") or (listed[0] if listed and isinstance(listed, list) else "")
     if model not in classes:
-        raise StillhouseError(f"{path}: invalid model {model}; must be {classes[0]}")
+        shown = one_line(model) if model else "name"
+        raise StillhouseError(f"{path}: invalid model {shown}; must be {classes[0]}")
     weights = [path for path in _files(folder) if path.suffix == ".safetensors"]
-    for index in folder.glob("*.safetensors.index.json"):
-        for shard in sorted(set(read_config(index).get("weight_map", {}).values())):
-            if Path(shard).name != shard or not shard.endswith(".safetensors"):
+    own = f".{variant(folder)}" if variant(folder) else ""
+    for index in folder.glob(f"*.safetensors.index{own}.json"):
+        shards = read_config(index).get("weight_map")
+        for shard in set(shards.values() if isinstance(shards, dict) else [shards]):
+            if Path(str(shard)).name != shard or not shard.endswith(".safetensors"):
                 raise StillhouseError(f"{index}: invalid file {shard!r}; must be in its folder")
             _need(folder / shard, kind)
     if not weights:
@@ -106,7 +148,7 @@ def read_config(path):
     """Return the settings in a JSON file of a pipeline."""
     try:
         config = json.loads(Path(path).read_bytes())
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise StillhouseError(f"{path}: invalid JSON; must be the settings of a model")
@@ -122,7 +164,7 @@ def folder_digest(files):
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def fetch(hub, revision, names=None, local_only=False):
+def fetch(hub, revision, names=None, local_only=False, variants=False):
     """Return a folder of settings and safetensors from the Hugging Face hub or its cache.
 
     Parameters
@@ -135,6 +177,8 @@ def fetch(hub, revision, names=None, local_only=False):
         Files; by default all files of a pipeline.
     local_only : bool
         Do not access the network.
+    variants : bool
+        Also variants of weights, which a pipeline without others needs.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -145,13 +189,13 @@ def fetch(hub, revision, names=None, local_only=False):
             hub,
             revision=revision,
             allow_patterns=list(names or pipeline),
-            ignore_patterns=[IGNORED],
+            ignore_patterns=[] if variants else [IGNORED],
             local_files_only=local_only,
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise StillhouseError(
-            f"{hub} at {revision}: could not be downloaded and is not in the local cache ({reason})"
+            f"{hub} at {revision}: could not be downloaded and is not in the local cache "
+            f"({one_line(error)})"
         ) from None
     return Path(folder)
 
@@ -228,14 +272,18 @@ def load_complete(model, folder, **options):
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            variant=variant(folder),
             **options,
         )
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (MemoryError, StillhouseError):
+        raise
+    except Exception as error:  # of any type, for other settings in config.json
         raise StillhouseError(
-            f"{folder}: not loadable as {model.__name__} ({reason}); save it again with diffusers"
+            f"{folder}: not loadable as {model.__name__} ({one_line(error)}); weights and "
+            "config.json must match: download them again, or save them again with diffusers"
         ) from None
-    for name in [*sorted(report["missing_keys"]), *report["mismatched_keys"]]:
+    mismatched = [key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"]]
+    for name in [*sorted(report["missing_keys"]), *sorted(mismatched)]:
         raise StillhouseError(f"{folder}: missing weights {name!r}; must match config.json")
     return network
 

@@ -10,8 +10,8 @@ from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.progress import track
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import to_unit
-from stillhouse.diffusion.noise_schedule import NoiseSchedule
-from stillhouse.diffusion.pretrained import fetch, folder_digest, read_config, weight_files
+from stillhouse.diffusion import pipeline_check
+from stillhouse.diffusion.pretrained import fetch, folder_digest, has_weights, weight_files
 from stillhouse.diffusion.settings import is_trained
 from stillhouse.diffusion.training import (
     SCHEDULER,
@@ -53,11 +53,14 @@ def describe_pretrained(settings, context):
     Raises
     ------
     StillhouseError
-        If files are missing, not safetensors, or differ in their digest from the config.
+        If files are missing, not safetensors, or differ in their digest from the config, or if the
+        pipeline does not fit the settings.
     """
     weights = settings["weights"]
     if "hub" in weights:
         folder = fetch(weights["hub"], weights["revision"])
+        if not has_weights(folder, settings["kind"]):
+            folder = fetch(weights["hub"], weights["revision"], variants=True)
     else:
         folder = context.weight_folders[weights["sha256"]]
     files = weight_files(folder, settings["kind"])
@@ -67,31 +70,10 @@ def describe_pretrained(settings, context):
             f"{folder}: the digest of its files must be {weights['sha256']}, as in the config, not "
             f"{digest}; restore the files, or, if they are correct, set pretrained.sha256"
         )
-    _check_fit(Path(folder), settings)
+    pipeline_check.check(Path(folder), settings)
     names = ("kind", "resolution", "class_labels", "names")
     described = {name: settings[name] for name in names if name in settings}
     return {**described, "weights": weights, "files": files, "metrics": {}}
-
-
-def _check_fit(folder, settings):
-    """Raise if a pretrained pipeline does not fit its settings."""
-    NoiseSchedule.read(folder / "scheduler" / "scheduler_config.json")
-    step = 2 ** (len(read_config(folder / "vae" / "config.json")["block_out_channels"]) - 1)
-    if settings["kind"] == "dit":
-        config = read_config(folder / "transformer" / "config.json")
-        step *= config["patch_size"]
-        n_classes = config["num_embeds_ada_norm"]
-        for class_id, number in settings["class_labels"].items():
-            if number >= n_classes:
-                raise StillhouseError(
-                    f"denoisers.class_labels: invalid number {number} of class {class_id!r}; must "
-                    f"be less than {n_classes}, the classes of {folder}"
-                )
-    if settings["resolution"] % step:
-        raise StillhouseError(
-            f"denoisers.resolution: invalid {settings['resolution']}; must be a multiple of {step} "
-            f"for {folder}"
-        )
 
 
 class DenoiserTraining:

@@ -5,7 +5,7 @@ import re
 import torch
 
 from stillhouse.data.transforms import MEAN, STD
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 from stillhouse.networks.architectures import imagenet, split
 
 
@@ -38,15 +38,9 @@ def build(settings, n_classes, resolution):
     except Exception as error:
         raise StillhouseError(
             f"{settings['arch']}: {n_classes} classes at {resolution} px are not supported "
-            f"({_first_line(error)}); use another arch or resolution"
+            f"({one_line(error)}); use another arch or resolution"
         ) from None
     return net.train()
-
-
-def _first_line(error):
-    """Return the first line of an error's message, at most 200 characters; else its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def _torchvision(name, n_classes, resolution, pretrained):
@@ -126,7 +120,7 @@ def pretrained(settings, classes, resolution):
     # Libraries and their downloaders raise errors of any type.
     except Exception as error:
         raise StillhouseError(
-            f"{where}: the weights cannot be loaded ({_first_line(error)}); without a network "
+            f"{where}: the weights cannot be loaded ({one_line(error)}); without a network "
             "connection, put them into the library's cache or set file and sha256"
         ) from None
     rows = torch.tensor([imagenet().index(class_id) for class_id in classes])

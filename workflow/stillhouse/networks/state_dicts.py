@@ -1,27 +1,21 @@
 """Loading of state dicts into networks, including weights from other projects."""
 
-import re
-
 import torch
 
 from stillhouse.artifacts.finite import NotFinite, check_tensors
-from stillhouse.artifacts.store import load_tensors
 from stillhouse.errors import StillhouseError
+from stillhouse.networks import foreign_weights
 
 
 def load_foreign(net, path):
-    """Load weights of other projects: safetensors, or ``.pth`` with ``weights_only=True``.
-
-    A state dict may be nested under ``state_dict`` or ``model``, and its names may begin with
-    ``module.``.
+    """Load weights of other projects into a network, see `foreign_weights.read`.
 
     Raises
     ------
     StillhouseError
         If the file cannot be read or does not fit the network, with the first difference.
     """
-    tensors = _foreign_tensors(path)
-    load(net, {re.sub(r"^module\.", "", name): tensor for name, tensor in tensors.items()}, path)
+    load(net, foreign_weights.read(path, net.state_dict()), path)
 
 
 def load(net, tensors, where):
@@ -46,12 +40,15 @@ def load(net, tensors, where):
         if name not in tensors:
             if name.endswith("num_batches_tracked"):
                 continue
-            raise StillhouseError(f"{where}: missing tensor {name!r}; check the architecture")
+            other = next((one for one in sorted(tensors) if one.endswith(f".{name}")), None)
+            hint = f" (but {other!r} is in it)" if other else ""
+            raise StillhouseError(f"{where}: missing tensor {name!r}{hint}; check the architecture")
         if tensors[name].shape != tensor.shape:
             raise StillhouseError(
                 f"{where}: shape {tuple(tensors[name].shape)} of {name!r} must be "
                 f"{tuple(tensor.shape)}; check architecture, width, resolution and classes"
             )
+        _check_type(where, name, tensors[name], tensor)
     unknown = sorted(set(tensors) - set(state))
     if unknown:
         raise StillhouseError(f"{where}: unknown tensor {unknown[0]!r}; check the architecture")
@@ -64,16 +61,14 @@ def load(net, tensors, where):
     net.load_state_dict(tensors, strict=False)
 
 
-def _foreign_tensors(path):
-    if str(path).endswith(".safetensors"):
-        return load_tensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise StillhouseError(f"{path}: not readable with weights_only ({reason})") from None
-    for name in ("state_dict", "model"):
-        state = state.get(name, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise StillhouseError(f"{path}: must contain a state dict of tensors")
-    return state
+def _check_type(where, name, tensor, wanted):
+    """Raise if the values of a tensor are not those of a network's float tensor."""
+    if not wanted.is_floating_point():
+        return
+    plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+    if not plain or not tensor.is_floating_point():
+        kinds = (tensor.device.type, *(str(one)[6:] for one in (tensor.layout, tensor.dtype)))
+        raise StillhouseError(
+            f"{where}: type of {name!r} ({', '.join(kinds)}) must be cpu, strided, float32 or "
+            "another float; store the weights as plain tensors"
+        )

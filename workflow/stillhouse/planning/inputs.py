@@ -6,7 +6,10 @@ classes plus cells. A job derives the files of its members from the spec alone.
 
 from pathlib import Path
 
+from stillhouse.artifacts import foreign_files
 from stillhouse.artifacts.addresses import member_folder
+from stillhouse.data import leaks
+from stillhouse.data.sources import locations
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 
@@ -96,25 +99,23 @@ def weight_folders(config):
 
 
 def user_files(plan, artifact):
-    """Return the user's files among an artifact's inputs, {name: (config key, paths)}."""
-    config = plan.config
+    """Return the user's files among an artifact's inputs, {name: paths}."""
     if artifact.stage.name == "teacher":
-        weights = [one.get("weights", {}) for one in plan.teacher_configs[artifact.name]]
-        files = [one["file"] for one in weights if "file" in one]
-        return {"weights": ("a teacher's weights.file", files[:1])}
-    if artifact.stage.name not in ("index", "images"):
-        return {}
-    name = artifact.upstream.get("index", artifact).settings["name"]
-    source = config["sources"][name]
-    splits = ("train", "test") if source["kind"] == "parquet" else ()
-    return {split: (f"sources.{name}.{split}", source[split]) for split in splits}
+        files = [file for _, file in _weights(plan, artifact)]
+        return {"weights": files[:1]} if files else {}
+    name, source = _source(plan, artifact)
+    splits = ("train", "test") if name and source["kind"] == "parquet" else ()
+    return {split: locations.parquet_files(source[split]) for split in splits}
 
 
-def missing_files(plan):
-    """Return [(config key, path)] of the user's missing files that a missing artifact needs.
+def check_files(plan):
+    """Raise a `StillhouseError` if a missing artifact needs files of the user that cannot be used.
 
     A source is not needed where its index and its images are stored, nor weights where they are.
+    Existing indexes are checked against the current ``on_leak``.
     """
+    for index in plan.artifacts.get("index", {}).values():
+        _check_leaks(plan, index)
     wanted = [
         (artifact, [artifact.file])
         for stage in ("index", "teacher", "denoiser")
@@ -124,38 +125,60 @@ def missing_files(plan):
         (family.artifact, [block.manifest for block in family.blocks.values()])
         for family in plan.families.get("images", {}).values()
     ]
-    missing = {}
     for artifact, outputs in wanted:
-        if all(Path(path).exists() for path in outputs):
-            continue
-        needed = [source_root(plan, artifact), *user_files(plan, artifact).values()]
-        for key, paths in [*needed, *_folders(plan, artifact)]:
-            missing |= {(key, path): None for path in paths if not Path(path).exists()}
-    return list(missing)
+        if not all(Path(path).exists() for path in outputs):
+            check_user_files(plan, artifact)
+
+
+def check_user_files(plan, artifact):
+    """Raise a `StillhouseError` if files of the user that an artifact is made from cannot be used.
+
+    Files below a root are not looked up: the index has their checksums.
+    """
+    if artifact.stage.name == "teacher":
+        for key, file in _weights(plan, artifact)[:1]:
+            foreign_files.check(key, file)
+    for key, folder in _folders(plan, artifact):
+        foreign_files.check(key, folder, folder=True)
+    name, source = _source(plan, artifact)
+    if name:
+        locations.check_source(f"sources.{name}", source)
+    for _, part in artifact.parts():
+        if part.stage.name == "index":
+            _check_leaks(plan, part)
+
+
+def _check_leaks(plan, index):
+    name = index.settings["name"]
+    if plan.config["sources"][name]["on_leak"] == "error" and index.directory.exists():
+        leaks.check_existing(name, index.file)
 
 
 def _folders(plan, artifact):
-    """Return [(config key, paths)] of the local folder of a pretrained denoiser."""
+    """Return [(config key, path)] of the local folder of a pretrained denoiser."""
     if artifact.stage.name != "denoiser" or "sha256" not in artifact.settings.get("weights", {}):
         return []
     denoisers = plan.config["denoisers"].items()
     pretrained = {name: settings.get("pretrained", {}) for name, settings in denoisers}
     return [
-        (f"denoisers.{name}.pretrained.folder", [weights["folder"]])
+        (f"denoisers.{name}.pretrained.folder", weights["folder"])
         for name, weights in pretrained.items()
         if weights.get("sha256") == artifact.settings["weights"]["sha256"]
     ]
 
 
-def source_root(plan, artifact):
-    """Return (config key, paths) of the root folder among an artifact's inputs.
+def _weights(plan, artifact):
+    """Return (config key, file) of each teacher of the config that a teacher artifact is for."""
+    return [
+        ("a teacher's weights.file", settings["weights"]["file"])
+        for settings in plan.teacher_configs[artifact.name]
+        if "file" in settings.get("weights", {})
+    ]
 
-    Only its existence is checked, and only without a download. Its files are not declared, since
-    Snakemake would read the modification time of a million files, whose checksums the index has.
-    """
+
+def _source(plan, artifact):
+    """Return name and settings of the source that an artifact reads itself; else empty ones."""
     if artifact.stage.name not in ("index", "images"):
-        return "", []
+        return "", {}
     name = artifact.upstream.get("index", artifact).settings["name"]
-    source = plan.config["sources"][name]
-    needed = "root" in source and not source.get("download")
-    return f"sources.{name}.root", [source["root"]] if needed else []
+    return name, plan.config["sources"][name]

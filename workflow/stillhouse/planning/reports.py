@@ -53,7 +53,18 @@ def counted_files(cells):
 
 def skipping_indexes(cells):
     """Return the indexes of sources that skip unreadable images, for an experiment's notes."""
-    skipping, visited = {}, set()
+    indexes = _of_stage(cells, "index")
+    return [one.file for one in indexes if one.settings["on_bad_image"] == "skip"]
+
+
+def datasets(cells):
+    """Return the manifests of an experiment's datasets, those of its teachers included."""
+    return [one.file for one in _of_stage(cells, "dataset")]
+
+
+def _of_stage(cells, name):
+    """Return the artifacts of a stage in the lineage of cells, each once."""
+    artifacts, visited = {}, set()
     pending = [cell["artifact"] for cell in cells]
     while pending:
         artifact = pending.pop()
@@ -61,9 +72,9 @@ def skipping_indexes(cells):
             continue
         visited.add(id(artifact))
         pending += [part for _, part in artifact.parts()]
-        if artifact.stage.name == "index" and artifact.settings["on_bad_image"] == "skip":
-            skipping[artifact.file] = None
-    return list(skipping)
+        if artifact.stage.name == name:
+            artifacts[artifact.file] = artifact
+    return list(artifacts.values())
 
 
 def contact_sheets(cells):

@@ -28,8 +28,8 @@ def page(inputs, params, outputs):
     inputs : dict
         ``csv``, ``accuracy``, ``rates``, ``curves``, ``cost``: table and charts; ``sheets``:
         contact sheets; ``pictures``: figures of methods; ``numbers``: a CSV of
-        `latent_space.latent_space_figure` for each picture of the same name; ``indexes``: as for
-        `notes.unreadable_notes`; ``captions``: text files; ``template``: for Jinja.
+        `latent_space.latent_space_figure` for each picture of the same name; ``indexes`` and
+        ``datasets``: as for `notes.all_notes`; ``captions``: text files; ``template``: for Jinja.
     params : dict
         ``cells``: the identity of each cell, in the order of the table. ``sheets``: ``method``,
         ``ipc`` and ``distill_seed`` of each sheet. ``pictures``: ``title``, ``caption`` (the name
@@ -53,7 +53,7 @@ def page(inputs, params, outputs):
         dataset=frame["dataset"].iloc[0],
         groups=table_layout.groups,
         sections=table_layout.sections(frame),
-        notes=notes.all_notes(frame, inputs["indexes"], params.get("config")),
+        notes=notes.all_notes(frame, inputs["indexes"], params.get("config"), inputs["datasets"]),
         charts={name: _chart(name, captions[name], inputs[name][0]) for name in CHARTS},
         sheets=_sheets(frame, params["sheets"], inputs["sheets"]),
         pictures=_pictures(params["pictures"], inputs["pictures"], names, captions),

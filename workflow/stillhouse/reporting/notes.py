@@ -1,4 +1,4 @@
-"""Notes below an experiment's tables: labels, accuracies, saturation, costs, skipped images."""
+"""Notes below an experiment's tables: labels, accuracies, saturation, costs, images."""
 
 import numpy as np
 
@@ -149,10 +149,30 @@ def unreadable_notes(indexes):
     return notes
 
 
-def all_notes(frame, indexes, config=""):
-    """Return all notes of an experiment; `indexes` as for `unreadable_notes`.
+def leak_notes(datasets):
+    """Return a sentence per dataset with training images that are test images as well.
 
-    `config` names the files of the config, where known.
+    Parameters
+    ----------
+    datasets : list of Path
+        ``dataset.json`` of every dataset of an experiment.
+    """
+    notes = []
+    for path in datasets:
+        count = store.read_json(path)["in_both_splits"]
+        if count:
+            notes.append(
+                f"Training images of dataset {path.parent.name} that equal test images: {count}. "
+                "Accuracies may be too high."
+            )
+    return notes
+
+
+def all_notes(frame, indexes, config="", datasets=()):
+    """Return all notes of an experiment.
+
+    `indexes` and `datasets` are as for `unreadable_notes` and `leak_notes`. `config` names the
+    files of the config, where known.
     """
     return [
         *accuracy_notes(frame),
@@ -160,5 +180,6 @@ def all_notes(frame, indexes, config=""):
         *saturation_notes(frame),
         *cost_notes(frame),
         *unreadable_notes(indexes),
+        *leak_notes(datasets),
         *([f"Config: {config}."] if config else []),
     ]

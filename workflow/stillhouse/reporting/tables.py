@@ -27,7 +27,7 @@ def tables(inputs, params, outputs):
     ----------
     inputs : dict
         ``published`` (CSV files of published numbers), ``signatures`` (their ``signatures.json``)
-        and ``indexes`` (for `notes.unreadable_notes`).
+        ``indexes`` and ``datasets`` (for `notes.all_notes`).
     params : dict
         ``cells``: the identity of each cell; ``artifact`` is its folder, ``report`` selects the
         accuracy that is reported. ``config``: file names of the config, for a note.
@@ -42,7 +42,7 @@ def tables(inputs, params, outputs):
     formats.save_bytes(outputs["csv"], text.encode())
     # Markdown, LaTeX and charts use the rounded numbers of the CSV, so that all agree.
     frame = read(outputs["csv"], params["cells"])
-    all_notes = notes.all_notes(frame, inputs["indexes"], params.get("config"))
+    all_notes = notes.all_notes(frame, inputs["indexes"], params.get("config"), inputs["datasets"])
     markdown = table_layout.markdown(frame, all_notes)
     formats.save_bytes(outputs["markdown"], markdown.encode())
     latex_notes = [*notes.accuracy_notes(frame), *notes.divergence_notes(frame)]

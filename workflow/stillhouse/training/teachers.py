@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from stillhouse.artifacts import formats, store
+from stillhouse.artifacts import foreign_files, formats, store
 from stillhouse.artifacts.finite import NotFinite
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.splits import load_split
@@ -137,6 +137,7 @@ def _no_evaluation(net, epoch):
 
 
 def _load_file(net, path, sha256):
+    foreign_files.check("weights.file", path)
     actual = formats.checksum(path)
     if actual != sha256:
         raise StillhouseError(

@@ -17,6 +17,23 @@ def with_name(class_id, separator=" "):
     return f"{class_id}{separator}{name}" if name else class_id
 
 
+def are_descriptions(names, class_ids):
+    """Return whether names describe WordNet ids in their order: "tench, Tinca tinca".
+
+    Hugging Face's ImageNet-1K has such names. At least 95% of the first lemmas must be equal, since
+    copies differ in a few ("crane2").
+
+    Parameters
+    ----------
+    names, class_ids : list of str
+    """
+    if len(names) != len(class_ids) or not all(map(WORDNET_ID.fullmatch, class_ids)):
+        return False
+    pairs = zip(names, class_ids, strict=True)
+    same = sum(name.split(",")[0] == _lemmas().get(class_id) for name, class_id in pairs)
+    return same >= 0.95 * len(names)
+
+
 @cache
 def _lemmas():
     """Return {WordNet id: first lemma}."""

@@ -1,13 +1,27 @@
 """Sources by reference: folders of image files, which are read in place."""
 
+import errno
 import os
+import stat
+from collections import Counter
 from pathlib import Path
 
+from stillhouse.artifacts import foreign_files
 from stillhouse.data.sources.base import Image
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, suggestion
 
-# Other files in a class's folder (lists, boxes, thumbnails) are not images.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+# Other files in a class's folder (lists, boxes) are not images.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".bmp", ".gif"),
+    *(".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp", ".avif"),
+)
+# Folders below that of a class, of which each is one call deeper.
+DEEPEST = 100
+# Folders of systems and tools, beside those whose names begin with a dot.
+SERVICE_FOLDERS = {
+    *("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found"),
+    *("system volume information", "__pycache__"),
+}
 
 
 class ImageFolder:
@@ -20,12 +34,19 @@ class ImageFolder:
     settings : dict
         ``name``, ``classes``, ``train`` and ``test`` (folders below the root), ``holdout``.
     root : str or Path
+
+    Attributes
+    ----------
+    left_out : Counter
+        What `images` has left out in the folders of classes: other files by their suffix, hidden
+        files, hidden and service folders, links to an enclosing folder.
     """
 
     def __init__(self, settings, root):
         self.settings = settings
         self.root = Path(root)
         self.key = f"sources.{settings['name']}"
+        self.left_out = Counter()
 
     def images(self, wanted):
         """Yield the images of the classes in `wanted`, split by split, class by class, sorted."""
@@ -47,11 +68,42 @@ class ImageFolder:
         if not place.is_dir():
             folders = (self.root, self.root / folder, place)
             missing = next(path for path in folders if not path.is_dir())
+            hint = f"; {suggestion(class_id, _folders(missing.parent))}" if missing == place else ""
             raise StillhouseError(
-                f"{self.key}: folder not found: {missing} (images of class {class_id!r})"
+                f"{self.key}: folder not found: {missing} (images of class {class_id!r}){hint}"
             )
-        for path in _files(place):
+        for path in self._files(place, ()):
             yield self.reference(class_id, split, path)
+
+    def _files(self, folder, enclosing):
+        """Yield the image files of a folder and its subfolders, sorted by name.
+
+        `enclosing` identifies the folders around it, which a link may lead back to.
+        """
+        try:
+            state = os.stat(folder)
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            reason = foreign_files.reason(error)
+            raise StillhouseError(
+                f"{self.key}: folder cannot be read: {foreign_files.printable(folder)} ({reason})"
+            ) from None
+        enclosing = (*enclosing, (state.st_dev, state.st_ino))
+        if len(enclosing) > DEEPEST:
+            name = foreign_files.printable(folder)
+            raise StillhouseError(f"{self.key}: {name}: must be at most {DEEPEST} folders deep")
+        for entry in entries:
+            target = _folder_state(entry)
+            reason = _left_out(entry.name, target is not None)
+            if target is not None and (target.st_dev, target.st_ino) in enclosing:
+                reason = "links to an enclosing folder"
+            if reason is not None:
+                self.left_out[reason] += 1
+            elif target is not None:
+                yield from self._files(Path(entry.path), enclosing)
+            else:
+                yield Path(entry.path)
 
     def reference(self, class_id, split, path):
         """Return an image by reference."""
@@ -63,15 +115,42 @@ class ImageFolder:
         return Image(class_id, name, split, None, name)
 
 
-def _files(folder):
-    """Yield the image files of a folder and its subfolders, sorted by name."""
-    with os.scandir(folder) as scan:
-        entries = sorted(scan, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
-            yield from _files(Path(entry.path))
-        elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
-            yield Path(entry.path)
+def _folder_state(entry):
+    """Return the state of a folder's entry if it is a folder or a link to one; else None.
+
+    Other files are not looked up, which would take long for a million files.
+    """
+    try:
+        if not (entry.is_symlink() or entry.is_dir(follow_symlinks=False)):
+            return None
+        state = entry.stat()
+        return state if stat.S_ISDIR(state.st_mode) else None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            return None
+        reason = foreign_files.reason(error)
+        name = foreign_files.printable(entry.path)
+        raise StillhouseError(f"{name}: cannot be read ({reason})") from None
+
+
+def _left_out(name, is_folder):
+    """Return the kind of an entry that is no image and no folder of images; None for others."""
+    if is_folder:
+        service = name.startswith(".") or name.lower() in SERVICE_FOLDERS
+        return "hidden and service folders" if service else None
+    if name.startswith("."):
+        return "hidden files"
+    suffix = Path(name).suffix.lower()
+    return None if suffix in SUFFIXES else suffix or "files without suffix"
+
+
+def _folders(place):
+    """Return the names of the folders in a folder that may be of a class; empty if unreadable."""
+    try:
+        names = os.listdir(place)
+    except OSError:
+        return []
+    return [name for name in names if (place / name).is_dir() and not _left_out(name, True)]
 
 
 class TinyImageNet(ImageFolder):
@@ -94,13 +173,16 @@ class TinyImageNet(ImageFolder):
 
     def _annotations(self):
         path = self.root / "val" / "val_annotations.txt"
-        try:
-            lines = path.read_text().splitlines()
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             raise StillhouseError(
                 f"{self.key}: file not found: {path}; for validation images sorted into folders "
                 "per class, use kind: image_folder"
-            ) from None
+            )
+        foreign_files.check(self.key, path)
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except ValueError:
+            raise StillhouseError(f"{path}: is no UTF-8 text; download it again") from None
         for number, line in enumerate(lines, 1):
             columns = line.split("\t")
             if len(columns) < 2 or "/" in columns[0]:

@@ -11,7 +11,7 @@ from stillhouse.artifacts.locks import lock
 from stillhouse.data.sources.base import Image
 from stillhouse.data.sources.catalogue import TORCHVISION_FOLDERS, classes
 from stillhouse.data.sources.image_folder import ImageFolder
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 # Files below the root that torchvision reads or unpacks.
 FILES = {
@@ -189,10 +189,12 @@ def _one_line_errors(settings, root, download):
         raise
     except Exception as error:  # the loaders raise errors of any type for damaged files
         # The first sentence names the files; the hint after it is about torchvision's arguments.
-        reason = (str(error).splitlines() or [""])[0].split(" You ")[0].rstrip(".")
+        reason = one_line(
+            (str(error).splitlines() or [""])[0].split(" You ")[0].rstrip(".") or error
+        )
         advice = f"add {files}, or set sources.{settings['name']}.download: true"
         if download:
             advice = f"replace damaged files among {files} by the published ones"
         raise StillhouseError(
-            f"{root}: torchvision cannot load {name} ({reason or type(error).__name__}); {advice}"
+            f"{root}: torchvision cannot load {name} ({reason}); {advice}"
         ) from None

@@ -1,0 +1,67 @@
+"""Files and folders of a source in the config: Parquet files by name, pattern or folder.
+
+The Snakefile imports this module: it imports no heavy packages.
+"""
+
+import glob
+import os
+from pathlib import Path
+
+from stillhouse.artifacts import foreign_files
+from stillhouse.errors import StillhouseError
+
+PATTERN = "*.parquet"
+
+
+def parquet_files(paths):
+    """Return the Parquet files that paths name, those of a pattern or a folder in name order.
+
+    Parameters
+    ----------
+    paths : list of str
+        Files, patterns such as ``data/train-*.parquet``, or folders. Those that match nothing are
+        returned as they are: `check_source` reports them.
+    """
+    files = []
+    for path in paths:
+        pattern = str(Path(glob.escape(path), PATTERN)) if os.path.isdir(path) else path
+        matching = [] if os.path.isfile(path) else sorted(glob.glob(pattern))
+        files += matching or [path]
+    return files
+
+
+def check_source(key, source):
+    """Raise a `StillhouseError` if the files or the root of a source cannot be used.
+
+    Nothing is opened, and no file below a root is looked up.
+
+    Parameters
+    ----------
+    key : str
+        ``sources.<name>``, for the message.
+    source : dict
+        Of the settled config.
+    """
+    if "root" in source and not source.get("download"):
+        foreign_files.check(f"{key}.root", source["root"], folder=True)
+    if source["kind"] == "parquet":
+        listed = {}
+        for split in ("train", "test"):
+            for path in parquet_files(source[split]):
+                _check_parquet(f"{key}.{split}", path, listed)
+
+
+def _check_parquet(key, path, listed):
+    """Raise if a path is no file, or is among those listed: {(device, inode): name}."""
+    if os.path.isdir(path):
+        raise StillhouseError(
+            f"{key}: {path}: has no files {PATTERN}; list files, or another folder"
+        )
+    foreign_files.check(key, path)
+    state = os.stat(path)
+    other_key, other = listed.setdefault((state.st_dev, state.st_ino), (key, path))
+    if (other_key, other) != (key, path) or path in listed:
+        raise StillhouseError(
+            f"{key}: {path} is the same file as {other} of {other_key}; remove one"
+        )
+    listed[path] = None
