@@ -4,6 +4,10 @@ from snakemake.utils import min_version
 
 min_version("9.25")
 
+
+include: "workflow/rules/package.smk"
+
+
 # A config given with --configfile is the whole config: the default is not merged into it.
 if not workflow.overwrite_configfiles:
 
@@ -40,11 +44,7 @@ rule all:
     default_target: True
     input:
         # Named here too: an added seed is then noticed without Snakemake's metadata.
-        cells=[
-            path
-            for family in plan.families["students"].values()
-            for path in plan.manifests(family.artifact)
-        ],
+        cells=all_cells,
         tables=expand(
             "results/tables/{experiment}.{suffix}",
             experiment=plan.experiments,

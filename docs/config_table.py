@@ -84,10 +84,11 @@ def kinds(entry, schema):
 
 
 def _last_reference(subschema, schema):
-    """Return the end of a chain of references: the same for kinds that share their keys."""
+    """Return the end of a chain of references: the same for kinds that share all their keys."""
     reference = subschema["$ref"]
     referred = schema["$defs"][reference.rpartition("/")[2]]
-    return _last_reference(referred, schema) if "$ref" in referred else reference
+    shared = "$ref" in referred and "properties" not in referred
+    return _last_reference(referred, schema) if shared else reference
 
 
 def keys_of(subschema, schema, prefix=""):

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "workflow/stillhouse"
 # Each imports only packages to its left, and itself.
 ORDER = (
-    *("errors", "rng", "checks", "artifacts", "data", "networks", "augmentation", "training"),
+    *("errors", "rng", "artifacts", "data", "decode", "networks", "augmentation", "training"),
     *("diffusion", "methods", "config", "planning", "evaluation", "reporting"),
 )
 MOST_ENTRIES = 14

@@ -99,3 +99,28 @@ def test_the_folder_of_a_class_may_be_named_like_that_of_results(empty):
 def test_a_file_outside_results_is_in_no_manifest(block, tmp_path):
     assert manifests.forget(tmp_path / "weights.pth") == ""
     assert block.exists()
+
+
+@pytest.mark.parametrize("damage", [None, "{", "[]", "5", '{"other": 1}'])
+def test_what_a_report_shows_is_recorded(empty, damage):
+    path = Path("results/figures/x/curves.svg")
+    assert manifests.shown(path) is None
+    manifests.record_shown(path, "0123abc")
+    manifests.record_shown(path.with_suffix(".csv"), "4567")
+    assert manifests.shown(path) == "0123abc"
+    record = Path("results/manifests/reports/figures/x/curves.svg.json")
+    assert record.exists()
+    if damage is not None:
+        record.write_text(damage)
+        assert manifests.shown(path) is None
+    assert manifests.listing_files(Path("results/pets/a")) == []
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", '"members"', '{"members": 3}', "[" * 9999])
+def test_a_manifest_of_another_type_is_empty(empty, text):
+    path = Path("results/manifests/pets/x/0.json")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert manifests.read(path) == {}
+    assert manifests.listing_files(Path("results/pets/a")) == []
+    assert manifests.forget(Path("results/pets/a/x.json")) == ""

@@ -408,3 +408,22 @@ def test_timing_is_no_part_of_the_artifact(written):
     (written / "timing.json").write_text('{"seconds": 2.5}')
     assert store.read_timing(written) == {"seconds": 2.5}
     assert store.is_complete(written, artifact().spec(), FILES)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "3", "null", '{"seconds": "3"}', '{"seconds": NaN}', '{"device": 3}', "[" * 9999]
+)
+def test_a_timing_of_another_type_is_none(written, text):
+    (written / "timing.json").write_text(text)
+    assert store.read_timing(written) is None
+
+
+def test_a_folder_in_the_place_of_a_file_is_missing(written):
+    for name in ("timing.json", "spec.json"):
+        (written / name).unlink(missing_ok=True)
+        (written / name).mkdir()
+    assert store.read_timing(written) is None
+    with pytest.raises(store.Missing, match=r"spec\.json: missing; delete the folder"):
+        store.read_spec(written)
+    with pytest.raises(store.FileError):
+        store.check([next(p for p in written.iterdir() if p.is_file())])

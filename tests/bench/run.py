@@ -23,9 +23,11 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import class_scoring  # noqa: E402
+import codec  # noqa: E402
 import denoising  # noqa: E402
 import groups  # noqa: E402
 import synthesising  # noqa: E402
+import utilities  # noqa: E402
 from stillhouse.artifacts import store  # noqa: E402
 from stillhouse.artifacts.context import Context, device_name  # noqa: E402
 from stillhouse.data.codecs import encode  # noqa: E402
@@ -71,9 +73,10 @@ def student_step():
     plain = torch.optim.AdamW(net.parameters(), RECIPE["learning_rate"])
     inputs = normalise(images[:50])
     targets = torch.nn.functional.one_hot(hard[:50], 10).float()
+    bounds = training.step_bounds(net, 1000, 50, 32)
 
     def ours():
-        steps = students.batches(labels, students.make_loss({"loss": "ce"}), 0, 0)
+        steps = students.batches(labels, students.make_loss({"loss": "ce"}), 0, 0, bounds)
         training.one_epoch(net, optimizer, RECIPE, 0, *steps)
 
     def bare():
@@ -155,6 +158,17 @@ def methods():
     for what, case in synthesising.CASES.items():
         count = f"{synthesising.STEPS} steps of {synthesising.N} images, 32 px"
         line(f"synthesis, {what}, {count} / bare passes", synthesising.steps(*case), "1.25")
+    for what, case in utilities.DM.items():
+        line(f"3 steps of DM, {what} / bare passes", utilities.dm_step(*case), "1.1")
+    for what, case in utilities.TM.items():
+        line(f"adjoint of 10 steps, {what} / whole graph", utilities.tm_steps(*case), "1.35")
+    for method in ("trajectory_gradient", "whole_graph"):
+        bytes_of = [utilities.peak_memory(method, n_steps) for n_steps in (10, 40)]
+        memory = ", ".join(f"{n / 1e6:.0f}" for n in bytes_of)
+        print(f"| memory of {method}, digits, IPC 10, 10 and 40 steps [MB] | | | {memory} | | |")
+    what = "rate-utility step, DM, 2 slices of 32 images, v4-480 / utility and one decoding of each"
+    line(what, codec.joint_step(), "1.3")
+    codec.rows()
     torch.set_num_threads(THREADS)
 
 

@@ -121,7 +121,8 @@ def test_every_augmentation_schedule_loss_and_encoding_has_its_line():
 def cell(protocol, network=None, labels="soft", arch="", n_classes=10, resolution=32, ipc=10):
     """Return training settings and batch size of a protocol with few settings."""
     defaults = {"labels": labels, "fidelity": "code", "epochs": 300, "batch_size": "auto"}
-    defaults |= {"learning_rate": "auto", "report": "last", "temperature": 20.0, "ce_weight": 0.1}
+    defaults |= {"learning_rate": "auto", "report": "last", "on_divergence": "error"}
+    defaults |= {"temperature": 20.0, "ce_weight": 0.1}
     settled = protocols.settled({**defaults, **protocol}, labels)
     network = network or {"arch": "convnet3"}
     return protocols.for_cell(settled, {"kind": labels}, network, arch, n_classes, resolution, ipc)
@@ -146,7 +147,8 @@ def test_every_key_of_a_schedule_is_written_out(changes, written):
 
 def test_settings_that_shape_no_student_are_omitted():
     settings, _ = cell({})
-    assert not {"labels", "report", "batch_size", "fidelity", "ce_weight"} & settings.keys()
+    left_out = {"labels", "report", "batch_size", "fidelity", "ce_weight", "on_divergence"}
+    assert not left_out & settings.keys()
     assert settings["batchnorm_updates"] == 2 and settings["temperature"] == 20.0
     for network in ({"arch": "convnet3", "norm": "instance"}, {"arch": "alexnet_small"}):
         assert "batchnorm_updates" not in cell({"learning_rate": 1.0}, network)[0]

@@ -10,7 +10,10 @@ from stillhouse.errors import StillhouseError
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "workflow/presets").glob("*.yaml"))
-KINDS = {"random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc"}
+KINDS = {
+    *("random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc"),
+    *("dm", "gm", "tm", "compressed", "ruo"),
+}
 FOLDER = {"kind": "image_folder", "root": "pets", "classes": ["cat", "dog"], "smallest_class": 40}
 EDC = {"kind": "edc", "observers": ["t"]}
 D3HR = {"kind": "d3hr", "denoiser": "dit"}
@@ -111,11 +114,10 @@ REFUSED = {
         drop("methods.rded.teacher"),
         "methods.rded.teacher: missing (name of the teacher that scores patches)",
     ),
-    "missing kind": (put("methods.random", {}), "methods.random.kind: missing (`d3hr`: "),
+    "missing kind": (put("methods.random", {}), "methods.random.kind: missing (`compressed`: "),
     "unknown kind": (
         put("methods.random.kind", "rdedd"),
-        "methods.random.kind: must be one of d3hr, d4m, ddps, edc, gvbsm, herding, kmeans, random, "
-        "rded, sre2l, not 'rdedd'",
+        f"methods.random.kind: must be one of {', '.join(sorted(KINDS))}, not 'rdedd'",
     ),
     "unknown choice": (
         put("teachers.t.optimizer", "adam"),
@@ -216,6 +218,21 @@ def test_the_schema_has_all_kinds_of_methods():
     assert all(f"`{kind}`: " in description for kind in KINDS)
 
 
+def test_a_schema_with_a_reference_and_keys_of_its_own_has_both():
+    root = {
+        "$defs": {
+            "a": {"required": ["x"], "properties": {"x": {"type": "integer"}, "y": {"default": 1}}},
+            "b": {"$ref": "#/$defs/a", "required": ["z"], "properties": {"y": {}, "z": {}}},
+        }
+    }
+    merged = schema.resolve({"$ref": "#/$defs/b", "description": "b"}, root)
+    assert merged == {
+        "required": ["x", "z"],
+        "properties": {"x": {"type": "integer"}, "y": {}, "z": {}},
+        "description": "b",
+    }
+
+
 def test_a_new_file_adds_a_kind(methods, monkeypatch, tiny):
     (methods / "toy.yaml").write_text(
         "title: toy images\n"
@@ -310,3 +327,21 @@ def test_defaults_are_filled_by_kind(tiny):
     assert all(isinstance(weight, float) for weight in edc["loss_weights"].values())
     assert filled["students"]["s"] == {"arch": "convnet1", "width": 4, "norm": "batch"}
     assert "width" not in filled["methods"]["random"]
+
+
+def integers(rule, key=""):
+    """Yield (path, rule) of every integer in a schema."""
+    if isinstance(rule, dict):
+        if rule.get("type") == "integer":
+            yield key, rule
+        for name, part in rule.items():
+            yield from integers(part, f"{key}.{name}")
+    elif isinstance(rule, list):
+        for i, part in enumerate(rule):
+            yield from integers(part, f"{key}.{i}")
+
+
+def test_every_integer_has_bounds():
+    found = dict(integers(schema.schema()))
+    assert len(found) > 60
+    assert [key for key, rule in found.items() if not {"minimum", "maximum"} <= rule.keys()] == []

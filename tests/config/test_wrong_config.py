@@ -27,6 +27,49 @@ FILE = {"file": "x", "sha256": "0" * 64}
 
 # A change of the tiny config, the beginning of the message after the file, and its end.
 WRONG = {
+    "width beyond any network": (
+        put("students.s.width", 10**9),
+        "students.s.width: must be at most 65536, not 1000000000",
+        "",
+    ),
+    "epochs beyond any training": (
+        put("protocols.soft.epochs", 10**12),
+        "protocols.soft.epochs: must be at most 1000000, not 1000000000000",
+        "",
+    ),
+    "seed beyond 64 bits": (
+        put("experiments.x.seeds", [2**70]),
+        "experiments.x.seeds.0: must be at most 9223372036854775807, not 1180591620717411303424",
+        "",
+    ),
+    "20,000 seeds": (
+        put("experiments.x.seeds", list(range(20_000))),
+        "experiments.x.seeds: must have at most 1000 items, not [0, 1, 2",
+        "",
+    ),
+    "too many cells": (
+        all_of(
+            put("experiments.x.seeds", list(range(1000))),
+            put("experiments.x.distill_seeds", list(range(1000))),
+        ),
+        "experiments: 8,000,000 cells; must be at most 100,000",
+        "",
+    ),
+    "one image per step": (
+        all_of(
+            put("students.s", {"arch": "resnet18_modified"}),
+            put("protocols.soft.batch_size", 1),
+        ),
+        "protocols.soft.batch_size: 1 conflicts with 'resnet18_modified', whose batch norms",
+        "must be at least 2",
+    ),
+    "one image per step of a teacher": (
+        all_of(
+            put("teachers.t", {"arch": "torchvision/resnet18", "batch_size": 1}),
+        ),
+        "teachers.t.batch_size: 1 conflicts with 'torchvision/resnet18', whose batch norms",
+        "must be at least 2",
+    ),
     "unknown source": (
         put("datasets.three.source", "digit"),
         "datasets.three.source: unknown source 'digit'",

@@ -348,3 +348,46 @@ def test_only_settings_and_safetensors_are_downloaded(monkeypatch, folders):
     for name in ("dit", "stable_diffusion"):
         wanted = list(pretrained.weight_files(folders[name], name))
         assert list(filter_repo_objects(wanted, **patterns)) == wanted
+
+
+def overflowing(folder, tmp_path, part, tensor, factor, precision="float16"):
+    """Load a copy of a pipeline with one tensor multiplied; return the denoiser."""
+    from safetensors.torch import load_file, save_file
+
+    at = tmp_path / f"{part}-{factor:g}"
+    shutil.copytree(folder, at)
+    weights = at / part / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors[tensor] = tensors[tensor] * factor
+    save_file(tensors, weights)
+    return load(at, "dit", tmp_path / at.name / "made", {"precision": precision})
+
+
+def test_an_encoder_that_overflows_names_precision_and_remedy(folders, tmp_path):
+    factor = "vae", "encoder.conv_in.weight", 3e6
+    images = normal(2, 3, 8, 8).clamp(-1, 1)
+    denoiser = overflowing(folders["dit"], tmp_path, *factor)
+    with pytest.raises(StillhouseError, match=r"precision: .* not finite in float16 .*; set"):
+        denoiser.encode(images)
+    shutil.rmtree(tmp_path / "vae-3e+06")
+    mean, std = overflowing(folders["dit"], tmp_path, *factor, "bfloat16").encode(images)
+    assert mean.isfinite().all() and std.isfinite().all()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_decoder_that_overflows_is_an_error_in_one_line(folders, tmp_path, precision):
+    factor = "vae", "post_quant_conv.weight", 1e38
+    denoiser = overflowing(folders["dit"], tmp_path, *factor, precision)
+    with pytest.raises(StillhouseError, match=f"images .* not finite in {precision}") as raised:
+        denoiser.decode(1e3 * normal(2, 4, 4, 4))
+    assert "\n" not in str(raised.value)
+    assert ("bfloat16 or float32" in str(raised.value)) == (precision == "float16")
+
+
+def test_inverted_and_sampled_latents_that_overflow_are_an_error(folders, tmp_path):
+    from stillhouse.methods.d3hr import inversion
+
+    denoiser = overflowing(folders["dit"], tmp_path, "transformer", "proj_out_2.weight", 1e9)
+    settings = {"guidance": 1, "steps": 4, "snapshots": [2], "start": "clean"}
+    with pytest.raises(StillhouseError, match="inverted latents are not finite in float16"):
+        inversion._inverted(normal(2, 4, 4, 4), denoiser, "1", settings)

@@ -15,6 +15,7 @@ from stillhouse.diffusion.training import (
     train_network,
 )
 from stillhouse.rng import generator, permutation
+from stillhouse.training.loop import Diverged
 
 AUTOENCODER = {
     **{"channels": [4, 4], "layers": 1, "norm_groups": 2, "latent_channels": 2},
@@ -319,3 +320,33 @@ def test_checkpoints_hold_what_earlier_phases_finished(checkpoint):
     assert torch.equal(select_prefix(tensors, "finished.")["a.b"], finished["a.b"])
     assert values["values"] == {"autoencoder": [1.5]}
     assert (values["name"], values["done"]) == ("denoiser", 4)
+
+
+@pytest.mark.parametrize(
+    ("step", "steps", "interval"),
+    [(3, 60, "1 to 50"), (57, 60, "51 to 60"), (119, 120, "101 to 120")],
+)
+def test_a_loop_that_diverges_ends_at_its_point_and_names_what_to_lower(
+    checkpoint, step, steps, interval
+):
+    net, loss = line()
+
+    def diverging(now):
+        return loss(now) * (math.nan if now == step else 1)
+
+    with pytest.raises(
+        Diverged,
+        match=rf"denoiser: diverged in steps {interval}, loss nan, .*; lower train.network."
+        r"learning_rate, now 0.1",
+    ):
+        TrainingLoop("denoiser", checkpoint(1000))(net, plain(steps), diverging)
+
+
+def test_a_checkpoint_is_not_saved_after_a_loss_that_is_not_finite(checkpoint):
+    net, loss = line()
+    with pytest.raises(Diverged, match="steps 1 to 4, loss nan, none was finite"):
+        TrainingLoop("autoencoder", checkpoint())(
+            net, plain(60), lambda now: loss(now) * (math.nan if now == 3 else 1)
+        )
+    _, values = checkpoint().load()
+    assert values["done"] == 3

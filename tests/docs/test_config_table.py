@@ -98,7 +98,8 @@ def test_every_kind_has_its_keys():
     common, methods = kinds_of(text, "methods")
     assert keys(common) == ["kind", "fidelity"]
     assert list(methods) == [
-        *("d3hr", "d4m", "ddps", "edc", "gvbsm", "sre2l", "herding", "kmeans", "random", "rded")
+        *("compressed", "d3hr", "d4m", "ddps", "dm", "edc", "gvbsm", "sre2l", "gm", "herding"),
+        *("kmeans", "random", "rded", "ruo", "tm"),
     ]
     assert keys(methods["random"]) == ["encoding"]
     assert "teacher" in keys(methods["rded"])
@@ -108,6 +109,10 @@ def test_every_kind_has_its_keys():
     assert "loss_weights.skewness" in keys(methods["d3hr"])
     assert keys(methods["sre2l"])[:2] == ["observers", "initial"]
     assert methods["sre2l"] == methods["gvbsm"] == methods["edc"]
+    assert {"real_images", "initial"} <= set(keys(methods["dm"])) < set(keys(methods["gm"]))
+    assert "experts.count" in keys(methods["tm"])
+    assert {"decoder", "warmup.beta", "bound"} <= set(keys(methods["compressed"]))
+    assert {"decoder", "warmup.beta", "joint.lambda"} <= set(keys(methods["ruo"]))
     common, denoisers = kinds_of(text, "denoisers")
     assert keys(common)[:2] == ["kind", "resolution"]
     assert {"class_labels", "train", "train.network.ema"} <= set(keys(denoisers["dit"]))

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
 from stillhouse.augmentation.views import draw, render
+from stillhouse.errors import StillhouseError
 from stillhouse.evaluation import students
 from stillhouse.evaluation.label_sources import HardLabels
 from stillhouse.networks import registry
@@ -190,7 +193,7 @@ def test_steps_have_each_image_with_its_own_label():
         calls.append((outputs, targets, hard))
         return outputs
 
-    n_steps, steps = students.batches(labels, loss, 5, 3)
+    n_steps, steps = students.batches(labels, loss, 5, 3, [(0, 8), (8, 16), (16, 24), (24, 30)])
     inputs = []
     for images, of in steps:
         inputs.append(images)
@@ -309,3 +312,50 @@ def test_online_labels_train_the_same_students_as_a_table_of_all_epochs(
     ]
     assert curves[0] == pytest.approx(curves[1], rel=0.02, abs=1e-3)
     assert curves[0] != curves[1]
+
+
+def test_a_remainder_of_one_image_is_trained_under_batchnorm_of_one_pixel(tmp_path):
+    """Eleven images in steps of ten, as `batch_size: auto` has for eleven classes at IPC 1."""
+    labels = HardLabels({"views": MIXED, "batch_size": 10}, *colours(11), 3)
+    net = registry.build({"arch": "resnet18_modified"}, 3, 8, 0, "student")
+    cell = students.train(net, labels, colours(9), {**TRAINING, "epochs": 1}, 0, Context())
+    assert len(cell["curve"]) == 1
+
+
+@pytest.fixture
+def diverging(made, tiny, planned, make):
+    """Return a function that plans students at a rate at which they diverge, and computes one."""
+
+    def run(policy):
+        tiny["protocols"]["hard"] |= {"optimizer": "sgd", "learning_rate": 1e25}
+        tiny["protocols"]["hard"]["on_divergence"] = policy
+        wanted = planned(tiny)
+        artifact = family_of(wanted, "random", "hard")
+        make(artifact, [0], on_divergence=wanted.on_divergence(artifact))
+        return artifact
+
+    return run
+
+
+def test_a_student_that_diverges_is_an_error_or_a_marked_cell(diverging):
+    with pytest.raises(
+        StillhouseError, match=r"student 0: diverged .*, or set on_divergence: mark"
+    ):
+        diverging("error")
+    artifact = diverging("mark")
+    cell = store.read_json(Path(artifact.member_file(0)))
+    assert cell["diverged"] is True
+    assert {cell[name] for name in ("accuracy", "accuracy_best", "accuracy_top5")} == {None}
+    assert cell["n_parameters"] == 315
+    assert [row["epoch"] for row in cell["curve"]] == [1]
+
+
+def test_the_policy_for_divergence_is_in_no_address(diverging, tiny, planned):
+    plans = []
+    for policy in ("error", "mark"):
+        tiny["protocols"]["hard"]["on_divergence"] = policy
+        plans.append(planned(tiny))
+    first, second = (family_of(plan, "random", "hard") for plan in plans)
+    assert first.spec() == second.spec()
+    assert [plan.on_divergence(first) for plan in plans] == ["error", "mark"]
+    assert plans[1].on_divergence(family_of(plans[1], "random", "soft")) == "error"

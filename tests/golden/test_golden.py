@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from stillhouse.artifacts import store
 from stillhouse.artifacts.stages import REPORT_VERSIONS
+from stillhouse.data.bitstream import files
 from stillhouse.data.codecs import decode
 from stillhouse.data.distilled_set import read_set
 from stillhouse.evaluation import soft_labels
@@ -174,6 +175,56 @@ SYNTHESIS = {
 }
 
 
+MATCH = {"network": "i", "iterations": 4, "siamese": ["crop", "scale", "color"]}
+MATCHING = {
+    **CONFIG,
+    "methods": {
+        "dm": {"kind": "dm", **MATCH, "real_images": 5},
+        "gm": {
+            **{"kind": "gm", **MATCH, "real_images": 5, "initial": "real"},
+            **{"outer_steps": 2, "inner_epochs": 1, "inner_batch_size": 4},
+        },
+        "tm": {
+            **{"kind": "tm", **MATCH, "learning_rate": 5, "student_steps": 3},
+            **{"student_batch_size": 4, "expert_epochs": 1, "start_epochs": 2},
+            "experts": {"count": 2, "batch_size": 64, "learning_rate": 0.1},
+        },
+    },
+    "students": {"i": {"arch": "convnet1", "width": 4, "norm": "instance"}},
+    "experiments": {
+        "x": {
+            "dataset": "d",
+            "methods": ["dm", "gm", "tm"],
+            "ipc": [2],
+            "students": ["i"],
+            "protocols": ["hard"],
+            "seeds": [0],
+        },
+    },
+}
+WARMUP = {"beta": 500, "restarts": 2, "iterations": 5, "finalists": 1, "final_iterations": 3}
+CODEC = {"decoder": "v4-16", "context": 8, "depth": 1, "warmup": WARMUP}
+JOINT = {"lambda": [5, 1], "iterations": 4, "learning_rate": 0.01, "ramp": 2}
+CODED = {
+    **MATCHING,
+    "methods": {
+        "compressed": {"kind": "compressed", **CODEC},
+        "ruo": {
+            **{"kind": "ruo", **CODEC, "fidelity": "paper", "slice": "set", "utility": "dm"},
+            **{"network": "i", "real_images": 5, "siamese": ["crop", "scale"]},
+            **{"joint": JOINT, "bounds": [1e-3, 1e-5], "holdout": 0.2},
+        },
+    },
+    "experiments": {"x": {**MATCHING["experiments"]["x"], "methods": ["compressed", "ruo"]}},
+}
+# Whose plan has the stages that the first has not.
+BESIDE = {
+    **dict.fromkeys(("statistics", "synthesis"), SYNTHESIS),
+    **dict.fromkeys(("trajectories", "matched"), MATCHING),
+    **dict.fromkeys(("compression", "rate_utility", "bound", "bitstream"), CODED),
+}
+
+
 def gist(array):
     """Return a few numbers of an array that are likely to change with it."""
     flat = np.asarray(array, np.float64).ravel()
@@ -279,6 +330,58 @@ def of_synthesis(plan):
             pixels = [decode(row["image"]["bytes"]) for row in rows]
             numbers[f"{name}, batch {number} pixels"] = gist(pixels)
             numbers[f"{name}, batch {number} curve"] = store.read_json(folder / "curve.json")
+    return numbers
+
+
+def of_trajectories(plan):
+    # Weights of all epochs together: there are many.
+    numbers = {}
+    for i, path in enumerate(paths(plan, "trajectories", "snapshots.safetensors")):
+        weights = sorted(store.read_tensors(path).items())
+        numbers[f"{i} weights"] = gist(np.concatenate([np.ravel(w) for _, w in weights]))
+        numbers[f"{i} losses"] = store.read_json(path.with_name("curve.json"))["loss"]
+    return numbers
+
+
+def of_matched(plan):
+    numbers = {}
+    for path in paths(plan, "matched", "images.parquet"):
+        kind = store.read_spec(path.parent)["settings"]["utility"]
+        rows = store.read_table(path)
+        pixels = [decode(row["bytes"]) for row in rows["image"].to_pylist()]
+        numbers[f"{kind} pixels"] = gist(pixels)
+        numbers[f"{kind} curve"] = store.read_json(path.with_name("curve.json"))["distance"]
+        rate = (rows.schema.metadata or {}).get(b"learning_rate")
+        if rate is not None:
+            numbers[f"{kind} rate"] = float(rate)
+    return numbers
+
+
+def of_compression(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "compression", "state.safetensors")):
+        numbers[f"{i} vector"] = gist(store.read_tensors(path)["vector"])
+        numbers[f"{i} runs"] = store.read_json(path.with_name("curve.json"))["runs"]
+    return numbers
+
+
+def of_rate_utility(plan):
+    (path,) = paths(plan, "rate_utility", "state.safetensors")
+    curve = store.read_json(path.with_name("curve.json"))["curve"]
+    return {"vector": gist(store.read_tensors(path)["vector0"]), "curve": curve}
+
+
+def of_bound(plan):
+    (path,) = paths(plan, "bound", "bound.json")
+    return store.read_json(path)
+
+
+def of_bitstream(plan):
+    numbers = {}
+    for i, path in enumerate(paths(plan, "bitstream", "slice.bits")):
+        contents, report = files.read(path.read_bytes(), path), path.with_name("report.json")
+        numbers[f"{i} pixels"] = gist(contents.images())
+        numbers[f"{i} steps"] = store.read_json(report)["steps"]
     return numbers
 
 
@@ -408,6 +511,12 @@ STAGES = {
     "clusters": of_clusters,
     "statistics": of_statistics,
     "synthesis": of_synthesis,
+    "trajectories": of_trajectories,
+    "matched": of_matched,
+    "compression": of_compression,
+    "rate_utility": of_rate_utility,
+    "bound": of_bound,
+    "bitstream": of_bitstream,
     "distilled": of_distilled,
     "labels": of_labels,
     "students": of_students,
@@ -421,14 +530,14 @@ def actual(tmp_path_factory, planned, make_all):
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("golden"))
     try:
-        plan = planned(CONFIG)
-        make_all(plan)
-        synthesised = planned(SYNTHESIS)
-        make_all(synthesised)
+        plans = {}
+        for config in (CONFIG, SYNTHESIS, MATCHING, CODED):
+            plans[id(config)] = planned(config)
+            make_all(plans[id(config)])
         numbers = {
             stage: {
                 "version": VERSIONS[stage],
-                "numbers": of(synthesised if stage in ("statistics", "synthesis") else plan),
+                "numbers": of(plans[id(BESIDE.get(stage, CONFIG))]),
             }
             for stage, of in STAGES.items()
         }

@@ -8,6 +8,7 @@ from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.context import Context
 from stillhouse.augmentation.views import draw, render
 from stillhouse.config.schema import definition, fill
+from stillhouse.data.bitstream.layout import Layout
 from stillhouse.data.codecs import encode
 from stillhouse.data.transforms import normalise
 from stillhouse.diffusion import training as denoiser_training
@@ -19,6 +20,7 @@ from stillhouse.methods.d3hr.group_loss import GroupLoss
 from stillhouse.methods.ddps.class_scores import score_maps
 from stillhouse.methods.rded.patch_scores import score_class
 from stillhouse.methods.registry import METHODS
+from stillhouse.methods.ruo.codec import Codec
 from stillhouse.methods.statistical_matching import losses, synthesis
 from stillhouse.methods.statistical_matching.feature_statistics import StatisticsRecorder
 from stillhouse.methods.statistical_matching.matching import Matching, targets
@@ -251,3 +253,20 @@ def test_a_resumed_synthesis_has_the_same_bits_on_one_gpu(kind, tmp_path, monkey
     monkeypatch.setattr(losses, "backward", recorded)
     assert torch.equal(run("resumed"), undisturbed)
     assert iterations == [5, 6, 7]
+
+
+def test_the_codec_has_the_same_images_rate_and_gradient():
+    codec = Codec(Layout(32, (480, 0), 16, 4), 4)
+    rng = generator(0, "gpu codec")
+    noise = torch.from_numpy(rng.standard_normal(sum(codec.sizes), np.float32))
+    vector = codec.initial(rng) + 0.02 * noise
+    results = []
+    for name in ("cpu", "cuda"):
+        leaf = vector.to(device_of(name)).requires_grad_(True)
+        latents, networks = codec.parts(leaf)
+        images, bits = codec.images(16 * latents, networks), codec.bits(16 * latents, networks)
+        (images.sum() + bits).backward()
+        results.append((images.detach().cpu(), bits.detach().cpu(), leaf.grad.cpu()))
+    for cpu, gpu in zip(*results, strict=True):
+        scale = cpu.abs().max()
+        torch.testing.assert_close(gpu / scale, cpu / scale, rtol=1e-3, atol=1e-4)

@@ -23,6 +23,11 @@ MINIMAL = {
     "sre2l": {"observers": ["t"]},
     "gvbsm": {"observers": ["t", "u"]},
     "edc": {"observers": ["t", "u"]},
+    "dm": {"network": "s"},
+    "gm": {"network": "s"},
+    "compressed": {"warmup": {"beta": 1}},
+    "ruo": {"utility": "dm", "network": "s", "warmup": {"beta": 1}, "joint": {"lambda": [1]}},
+    "tm": {"network": "s", "student_steps": 2, "expert_epochs": 1, "start_epochs": 2},
 }
 
 
@@ -102,7 +107,7 @@ def test_explicit_settings_override_the_fidelity(kind):
     method = registry.method(kind)
     code = method.resolve(filled(kind, "code"))
     switches = {
-        name: {k: v for k, v in code[name].items() if k in value}
+        name: {**MINIMAL[kind].get(name, {}), **{k: code[name][k] for k in value}}
         if isinstance(value, dict)
         else code[name]
         for name, value in method.fidelity["code"].items()
@@ -115,7 +120,8 @@ def test_explicit_settings_override_the_fidelity(kind):
 def test_a_method_names_the_teachers_and_denoisers_of_its_settings(kind):
     method = registry.method(kind)
     resolved = method.resolve(filled(kind))
-    settings = {key: value for key, value in MINIMAL[kind].items() if value != "pixels"}
+    keys = {"teacher", "observers", "feature_space", "denoiser"}
+    settings = {k: v for k, v in MINIMAL[kind].items() if k in keys and v != "pixels"}
     named = {key: [value] if isinstance(value, str) else value for key, value in settings.items()}
     assert method.teachers(resolved) | method.denoisers(resolved) == named
 

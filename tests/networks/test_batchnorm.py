@@ -1,6 +1,7 @@
 import pytest
 import torch
-from stillhouse.networks import registry
+from stillhouse.errors import StillhouseError
+from stillhouse.networks import architectures, batchnorm, registry
 from stillhouse.networks.batchnorm import fold_batchnorm, set_batchnorm_updates
 from torch import nn
 
@@ -66,3 +67,38 @@ def test_folded_batch_norms_give_the_same_outputs(settings, folded):
 
 def count_norms(net):
     return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+
+
+@pytest.mark.parametrize("arch", [*architectures.SINGLE_VALUES][:6])
+def test_the_sides_at_which_batchnorm_has_single_values_are_those_listed(arch):
+    largest = architectures.SINGLE_VALUES[arch]
+    network = {"arch": arch, "norm": "batch"}
+    for side in (largest, largest + 1):
+        net = registry.build(network, 3, side, 0, "student").train()
+        assert batchnorm.has_single_values(net, side) == (side == largest)
+        assert net.training
+    architectures.check_batch_size("k", network, largest, 2)
+    architectures.check_batch_size("k", network, largest + 1, 1)
+    with pytest.raises(StillhouseError, match=f"k: 1 conflicts with '{arch}'"):
+        architectures.check_batch_size("k", network, largest, 1)
+
+
+@pytest.mark.parametrize(
+    ("arch", "norm", "refused"),
+    [
+        ("torchvision/resnet18", "batch", True),
+        ("timm/resnet10t", "batch", True),
+        ("torchvision/vit_b_16", "batch", False),
+        ("torchvision/vgg11", "batch", False),
+        ("torchvision/vgg11_bn", "batch", True),
+        ("convnet3", "batch", False),
+        ("resnetap10", "instance", False),
+    ],
+)
+def test_one_image_per_step_is_refused_by_name(arch, norm, refused):
+    network = {"arch": arch, "norm": norm}
+    if not refused:
+        architectures.check_batch_size("k", network, 8, 1)
+        return
+    with pytest.raises(StillhouseError, match="must be at least 2"):
+        architectures.check_batch_size("k", network, 8, 1)

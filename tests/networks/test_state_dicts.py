@@ -104,3 +104,24 @@ def test_files_without_weights_are_an_error_of_one_line(tmp_path, name):
         with pytest.raises(StillhouseError, match=re.escape(str(path))) as caught:
             state_dicts.load_foreign(build(), path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named_as_such(tmp_path, state, suffix, bad):
+    state["features.0.weight"][0, 0] = bad
+    path = tmp_path / f"x.{suffix}"
+    torch.save(state, path) if suffix == "pth" else save_elsewhere(path, state)
+    with pytest.raises(StillhouseError) as raised:
+        state_dicts.load_foreign(build("convnet1"), path)
+    assert str(raised.value) == (
+        f"{path}: tensor 'features.0.weight': 9 of 108 numbers are not finite; use other weights, "
+        "or the original file"
+    )
+
+
+def save_elsewhere(path, tensors):
+    """Write safetensors as another program would, without a check."""
+    from safetensors.torch import save_file
+
+    save_file(tensors, path)

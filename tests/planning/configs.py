@@ -5,6 +5,9 @@ from stillhouse.planning import plan
 
 SOURCE = {"index", "images", "dataset"}
 SYNTHESES = ("sre2l", "gvbsm", "edc")
+MATCHING = ("dm", "gm", "tm")
+CODED = ("compressed", "ruo")
+STEPS = {"student_steps": 2, "expert_epochs": 1, "start_epochs": 2}
 
 
 def with_observers(config):
@@ -13,6 +16,26 @@ def with_observers(config):
         config["teachers"][name] = {"arch": "convnet1", "width": 4, "norm": "batch", "seed": seed}
     config["methods"] |= {kind: {"kind": kind, "observers": ["a", "b"]} for kind in SYNTHESES}
     config["experiments"]["x"] |= {"methods": list(SYNTHESES), "protocols": ["hard"]}
+    return config
+
+
+def with_matching(config):
+    """Put a network without batch norms and the methods that match into a config."""
+    config["students"]["i"] = {"arch": "convnet1", "width": 4, "norm": "instance"}
+    config["methods"] |= {kind: {"kind": kind, "network": "i"} for kind in MATCHING}
+    config["methods"]["tm"] |= STEPS
+    config["experiments"]["x"] |= {"methods": list(MATCHING), "protocols": ["hard"]}
+    return config
+
+
+def with_codec(config):
+    """Put compressed sets, and those optimised for rate and utility, into a config."""
+    config["students"]["i"] = {"arch": "convnet1", "width": 4, "norm": "instance"}
+    codec = {"decoder": "v4-16", "context": 8, "depth": 1, "warmup": {"beta": 100}}
+    joint = {"utility": "dm", "network": "i", "joint": {"lambda": [2]}, "bounds": [1e-4, 1e-5]}
+    config["methods"]["compressed"] = {"kind": "compressed", **codec}
+    config["methods"]["ruo"] = {"kind": "ruo", **codec, **joint}
+    config["experiments"]["x"] |= {"methods": list(CODED), "protocols": ["hard"]}
     return config
 
 

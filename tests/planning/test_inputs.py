@@ -11,12 +11,19 @@ from stillhouse.methods.registry import stages
 from stillhouse.planning.inputs import (
     declared_inputs,
     job_inputs,
+    missing_files,
     source_root,
     user_files,
     weight_folders,
 )
 
-from tests.planning.configs import build, lineage, with_observers
+from tests.planning.configs import (
+    build,
+    lineage,
+    with_codec,
+    with_matching,
+    with_observers,
+)
 
 CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
 
@@ -24,9 +31,9 @@ CLIP = {"folder": "weights/clip", "sha256": "7" * 64}
 def with_every_stage(config):
     """Put methods with all stages into a config, divided into blocks of two."""
     methods = {**config["methods"], "herding": {"kind": "herding", "feature_space": "t"}}
-    with_observers(with_denoisers(config))
+    with_codec(with_matching(with_observers(with_denoisers(config))))
     config["methods"] |= methods
-    kinds = ["herding", "rded", "d3hr", "ddps", "d4m", "sre2l", "edc"]
+    kinds = ["herding", "rded", "d3hr", "ddps", "d4m", "sre2l", "edc", "dm", "tm", "ruo"]
     config["experiments"]["x"] |= {"methods": kinds, "protocols": ["soft", "hard", "online"]}
     config["labels"]["online"] = {"kind": "online", "teachers": ["t", "a"]}
     config["protocols"]["online"] = {"labels": "online", "epochs": 2, "batch_size": 4}
@@ -173,3 +180,33 @@ def test_files_of_the_user_are_named_by_their_keys(tiny):
     teacher = ({"weights": ("a teacher's weights.file", ["weights/t.safetensors"])}, [])
     assert actual["p", "teacher"] == teacher
     assert actual["p", "distilled"] == ({}, [])
+
+
+def test_missing_files_are_those_that_a_missing_artifact_needs(tiny, empty):
+    tiny["sources"]["p"] = {
+        **{"kind": "parquet", "train": ["a", "b"], "test": ["c"]},
+        **{"classes": ["0", "1", "2"], "smallest_class": 9},
+    }
+    assert missing_files(build(tiny)) == []  # no experiment needs the source
+    tiny["datasets"]["three"]["source"] = "p"
+    tiny["teachers"]["t"] = {
+        **{"arch": "convnet1", "width": 4, "norm": "instance"},
+        "weights": {"file": "t.pth", "sha256": "1" * 64},
+    }
+    with_denoisers(tiny)["methods"] = {"d4m": {"kind": "d4m", "denoiser": "dit"}}
+    tiny["experiments"]["x"]["methods"] = ["d4m"]
+    wanted = build(tiny)
+    source = [("sources.p.train", "a"), ("sources.p.train", "b"), ("sources.p.test", "c")]
+    weights = [("a teacher's weights.file", "t.pth")]
+    folder = [("denoisers.dit.pretrained.folder", "weights/dit")]
+    assert missing_files(wanted) == [*source, *weights, *folder]
+    Path("b").touch()
+    Path("weights/dit").mkdir(parents=True)
+    assert missing_files(wanted) == [source[0], source[2], *weights]
+    # With index, images and teacher stored, neither source nor weights are needed.
+    (index,), (teacher,) = wanted.artifacts["index"].values(), wanted.artifacts["teacher"].values()
+    (images,) = wanted.families["images"].values()
+    for path in (index.file, teacher.file, *(b.manifest for b in images.blocks.values())):
+        Path(path).parent.mkdir(parents=True)
+        Path(path).touch()
+    assert missing_files(wanted) == []

@@ -9,7 +9,16 @@ from stillhouse.artifacts.addresses import digest
 from stillhouse.methods.registry import stages
 
 from tests.conftest import TINY
-from tests.planning.configs import build, lineage, places, put, sets_of, with_observers
+from tests.planning.configs import (
+    build,
+    lineage,
+    places,
+    put,
+    sets_of,
+    with_codec,
+    with_matching,
+    with_observers,
+)
 
 # Digest of all paths of a stage in a config with every stage. They change with defaults, versions
 # and the digested settings; all users then recompute these stages.
@@ -34,6 +43,12 @@ ADDRESSES = {
     "prototypes": "b07b97bb5f15",
     "statistics": "21544a8c4c3f",
     "synthesis": "11c7e66be91c",
+    "trajectories": "11e477f6a90c",
+    "matched": "8d0469c2cc57",
+    "compression": "2b82627ee2f1",
+    "bitstream": "4b41f4759e77",
+    "rate_utility": "013e56618eb7",
+    "bound": "a49cde813475",
 }
 CLASSES = tuple("0123456789")
 
@@ -50,7 +65,9 @@ def every_stage():
 
 
 def test_addresses_are_stable():
-    by_stage = places(build(every_stage()))
+    matching = places(build(with_matching(copy.deepcopy(TINY))))
+    coded = places(build(with_codec(copy.deepcopy(TINY))))
+    by_stage = matching | coded | places(build(every_stage()))
     assert by_stage.keys() == stages().keys()
     actual = {stage: digest(sorted(by_stage[stage])) for stage in ADDRESSES}
     assert actual == ADDRESSES, f"new addresses; if they were meant to change, record {actual}"
@@ -170,6 +187,7 @@ def test_a_cell_names_its_settings_and_teachers(tiny):
         **{"fidelity": "paper", "ipc": 1, "distill_seed": 0, "seed": 3, "protocol": "soft"},
         **{"teacher": "w+v+u", "student": "s", "arch": "convnet1", "report": "last"},
         **{"labels": "soft", "label_encoding": "float16", "label_teachers": "v+u"},
+        "on_divergence": "error",
     }
     assert [cell["teacher"] for cell in others] == ["w+v", "v+u", ""]
 

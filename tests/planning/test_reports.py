@@ -8,7 +8,7 @@ from stillhouse.methods import registry
 from stillhouse.methods.base import Figure, Method
 from stillhouse.planning import reports
 
-from tests.planning.configs import SYNTHESES, build, with_observers
+from tests.planning.configs import SYNTHESES, build, with_matching, with_observers
 
 
 @pytest.fixture
@@ -96,6 +96,26 @@ def test_methods_share_figures_of_shared_artifacts(tiny):
     }
 
 
+def test_a_figure_may_show_an_artifact_without_members(tiny):
+    wanted = build(with_matching(tiny))
+    figures = reports.figures(wanted.experiments["x"])
+    assert {name for name, *_ in figures} == {"synthesis", "terms"}
+    for kind in ("dm", "gm", "tm"):
+        _, inputs, _ = figures["synthesis", kind, 0]
+        artifact, members = inputs["synthesis"]
+        assert artifact.stage.name == "matched" and artifact.keys["ipc"] == 2
+        assert reports.figure_sources(wanted, artifact, members) == [artifact.file]
+        assert reports.shown_files(artifact, members) == {0: artifact.file}
+
+
+def test_a_figure_shows_members_by_their_files(tiny):
+    wanted = build(with_observers(with_denoisers(tiny)))
+    _, inputs, _ = reports.figures(wanted.experiments["x"])["synthesis", "edc", 0]
+    artifact, members = inputs["synthesis"]
+    assert reports.figure_sources(wanted, artifact, members) == wanted.manifests(artifact, [0])
+    assert reports.shown_files(artifact, members) == {0: artifact.member_file(0)}
+
+
 def test_files_of_figures_are_named_by_experiment_method_and_seed(cells):
     drawn = reports.figures(cells)
     files = reports.figure_files("x", drawn)
@@ -130,3 +150,26 @@ def test_figures_of_methods_do_not_take_each_others_files(monkeypatch, function,
     monkeypatch.setitem(registry.METHODS, "toy", toy)
     with pytest.raises(ValueError, match=problem):
         reports.drawing_rules()
+
+
+def test_contents_of_reports_change_with_what_they_show(tiny, monkeypatch):
+    def contents():
+        return reports.table_contents(build(tiny).experiments["x"])
+
+    seen = [contents(), contents()]
+    tiny["experiments"]["x"]["seeds"] = [0, 1, 2]
+    seen.append(contents())
+    tiny["protocols"]["soft"]["report"] = "best"
+    seen.append(contents())
+    monkeypatch.setitem(reports.REPORT_VERSIONS, "tables", 0)
+    seen.append(contents())
+    assert seen[0] == seen[1] and len(set(seen)) == 4
+
+    files = {"scores": {"0": "a", "1": "b"}}
+    figures = [
+        reports.figure_contents("t", files),
+        reports.figure_contents("u", files),
+        reports.figure_contents("t", {"scores": {"1": "b", "0": "a"}}),
+        reports.figure_contents("t", {"scores": {"0": "a"}}),
+    ]
+    assert len(set(figures)) == 4

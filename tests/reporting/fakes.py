@@ -138,6 +138,7 @@ def identity(kind, ipc, protocol, seed, artifact):
         "label_encoding": "float16" if soft else "",
         "label_teachers": "t" if soft else "",
         "report": "last",
+        "on_divergence": "error",
     }
 
 

@@ -343,3 +343,22 @@ def test_charts_are_drawn_from_a_table(tmp_path):
     charts.charts({"csv": [tmp_path / "x.csv"]}, {"cells": cells}, outputs)
     for path in outputs.values():
         assert any("random" in word for word in words_of(path.read_text()))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("draw", CHARTS)
+@pytest.mark.parametrize("gone", [1, 3])
+def test_diverged_students_are_left_out_of_charts_and_counted(drawn, draw, gone):
+    """Of one set, `gone` of three students diverged; at three, the set has no point."""
+    rows = numbers()
+    rows["curve"] = rows["curve"].tolist()
+    for i in range(gone):
+        rows.loc[i, ["accuracy", "accuracy_best", "seconds_train"]] = math.nan
+        rows.at[i, "curve"] = []
+    figure = drawn(draw, rows)
+    titles = [axis.get_title().replace("\n", " ") for axis in figure.axes]
+    counted = [title for title in titles if f"({gone} of 12 diverged, left out)" in title]
+    assert bool(counted) == (draw is not charts.cost)
+    if draw is charts.accuracy and gone == 1:
+        _, means, _ = points(figure.axes[0])["random"]
+        assert means[0] == pytest.approx(rows["accuracy"][1:3].mean())

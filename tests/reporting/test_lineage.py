@@ -123,3 +123,11 @@ def test_a_report_is_explained_by_its_cells(experiment, target, capsys):
 def test_a_report_without_its_table_is_refused_in_one_line(empty, capsys):
     assert lineage.main(["results/report/x.html"]) == 1
     assert "results/tables/x.csv missing" in capsys.readouterr().err
+
+
+def test_a_table_of_an_earlier_version_is_refused_in_one_line(empty, capsys):
+    path = Path("results/tables/x.csv")
+    path.parent.mkdir(parents=True)
+    path.write_text("method,ipc\nrandom,1\n")
+    assert lineage.main(["results/tables/x.csv"]) == 1
+    assert "missing column artifact; rerun" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 import csv
 import itertools
 import json
+import math
 import re
 import statistics
 from pathlib import Path
@@ -14,7 +15,7 @@ COLUMNS = (
     "experiment,dataset,method,fidelity,ipc,distill_seed,teacher,labels,label_encoding,student,"
     "protocol,seed,accuracy,accuracy_best,accuracy_top5,image_bytes,label_bytes,seconds_teacher,"
     "seconds_denoiser,seconds_distill,seconds_label,seconds_train,device,published,published_std,"
-    "digest,recognised,statistics_bytes,image_bits_per_class,label_bits_per_class,artifact"
+    "digest,recognised,statistics_bytes,image_bits_per_class,label_bits_per_class,artifact,diverged"
 )
 PUBLISHED = "dataset,method,ipc,student,labels,accuracy,std,source,preset\n"
 
@@ -169,3 +170,38 @@ def test_names_that_resemble_numbers_stay_names(experiment):
     frame = tables.read(Path("out/x.csv"), cells)
     assert set(frame["method"]) == {"007"}
     assert set(frame["student"]) == {"1e3"}
+
+
+def mark(cells, *numbers):
+    """Replace cells by those of students that diverged; return the identities that allow it."""
+    for number in numbers:
+        folder = Path(cells[number]["artifact"])
+        spec = {k: v for k, v in store.read_spec(folder).items() if k not in ("files", "seal")}
+        none = dict.fromkeys(("accuracy", "accuracy_best", "accuracy_top5"))
+        store.write(folder, spec, {"cell.json": {**none, "diverged": True, "curve": []}})
+    return [{**cell, "on_divergence": "mark"} for cell in cells]
+
+
+def test_diverged_students_are_marked_and_left_out_of_means(experiment):
+    before, _ = make(experiment)
+    marked = mark(experiment, 1, 2, 3)
+    rows, markdown = make(marked)
+    assert [row["diverged"] for row in rows[:5]] == ["False", "True", "True", "True", "False"]
+    assert [rows[i]["accuracy"] for i in (1, 2, 3)] == ["", "", ""]
+    assert rows[0]["accuracy"] == before[0]["accuracy"]
+    line = next(line for line in markdown.splitlines() if line.startswith("| random"))
+    alone = float(rows[0]["accuracy"])
+    assert f"| {alone:.1f} (1 of 2 diverged) | – (2 of 2 diverged) |" in re.sub(" +", " ", line)
+    note = "3 of 16 students diverged and are left out of means, standard deviations"
+    assert note in markdown and note in Path("out/x.latex").read_text()
+    assert "random (distill seed 0), IPC 1, soft, s: seed 1" in markdown
+    frame = tables.read(Path("out/x.csv"), marked)
+    times = table_layout.costs(frame)["train"]
+    assert times["s", "random", 0, 1, "soft"] == 1_000_000
+    assert math.isnan(times["s", "random", 0, 1, "hard"])
+
+
+def test_a_diverged_student_of_a_strict_protocol_is_an_error(experiment):
+    cells = [{**cell, "on_divergence": "error"} for cell in mark(experiment, 1)]
+    with pytest.raises(StillhouseError, match=r"protocols.soft.on_divergence: error conflicts"):
+        make(cells)

@@ -1,11 +1,13 @@
 import math
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 from stillhouse.artifacts.context import Context
+from stillhouse.errors import StillhouseError
 from stillhouse.networks import registry
 from stillhouse.training import loop, optimizers
 from stillhouse.training.lr_schedules import learning_rate_factor
@@ -356,3 +358,88 @@ def test_freeze_stops_gradients():
     net = loop.freeze(build())
     assert not net.training
     assert not any(p.requires_grad for p in net.parameters())
+
+
+def diverging(tmp_path, **changes):
+    """Train at a rate at which SGD diverges within the second epoch, of three steps each."""
+    settings = {**SETTINGS, "optimizer": "sgd", "weight_decay": 0.0, **changes}
+    return fit(build(), tmp_path, settings)
+
+
+def test_a_training_that_diverges_ends_with_step_last_finite_loss_and_remedy(tmp_path):
+    with pytest.raises(loop.Diverged) as raised:
+        diverging(tmp_path, learning_rate=1e25)
+    message = str(raised.value)
+    assert re.fullmatch(
+        r"test epoch 0: diverged in epoch 1, step \d of the epoch: loss (nan|inf), the last finite "
+        r"loss is [\d.e+]+; lower its learning_rate, now 1e\+25",
+        message,
+    )
+    assert raised.value.curve == []
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("step", range(4))
+def test_the_first_step_whose_loss_is_not_finite_is_named(bad, step):
+    values = [torch.tensor(float(i)) for i in range(4)]
+    values[step] = torch.tensor(bad)
+    last = f"finite loss is {step - 1}" if step else "finite loss is 0.5"
+    with pytest.raises(loop.Diverged, match=f"step {step + 1} .*loss {bad:g}, the last {last}$"):
+        loop._check_losses(sum(values), values, [0.5])
+
+
+def test_outputs_that_are_not_finite_after_a_finite_loss_end_the_training(tmp_path):
+    images, labels = problem()
+    net, context = build(), Context(work=tmp_path, checkpoint_seconds=1e9)
+
+    def evaluate(net, epoch):
+        if epoch == 3:
+            net.classifier.bias.data.fill_(math.nan)
+        return {"accuracy": loop.accuracies(loop.logits(net, images, 64, lambda x: x), labels)[0]}
+
+    with pytest.raises(loop.Diverged, match="epoch 3, tensor 'outputs': 120 of 120") as raised:
+        loop.fit(net, SETTINGS, batches_of(images, labels), evaluate, context, "student", 4)
+    assert [row["epoch"] for row in raised.value.curve] == [1, 2]
+
+
+def test_a_long_epoch_is_checked_before_its_end(monkeypatch):
+    monkeypatch.setattr(loop, "CHECKED", 2)
+    images, labels = problem()
+    net, done = build(), []
+
+    def batch(step):
+        done.append(step)
+        return (
+            images,
+            lambda outputs: cross_entropy(outputs, labels) * (1 if step < 3 else math.nan),
+        )
+
+    optimizer = optimizers.Optimizer(net, SETTINGS)
+    with pytest.raises(loop.Diverged, match="step 4 of the epoch"):
+        loop.one_epoch(net, optimizer, SETTINGS, 0, 100, (batch(step) for step in range(100)))
+    assert done == [0, 1, 2, 3]
+
+
+def small(arch, norm="batch"):
+    return registry.build({"arch": arch, "width": 4, "norm": norm}, 3, 8, 0, "student")
+
+
+@pytest.mark.parametrize("n", [16, 17, 18, 20])
+@pytest.mark.parametrize("size", [2, 4, 8, 16])
+def test_every_image_is_in_one_step_and_none_is_alone_under_batchnorm_of_one_pixel(n, size):
+    plain = [(first, min(first + size, n)) for first in range(0, n, size)]
+    net = small("resnet18_modified")
+    assert loop.step_bounds(small("convnet1"), n, size, 8) == plain
+    bounds = loop.step_bounds(net, n, size, 8)
+    assert [row for first, end in bounds for row in range(first, end)] == list(range(n))
+    assert min(end - first for first, end in bounds) > 1
+    assert bounds == plain or n % size == 1
+    for first, end in bounds[-1:]:
+        net.train()(torch.zeros(end - first, 3, 8, 8))
+
+
+@pytest.mark.parametrize(("n", "size"), [(4, 1), (1, 8)])
+def test_one_image_per_step_is_refused_where_batchnorm_needs_two(n, size):
+    assert len(loop.step_bounds(small("convnet1"), n, size, 8)) == n
+    with pytest.raises(StillhouseError, match="must be at least 2 images per step"):
+        loop.step_bounds(small("resnet18_modified"), n, size, 8)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts import formats, store
+from stillhouse.artifacts.context import Context
 from stillhouse.data.splits import load_split
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import registry
@@ -224,3 +225,34 @@ def test_logits_are_those_of_the_named_classes():
 )
 def test_the_origin_of_weights_is_named(settings, origin):
     assert teachers.weights_origin(settings) == origin
+
+
+def test_a_remainder_of_one_image_is_trained_under_batchnorm_of_one_pixel(tmp_path, made):
+    """Nine images in steps of four: the ninth joins the second step."""
+    recipe = {**teacher_of(made).settings, "arch": "resnet18_modified", "batch_size": 4}
+    net = registry.build(recipe, 3, 8, 0, "teacher")
+    images = torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8)
+    context = Context(work=tmp_path)
+    curve = teachers.train(net, images, torch.arange(9) % 3, recipe | {"epochs": 1}, context)
+    assert len(curve) == 1
+    with pytest.raises(StillhouseError, match="batch_size: 1 conflicts with batch normalisation"):
+        teachers.train(net, images, torch.arange(9) % 3, recipe | {"batch_size": 1}, context)
+
+
+def test_a_teacher_that_diverges_or_whose_outputs_do_names_what_to_lower(
+    made, tiny, planned, make, monkeypatch
+):
+    tiny["teachers"]["t"] |= {"optimizer": "sgd", "learning_rate": 1e25}
+    artifact = teacher_of(planned(tiny))
+    with pytest.raises(
+        StillhouseError, match=r"teacher 0: diverged in epoch 1, step .*; lower its"
+    ):
+        make(artifact)
+    assert not model(artifact.directory).exists()
+    tiny["teachers"]["t"]["seed"] = 3
+    artifact = teacher_of(planned(tiny))
+    monkeypatch.setattr(
+        teachers, "train", lambda net, *rest: net.classifier.bias.data.fill_(float("inf"))
+    )
+    with pytest.raises(StillhouseError, match="'outputs': 537 of 537 numbers are not finite on"):
+        make(artifact)

@@ -102,3 +102,34 @@ def test_an_added_student_seed_alone_is_trained_without_snakemakes_metadata(fini
     rows = finished.numbers()
     assert [row["seed"] for row in rows] == ["0", "1", "2"]
     assert rows[:2] == numbers[:2]
+
+
+def test_an_earlier_table_is_restored_without_snakemakes_metadata(finished, config):
+    """Fewer seeds replace the table; later, the manifest of all seeds is older than the table."""
+    table, full = "results/tables/tiny.csv", finished.numbers()
+    finished.configure({**config, "experiments": with_seeds(config, [0])})
+    finished.make(table)
+    assert {row["seed"] for row in finished.rows()} == {"0"}
+    shutil.rmtree(finished / ".snakemake")
+    finished.configure(config)
+    assert finished.jobs(table) == {"tables": 1}
+    finished.make(table)
+    assert finished.numbers() == full
+    assert finished.jobs(table) == {}
+
+
+def with_seeds(config, seeds):
+    return {"tiny": {**config["experiments"]["tiny"], "seeds": seeds}}
+
+
+def test_settings_of_tables_and_figures_alone_are_noticed_without_metadata(finished, config):
+    shutil.rmtree(finished / ".snakemake")
+    config["protocols"]["soft"]["report"] = "best"
+    finished.configure(config)
+    assert finished.jobs() == REPORTS
+    finished.make()
+    assert finished.jobs() == {}
+    # A figure that shows another set than its record says is drawn again.
+    record = finished.one("manifests/reports/figures/tiny/synthesis-edc-seed0.png.json")
+    record.write_text('{"contents": "0123"}')
+    assert finished.jobs() == {"synthesis_progress": 1, "page": 1}

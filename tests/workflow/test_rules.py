@@ -129,3 +129,16 @@ def test_parsing_the_workflow_loads_nothing_heavy():
         "plan.build(load.complete(yaml.safe_load(text), 'config.yaml'))"
     )
     assert loaded(code) == set()
+
+
+@pytest.mark.parametrize(("arguments", "count"), [((), 1), (("--resources", "gpu=3"), 3)])
+@pytest.mark.parametrize("in_profile", [None, 8])
+def test_a_profile_of_the_user_sets_how_many_jobs_use_gpus(folder, arguments, count, in_profile):
+    """Resources of the command line come before those of a profile."""
+    if in_profile:
+        (folder / "lab").mkdir()
+        (folder / "lab/profile.yaml").write_text(f"resources: [gpu={in_profile}]\n")
+        arguments = ("--profile", folder / "lab", *arguments)
+        count = count if "--resources" in arguments else in_profile
+    done = folder.make("--until", "index", "--printshellcmds", *arguments)
+    assert re.search(rf"^Provided resources: gpu=\D*{count}\D*$", done.stdout + done.stderr, re.M)

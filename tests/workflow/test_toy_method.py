@@ -144,7 +144,7 @@ def test_a_method_is_added_by_its_files_and_one_line_and_runs_to_a_table(copy, t
     folder.configure(config)
     done = folder.make("results/tables/tiny.csv")
     assert "\nmean_images  " in done.stderr
-    assert "\nlocalrule mean_images:" in done.stderr
+    assert "] mean_images digits" in done.stderr
     (row,) = folder.rows()
     assert row["method"] == "toy"
     assert float(row["accuracy"]) > 0

@@ -3,14 +3,7 @@
 import functools
 import json
 import os
-import sys
 from pathlib import Path
-
-# The package beside these rules precedes an installed one, in the processes of scripts too.
-PACKAGE = str(Path(workflow.basedir) / "workflow")
-sys.path.insert(0, PACKAGE)
-inherited = dict(os.environ).get("PYTHONPATH", "").split(os.pathsep)
-os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([PACKAGE, *filter(None, inherited)])))
 
 # A process keeps its memory until it ends: by default glibc returns the memory of every large tensor
 # to the system and requests it again, which is a fifth of the time of small trainings.
@@ -19,13 +12,20 @@ for threshold in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
 
 from snakemake.exceptions import WorkflowError
 
+from stillhouse.artifacts.manifests import shown as shown_by
 from stillhouse.artifacts.stages import REPORT_VERSIONS
 from stillhouse.config.load import complete, wants_gpu
 from stillhouse.data.sources.catalogue import n_smallest
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
 from stillhouse.planning import reports
-from stillhouse.planning.inputs import declared_inputs, source_root, user_files, weight_folders
+from stillhouse.planning.inputs import (
+    declared_inputs,
+    missing_files,
+    source_root,
+    user_files,
+    weight_folders,
+)
 from stillhouse.planning.plan import build
 from stillhouse.training.teacher_accuracy import check_existing
 
@@ -37,6 +37,11 @@ try:
     folders = weight_folders(settings)
 except StillhouseError as error:
     raise WorkflowError(str(error)) from None
+
+
+# One job at a time uses a GPU, unless --resources or the resources of a profile say otherwise.
+if "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
 
 
 wildcard_constraints:
@@ -124,6 +129,17 @@ def figure_inputs(name, w):
         what: (artifact, list(members)[: figure.classes or None])
         for what, (artifact, members) in inputs.items()
     }
+
+
+@functools.cache
+def contents_of(experiment):
+    """Return a digest of what the tables, charts and curves of an experiment show."""
+    return reports.table_contents(plan.experiments[experiment])
+
+
+def table_contents(w):
+    """Return the digest of `contents_of`, or say that the config lacks the experiment."""
+    return contents_of(w.experiment) if cells_of(w) else ""
 
 
 def shown(path, caption, category, what):

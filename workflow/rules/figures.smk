@@ -6,6 +6,19 @@ after the function.
 
 DRAWINGS = reports.drawing_rules()
 
+
+def figure_files(name, w):
+    """Return {name: {member: file}} of what a figure shows."""
+    return {
+        key: reports.shown_files(artifact, members)
+        for key, (artifact, members) in figure_inputs(name, w).items()
+    }
+
+
+def figure_title(figure, w):
+    return f"{w.experiment}, {w.method}, seed {w.seed}: {figure.title}"
+
+
 for drawing, (function, drawn) in DRAWINGS.items():
     first = next(iter(drawn.values()))
     log_path = reports.figure_path(first, "log").replace("results/", "results/logs/")
@@ -17,9 +30,13 @@ for drawing, (function, drawn) in DRAWINGS.items():
         input:
             unpack(
                 lambda w, name=first.name: {
-                    key: unchanged(plan.manifests(artifact, members))
+                    key: unchanged(reports.figure_sources(plan, artifact, members))
                     for key, (artifact, members) in figure_inputs(name, w).items()
                 }
+            ),
+            outdated=lambda w, figure=first: outdated(
+                reports.figure_path(figure, figure.suffix).format(**w),
+                reports.figure_contents(figure_title(figure, w), figure_files(figure.name, w)),
             ),
         output:
             **{
@@ -44,14 +61,14 @@ for drawing, (function, drawn) in DRAWINGS.items():
         resources:
             **LIGHT,
         params:
+            contents=lambda w, figure=first: reports.figure_contents(
+                figure_title(figure, w), figure_files(figure.name, w)
+            ),
             distill_seed=lambda w: int(w.seed),
-            files=lambda w, name=first.name: {
-                key: {member: artifact.member_file(member) for member in members}
-                for key, (artifact, members) in figure_inputs(name, w).items()
-            },
+            files=lambda w, name=first.name: figure_files(name, w),
             function=function,
             method=lambda w: w.method,
-            title=lambda w, figure=first: f"{w.experiment}, {w.method}, seed {w.seed}: {figure.title}",
+            title=lambda w, figure=first: figure_title(figure, w),
             version=REPORT_VERSIONS["figures"],
         script:
             "../scripts/report.py"

@@ -15,6 +15,35 @@ def unchanged(paths):
     return [ancient(path) for path in paths]
 
 
+@functools.cache
+def new_file():
+    """Return an empty file that is newer than any report."""
+    path = Path(workflow.snakemake_tmp_dir, "other-contents")
+    path.touch()
+    return str(path)
+
+
+def outdated(path, contents):
+    """Return an input that is newer than a report, if the report shows other contents.
+
+    Reports have paths without a digest, and their cells may be older than they are. Snakemake would
+    notice other params by its own records, which a copy of the results need not have.
+    """
+    return [new_file()] if Path(path).exists() and shown_by(path) != contents else []
+
+
+def all_cells(w):
+    """Return the manifests of the students of all experiments, if no file of the user is missing.
+
+    The input of the default target is read before Snakemake plans the jobs, which takes minutes
+    with many classes. Runs of other targets may need none of the files.
+    """
+    for key, path in missing_files(plan):
+        stop(f"{key}: file not found: {path}; correct the path")
+    families = plan.families["students"].values()
+    return [path for family in families for path in plan.manifests(family.artifact)]
+
+
 def artifact_inputs(stage, w):
     """Return the declared inputs of an artifact without members."""
     artifact = wanted(stage, w)
@@ -35,7 +64,7 @@ def inputs_of(artifact, members, output):
             check_teacher(part.name)
         for key, paths in [source_root(plan, artifact), *external.values()]:
             for path in [path for path in paths if not Path(path).exists()]:
-                stop(f"{key}: file not found: {path}")
+                stop(f"{key}: file not found: {path}; correct the path")
     inputs = declared_inputs(plan, artifact, members)
     inputs |= {name: paths for name, (_, paths) in external.items()}
     return {name: unchanged(paths) for name, paths in inputs.items()}

@@ -16,6 +16,7 @@ rule students:
     threads: COMPUTE["threads"]
     resources:
         **computing("students"),
+        on_divergence=lambda w: plan.on_divergence(block("students", w).artifact),
     params:
         spec=lambda w: block("students", w).artifact.spec(),
         members=lambda w: list(block("students", w).members),

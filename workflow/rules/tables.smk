@@ -6,6 +6,7 @@ PUBLISHED = sorted(str(p) for p in Path(workflow.basedir, "workflow/published").
 rule tables:
     """Write the cells of one experiment as CSV, Markdown and LaTeX tables."""
     input:
+        outdated=lambda w: outdated(f"results/tables/{w.experiment}.csv", table_contents(w)),
         # Not `unchanged`: other seeds must rerun the table.
         cells=lambda w: reports.cell_manifests(plan, cells_of(w)),
         indexes=lambda w: unchanged(reports.skipping_indexes(cells_of(w))),
@@ -27,6 +28,7 @@ rule tables:
         config=CONFIGS,
     params:
         cells=lambda w: reports.identities(cells_of(w)),
+        contents=lambda w: table_contents(w),
         function="stillhouse.reporting.tables:tables",
         version=REPORT_VERSIONS["tables"],
     script:
@@ -36,6 +38,7 @@ rule tables:
 rule curves:
     """Draw loss and accuracy over epochs for one experiment."""
     input:
+        outdated=lambda w: outdated(f"results/figures/{w.experiment}/curves.svg", table_contents(w)),
         cells=lambda w: reports.cell_manifests(plan, cells_of(w)),
     output:
         svg=shown("results/figures/{experiment}/curves.svg", "curves", "Charts", "curves"),
@@ -48,6 +51,7 @@ rule curves:
     threads: 1
     params:
         cells=lambda w: reports.identities(cells_of(w)),
+        contents=lambda w: table_contents(w),
         function="stillhouse.reporting.charts:curves",
         version=REPORT_VERSIONS["figures"],
     script:

@@ -4,7 +4,7 @@ The package computes artifacts; the Snakemake rules decide which. A package impo
 above it in this list:
 
 - `artifacts`: addresses, files and jobs; all artifacts are stored under ``results/``
-- `data`: images from a source to arrays; distilled sets
+- `data`, `decode`: images from a source to arrays; distilled sets; bitstreams
 - `networks`, `augmentation`: classifiers; augmentation operations and recorded views
 - `training`, `diffusion`: training loop and teachers; denoisers, latents and sampling
 - `methods`: the distillation methods, a folder per method

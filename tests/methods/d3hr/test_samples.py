@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,6 @@ def test_a_missing_snapshot_device_or_variance_is_an_error(empty):
     assert "\n" not in str(error.value)
     with pytest.raises(StillhouseError, match="draw_on: 'cuda' conflicts"):
         sampled(path, draw_on="cuda")
-    for k, wrong in enumerate((math.nan, math.inf, -1.0)):
-        alone = put(inversion(mean, std**2 * wrong, count=1), f"dog{k}")
-        with pytest.raises(StillhouseError, match=rf"class dog{k}: invalid .* 1 inverted latents"):
-            sampled(alone, class_id=f"dog{k}")
+    alone = put(inversion(mean, -(std**2), count=1), "dog")
+    with pytest.raises(StillhouseError, match=r"class dog: invalid .* 1 inverted latents"):
+        sampled(alone, class_id="dog")

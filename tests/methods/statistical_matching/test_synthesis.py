@@ -11,6 +11,7 @@ from stillhouse.artifacts.context import Context
 from stillhouse.artifacts.jobs import produce
 from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import normalise, normalised_to_bytes
+from stillhouse.methods.common.curves import Diverged
 from stillhouse.methods.statistical_matching import losses, synthesis
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.methods.statistical_matching.method import SYNTHESIS
@@ -289,3 +290,30 @@ def test_observers_without_batch_norms_are_matched_by_convolutions(make):
     (folder,) = make("x", settings, observed="c")
     curve = store.read_json(folder / "curve.json")
     assert "batchnorm" not in curve and len(curve["convolution"]) == 4
+
+
+@pytest.mark.parametrize(("bad", "interval"), [(0, "1 to 3"), (4, "4 to 6"), (249, "250 to 250")])
+def test_a_synthesis_that_diverges_names_iterations_loss_and_remedy(
+    monkeypatch, tmp_path, bad, interval
+):
+    def backward(batch, observer, iteration):
+        batch.images.grad = torch.zeros_like(batch.images)
+        return {"a": torch.tensor(math.nan if iteration >= bad else 2.0)}
+
+    monkeypatch.setattr(losses, "backward", backward)
+    checkpoint = Checkpoint(Context(work=tmp_path, checkpoint_seconds=1e9))
+    last = "the last finite mean is 2" if bad > 2 else "none was finite"
+    message = f"batch 0: diverged in iterations {interval}, a nan, {last}; lower the method's "
+    with pytest.raises(Diverged, match=message + "learning_rate, now 0.1"):
+        synthesise(batch_of(iterations=250), ["x"], checkpoint)
+
+
+def test_images_that_are_not_finite_after_the_last_iteration_are_an_error(monkeypatch, tmp_path):
+    def backward(batch, observer, iteration):
+        batch.images.grad = torch.full_like(batch.images, math.nan if iteration == 3 else 0.0)
+        return {"a": torch.tensor(1.0)}
+
+    monkeypatch.setattr(losses, "backward", backward)
+    checkpoint = Checkpoint(Context(work=tmp_path, checkpoint_seconds=1e9))
+    with pytest.raises(Diverged, match="images are not finite after iteration 4"):
+        synthesise(batch_of(iterations=4), ["x"], checkpoint)

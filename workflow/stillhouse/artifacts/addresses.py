@@ -24,7 +24,7 @@ DIGITS = 12
 
 def canonical(value):
     """Return `value` as JSON text with sorted keys: equal settings give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value):
@@ -95,9 +95,13 @@ def member_folder(address, kind, member):
 
 
 def member_spec(spec, kind, member):
-    """Return the spec of one member of an artifact, from the spec of the artifact."""
+    """Return the spec of one member of an artifact, from the spec of the artifact.
+
+    It does not tell how many members there are: more of them may be wanted later.
+    """
     address = str(member_folder(spec["address"], kind, member))
-    return {**spec, "keys": {**spec["keys"], kind: member}, "address": address}
+    alone = {name: value for name, value in spec.items() if name != "members"}
+    return {**alone, "keys": {**spec["keys"], kind: member}, "address": address}
 
 
 def _sorted(value):

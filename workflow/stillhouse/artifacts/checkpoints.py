@@ -8,7 +8,8 @@ import hashlib
 import json
 import time
 
-from stillhouse.artifacts import formats, jobs
+from stillhouse.artifacts import finite, formats, jobs
+from stillhouse.errors import StillhouseError
 
 CHUNK_BYTES = 256 * 2**20
 
@@ -45,7 +46,7 @@ class Checkpoint:
         values : dict
             Plain values; ``done`` is the number of finished steps, printed by `resume`.
         """
-        text = json.dumps(values)
+        text = json.dumps(values, allow_nan=False)
         metadata = {"values": text, "sha256": _tensors_checksum(tensors, text)}
         formats.save_tensors(self.path, tensors, metadata)
         jobs.note_seconds(self.context, time.monotonic() - self.started)
@@ -62,8 +63,8 @@ class Checkpoint:
                 text = stored.metadata()["values"]
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
                 if _tensors_checksum(tensors, text) == stored.metadata()["sha256"]:
-                    return tensors, json.loads(text)
-        except (SafetensorError, KeyError, TypeError, ValueError):
+                    return tensors, finite.read_json(text)
+        except (SafetensorError, KeyError, TypeError, ValueError, StillhouseError):
             pass
         print(f"{self.path}: damaged; starting over", flush=True)
         return None

@@ -1,19 +1,26 @@
 """File formats: Parquet, safetensors and JSON files, written completely or not at all.
 
 A file is written under a temporary name, flushed and renamed. `stillhouse.artifacts.store` writes
-artifacts with this module. Other files (figures, checkpoints) are saved with it directly.
+artifacts with this module. Other files (figures, checkpoints) are saved with it directly. Numbers
+that are not finite, and a full disk, are errors with the name of the file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from stillhouse.artifacts import finite
+from stillhouse.errors import StillhouseError
 
 # The Snakefile imports this module: functions import heavy packages on demand.
 if TYPE_CHECKING:
@@ -36,6 +43,61 @@ class RowGroups:
     groups: Iterable[pa.Table]
 
 
+class DiskFull(StillhouseError):
+    """A file for which a disk, or the quota of a user, has no room.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file under its final name.
+    n_bytes : int
+        Size of its content [bytes], or of the part that was written; 0 if unknown.
+    """
+
+    def __init__(self, path, n_bytes=0):
+        free = free_bytes(path)
+        missing = f"at least {n_bytes - free:,} bytes are missing" if n_bytes > free else ""
+        known = missing or f"{free:,} bytes are free"
+        super().__init__(
+            f"{path}: disk full, {known}; make room and rerun, which resumes: nothing incomplete "
+            "was stored"
+        )
+
+
+def free_bytes(path):
+    """Return the free bytes of the disk of a path, which need not exist."""
+    existing = next(
+        p for p in (Path(path).absolute(), *Path(path).absolute().parents) if p.exists()
+    )
+    return shutil.disk_usage(existing).free
+
+
+def is_full(error):
+    """Return whether an exception, of Python or of a library, reports a full disk or quota."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno in numbers:
+        return True
+    # safetensors and Arrow report the system's error as text.
+    texts = (f"os error {number}" for number in numbers), (f"[Errno {n}]" for n in numbers)
+    return any(text in str(error) for group in texts for text in group)
+
+
+@contextlib.contextmanager
+def _written(path, temporary, n_bytes):
+    """Name the file in errors of its content and of the disk; remove the temporary file."""
+    try:
+        yield
+    except finite.NotFinite as error:
+        temporary.unlink(missing_ok=True)
+        raise StillhouseError(f"{path}: {error}; {finite.CAUSES}") from None
+    except BaseException as error:
+        written = temporary.stat().st_size if temporary.exists() else 0
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, Exception) and is_full(error):
+            raise DiskFull(path, max(n_bytes, written)) from None
+        raise
+
+
 def checksum(path):
     """Return the SHA-256 of a file as hexadecimal text."""
     with open(path, "rb") as stream:
@@ -44,7 +106,7 @@ def checksum(path):
 
 def save_bytes(path, data):
     """Write bytes (a report, a figure) to a file."""
-    _save(path, lambda temporary: temporary.write_bytes(data))
+    _save(path, lambda temporary: temporary.write_bytes(data), len(data))
 
 
 def save_json(path, values):
@@ -59,19 +121,26 @@ def save_table(path, schema, tables):
 
 def save_tensors(path, tensors, metadata=None):
     """Write a dict of tensors to a safetensors file, with metadata {name: text}."""
-    _save(path, lambda temporary: _write_tensors(temporary, tensors, metadata))
+    n_bytes = size_of(tensors)
+    _save(path, lambda temporary: _write_tensors(temporary, tensors, metadata), n_bytes)
 
 
-def _save(path, write):
+def _save(path, write, n_bytes=0):
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path.parent, path.name)
-    try:
+    with _written(path, temporary, n_bytes):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         flush(temporary)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def size_of(content):
+    """Return the bytes of a dict of tensors or of a table in memory; 0 for other content."""
+    if isinstance(content, dict):
+        sizes = [getattr(tensor, "nbytes", 0) for tensor in content.values()]
+        return sum(size for size in sizes if isinstance(size, int))
+    return getattr(content, "nbytes", 0)
 
 
 def write_temporary(directory, name, content):
@@ -91,12 +160,9 @@ def write_temporary(directory, name, content):
         In `directory` itself; missing if the content could not be written.
     """
     temporary = temporary_path(directory, name)
-    try:
+    with _written(Path(directory) / name, temporary, size_of(content)):
         WRITERS[Path(name).suffix](temporary, content)
         flush(temporary)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     return temporary
 
 
@@ -125,7 +191,9 @@ def flush(path):
 
 
 def _write_json(path, values):
-    path.write_text(json.dumps(values, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
+    finite.check_values(values)
+    text = json.dumps(values, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n")
 
 
 def _write_parquet(path, content):
@@ -136,13 +204,19 @@ def _write_parquet(path, content):
         content = RowGroups(content.schema, [content])
     with pq.ParquetWriter(path, content.schema, **PARQUET) as writer:
         for group in content.groups:
+            finite.check_table(group)
             writer.write_table(group, row_group_size=max(group.num_rows, 1))
+
+
+def _write_bytes(path, data):
+    path.write_bytes(data)
 
 
 def _write_tensors(path, tensors, metadata=None):
     from safetensors.torch import save_file
 
     tensors = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    finite.check_tensors(tensors)
     save_file(tensors, path, metadata=metadata)
 
 
@@ -150,4 +224,5 @@ WRITERS = {
     ".parquet": _write_parquet,
     ".safetensors": _write_tensors,
     ".json": _write_json,
+    ".bits": _write_bytes,
 }

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from stillhouse.artifacts import manifests, progress, store
-from stillhouse.artifacts.addresses import digest, member_spec
+from stillhouse.artifacts import finite, formats, manifests, progress, store
+from stillhouse.artifacts.addresses import RESULTS, digest, member_spec
 from stillhouse.artifacts.context import WORK, Context, device_name
 from stillhouse.artifacts.locks import lock
 from stillhouse.errors import StillhouseError
@@ -29,6 +29,8 @@ PACKAGES = ("numpy", "pyarrow", "torch", "torchvision")
 # Numerical libraries read these when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ARTIFACT = "artifact.json"
+# Parts of the messages of torch, cuDNN and cuBLAS, whose exceptions have no common type.
+GPU_FULL = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 
 
 def run_stage(job, stage, inputs):
@@ -60,7 +62,7 @@ def run_stage(job, stage, inputs):
         if members:
             manifests.write(job.output.manifest, stage, spec, members)
 
-    _report_errors(run)
+    _report_errors(run, stage.lowered)
 
 
 def run_report(function, job):
@@ -68,7 +70,8 @@ def run_report(function, job):
 
     Outputs have paths without a digest and are redrawn when their inputs or params change. The
     location of images and the names of the config's files are no such change: `source_roots` and
-    `config` are resources, added to `params` here.
+    `config` are resources, added to `params` here. ``params.contents``, a digest of what the
+    outputs show, is recorded when they are made, see `manifests.shown`.
     """
     _redirect(job.log[0])
     inputs = {name: _paths(value) for name, value in job.input.items()}
@@ -81,7 +84,13 @@ def run_report(function, job):
         "source_roots": source_roots,
         "config": resources.get("config", ""),
     }
-    _report_errors(lambda: function(inputs, params, outputs))
+
+    def run():
+        function(inputs, params, outputs)
+        for path in outputs.values() if "contents" in params else ():
+            manifests.record_shown(path, params["contents"])
+
+    _report_errors(run)
 
 
 def limit_threads(count):
@@ -95,16 +104,44 @@ def limit_threads(count):
         threadpool_limits(count)
 
 
-def _report_errors(function):
-    """Call a function; print a `StillhouseError` as one line, leave others their traceback."""
+def _report_errors(function, lowered="compute.batch_size"):
+    """Call a function; print errors of the user and the machine as one line, not as a traceback.
+
+    Parameters
+    ----------
+    function : callable
+    lowered : str
+        Settings to lower when memory runs out.
+    """
     try:
         function()
-    except (store.Missing, store.Damaged) as error:
-        print(f"error: {error}{manifests.forget(error.path)}", flush=True)
+    except Exception as error:
+        text = _one_line(error, lowered)
+        if text is None:
+            raise
+        try:
+            print(f"error: {text}", flush=True)
+        except OSError:  # no room for the log either
+            print(f"error: {text}", file=progress.console(), flush=True)
         sys.exit(1)
-    except StillhouseError as error:
-        print(f"error: {error}", flush=True)
-        sys.exit(1)
+
+
+def _one_line(error, lowered):
+    """Return the message of an error of the user or the machine; None for any other."""
+    if isinstance(error, store.Missing | store.Damaged):
+        return f"{error}{manifests.forget(error.path)}"
+    if isinstance(error, StillhouseError):
+        return str(error)
+    if formats.is_full(error):
+        return str(formats.DiskFull(getattr(error, "filename", None) or WORK))
+    if isinstance(error, PermissionError):
+        path = error.filename or RESULTS
+        return f"{path}: not writable or readable; change its permissions, or --directory"
+    if any(text in str(error) for text in GPU_FULL):
+        return f"memory of the GPU is full; lower {lowered}, or run fewer jobs per GPU (gpu=N)"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"memory is full; lower {lowered}, or --cores, which limits the jobs at once"
+    return None
 
 
 def produce(stage, inputs, spec, members, resources):
@@ -178,9 +215,10 @@ def remove_stale_checkpoints():
     for path in WORK.glob(f"*/{ARTIFACT}"):
         try:
             spec, files = json.loads(path.read_text())
-        except (OSError, ValueError):
+            finished = is_complete(spec, files)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             continue
-        if is_complete(spec, files):
+        if finished:
             with lock(path.parent.with_suffix(".lock")):
                 shutil.rmtree(path.parent, ignore_errors=True)
 
@@ -197,8 +235,8 @@ def note_seconds(context, seconds):
 
 def _earlier(work):
     try:
-        return float(json.loads((work / "seconds.json").read_text()))
-    except (OSError, ValueError):
+        return float(finite.read_json((work / "seconds.json").read_text()))
+    except (OSError, ValueError, TypeError, RecursionError, finite.NotFinite):
         return 0.0
 
 
@@ -235,9 +273,13 @@ def _commit():
 
 def _redirect(log, label=""):
     """Redirect standard output and error, also of C code, to the log; keep one for progress."""
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
     progress.keep_console(os.dup(2), label)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        print(f"error: {log}: {error.strerror}; make room or change permissions", file=sys.stderr)
+        sys.exit(1)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

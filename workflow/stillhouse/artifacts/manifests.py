@@ -33,12 +33,32 @@ def listing(folders):
     return {"members": {str(f): store.read_spec(f)["files"] for f in folders}}
 
 
+def record_shown(path, contents):
+    """Record the digest of what a report shows, a file whose path has none."""
+    formats.save_json(_record(path), {"contents": contents})
+
+
+def shown(path):
+    """Return the recorded digest of what a report shows; None if it is missing."""
+    try:
+        return json.loads(_record(path).read_bytes())["contents"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _record(path):
+    """Return the path of the record of a report, results/manifests/reports/<path>.json."""
+    return MANIFESTS / "reports" / f"{Path(path).relative_to(RESULTS)}.json"
+
+
 def read(path):
     """Return a manifest; empty if it is missing or damaged."""
     try:
-        return json.loads(Path(path).read_bytes())
-    except (OSError, ValueError):
+        manifest = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    listed = manifest.get("members") if isinstance(manifest, dict) else None
+    return manifest if isinstance(listed, dict) else {}
 
 
 def listing_files(folder):

@@ -33,6 +33,8 @@ class Stage:
         Column of ``seconds_*`` that its time belongs to: teacher, denoiser, distill, label, train.
     on_device : bool
         Whether its jobs compute on the configured device and reserve a GPU.
+    lowered : str
+        Settings to lower when memory runs out, for the message.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Stage:
     member: str = ""
     cost: str = "distill"
     on_device: bool = True
+    lowered: str = "compute.batch_size"
 
     def load(self):
         """Import and return the stage's function."""
@@ -87,6 +90,7 @@ TEACHER = Stage(
     function="stillhouse.training.teachers:teacher",
     description="teacher",
     cost="teacher",
+    lowered="batch_size of the teacher, or compute.batch_size",
 )
 DENOISER = Stage(
     "denoiser",
@@ -95,6 +99,7 @@ DENOISER = Stage(
     function="stillhouse.diffusion.train_denoiser:denoiser",
     description="denoiser",
     cost="denoiser",
+    lowered="train.autoencoder.batch_size or train.network.batch_size of the denoiser",
 )
 LATENTS = Stage(
     "latents",
@@ -144,10 +149,11 @@ STUDENTS = Stage(
     description="student",
     member="seed",
     cost="train",
+    lowered="batch_size of the protocol, or compute.batch_size",
 )
 SHARED = (
     *(INDEX, IMAGES, DATASET, TEACHER, DENOISER, LATENTS, DECODED, FEATURES),
     *(DISTILLED, LABELS, STUDENTS),
 )
 # Versions of tables and figures, which have no addresses.
-REPORT_VERSIONS = {"tables": 7, "figures": 6}
+REPORT_VERSIONS = {"tables": 8, "figures": 7}

@@ -11,12 +11,14 @@ import json
 import os
 from pathlib import Path
 
-from stillhouse.artifacts import formats
+from stillhouse.artifacts import finite, formats
 from stillhouse.artifacts.addresses import canonical
 from stillhouse.errors import StillhouseError
 
 SPEC = "spec.json"
 TIMING = "timing.json"
+# Types of the entries of a ``timing.json`` that reports read.
+TIMED = {"seconds": int | float, "device": str, "finished": str, "host": str}
 
 
 class FileError(StillhouseError):
@@ -59,8 +61,8 @@ def write(directory, spec, files, timing=None):
         `Artifact.spec()` of the artifact.
     files : dict of str to content
         By suffix of the name: ``.parquet`` takes a pyarrow Table or `formats.RowGroups`,
-        ``.safetensors`` a dict of tensors, ``.json`` plain values. Names may include a subfolder
-        (``vae/config.json``). The last file of the dict is renamed last.
+        ``.safetensors`` a dict of tensors, ``.json`` plain values, ``.bits`` bytes. Names may
+        include a subfolder (``vae/config.json``). The last file is renamed last.
     timing : callable, optional
         Returns the plain values of ``timing.json``; called when all other files are written.
     """
@@ -118,7 +120,7 @@ _checked = {}
 
 def _check(path):
     folder = _folder(path)
-    if not path.exists():
+    if not path.is_file():
         # Snakemake may have one of the artifact's files as output and would not recreate others.
         remedy = _delete(folder) if (folder / SPEC).exists() else "rerun the workflow to create it"
         raise Missing(path, f"missing; {remedy}")
@@ -154,12 +156,12 @@ def _folder(path):
 def read_spec(directory):
     """Read and check the ``spec.json`` of an artifact's folder."""
     path = Path(directory) / SPEC
-    if not path.exists():
+    if not path.is_file():
         raise Missing(path, f"missing; {_delete(directory)}")
     try:
         spec = json.loads(path.read_bytes())
         intact = spec.pop("seal") == _seal(spec)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         intact = False
     if not intact:
         raise Damaged(path, f"altered; {_delete(directory)}")
@@ -184,7 +186,17 @@ def read_table(path, columns=None, schema=None):
 
     _check(Path(path))
     _check_schema(path, schema)
-    return pq.read_table(path, columns=columns, partitioning=None)
+    table = pq.read_table(path, columns=columns, partitioning=None)
+    _check_finite(path, finite.check_table, table)
+    return table
+
+
+def _check_finite(path, check, content):
+    """Raise `Damaged` for numbers that are not finite, as versions before this check stored."""
+    try:
+        return check(content)
+    except finite.NotFinite as error:
+        raise Damaged(path, f"{error}; {_delete(_folder(Path(path)))}") from None
 
 
 def open_row_groups(path, schema=None):
@@ -209,8 +221,8 @@ def open_copy(path, schema=None):
     import pyarrow.parquet as pq
 
     path = Path(path)
-    if not path.exists():
-        raise Missing(path, "missing; check the path")
+    if not path.is_file():
+        raise Missing(path, "missing, or not a file; check the path")
     try:
         listed = json.loads((path.parent / SPEC).read_bytes())["files"][path.name]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -239,7 +251,9 @@ def _check_schema(path, schema):
 def read_tensors(path, device="cpu"):
     """Read a safetensors artifact as a dict of tensors."""
     _check(Path(path))
-    return load_tensors(path, device)
+    tensors = load_tensors(path, device)
+    _check_finite(path, finite.check_tensors, tensors)
+    return tensors
 
 
 def load_tensors(path, device="cpu"):
@@ -266,14 +280,22 @@ def read_json(path):
     """Read a JSON artifact."""
     _check(Path(path))
     try:
-        return json.loads(Path(path).read_bytes())
+        return _check_finite(path, finite.read_json, Path(path).read_bytes())
     except ValueError:
         raise WrongType(path, "not JSON") from None
 
 
 def read_timing(directory):
-    """Return the ``timing.json`` of an artifact's folder; None if missing or unreadable."""
+    """Return the ``timing.json`` of an artifact's folder.
+
+    None if it is missing or unreadable, or if it is no object whose ``seconds``, if any, are a
+    finite number and whose other entries, if read, are text.
+    """
     try:
-        return json.loads((Path(directory) / TIMING).read_bytes())
-    except (OSError, ValueError):
+        timing = finite.read_json((Path(directory) / TIMING).read_bytes())
+    except (OSError, ValueError, RecursionError, finite.NotFinite):
         return None
+    if not isinstance(timing, dict):
+        return None
+    fits = (isinstance(timing[name], kind) for name, kind in TIMED.items() if name in timing)
+    return timing if all(fits) else None

@@ -40,9 +40,12 @@ def apply(images, ops, magnitudes, place):
     (n, 3, side, side) tensor of the same type
     """
     for column in range(ops.shape[1]):
-        for number in ops[:, column].unique().tolist():
+        numbers = ops[:, column].unique().tolist()
+        for number in numbers:
             operation_place, operation = OPERATIONS[NAMES[number]]
-            if operation_place == place:
+            if operation_place == place and len(numbers) == 1:
+                images = operation(images, magnitudes[:, column])
+            elif operation_place == place:
                 rows = (ops[:, column] == number).nonzero()[:, 0]
                 changed = operation(images[rows], magnitudes[rows, column])
                 images = images.index_copy(0, rows, changed)

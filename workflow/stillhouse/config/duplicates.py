@@ -1,25 +1,24 @@
 """Duplicate keys of a YAML file, of which YAML loaders silently use the last."""
 
 from collections import deque
-from pathlib import Path
 
 import yaml
 
+from stillhouse.config.yaml_files import compose
 from stillhouse.errors import StillhouseError
 
 MERGE = "tag:yaml.org,2002:merge"
 
 
 def check(path):
-    """Raise a `StillhouseError` for a duplicate key in a YAML file, at any depth.
+    """Raise a `StillhouseError` for a duplicate key in a YAML file, at any depth, or no YAML.
 
     Parameters
     ----------
     path : str or Path
         The message has it, the key's dotted path and both lines.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=loader)
+    root = compose(path)
     pending, visited = deque([((), root)]), set()
     while pending:
         keys, node = pending.popleft()

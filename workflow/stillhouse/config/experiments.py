@@ -1,14 +1,17 @@
 """Checks of experiments: sizes, classes, rates and labels of their parts must agree."""
 
 import itertools
+import math
 
-from stillhouse.checks import known
 from stillhouse.config import protocols
 from stillhouse.data.sources import catalogue
 from stillhouse.diffusion.settings import check_classes
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, known
 from stillhouse.methods import registry
 from stillhouse.networks import architectures
+
+# More take minutes to plan.
+MAX_CELLS = 100_000
 
 
 def check_experiments(config, labels):
@@ -21,11 +24,26 @@ def check_experiments(config, labels):
     labels : dict
         Of the config, with the schema's defaults, before the decision of their views.
     """
+    _check_cells(config)
     for name, experiment in config["experiments"].items():
         _check_experiment(config, f"experiments.{name}", experiment)
         names = [config["protocols"][one]["labels"] for one in experiment["protocols"]]
         for (method, settings), name in itertools.product(experiment["methods"].items(), names):
             _check_patches(name, labels[name], method, settings)
+
+
+def _check_cells(config):
+    """Raise a `StillhouseError` if all experiments together have too many cells to be planned."""
+    lists = ("methods", "ipc", "students", "protocols", "distill_seeds", "seeds")
+    count = sum(
+        math.prod(len(experiment[name]) for name in lists)
+        for experiment in config["experiments"].values()
+    )
+    if count > MAX_CELLS:
+        raise StillhouseError(
+            f"experiments: {count:,} cells; must be at most {MAX_CELLS:,}, divide them into "
+            "several configs"
+        )
 
 
 def _check_experiment(config, key, experiment):
@@ -39,6 +57,12 @@ def _check_experiment(config, key, experiment):
         _check_labels_for(config, config["protocols"][name]["labels"], dataset)
         for student in experiment["students"]:
             _check_rate(config, name, student)
+            architectures.check_batch_size(
+                f"protocols.{name}.batch_size",
+                config["students"][student],
+                config["datasets"][dataset]["resolution"],
+                config["protocols"][name]["batch_size"],
+            )
         for method, settings in experiment["methods"].items():
             _check_learned(config, name, method, settings)
     for name, method in experiment["methods"].items():
@@ -145,6 +169,12 @@ def _check_teacher_for(config, name, dataset):
     """Check a teacher for a dataset's images and classes."""
     teacher = config["teachers"][name]
     _check_resolution(config, f"teachers.{name}.arch", teacher, dataset)
+    architectures.check_batch_size(
+        f"teachers.{name}.batch_size",
+        teacher,
+        config["datasets"][dataset]["resolution"],
+        teacher.get("batch_size"),
+    )
     trained = teacher.get("dataset", dataset)
     own, its = config["datasets"][dataset], config["datasets"][trained]
     key = f"teachers.{name}.dataset"

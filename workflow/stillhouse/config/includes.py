@@ -7,15 +7,14 @@ config all of them. A file that is included may not include others.
 
 from pathlib import Path
 
-import yaml
-
+from stillhouse.config import yaml_files
 from stillhouse.errors import StillhouseError
 
 KEY = "include"
 
 
 def included(files):
-    """Return the paths that the files of a config include, each once, in their order.
+    """Return what the files of a config include, {path: mapping}, in the order of the files.
 
     Parameters
     ----------
@@ -27,7 +26,7 @@ def included(files):
     StillhouseError
         If a list is invalid, or a file is missing or includes others.
     """
-    paths = []
+    parts = {}
     for file in map(Path, files):
         names = _read(file).get(KEY, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -38,33 +37,33 @@ def included(files):
                 raise StillhouseError(
                     f"{file}: {KEY}: file not found: {name}; paths are relative to the file's folder"
                 )
-            if KEY in _read(path):
+            parts[path] = _read(path)
+            if KEY in parts[path]:
                 raise StillhouseError(
                     f"{path}: {KEY}: must not be in an included file; name its files in {file}"
                 )
-            paths.append(path)
-    return list(dict.fromkeys(paths))
+    return parts
 
 
-def merged(config, paths):
-    """Return a config with included files below it, without the key ``include``.
+def merged(config, parts):
+    """Return a config with included parts below it, without the key ``include``.
 
     Parameters
     ----------
     config : dict
         Not modified.
-    paths : list of Path
-        As `included` returns them.
+    parts : iterable of dict
+        The mappings that `included` returns.
 
     Raises
     ------
     StillhouseError
         If the config has the key and no file does: on a command line it would have no folder.
     """
-    if config.get(KEY) and not paths:
+    if config.get(KEY) and not parts:
         raise StillhouseError(f"{KEY}: must be in a file that includes others; write it there")
     whole = {}
-    for part in [*map(_read, paths), {k: v for k, v in config.items() if k != KEY}]:
+    for part in [*parts, {k: v for k, v in config.items() if k != KEY}]:
         whole = _over(whole, part)
     return whole
 
@@ -80,8 +79,7 @@ def _over(below, above):
 
 def _read(path):
     """Return the mapping of a YAML file."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    content = yaml_files.read(path)
     if content is None:
         return {}
     if not isinstance(content, dict):

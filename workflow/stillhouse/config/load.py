@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from stillhouse.checks import known
 from stillhouse.config import duplicates, experiments, includes, schema, validation
 from stillhouse.config.settle import settle
 from stillhouse.data.sources import catalogue
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, known
 
 
 def complete(config, where, files=()):
@@ -45,7 +44,7 @@ def complete(config, where, files=()):
         duplicates.check(part)
     where = ", ".join([where, *(part.name for part in parts)])
     try:
-        written = schema.read_text(includes.merged(config, parts), schema.schema())
+        written = schema.read_text(includes.merged(config, list(parts.values())), schema.schema())
         schema.check(written)
         overrides = _overrides(written)
         filled = _fill(written, overrides)

@@ -105,8 +105,9 @@ def settled(protocol, kind):
 def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc):
     """Return (training settings, batch size) of the students of one cell.
 
-    Training settings exclude ``report``, which does not affect students, the settings of labels
-    (``labels``, ``batch_size``), and ``batchnorm_updates`` for a network without batch norms.
+    Training settings exclude ``report`` and ``on_divergence``, which do not affect students, the
+    settings of labels (``labels``, ``batch_size``), and ``batchnorm_updates`` for a network without
+    batch norms.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc
     n_epochs = epochs(protocol["epochs"], ipc, n_classes)
     rate = learning_rate(protocol["learning_rate"], network["arch"], *task)
     training = schedules.in_epochs({**protocol, "epochs": n_epochs, "learning_rate": rate})
-    excluded = {"labels", "report", "batch_size"}
+    excluded = {"labels", "report", "batch_size", "on_divergence"}
     if not has_batchnorm(network):
         excluded.add("batchnorm_updates")
     training = {name: value for name, value in training.items() if name not in excluded}

@@ -13,9 +13,8 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from stillhouse.checks import suggestion
 from stillhouse.config.renamed import hint, value_hint
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, suggestion
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 METHODS = SCHEMA.parent / "methods"
@@ -201,6 +200,8 @@ def _dotted(path):
 def resolve(subschema, root):
     """Return a subschema merged into the definition of its ``$ref``.
 
+    The keys of an object, and those that it requires, are of both.
+
     Parameters
     ----------
     subschema : dict
@@ -210,8 +211,13 @@ def resolve(subschema, root):
     if "$ref" not in subschema:
         return subschema
     own = {keyword: rule for keyword, rule in subschema.items() if keyword != "$ref"}
-    referred = root["$defs"][subschema["$ref"].rpartition("/")[2]]
-    return {**resolve(referred, root), **own}
+    referred = resolve(root["$defs"][subschema["$ref"].rpartition("/")[2]], root)
+    merged = {**referred, **own}
+    if "properties" in own:
+        merged["properties"] = {**referred.get("properties", {}), **own["properties"]}
+    if "required" in own:
+        merged["required"] = [*referred.get("required", ()), *own["required"]]
+    return merged
 
 
 def properties(subschema, value):

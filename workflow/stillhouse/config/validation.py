@@ -1,11 +1,10 @@
 """Checks of a config's sections: references by name, and conflicting settings."""
 
 from stillhouse.artifacts.addresses import safe_name
-from stillhouse.checks import known, ordered_crops
 from stillhouse.config import protocols
 from stillhouse.data.sources import catalogue
 from stillhouse.diffusion.settings import check_denoiser
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, known, ordered_crops
 from stillhouse.methods import registry
 from stillhouse.networks import architectures
 

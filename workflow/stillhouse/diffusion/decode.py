@@ -40,6 +40,7 @@ class Decoding:
         firsts = range(0, len(start), step)
         for first in track(firsts, len(firsts), f"{class_id}: batches sampled"):
             latents = self._denoise(start[first : first + step], first, class_id)
+            self.denoiser.check_finite(latents, "sampled latents")
             pixels = unit_to_bytes(self.denoiser.decode(latents))
             images += [encode(image, "png") for image in pixels]
         rows = [{"bytes": data, "path": None} for data in images]

@@ -6,6 +6,7 @@
 autoencoder only.
 """
 
+import math
 from functools import cached_property
 from pathlib import Path
 
@@ -83,6 +84,7 @@ class Denoiser:
         """
         with self._autocast():
             moments = self.vae.encode(images.to(self.device)).latent_dist.parameters
+        self.check_finite(moments, "latents of the autoencoder's encoder")
         mean, log_variance = moments.float().chunk(2, dim=1)
         std = torch.exp(0.5 * log_variance.clamp(-30, 20))
         return (mean - self._shift) * self._scale, std * self._scale
@@ -93,7 +95,31 @@ class Denoiser:
         latents = latents.to(self.device) / self._scale + self._shift
         with self._autocast():
             images = self.vae.decode(latents).sample
+        self.check_finite(images, "images of the autoencoder's decoder")
         return images.float().clamp(-1, 1)
+
+    def check_finite(self, values, name):
+        """Raise a `StillhouseError` if values that a network computed are not finite.
+
+        For the ends of loops: it waits for the device, and NaN is carried through all steps.
+
+        Parameters
+        ----------
+        values : tensor
+        name : str
+            Plural noun for the values, for the message.
+        """
+        if all(math.isfinite(extreme.item()) for extreme in values.aminmax()):
+            return
+        precision = self.settings["precision"]
+        remedy = (
+            "check the weights" if precision == "float32" else "set precision: bfloat16 or float32"
+        )
+        if precision == "bfloat16":
+            remedy = "set precision: float32, or check the weights"
+        raise StillhouseError(
+            f"denoisers: precision: {name} are not finite in {precision} ({self.folder}); {remedy}"
+        )
 
     @torch.no_grad()
     def predict(self, latents, timestep, condition):

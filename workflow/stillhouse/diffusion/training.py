@@ -8,6 +8,7 @@ models with transformers" (ICCV 2023); classifier-free guidance by dropped label
 
 import contextlib
 import functools
+import math
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -37,6 +38,8 @@ SCHEDULER = {
 }
 # Steps per point of a loss curve, which is their mean.
 STEPS_PER_POINT = 50
+# Settings of each network, by the name of its training.
+NETWORKS = {"autoencoder": "autoencoder", "denoiser": "network"}
 
 
 def build_autoencoder(settings, resolution, seed):
@@ -247,6 +250,11 @@ class TrainingLoop:
         """Minimise ``loss(step)``; return the means of its values over every 50 steps.
 
         With ``ema``, the final parameters of the network are the moving averages.
+
+        Raises
+        ------
+        stillhouse.training.loop.Diverged
+            If a loss is not finite, at the end of its interval.
         """
         optimizer = Optimizer(net, {"optimizer": "adamw", "weight_decay": 0.0, **settings})
         first, curve, total = self._restore(net, optimizer)
@@ -263,15 +271,29 @@ class TrainingLoop:
                 value.backward()
             optimizer.step(settings["learning_rate"] * learning_rate_factor(schedule, step))
             total += value.detach()
-            if (step + 1) % STEPS_PER_POINT == 0:
+            point, due = (step + 1) % STEPS_PER_POINT == 0, self.checkpoint.due(step + 1 == steps)
+            if point or due or step + 1 == steps:
+                self._check(total.item(), step, curve, settings["learning_rate"])
+            if point:
                 curve.append(total.item() / STEPS_PER_POINT)
                 total = torch.zeros_like(total)
-            if self.checkpoint.due(last=step + 1 == steps):
+            if due:
                 self._save(net, optimizer, step + 1, curve, total)
         for name, average in optimizer.memory.get("average", {}).items():
             optimizer.parameters[name].data = average
         loop.freeze(net)
         return curve
+
+    def _check(self, total, step, curve, rate):
+        """Raise `loop.Diverged` if the sum of the losses since the last point is not finite."""
+        if math.isfinite(total):
+            return
+        first = step - step % STEPS_PER_POINT + 1
+        last = f"the last finite mean loss is {curve[-1]:.4g}" if curve else "none was finite"
+        raise loop.Diverged(
+            f"{self.name}: diverged in steps {first} to {step + 1}, loss {total:.4g}, {last}; "
+            f"lower train.{NETWORKS[self.name]}.learning_rate, now {rate:g}"
+        )
 
     def _save(self, net, optimizer, done, curve, total):
         states = {"net": net.state_dict(), "optimizer": optimizer.state()}

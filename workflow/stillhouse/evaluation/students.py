@@ -49,7 +49,27 @@ class Students:
         network, n_classes = self.settings["network"], len(self.classes)
         net = registry.build(network, n_classes, self.resolution, seed, "student")
         net.to(self.device)
-        return {"cell.json": train(net, self.labels, self.test, self.training, seed, context)}
+        try:
+            cell = train(net, self.labels, self.test, self.training, seed, context)
+        except loop.Diverged as error:
+            if context.extra.get("on_divergence") != "mark":
+                raise StillhouseError(
+                    f"{error}, or set on_divergence: mark to leave it out of the table's means"
+                ) from None
+            print(f"{error}; the cell is marked as diverged", flush=True)
+            cell = diverged_cell(net, error.curve)
+        return {"cell.json": cell}
+
+
+def diverged_cell(net, curve):
+    """Return the cell of a student that diverged: no accuracies, the curve until then."""
+    accuracies = dict.fromkeys(("accuracy", "accuracy_top5", "accuracy_best"))
+    return {
+        **accuracies,
+        "diverged": True,
+        "n_parameters": sum(p.numel() for p in net.parameters()),
+        "curve": curve,
+    }
 
 
 def with_learned_rate(training, path):
@@ -106,7 +126,7 @@ def evaluation_epochs(epochs):
     return {e for e in range(epochs, 0, -10) if e >= 0.8 * epochs}
 
 
-def batches(labels, loss, seed, epoch):
+def batches(labels, loss, seed, epoch, bounds):
     """Return (steps, their (inputs, loss of outputs)) of one epoch, for `training.loop.fit`.
 
     Parameters
@@ -115,17 +135,17 @@ def batches(labels, loss, seed, epoch):
     loss : callable
         As `make_loss` returns it.
     seed, epoch : int
+    bounds : list of (int, int)
+        Rows of each step, see `training.loop.step_bounds`.
     """
     views, targets = labels.epoch(epoch, seed)
-    n, size = len(labels.images), labels.settings["batch_size"]
 
     def batch(start, stop):
         inputs = render(labels.images, views, start, stop)
         hard = labels.hard[views.index[start:stop]]
         return inputs, lambda outputs: loss(outputs, targets[start:stop], hard)
 
-    starts = range(0, n, size)
-    return len(starts), (batch(start, min(start + size, n)) for start in starts)
+    return len(bounds), (batch(start, stop) for start, stop in bounds)
 
 
 def train(net, labels, test, settings, seed, context):
@@ -147,11 +167,17 @@ def train(net, labels, test, settings, seed, context):
     dict
         ``accuracy`` and ``accuracy_top5`` after the last epoch, ``accuracy_best`` of the
         evaluations in the last fifth [%], ``n_parameters``, ``curve``.
+
+    Raises
+    ------
+    stillhouse.training.loop.Diverged
     """
     loss = make_loss(settings)
     set_batchnorm_updates(net, settings.get("batchnorm_updates", 1))
     net.to(memory_format=loop.memory_format(settings))
     tested = evaluation_epochs(settings["epochs"])
+    n, side = len(labels.images), labels.images.shape[-1]
+    bounds = loop.step_bounds(net, n, labels.settings["batch_size"], side)
 
     def evaluate(net, epoch):
         if epoch not in tested:
@@ -161,7 +187,7 @@ def train(net, labels, test, settings, seed, context):
         return {"accuracy": top1, "accuracy_top5": top5}
 
     def steps(epoch):
-        return batches(labels, loss, seed, epoch)
+        return batches(labels, loss, seed, epoch, bounds)
 
     curve = loop.fit(net, settings, steps, evaluate, context, "student", seed)
     return {

@@ -26,7 +26,8 @@ class Figure:
         ``module:function``, called as ``function(inputs, params, outputs)``.
     inputs : callable
         ``inputs(sets)`` returns {name: (artifact, members or None)} for the distilled sets of one
-        method and seed, by IPC. None means the classes of the set; an empty dict, no figure.
+        method and seed, by IPC. None means the classes of the set, or an artifact that is stored as
+        one; an empty dict, no figure.
     suffix : str
         ``png`` or ``svg``.
     classes : int

@@ -7,7 +7,9 @@ from stillhouse.methods.coresets.method import Herding, KMeans, Random
 from stillhouse.methods.d3hr.method import D3HR
 from stillhouse.methods.d4m.method import D4M
 from stillhouse.methods.ddps.method import DDPS
+from stillhouse.methods.matching.method import DM, GM, TM
 from stillhouse.methods.rded.method import RDED
+from stillhouse.methods.ruo.method import RUO, Compressed
 from stillhouse.methods.statistical_matching.method import EDC, GVBSM, SRe2L
 
 METHODS = {
@@ -23,6 +25,11 @@ METHODS = {
         SRe2L(),
         GVBSM(),
         EDC(),
+        DM(),
+        GM(),
+        TM(),
+        Compressed(),
+        RUO(),
     )
 }
 

@@ -75,11 +75,15 @@ class Task:
         return self.plan.add_members(artifact, self.classes, self.source)
 
     def numbered(self, stage, slug_parts, settings, upstream, n_members, keys=("ipc", "seed")):
-        """Add an artifact stored per batch, expert or slice, with all of its members."""
+        """Add an artifact stored per batch, expert or slice, with its first `n_members` members.
+
+        Tasks that need different numbers of the same members share them.
+        """
         own_keys = {name: self.keys[name] for name in keys}
         name = slug(self.source, *slug_parts)
         artifact = Artifact(stage, name, settings, upstream, own_keys, n_members=n_members)
-        return self.plan.add_members(artifact, range(n_members))
+        first = self.plan.add_members(artifact, range(n_members))
+        return first if first.n_members == n_members else artifact
 
     def single(self, stage, slug_parts, settings, upstream, keys=()):
         """Add an artifact without members."""

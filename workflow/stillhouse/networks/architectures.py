@@ -19,6 +19,21 @@ NAMES = Path(__file__).with_name("architecture_names.txt")
 SMALLEST = {"alexnet_small": 8, "vgg11_small": 32, "resnetap10": 16, "resnet18_instance": 33}
 
 
+# The largest side at which the smallest input of a batch norm is one pixel [px]. Of the libraries'
+# classifiers, 32 px, which nearly all of them reduce to one pixel.
+SINGLE_VALUES = {
+    "resnet18_modified": 8,
+    "resnet101_modified": 8,
+    "resnetap10": 15,
+    "wrn16_2": 4,
+    "mobilenetv2_small": 16,
+    "shufflenetv2_small": 8,
+    "torchvision": 32,
+    "timm": 32,
+}
+# Families of the libraries without batch normalisation.
+LAYER_NORM = r"(alexnet|convnext|squeezenet|swin|vgg\d+$|vit|deit|beit|mixer)"
+
 # Own architectures without batch normalisation for any settings.
 WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
 
@@ -105,6 +120,31 @@ def check_classes(key, class_ids):
         raise StillhouseError(
             f"{key}: unknown class {unknown[0]!r}; class ids must be WordNet ids of ImageNet-1K's "
             f"1000 classes, such as {imagenet()[0]!r}"
+        )
+
+
+def check_batch_size(key, network, resolution, batch_size):
+    """Raise a `StillhouseError` for steps of one image that batch normalisation cannot normalise.
+
+    Parameters
+    ----------
+    key : str
+        Config key of the batch size, for the message.
+    network : dict
+        ``arch`` and ``norm``.
+    resolution : int
+        Side of the images [px].
+    batch_size : int or str
+    """
+    arch = network["arch"]
+    library, name = split(arch)
+    largest = SINGLE_VALUES.get(library or arch, 0)
+    if library and re.match(LAYER_NORM, name):
+        return
+    if batch_size == 1 and has_batchnorm(network) and resolution <= largest:
+        raise StillhouseError(
+            f"{key}: 1 conflicts with {arch!r}, whose batch norms have maps of 1 × 1 at "
+            f"{resolution} px; must be at least 2"
         )
 
 

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -28,3 +29,34 @@ def set_batchnorm_updates(net, updates):
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1 - (1 - module.momentum) ** updates
+
+
+@torch.no_grad()
+def has_single_values(net, side):
+    """Return whether a batch norm has one value per channel and image, so that it needs two images.
+
+    The network is evaluated on one image and keeps its mode.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        On its device.
+    side : int
+        Of its input [px].
+    """
+    numbers, training = [], net.training
+
+    def count(module, arguments):
+        numbers.append(arguments[0].numel() // arguments[0].shape[1])
+
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    hooks = [module.register_forward_pre_hook(count) for module in norms]
+    try:
+        if norms:
+            parameter = next(net.parameters())
+            net.eval()(parameter.new_zeros(1, 3, side, side))
+    finally:
+        net.train(training)
+        for hook in hooks:
+            hook.remove()
+    return 1 in numbers

@@ -4,6 +4,7 @@ import re
 
 import torch
 
+from stillhouse.artifacts.finite import NotFinite, check_tensors
 from stillhouse.artifacts.store import load_tensors
 from stillhouse.errors import StillhouseError
 
@@ -38,7 +39,7 @@ def load(net, tensors, where):
     Raises
     ------
     StillhouseError
-        For a missing, an unknown or a misshapen tensor.
+        For a missing, an unknown or a misshapen tensor, and for one with a NaN or an infinity.
     """
     state = net.state_dict()
     for name, tensor in state.items():
@@ -54,6 +55,12 @@ def load(net, tensors, where):
     unknown = sorted(set(tensors) - set(state))
     if unknown:
         raise StillhouseError(f"{where}: unknown tensor {unknown[0]!r}; check the architecture")
+    try:
+        check_tensors({name: tensors[name] for name in state if name in tensors})
+    except NotFinite as error:
+        raise StillhouseError(
+            f"{where}: {error}; use other weights, or the original file"
+        ) from None
     net.load_state_dict(tensors, strict=False)
 
 

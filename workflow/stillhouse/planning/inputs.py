@@ -34,7 +34,7 @@ def _declared(plan, artifact, part, members):
         return plan.manifests(part, members)
     if part.stage.member == "class_id":
         return plan.manifests(part, artifact.settings["classes"])
-    return plan.manifests(part)
+    return plan.manifests(part, range(part.n_members) if part.n_members else None)
 
 
 def job_inputs(spec, members=()):
@@ -108,6 +108,43 @@ def user_files(plan, artifact):
     source = config["sources"][name]
     splits = ("train", "test") if source["kind"] == "parquet" else ()
     return {split: (f"sources.{name}.{split}", source[split]) for split in splits}
+
+
+def missing_files(plan):
+    """Return [(config key, path)] of the user's missing files that a missing artifact needs.
+
+    A source is not needed where its index and its images are stored, nor weights where they are.
+    """
+    wanted = [
+        (artifact, [artifact.file])
+        for stage in ("index", "teacher", "denoiser")
+        for artifact in plan.artifacts.get(stage, {}).values()
+    ]
+    wanted += [
+        (family.artifact, [block.manifest for block in family.blocks.values()])
+        for family in plan.families.get("images", {}).values()
+    ]
+    missing = {}
+    for artifact, outputs in wanted:
+        if all(Path(path).exists() for path in outputs):
+            continue
+        needed = [source_root(plan, artifact), *user_files(plan, artifact).values()]
+        for key, paths in [*needed, *_folders(plan, artifact)]:
+            missing |= {(key, path): None for path in paths if not Path(path).exists()}
+    return list(missing)
+
+
+def _folders(plan, artifact):
+    """Return [(config key, paths)] of the local folder of a pretrained denoiser."""
+    if artifact.stage.name != "denoiser" or "sha256" not in artifact.settings.get("weights", {}):
+        return []
+    denoisers = plan.config["denoisers"].items()
+    pretrained = {name: settings.get("pretrained", {}) for name, settings in denoisers}
+    return [
+        (f"denoisers.{name}.pretrained.folder", [weights["folder"]])
+        for name, weights in pretrained.items()
+        if weights.get("sha256") == artifact.settings["weights"]["sha256"]
+    ]
 
 
 def source_root(plan, artifact):

@@ -107,6 +107,8 @@ class Plan:
         including those outside of addresses (location of weights, minimum accuracy).
     experiments : dict of str to list of dict
         Cells of each table, in order: identity, student artifact and seed.
+    marking : set of str
+        Paths below their stage of the students that are stored even if they diverge.
     """
 
     config: dict
@@ -114,6 +116,7 @@ class Plan:
     families: dict = field(default_factory=dict)
     teacher_configs: dict = field(default_factory=dict)
     experiments: dict = field(default_factory=dict)
+    marking: set = field(default_factory=set)
 
     def add(self, artifact):
         """Add an artifact without members; return the one first added with its path."""
@@ -166,6 +169,10 @@ class Plan:
         lowest = [one["min_accuracy"] for one in settings if "min_accuracy" in one]
         return max(lowest, default=150 / len(artifact.settings["classes"]))
 
+    def on_divergence(self, artifact):
+        """Return ``mark`` if a protocol of the config wants diverged students stored, or error."""
+        return "mark" if artifact.relative_path in self.marking else "error"
+
     def distilled(self, dataset, name, settings, ipc, seed):
         """Return the distilled set of a method; add it and its upstream.
 
@@ -211,6 +218,8 @@ def _cells(plan, name, experiment):
         for protocol, student in itertools.product(experiment["protocols"], experiment["students"]):
             artifact = _students(plan, dataset, distilled, protocol, student)
             plan.add_members(artifact, experiment["seeds"])
+            if plan.config["protocols"][protocol]["on_divergence"] == "mark":
+                plan.marking.add(artifact.relative_path)
             identity = {
                 "experiment": name,
                 "dataset": dataset,
@@ -246,6 +255,7 @@ def _label_columns(config, protocol):
         "label_encoding": labels.get("encoding", ""),
         "label_teachers": "+".join(labels.get("teachers", [])),
         "report": settings["report"],
+        "on_divergence": settings["on_divergence"],
     }
 
 

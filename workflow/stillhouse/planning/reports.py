@@ -5,6 +5,8 @@ Their paths have no digest. Cells are those of `Plan.experiments`, in the order 
 
 from pathlib import Path
 
+from stillhouse.artifacts.addresses import digest
+from stillhouse.artifacts.stages import REPORT_VERSIONS
 from stillhouse.methods import registry
 
 
@@ -14,6 +16,24 @@ def identities(cells):
         {**cell, "artifact": str(Path(cell["artifact"].member_file(cell["seed"])).parent)}
         for cell in cells
     ]
+
+
+def table_contents(cells):
+    """Return a digest of what the tables, charts and curves of an experiment show."""
+    return digest([identities(cells), REPORT_VERSIONS["tables"]])
+
+
+def figure_contents(title, files):
+    """Return a digest of what a figure shows.
+
+    Parameters
+    ----------
+    title : str
+    files : dict of str to dict of (str or int) to str
+        File of each member, by the name of the input.
+    """
+    members = {name: list(of_members.items()) for name, of_members in files.items()}
+    return digest([title, members, REPORT_VERSIONS["figures"]])
 
 
 def cell_manifests(plan, cells):
@@ -82,6 +102,18 @@ def figures(cells):
             key = shared.setdefault((shown, seed), (figure.name, method, seed))
             drawn.setdefault(key, (figure, inputs, []))[2].append(method)
     return drawn
+
+
+def figure_sources(plan, artifact, members):
+    """Return the files by which Snakemake orders a figure after members of an artifact, or it."""
+    return plan.manifests(artifact, members) if artifact.stage.member else [artifact.file]
+
+
+def shown_files(artifact, members):
+    """Return {member: its first file}; of an artifact without members, its own under 0."""
+    if not artifact.stage.member:
+        return {0: artifact.file}
+    return {member: artifact.member_file(member) for member in members}
 
 
 def figure_path(figure, suffix):

@@ -7,10 +7,9 @@ removed, so that the next run recomputes it.
 import sys
 from pathlib import Path
 
-import yaml
-
 from stillhouse.artifacts import manifests, store
 from stillhouse.artifacts.addresses import member_folder
+from stillhouse.config import yaml_files
 from stillhouse.config.load import complete
 from stillhouse.errors import StillhouseError
 from stillhouse.planning.plan import build
@@ -62,9 +61,9 @@ def main(arguments):
         return 2
     path = Path(arguments[0])
     try:
-        plan = build(complete(yaml.safe_load(path.read_text()), str(path), [path]))
-    except (OSError, yaml.YAMLError, StillhouseError) as error:
-        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        plan = build(complete(yaml_files.read(path), str(path), [path]))
+    except StillhouseError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     problems = 0
     for problems, line in enumerate(verify(plan), 1):  # noqa: B007

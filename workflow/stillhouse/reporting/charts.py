@@ -55,7 +55,9 @@ def curves(inputs, params, outputs):
     """
     frame = pd.DataFrame(params["cells"])
     paths = [Path(folder) / "cell.json" for folder in frame["artifact"]]
-    frame["curve"] = [store.read_json(path)["curve"] for path in paths]
+    cells = [store.read_json(path) for path in paths]
+    frame["curve"] = [cell["curve"] for cell in cells]
+    frame["accuracy"] = [cell["accuracy"] for cell in cells]
     formats.save_bytes(outputs["svg"], learning(frame))
 
 
@@ -67,7 +69,8 @@ def learning(frame):
     Parameters
     ----------
     frame : pandas.DataFrame
-        One row per cell, with its ``curve`` as in ``cell.json``.
+        One row per cell, with its ``curve`` and ``accuracy`` as in ``cell.json``. Students that
+        diverged have no accuracy and are left out.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def learning(frame):
                 loss, score = axes[2 * row : 2 * row + 2, column]
                 part = frame[(frame["student"] == student) & (frame["protocol"] == protocol)]
                 _draw_curves(loss, score, part, frame)
-                plotting.title(loss, f"{protocol}, student {student}", "")
+                plotting.title(loss, f"{protocol}, student {student}{_left_out(part)}", "")
                 plotting.title(score, "", "epoch")
                 loss.set(ylabel="training loss", yscale="log")
                 score.set(ylabel="test accuracy [%]")
@@ -93,7 +96,7 @@ def learning(frame):
 def _draw_curves(loss_axis, score_axis, cells, frame):
     """Draw loss and accuracy of every set, both with the markers that identify it."""
     names, styles = table_layout.set_names(frame), plotting.line_styles(frame, "ipc")
-    keys = ["method", "distill_seed", "ipc"]
+    keys, cells = ["method", "distill_seed", "ipc"], cells[cells["accuracy"].notna()]
     for (method, seed, ipc), of_seeds in cells.groupby(keys, sort=False)["curve"]:
         style = styles[method, seed, ipc] | {"linewidth": 1, "markersize": 5}
         style["label"] = f"{names[method, seed]}, IPC {ipc}"
@@ -104,6 +107,12 @@ def _draw_curves(loss_axis, score_axis, cells, frame):
         scores = [[row["accuracy"] for row in curve if "accuracy" in row] for curve in of_seeds]
         every = -(-len(tested) // MARKERS["accuracy"])
         score_axis.plot(tested, np.mean(scores, axis=0), markevery=every, **style)
+
+
+def _left_out(cells):
+    """Return the addition to a panel's title for the students that diverged."""
+    count = int(cells["accuracy"].isna().sum())
+    return f" ({count} of {len(cells)} diverged, left out)" if count else ""
 
 
 def accuracy(frame):
@@ -129,7 +138,8 @@ def accuracy(frame):
             _draw_lines(axis, part, frame, part["ipc"])
             _draw_published(axis, part, frame)
             ticks = sorted(frame["ipc"].unique())
-            plotting.title(axis, f"{protocol}, student {student}", "images per class")
+            name = f"{protocol}, student {student}{_left_out(part)}"
+            plotting.title(axis, name, "images per class")
             axis.set_xscale("log")
             axis.set_xticks(ticks, [str(tick) for tick in ticks])
             axis.set_xticks([], minor=True)
@@ -166,7 +176,8 @@ def rates(frame):
             else:
                 _draw_frontier(axis, part, x)
                 _draw_budgets(axis, frame["resolution"].iloc[0], x)
-            plotting.title(axis, f"{protocol}, student {student}: {counted}", "kbit per class")
+            name = f"{protocol}, student {student}: {counted}{_left_out(part)}"
+            plotting.title(axis, name, "kbit per class")
             if len(x):
                 plotting.log_ticks(axis, x.min(), x.max())
         _finish(figure, axes)

@@ -46,6 +46,7 @@ def _compute_time(spec):
     address = Path(spec["address"])
     timing = store.read_timing(address)
     timings = [timing] if timing else [*filter(None, map(store.read_timing, address.glob("*/")))]
+    timings = [one for one in timings if {"device", "finished", "seconds"} <= one.keys()]
     if not timings:
         return ""
     members = "" if timing else f"{len(timings)} members, "
@@ -83,7 +84,12 @@ def explain_report(target):
         raise StillhouseError(f"{target}: {table} missing; rerun the workflow to create it")
     lines, explained = [f"{target}: experiment {experiment}, {table}"], set()
     with open(table, newline="") as stream:
-        for row in csv.DictReader(stream):
+        rows = csv.DictReader(stream)
+        if "artifact" not in (rows.fieldnames or ()):
+            raise StillhouseError(
+                f"{table}: missing column artifact; rerun the workflow to update the table"
+            )
+        for row in rows:
             names = ("method", "ipc", "distill_seed", "student", "protocol", "seed", "accuracy")
             lines.append(", ".join(f"{name} {row[name]}" for name in names))
             lines += _explain(store.read_spec(row["artifact"]), "", 1, explained)

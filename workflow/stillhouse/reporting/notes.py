@@ -33,6 +33,28 @@ def accuracy_notes(frame):
     return notes
 
 
+def divergence_notes(frame):
+    """Return a note on the students that diverged and are left out; none without any.
+
+    Their loss or outputs were no longer finite, so that they have no accuracy.
+    """
+    diverged = frame[frame["accuracy"].isna()]
+    keys = ["method", "distill_seed", "ipc", "protocol", "student"]
+    cells = [
+        f"{method} (distill seed {distill_seed}), IPC {ipc}, {protocol}, {student}: seed "
+        f"{', '.join(map(str, seeds))}"
+        for (method, distill_seed, ipc, protocol, student), seeds in diverged.groupby(
+            keys, sort=False
+        )["seed"]
+    ]
+    if not cells:
+        return []
+    return [
+        f"{len(diverged)} of {len(frame)} students diverged and are left out of means, standard "
+        f"deviations, times of training and charts ({'; '.join(cells)})."
+    ]
+
+
 def cost_notes(frame):
     """Return the notes on stored bytes and compute time, as sentences."""
     devices = ", ".join(sorted(set(frame["device"].dropna()) - {""})) or "an unknown device"
@@ -134,6 +156,7 @@ def all_notes(frame, indexes, config=""):
     """
     return [
         *accuracy_notes(frame),
+        *divergence_notes(frame),
         *saturation_notes(frame),
         *cost_notes(frame),
         *unreadable_notes(indexes),

@@ -1,7 +1,7 @@
 """Published accuracies, and the cells that they are comparable with.
 
 ``workflow/published/*.csv`` has a file per paper and a row (`COLUMNS`) per printed number, in the
-order of the print: ``paper``, ``table``; ``dataset``, ``resolution`` [px]; ``method``; ``ipc`` or
+order of the print: ``paper``, ``table`` (empty for numbers of a repository); ``dataset``, ``resolution`` [px]; ``method``; ``ipc`` or
 ``kilobytes_per_class`` (of 1,024 bytes), or both; ``teacher``, those of the labels, separated by
 spaces; ``student``; ``labels`` (soft, hard, or empty where the paper does not state them);
 ``setting``, what differs from the method's own, empty for the method itself; ``value``, ``std``
@@ -97,7 +97,8 @@ def read(paths):
     for path in paths:
         for row in csv.DictReader(io.StringIO(path.read_text())):
             parts = [row[column] for column in (*KEY, *FURTHER) if row[column]]
-            name = f"{row['paper']} Table {row['table']}: {', '.join(parts)}"
+            table = f" Table {row['table']}" if row["table"] else ""
+            name = f"{row['paper']}{table}: {', '.join(parts)}"
             std = float(row["std"]) if row["std"] else None
             cells = [tuple(cell.split("/")) for cell in row["preset"].split()]
             rows.append(Row(name, tuple(row[k] for k in KEY), float(row["value"]), std, cells))

@@ -203,11 +203,16 @@ def reported_accuracy(cells):
 
 
 def accuracy(cells):
-    """Return mean ± std of the reported accuracy as text, with the published number beside it."""
-    values, published = reported_accuracy(cells), cells["published"].iloc[0]
-    text = f"{values.mean():.1f}"
+    """Return mean ± std of the reported accuracy as text, with the published number beside it.
+
+    Over the students that did not diverge, with the number of the others.
+    """
+    values, published = reported_accuracy(cells).dropna(), cells["published"].iloc[0]
+    text = f"{values.mean():.1f}" if len(values) else MISSING
     if len(values) > 1:
         text += f" ± {values.std(ddof=1):.1f}"
+    if len(values) < len(cells):
+        text += f" ({len(cells) - len(values)} of {len(cells)} diverged)"
     if pd.notna(published):
         text += f" (published {published:.1f})"
     return text

@@ -5,13 +5,14 @@ from pathlib import Path
 import pandas as pd
 
 from stillhouse.artifacts import formats, store
+from stillhouse.errors import StillhouseError
 from stillhouse.reporting import costs, notes, published, table_layout
 
 COLUMNS = """
 experiment dataset method fidelity ipc distill_seed teacher labels label_encoding student protocol
 seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher seconds_denoiser
 seconds_distill seconds_label seconds_train device published published_std digest recognised
-statistics_bytes image_bits_per_class label_bits_per_class artifact
+statistics_bytes image_bits_per_class label_bits_per_class artifact diverged
 """.split()  # noqa: SIM905
 TEXT_COLUMNS = """
 experiment dataset method fidelity teacher labels label_encoding student protocol device digest
@@ -44,7 +45,8 @@ def tables(inputs, params, outputs):
     all_notes = notes.all_notes(frame, inputs["indexes"], params.get("config"))
     markdown = table_layout.markdown(frame, all_notes)
     formats.save_bytes(outputs["markdown"], markdown.encode())
-    latex = table_layout.latex(frame, notes.accuracy_notes(frame))
+    latex_notes = [*notes.accuracy_notes(frame), *notes.divergence_notes(frame)]
+    latex = table_layout.latex(frame, latex_notes)
     formats.save_bytes(outputs["latex"], latex.encode())
 
 
@@ -60,11 +62,13 @@ def read(path, identities):
     Returns
     -------
     pandas.DataFrame
-        Rows of `cell_row`, with accuracies to four decimals.
+        Rows of `cell_row`, with accuracies to four decimals. Diverged students have no accuracies
+        and no ``seconds_train``, since they ended early.
     """
     texts = dict.fromkeys(TEXT_COLUMNS, str)
     numbers = {name: [""] for name in COLUMNS if name not in TEXT_COLUMNS}
     frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
+    frame.loc[frame["accuracy"].isna(), "seconds_train"] = float("nan")
     further = {name for identity in identities for name in identity} - set(frame)
     return frame.assign(**{n: [identity[n] for identity in identities] for n in sorted(further)})
 
@@ -79,9 +83,20 @@ def cell_row(identity, numbers, measurements):
     numbers : dict
         The published ones, as `published.numbers` returns them.
     measurements : costs.Measurements
+
+    Raises
+    ------
+    StillhouseError
+        If the student diverged and its protocol has ``on_divergence: error``.
     """
     folder = Path(identity["artifact"])
     cell, spec = store.read_json(folder / "cell.json"), store.read_spec(folder)
+    diverged = cell.get("diverged", False)
+    if diverged and identity["on_divergence"] != "mark":
+        raise StillhouseError(
+            f"protocols.{identity['protocol']}.on_divergence: error conflicts with {folder}, a "
+            "student that diverged; set mark to leave it out of means, or lower the learning_rate"
+        )
     accuracy, deviation = published.beside(numbers, identity, spec)
     return {
         **identity,
@@ -90,4 +105,5 @@ def cell_row(identity, numbers, measurements):
         "published": accuracy,
         "published_std": deviation,
         "digest": spec["digest"],
+        "diverged": diverged,
     }

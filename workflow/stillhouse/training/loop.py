@@ -1,14 +1,68 @@
 """The training loop of teachers and students, and the evaluation of networks."""
 
+import math
+
 import torch
 
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
+from stillhouse.artifacts.finite import NotFinite, check_tensors
 from stillhouse.artifacts.progress import track
+from stillhouse.errors import StillhouseError
+from stillhouse.networks.batchnorm import has_single_values
 from stillhouse.networks.registry import global_generator
 from stillhouse.training.lr_schedules import PER_STEP, learning_rate_factor
 from stillhouse.training.optimizers import Optimizer
 
 FLOAT32 = {"precision": "float32"}
+# Steps between two checks of the loss within an epoch; each check waits for the device.
+CHECKED = 1000
+
+
+class Diverged(StillhouseError):
+    """A training whose loss or outputs are no longer finite.
+
+    Parameters
+    ----------
+    message : str
+    curve : list of dict
+        The learning curve of the epochs before.
+    """
+
+    def __init__(self, message, curve=()):
+        super().__init__(message)
+        self.curve = list(curve)
+
+
+def step_bounds(net, n, size, side):
+    """Return the (first, end) rows of the training steps of an epoch of n images.
+
+    Every image is in one step, as in the code of the papers; the last step may have fewer. Only
+    where a batch norm would normalise a single value per channel, which is impossible, a remainder
+    of one image is merged with the step before it.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        On its device.
+    n, size : int
+        Images, and images per step.
+    side : int
+        Of the images [px].
+
+    Raises
+    ------
+    StillhouseError
+        If the network cannot be trained with one image per step.
+    """
+    bounds = [(first, min(first + size, n)) for first in range(0, n, size)]
+    if bounds[-1][1] - bounds[-1][0] > 1 or not has_single_values(net, side):
+        return bounds
+    if size == 1 or n == 1:
+        raise StillhouseError(
+            f"batch_size: 1 conflicts with batch normalisation of maps of 1 × 1 at {side} px; must "
+            "be at least 2 images per step"
+        )
+    return [*bounds[:-2], (bounds[-2][0], n)]
 
 
 def memory_format(settings):
@@ -51,6 +105,11 @@ def fit(net, settings, batches, evaluate, context, role, seed, nesterov=False):
     list of dict
         One per epoch: ``epoch`` (from 1), ``loss`` (mean over steps), ``learning_rate`` of the last
         step, and the items that `evaluate` returns.
+
+    Raises
+    ------
+    Diverged
+        With the step and the last finite loss, at the end of the epoch or after 1000 steps.
     """
     optimizer = Optimizer(net, settings, nesterov)
     checkpoint, curve = Checkpoint(context), []
@@ -64,12 +123,19 @@ def fit(net, settings, batches, evaluate, context, role, seed, nesterov=False):
 
     for epoch in track(epochs, len(epochs), f"{role} {seed} epoch", last_loss):
         net.train()
-        with global_generator(seed, f"{role} network", epoch):
-            losses = [row["loss"] for row in curve]
-            loss, rate = one_epoch(net, optimizer, settings, epoch, *batches(epoch), losses)
-        row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}
-        with optimizer.averaged():
-            curve.append(row | evaluate(net, epoch + 1))
+        try:
+            with global_generator(seed, f"{role} network", epoch):
+                losses = [row["loss"] for row in curve]
+                loss, rate = one_epoch(net, optimizer, settings, epoch, *batches(epoch), losses)
+            row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}
+            with optimizer.averaged():
+                curve.append(row | evaluate(net, epoch + 1))
+        except (Diverged, NotFinite) as error:
+            raise Diverged(
+                f"{role} {seed}: diverged in epoch {epoch + 1}, {error}; lower its learning_rate, "
+                f"now {settings['learning_rate']:g}",
+                curve,
+            ) from None
         if checkpoint.due(last=epoch + 1 == settings["epochs"]):
             checkpoint.save(_state(net, optimizer), {"done": len(curve), "curve": curve})
     return curve
@@ -86,10 +152,15 @@ def one_epoch(net, optimizer, settings, epoch, n_steps, batches, losses=()):
     batches : iterable of (inputs, loss)
     losses : sequence of float
         Mean losses of the previous epochs.
+
+    Raises
+    ------
+    Diverged
+        If a loss is not finite.
     """
     device = next(net.parameters()).device
     per_step = settings["schedule"] in PER_STEP
-    layout, total = memory_format(settings), torch.zeros((), device=device)
+    layout, total, values = memory_format(settings), torch.zeros((), device=device), []
     for step, (inputs, loss) in enumerate(batches):
         fractional_epoch = epoch + (step / n_steps if per_step else 0)
         factor = learning_rate_factor(settings, fractional_epoch, losses)
@@ -98,8 +169,34 @@ def one_epoch(net, optimizer, settings, epoch, n_steps, batches, losses=()):
         value = loss(outputs.float())
         value.backward()
         optimizer.step(settings["learning_rate"] * factor)
-        total += value.detach()
+        values.append(value.detach())
+        total += values[-1]
+        if (step + 1) % CHECKED == 0:
+            _check_losses(total, values, losses)
+    _check_losses(total, values, losses)
     return total.item() / n_steps, settings["learning_rate"] * factor
+
+
+def _check_losses(total, values, losses):
+    """Raise `Diverged` with the first step of an epoch whose loss is not finite.
+
+    Parameters
+    ----------
+    total : scalar tensor
+        Sum of the values.
+    values : list of scalar tensors
+        Losses of the steps.
+    losses : sequence of float
+        Mean losses of the previous epochs.
+    """
+    if math.isfinite(total.item()):
+        return
+    steps = torch.stack(values).tolist()
+    # The sum of finite losses may overflow.
+    first = next((i for i, value in enumerate(steps) if not math.isfinite(value)), len(steps) - 1)
+    last = steps[first - 1] if first else (losses[-1] if len(losses) else None)
+    finite = "none was finite" if last is None else f"the last finite loss is {last:.4g}"
+    raise Diverged(f"step {first + 1} of the epoch: loss {steps[first]:.4g}, {finite}")
 
 
 def _state(net, optimizer):
@@ -136,7 +233,14 @@ def logits(net, images, batch_size, prepare, settings=FLOAT32):
 
 
 def accuracies(outputs, labels):
-    """Return top-1 and top-5 accuracy [%]; top-5 is None for five classes or fewer."""
+    """Return top-1 and top-5 accuracy [%]; top-5 is None for five classes or fewer.
+
+    Raises
+    ------
+    NotFinite
+        If an output is not finite: the position of the largest output would then be arbitrary.
+    """
+    check_tensors({"outputs": outputs})
     ranked = outputs.topk(min(5, outputs.shape[1]), dim=1).indices == labels[:, None]
     top5 = ranked.any(1).float().mean().item() * 100 if outputs.shape[1] > 5 else None
     return ranked[:, 0].float().mean().item() * 100, top5

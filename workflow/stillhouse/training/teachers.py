@@ -1,12 +1,14 @@
 """Teachers: classifiers, trained on a dataset or loaded, for scores, features and labels."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from stillhouse.artifacts import formats, store
+from stillhouse.artifacts.finite import NotFinite
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import cut, normalise
@@ -37,7 +39,13 @@ class TeacherStage:
         curve = self._obtain(net, context)
         images, labels = self._split("test", context)
         outputs = loop.logits(net, images, context.batch_size, normalise)
-        top1, top5 = loop.accuracies(outputs, labels)
+        try:
+            top1, top5 = loop.accuracies(outputs, labels)
+        except NotFinite as error:
+            raise StillhouseError(
+                f"teacher {Path(self.address).name}: {error} on the test split; use other weights, "
+                "or, if it was trained here, lower its learning_rate"
+            ) from None
         check_accuracy(top1, self.address, n_classes, float(context.extra["min_accuracy"]))
         metrics = {
             "accuracy": top1,
@@ -102,7 +110,7 @@ def train(net, images, labels, settings, context):
     context : stillhouse.artifacts.context.Context
     """
     n, size = images.shape[0], images.shape[-1]
-    n_steps = -(-n // settings["batch_size"])
+    bounds = loop.step_bounds(net, n, settings["batch_size"], size)
     smoothing = settings["label_smoothing"]
 
     def batches(epoch):
@@ -111,7 +119,8 @@ def train(net, images, labels, settings, context):
         flips = torch.from_numpy(draws[:, 1] < settings["flip"]).to(labels.device)
         boxes = random_boxes(draws[:, 2:], size, size, settings["crop"])
         boxes = torch.from_numpy(boxes).to(labels.device)
-        return n_steps, (batch(rows, boxes, flips) for rows in order.split(settings["batch_size"]))
+        steps = (batch(order[first:end], boxes, flips) for first, end in bounds)
+        return len(bounds), steps
 
     def batch(rows, boxes, flips):
         inputs = normalise(cut(images[rows], boxes[rows], size, flips[rows]))

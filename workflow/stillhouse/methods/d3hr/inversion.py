@@ -145,7 +145,9 @@ def _inverted(latents, denoiser, class_id, settings):
         snapshots=settings["snapshots"],
         start=settings["start"],
     )
-    return torch.stack([by_snapshot[count].cpu() for count in settings["snapshots"]])
+    inverted = torch.stack([by_snapshot[count] for count in settings["snapshots"]])
+    denoiser.check_finite(inverted, "inverted latents")
+    return inverted.cpu()
 
 
 def add_noise(latents, names, denoiser, class_id, settings):

@@ -59,6 +59,8 @@ class ClassScores:
             check_patch(groups, self.denoiser.factor, settings["patch"])
         stacks = [stack for _, stack in groups]
         maps = score_maps(stacks, self.denoiser, class_id, settings, self.seed, context)
+        for score_map in maps:
+            self.denoiser.check_finite(score_map, "errors of the noise predictor")
         shape = store.read_spec(latents_file.parent)["settings"]["shape"]
         scored = {}
         for (group, _), maps_of_group in zip(groups, maps, strict=True):

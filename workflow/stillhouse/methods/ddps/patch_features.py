@@ -52,6 +52,10 @@ class DiftFeatures:
         vectors = dift_features(
             stacks, shares, self.denoiser, class_id, self.settings, self.seed, context.batch_size
         )
+        for matrix in vectors:
+            self.denoiser.check_finite(
+                torch.from_numpy(matrix), "activations of the noise predictor"
+            )
         by_name = {}
         for (names, _), vectors_of_group in zip(groups, vectors, strict=True):
             by_name |= zip(names, vectors_of_group, strict=True)

@@ -10,7 +10,8 @@ tables of appendix A.1). The three are settings of one synthesis.
 
 from stillhouse.artifacts.stages import Stage
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.base import Figure, Method, Unused
+from stillhouse.methods.base import Method, Unused
+from stillhouse.methods.common.progress_figures import PROGRESS_FIGURES
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.networks.architectures import has_batchnorm
 
@@ -28,6 +29,7 @@ SYNTHESIS = Stage(
     function="stillhouse.methods.statistical_matching.synthesis:synthesis",
     description="synthesised images",
     member="batch",
+    lowered="batch_size of the method",
 )
 CODE = {
     "initial_draw": "replacement",
@@ -59,34 +61,13 @@ FLATNESS = {
 CLASS_STATISTICS = {"class_terms", "class_variance", "class_layers", "tile_statistics"}
 
 
-def _first_batch(sets):
-    """Return the first batch of the largest set."""
-    return {"synthesis": (sets[max(sets)].upstream["synthesis"], [0])}
-
-
 class StatisticalMatching(Method):
     """Images optimised by the losses of observers, the teachers whose statistics they match."""
 
     stages = (STATISTICS, SYNTHESIS)
     images = "stillhouse.methods.statistical_matching.images:images_of_class"
     unlimited = True
-    figures = (
-        Figure(
-            "synthesis",
-            title="Synthetic images during optimisation",
-            caption="synthesis",
-            function="stillhouse.reporting.synthesis_progress:synthesis_progress",
-            inputs=_first_batch,
-        ),
-        Figure(
-            "terms",
-            title="Loss terms",
-            caption="terms",
-            function="stillhouse.reporting.synthesis_progress:synthesis_progress",
-            inputs=_first_batch,
-            suffix="svg",
-        ),
-    )
+    figures = PROGRESS_FIGURES
 
     def unused(self, settings):
         """Return the settings without effect."""

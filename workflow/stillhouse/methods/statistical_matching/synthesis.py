@@ -4,7 +4,6 @@ SRe2L (Yin et al., NeurIPS 2023), G-VBSM (Shao et al., CVPR 2024) and EDC (Shao 
 2024) are settings of this loop.
 """
 
-import numpy as np
 import pyarrow as pa
 import torch
 
@@ -13,18 +12,23 @@ from stillhouse.artifacts.formats import RowGroups
 from stillhouse.artifacts.progress import track
 from stillhouse.data.codecs import IMAGE, encode
 from stillhouse.data.transforms import normalise, normalised_to_bytes
+from stillhouse.methods.common.curves import Curve, Diverged, close_interval
 from stillhouse.methods.common.initialization import initial_images
+from stillhouse.methods.common.snapshots import (
+    first_of_classes,
+    snapshot_iterations,
+    snapshot_table,
+    write_sheet,
+)
 from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.batches import batches
-from stillhouse.methods.statistical_matching.curves import Curve
 from stillhouse.methods.statistical_matching.observers import load_observer
 from stillhouse.training.lr_schedules import half_cosine
 from stillhouse.training.optimizers import TensorAdam
 
 SCHEMA = pa.schema([("image", IMAGE), ("class_id", pa.string()), ("index", pa.int32())])
-SNAPSHOTS = pa.schema([("iteration", pa.int32()), ("image", IMAGE)])
-# Points of a curve, and snapshots after the initial one, for any number of iterations.
-N_POINTS, N_SNAPSHOTS = 100, 4
+# Points of a curve, for any number of iterations.
+N_POINTS = 100
 BETAS = (0.5, 0.9)
 
 
@@ -150,6 +154,11 @@ def synthesise(batch, observers, checkpoint):
         Mean of each loss, weighted, over every hundredth of the iterations; see `Curve`.
     snapshots : (5, up to 10, 3, side, side) uint8 tensor
         The first image of up to ten classes at the start, after each quarter, and at the end.
+
+    Raises
+    ------
+    Diverged
+        If a loss or a pixel is not finite, at the end of an interval of the curve.
     """
     settings, count = batch.settings, batch.settings["iterations"]
     number, continued = batch.keys["batch"], settings.get("observer_order") == "continued"
@@ -163,29 +172,20 @@ def synthesise(batch, observers, checkpoint):
         turn = number * count + i if continued else i
         curve.add(losses.backward(batch, observers[turn % len(observers)], i))
         batch.step(learning_rate(settings, i))
-        last = i + 1 == count
+        last, due = i + 1 == count, checkpoint.due(last=i + 1 == count)
         if (i + 1) % every == 0 or last:
-            curve.close()
+            rate = settings["learning_rate"]
+            close_interval(curve, f"batch {number}", i - i % every + 1, i + 1, rate)
         if i + 1 in shown:
             snapshots.append(_snapshot(batch))
-        if checkpoint.due(last=last):
+        if due:
             _save(batch, observers, curve, checkpoint, i + 1, torch.stack(snapshots))
+    if not batch.images.isfinite().all():
+        raise Diverged(
+            f"batch {number}: images are not finite after iteration {count}; lower the method's "
+            "learning_rate"
+        )
     return curve.means, torch.stack(snapshots)
-
-
-def snapshot_iterations(count):
-    """Return the numbers of iterations after which a snapshot is stored: 0, each quarter."""
-    return sorted({count * i // N_SNAPSHOTS for i in range(N_SNAPSHOTS + 1)})
-
-
-def snapshot_table(snapshots, count):
-    """Return the table of a batch's snapshots over `count` iterations, in their order."""
-    rows = [
-        {"iteration": iteration, "image": {"bytes": encode(image, "png"), "path": None}}
-        for iteration, images in zip(snapshot_iterations(count), snapshots.numpy(), strict=True)
-        for image in images
-    ]
-    return pa.Table.from_pylist(rows, SNAPSHOTS)
 
 
 def learning_rate(settings, iteration):
@@ -196,9 +196,7 @@ def learning_rate(settings, iteration):
 
 
 def _snapshot(batch):
-    rows = {int(label): i for i, label in reversed(list(enumerate(batch.labels.tolist())))}
-    first_of_class = [rows[label] for label in sorted(rows)[:10]]
-    return torch.from_numpy(normalised_to_bytes(batch.images[first_of_class]))
+    return torch.from_numpy(normalised_to_bytes(batch.images[first_of_classes(batch.labels)]))
 
 
 def _save(batch, observers, curve, checkpoint, done, snapshots):
@@ -210,13 +208,7 @@ def _save(batch, observers, curve, checkpoint, done, snapshots):
     values = {"done": done, "means": curve.means, "counts": curve.counts}
     checkpoint.save({**tensors, "snapshots": snapshots}, values)
     current = torch.cat([snapshots, _snapshot(batch)[None]])
-    _write_sheet(current, checkpoint.path.with_name("snapshots.png"))
-
-
-def _write_sheet(snapshots, path):
-    """Write the snapshots so far as one image beside a checkpoint, one row per iteration."""
-    rows = [np.concatenate(list(images.numpy()), 2) for images in snapshots]
-    path.write_bytes(encode(np.concatenate(rows, 1), "png"))
+    write_sheet(current, checkpoint.path.with_name("snapshots.png"))
 
 
 def _restore(batch, observers, curve, tensors, values):

@@ -1,8 +1,7 @@
 """Messages about unknown names have the nearest name, or the available ones."""
 
 import pytest
-from stillhouse.checks import known, ordered_crops, suggestion
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, known, ordered_crops, suggestion
 
 
 def test_an_unknown_name_is_one_line():

@@ -1,5 +1,5 @@
 import torch
-from stillhouse.methods.statistical_matching.curves import Curve
+from stillhouse.methods.common.curves import Curve
 
 
 def test_a_loss_of_some_observers_is_their_mean_and_none_elsewhere():

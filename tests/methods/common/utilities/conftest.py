@@ -1,0 +1,43 @@
+"""Real images of three classes, and utilities on a small network."""
+
+import numpy as np
+import pytest
+import torch
+from stillhouse.methods.common.utilities.real_images import RealImages
+from stillhouse.methods.common.utilities.siamese import Siamese
+from stillhouse.rng import generator
+
+CLASSES = ["a", "b", "c"]
+COUNTS, SIDE = (9, 6, 7), 8
+ALL = ["color", "crop", "cutout", "flip", "scale", "rotate"]
+NETWORK = {"arch": "convnet1", "width": 4, "norm": "instance"}
+SETTINGS = {"network": NETWORK, "classes": CLASSES, "resolution": SIDE, "real_images": 5}
+
+
+@pytest.fixture(scope="session")
+def real():
+    """Return `RealImages` of three classes, 8 px."""
+    pixels = generator(0, "test").integers(0, 256, (sum(COUNTS), 3, SIDE, SIDE), np.uint8)
+    labels = torch.tensor([label for label, count in enumerate(COUNTS) for _ in range(count)])
+    return RealImages(torch.from_numpy(pixels), labels, CLASSES, 0)
+
+
+@pytest.fixture
+def siamese():
+    """Return a function from operations to their `Siamese`."""
+    return lambda operations=tuple(ALL): Siamese(list(operations), CLASSES, SIDE, 0)
+
+
+@pytest.fixture
+def images():
+    """Return six images in [0, 1] and their labels, not in order."""
+    pixels = generator(1, "test").random((6, 3, SIDE, SIDE), np.float32)
+    return torch.from_numpy(pixels), torch.tensor([2, 0, 1, 2, 0, 0])
+
+
+@pytest.fixture(autouse=True)
+def global_generator_untouched():
+    """Fail a test that draws from torch's global generator."""
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+import torch
+from stillhouse.artifacts import store
+from stillhouse.artifacts.checkpoints import Checkpoint
+from stillhouse.artifacts.context import Context
+from stillhouse.data.codecs import decode
+from stillhouse.data.distilled_set import DistilledSet
+from stillhouse.data.transforms import normalised_to_bytes
+from stillhouse.errors import StillhouseError
+from stillhouse.methods.common.utilities.base import Utility
+from stillhouse.methods.common.utilities.distribution_matching import DistributionMatching
+from stillhouse.methods.common.utilities.gradient_matching import GradientMatching
+from stillhouse.methods.common.utilities.trajectory_matching import TrajectoryMatching
+from stillhouse.methods.matching import matched
+from stillhouse.methods.matching.matched import Pixels, optimise
+
+from tests.planning.configs import ancestor, put, sets_of, with_matching
+
+SETTINGS = {"learning_rate": 0.1, "momentum": 0.5, "clamp": False}
+SHORT = {
+    "dm": {"iterations": 7, "real_images": 5},
+    "gm": {"iterations": 7, "real_images": 5, "outer_steps": 3, "inner_epochs": 1},
+    "tm": {"iterations": 7, "learning_rate": 5, "experts": {"count": 2, "batch_size": 64}},
+}
+CLASSES = {
+    "dm": DistributionMatching,
+    "gm": GradientMatching,
+    "tm": TrajectoryMatching,
+}
+
+
+def pixels_of(**settings):
+    images = torch.randn((4, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    return Pixels(images, torch.tensor([0, 0, 1, 1]), {**SETTINGS, **settings})
+
+
+class Distance(Utility):
+    """Half the squared distance of images from grey, times a number."""
+
+    def __init__(self, factor=1.0):
+        self.factor, self.calls = factor, []
+
+    def __call__(self, images, labels, iteration):
+        """Return (loss, gradient)."""
+        self.calls.append(iteration)
+        difference = images - 0.5
+        loss = self.factor * (difference**2).sum().item() / 2
+        return loss, self.factor * difference
+
+
+def test_steps_are_those_of_gradient_descent_with_momentum_on_normalised_pixels():
+    pixels = pixels_of()
+    leaf = pixels.images.clone().requires_grad_(True)
+    optimizer = torch.optim.SGD([leaf], lr=0.1, momentum=0.5)
+    mean, std = pixels.mean, pixels.std
+    for _ in range(4):
+        torch.testing.assert_close(pixels.shown(), leaf.detach() * std + mean)
+        pixels.step(Distance()(pixels.shown(), None, 0)[1])
+        optimizer.zero_grad()
+        (((leaf * std + mean - 0.5) ** 2).sum() / 2).backward()
+        optimizer.step()
+        torch.testing.assert_close(pixels.images, leaf.detach())
+
+
+def test_clamped_pixels_stay_in_the_range_of_bytes():
+    pixels, free = pixels_of(clamp=True), pixels_of()
+    for one in (pixels, free):
+        one.step(torch.full_like(one.images, -30.0))
+    assert pixels.shown().min() >= -1e-6 and pixels.shown().max() <= 1 + 1e-6
+    assert free.shown().max() > 1
+    np.testing.assert_array_equal(
+        normalised_to_bytes(pixels.images), normalised_to_bytes(free.images)
+    )
+
+
+def run(folder, utility, count=8, seconds=1e9, **settings):
+    pixels = pixels_of(**settings)
+    side = Checkpoint(Context(work=folder, checkpoint_seconds=seconds))
+    return pixels, *optimise(pixels, utility, side, count, "x")
+
+
+def test_the_loss_falls_and_its_curve_is_stored(tmp_path):
+    utility = Distance()
+    pixels, curve, snapshots = run(tmp_path, utility, learning_rate=5.0)
+    assert utility.calls == list(range(8))
+    assert len(curve["distance"]) == 8 and curve["distance"][-1] < 0.1 * curve["distance"][0]
+    assert snapshots.shape == (5, 2, 3, 8, 8)
+    last = torch.from_numpy(normalised_to_bytes(pixels.images[[0, 2]]))
+    assert torch.equal(snapshots[-1], last)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path, factor):
+    with pytest.raises(StillhouseError, match=r"^x: .* iteration 1 is not finite; lower"):
+        run(tmp_path, Distance(factor))
+
+
+def test_images_that_are_not_finite_at_the_end_are_an_error(tmp_path):
+    with pytest.raises(StillhouseError, match=r"^x: .* iteration 2 is not finite; lower"):
+        run(tmp_path, Distance(), count=1, learning_rate=float("inf"))
+
+
+# The stage
+
+
+@pytest.fixture
+def matching(tiny):
+    """Return a small config of the three methods with a few iterations."""
+    with_matching(tiny)
+    for kind, settings in SHORT.items():
+        tiny["methods"][kind] |= settings
+    tiny["experiments"]["x"] |= {"ipc": [2], "seeds": [0]}
+    return tiny
+
+
+@pytest.fixture
+def made(matching, planned, make_all, empty):
+    """Return a function that makes the set of a kind and returns its artifact."""
+
+    def made(kind, seconds=60, **changes):
+        matching["methods"][kind] |= changes
+        matching["experiments"]["x"]["methods"] = [kind]
+        plan = planned(matching)
+        plan.families["students"].clear()
+        make_all(plan)
+        return sets_of(plan)[kind]
+
+    return made
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_sets_have_the_images_of_their_classes_and_hard_labels(made, kind):
+    artifact = made(kind)
+    images = DistilledSet(artifact.file)
+    assert images.class_ids == ["0", "0", "1", "1", "2", "2"]
+    assert images.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    folder = ancestor(artifact, "matched").directory
+    rows = store.read_table(folder / "images.parquet").to_pylist()
+    assert [(r["class_id"], r["index"]) for r in rows] == [(c, i) for c in "012" for i in (0, 1)]
+    stored = np.stack([decode(row["image"]["bytes"]) for row in rows])
+    np.testing.assert_array_equal(images.images, stored)
+    snapshots = store.read_table(folder / "snapshots.parquet").to_pylist()
+    assert [row["iteration"] for row in snapshots] == [n for n in (0, 1, 3, 5, 7) for _ in "012"]
+    first, last = (
+        np.stack([decode(row["image"]["bytes"]) for row in rows])
+        for rows in (snapshots[:3], snapshots[-3:])
+    )
+    np.testing.assert_array_equal(last, stored[::2])
+    assert (first != last).any(axis=(1, 2, 3)).all()
+
+
+def test_only_tm_has_a_learned_rate(made):
+    rates = {kind: DistilledSet(made(kind).file).learning_rate for kind in SHORT}
+    assert rates["dm"] is rates["gm"] is None
+    assert rates["tm"] > 0 and rates["tm"] != 0.01
+
+
+def test_a_rate_that_is_not_learned_is_the_given_one(made):
+    fixed = made("tm", student_rate_step=0, student_rate=0.25)
+    assert DistilledSet(fixed.file).learning_rate == 0.25
+
+
+@pytest.mark.parametrize("initial", ["noise", "real", "random"])
+def test_images_start_from_noise_real_images_or_a_set(made, initial):
+    artifact = made("dm", initial=initial, iterations=4)
+    path = ancestor(artifact, "matched").directory / "snapshots.parquet"
+    rows = store.read_table(path).to_pylist()
+    start = np.stack([decode(row["image"]["bytes"]) for row in rows[:3]])
+    if initial == "random":
+        (given,) = (p for n, p in ancestor(artifact, "matched").parts() if n == "initial")
+        np.testing.assert_array_equal(start, DistilledSet(given.file).images[::2])
+    # Digits are grey, noise is not.
+    grey = (start == start[:, :1]).all()
+    assert grey == (initial != "noise")
+
+
+@pytest.mark.parametrize("seconds", [0, 1000])
+@pytest.mark.parametrize("kind", SHORT)
+def test_a_resumed_optimisation_has_the_same_bytes(
+    matching, planned, make, make_all, empty, interrupt, monkeypatch, kind, seconds
+):
+    monkeypatch.setattr(matched, "N_POINTS", 3)
+    matching["experiments"]["x"]["methods"] = [kind]
+    plan = planned(matching)
+    plan.families["students"].clear()
+    make_all(plan)
+    (artifact,) = plan.artifacts["matched"].values()
+    files = [artifact.directory / name for name in artifact.stage.files]
+    undisturbed = [path.read_bytes() for path in files]
+    for path in files:
+        path.unlink()
+    calls = interrupt(CLASSES[kind], "__call__", 6)
+    with pytest.raises(KeyboardInterrupt):
+        make(artifact, checkpoint_seconds=seconds)
+    make(artifact, checkpoint_seconds=seconds)
+    assert len(calls) == 6 + (2 if seconds == 0 else 7)
+    assert [path.read_bytes() for path in files] == undisturbed
+
+
+def test_a_seed_gives_other_images(made, matching):
+    one = DistilledSet(made("dm").file).images
+    put(matching, "experiments.x.distill_seeds", [1])
+    other = DistilledSet(made("dm").file).images
+    assert not torch.equal(one, other)

@@ -1,0 +1,231 @@
+"""The stages of compressed and optimised sets: results, resuming, files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stillhouse.artifacts import store
+from stillhouse.artifacts.context import Context
+from stillhouse.data.bitstream import files
+from stillhouse.data.bitstream.layout import Layout
+from stillhouse.data.distilled_set import DistilledSet, read_learned
+from stillhouse.errors import StillhouseError
+from stillhouse.methods.registry import method
+from stillhouse.methods.ruo import compression, rate_utility
+from stillhouse.methods.ruo.bitstream import FILE
+from stillhouse.methods.ruo.codec import Codec
+from stillhouse.planning.inputs import job_inputs
+from stillhouse.rng import generator
+
+from tests.methods.ruo.configs import DM, GM, TM, WARMUP, coded, compressed
+
+LONG = {**WARMUP, "restarts": 1, "iterations": 120, "final_iterations": 0}
+
+
+def set_of(wanted, name):
+    """Return a method's distilled set."""
+    sets = wanted.artifacts["distilled"].values()
+    return next(one for one in sets if one.slug == name)
+
+
+def bits_of(artifact):
+    """Return the bitstreams of a set."""
+    stored = artifact.upstream["bitstream"]
+    return [Path(stored.member_file(number)) for number in range(stored.n_members)]
+
+
+def only_sets(wanted):
+    """Return a plan without its students."""
+    del wanted.families["students"]
+    return wanted
+
+
+@pytest.mark.parametrize("size", ["class", "set", 1])
+def test_a_set_has_the_images_of_its_bitstreams(planned, make_all, empty, size):
+    wanted = only_sets(planned(coded(a=compressed(slice=size))))
+    make_all(wanted)
+    artifact = set_of(wanted, "a")
+    paths, stored = bits_of(artifact), DistilledSet(artifact.file)
+    assert len(paths) == {"class": 3, "set": 1, 1: 6}[size]
+    contents = [files.read(path.read_bytes(), path) for path in paths]
+    assert (stored.images.numpy() == np.concatenate([one.images() for one in contents])).all()
+    assert stored.labels.tolist() == np.concatenate([one.labels for one in contents]).tolist()
+    expected = sum(path.stat().st_size for path in paths)
+    assert method("compressed").storage_bytes(artifact.spec()) == {"image_bytes": expected}
+
+
+def test_compressed_images_resemble_the_set_that_they_start_from(planned, make_all, empty):
+    changes = {"initial": "random", "slice": "set", "warmup": {**LONG, "beta": 1e5}}
+    wanted = only_sets(planned(coded(random={"kind": "random"}, a=compressed(**changes))))
+    make_all(wanted)
+    real, coarse = (DistilledSet(set_of(wanted, name).file).images for name in ("random", "a"))
+    error = ((real.float() - coarse.float()) / 255).square().mean()
+    assert error < 0.25 * (real.float() / 255).var()
+
+
+def test_a_higher_beta_takes_more_bits_and_distorts_less(planned, make_all, empty):
+    methods = {
+        f"beta{beta}": compressed(slice="set", warmup={**LONG, "beta": beta})
+        for beta in (100, 100000)
+    }
+    wanted = only_sets(planned(coded(**methods)))
+    make_all(wanted)
+    results = {}
+    for name in methods:
+        folder = Path(set_of(wanted, name).upstream["bitstream"].upstream["compression"].directory)
+        (results[name],) = store.read_json(folder / "slice0" / "curve.json")["runs"]
+    low, high = results["beta100"], results["beta100000"]
+    assert low["bits_per_pixel"] < high["bits_per_pixel"] and low["psnr"] < high["psnr"]
+
+
+@pytest.mark.parametrize("seconds", [0, 1000])
+@pytest.mark.parametrize("number", [3, 11, 18])
+def test_a_resumed_warm_up_has_the_same_bytes(
+    planned, make, make_all, empty, interrupt, seconds, number
+):
+    wanted = only_sets(planned(coded(a=compressed(slice="set"))))
+    make_all(wanted)
+    artifact = set_of(wanted, "a").upstream["bitstream"].upstream["compression"]
+    folder = artifact.directory / "slice0"
+    before = {name: (folder / name).read_bytes() for name in artifact.stage.files}
+    for name in before:
+        (folder / name).unlink()
+    calls = interrupt(compression, "annealed", number)
+    with pytest.raises(KeyboardInterrupt):
+        make(artifact, [0], checkpoint_seconds=seconds)
+    make(artifact, [0], checkpoint_seconds=seconds)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert len(calls) == number + 20 - (number - 1 if seconds == 0 else 0)
+
+
+@pytest.mark.parametrize("settings", [DM, GM, TM], ids=["dm", "gm", "tm"])
+def test_a_resumed_joint_optimisation_has_the_same_bytes(
+    planned, make, make_all, empty, interrupt, settings
+):
+    wanted = only_sets(planned(coded(a=settings)))
+    make_all(wanted)
+    artifact = set_of(wanted, "a").upstream["state"]
+    before = {name: (artifact.directory / name).read_bytes() for name in artifact.stage.files}
+    for name in before:
+        (artifact.directory / name).unlink()
+    calls = interrupt(rate_utility, "split_state", 5)
+    with pytest.raises(KeyboardInterrupt):
+        make(artifact, checkpoint_seconds=0)
+    make(artifact, checkpoint_seconds=0)
+    assert {name: (artifact.directory / name).read_bytes() for name in before} == before
+    assert len(calls) == 5 + 3
+
+
+def test_the_learned_rate_of_tm_is_stored_with_the_set(planned, make_all, empty):
+    wanted = only_sets(planned(coded(a=TM, b=DM)))
+    make_all(wanted)
+    rate = read_learned(set_of(wanted, "a").file).learning_rate
+    assert rate > 0 and rate != 0.01
+    assert read_learned(set_of(wanted, "b").file) is None
+
+
+def test_the_curve_has_utility_rate_and_psnr(planned, make_all, empty):
+    wanted = only_sets(planned(coded(a=DM)))
+    make_all(wanted)
+    folder = set_of(wanted, "a").upstream["state"].directory
+    curve = store.read_json(folder / "curve.json")["curve"]
+    assert {name: len(values) for name, values in curve.items()} == {
+        **{"utility": 7, "bits_per_pixel": 7, "psnr": 7}
+    }
+    snapshots = store.read_table(folder / "snapshots.parquet")
+    assert snapshots["iteration"].to_pylist() == [i for i in (0, 1, 3, 5, 7) for _ in range(3)]
+
+
+def test_of_several_bounds_the_best_on_held_out_images_is_used(planned, make_all, empty):
+    bounds = [1e-2, 1e-4, 1e-6]
+    wanted = only_sets(planned(coded(a={**DM, "bounds": bounds, "holdout": 0.2})))
+    make_all(wanted)
+    stored = set_of(wanted, "a").upstream["bitstream"]
+    choice = store.read_json(stored.upstream["bound"].directory / "bound.json")
+    candidates = {one["bound"]: one for one in choice["candidates"]}
+    assert sorted(candidates) == sorted(bounds)
+    assert choice["bound"] == min(candidates, key=lambda one: candidates[one]["loss"])
+    rates = [candidates[one]["bits_per_pixel"] for one in bounds]
+    assert rates == sorted(rates)
+    report = store.read_json(stored.directory / "slice0" / "report.json")
+    assert report["bound"] == choice["bound"] and report["error"] <= choice["bound"]
+
+
+def test_the_size_of_a_file_is_that_of_its_estimate(planned, make_all, empty):
+    changes = {"slice": "set", "warmup": {**LONG, "beta": 1e4}}
+    wanted = only_sets(planned(coded(a=compressed(**changes))))
+    make_all(wanted)
+    folder = set_of(wanted, "a").upstream["bitstream"].directory / "slice0"
+    report = store.read_json(folder / "report.json")
+    estimate = sum(report["estimate"].values()) / 8
+    assert abs((folder / FILE).stat().st_size - estimate) <= 0.01 * estimate + 64
+
+
+def test_held_out_images_are_not_optimised_for(planned, make_all, empty):
+    wanted = only_sets(planned(coded(a={**DM, "bounds": [1e-4, 1e-5], "holdout": 0.25})))
+    make_all(wanted)
+    spec = set_of(wanted, "a").upstream["state"].spec()
+    inputs = job_inputs(spec)
+    own, other = (
+        rate_utility.training_utility(inputs, spec, Context(), held_out=held_out).real
+        for held_out in (False, True)
+    )
+    total = [count for _, count in own.ranges]
+    for (start, count), (first, rest) in zip(own.ranges, other.ranges, strict=True):
+        assert start + count == first and rest == -(-(count + rest) // 4)
+    assert len(own.pixels) == sum(total) + sum(count for _, count in other.ranges)
+
+
+class Quadratic:
+    """A utility of which the gradient is known: Σ (images - 1/2)²."""
+
+    learning_rate = None
+
+    def __call__(self, images, labels, iteration):
+        return float(((images - 0.5) ** 2).sum()), 2 * (images - 0.5)
+
+
+@pytest.mark.parametrize("held", [2**21, 100, 0])
+def test_the_gradient_is_that_of_utility_and_rate_together(monkeypatch, held):
+    monkeypatch.setattr(rate_utility, "HELD_PIXELS", held)
+    layout = Layout(8, (12, 0), 8, 1)
+    parts = []
+    for number, n in enumerate((1, 2, 2)):
+        codec = Codec(layout, n)
+        vector = codec.initial(generator(0, "test", item=number))
+        rng = generator(1, "test", item=number)
+        noise = torch.from_numpy(rng.standard_normal(len(vector), np.float32))
+        parts.append((codec, vector + 0.05 * noise))
+    settings = {"lambda": [3.0, 1.0], "iterations": 2, "learning_rate": 0.0, "ramp": 0}
+    settings |= {"noise": "gaussian", "clip": 1e9}
+    joint = rate_utility.Joint(parts, torch.zeros(5).long(), settings, 0, "x")
+    gradients = []
+    for one in joint.optimisers:
+        monkeypatch.setattr(
+            one, "step", lambda rate, one=one: gradients.append(one.vector.grad.clone())
+        )
+    joint.step(Quadratic(), 0)
+    for number, (one, gradient) in enumerate(zip(joint.optimisers, gradients, strict=True)):
+        one.vector.grad = None
+        images, bits = joint._forward(number, 0)
+        loss = 3.0 * ((images - 0.5) ** 2).sum() + bits / one.codec.n_pixels
+        loss.backward()
+        torch.testing.assert_close(gradient, one.vector.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_a_compression_that_diverges_is_one_line(planned, make_all, empty):
+    settings = compressed(warmup={**WARMUP, "learning_rate": 1e30, "clip": 1e30})
+    wanted = only_sets(planned(coded(a=settings)))
+    with pytest.raises(StillhouseError, match=r"slice 0: diverged .* warmup\.learning_rate"):
+        make_all(wanted)
+
+
+def test_a_utility_that_is_not_finite_is_one_line():
+    codec = Codec(Layout(8, (12, 0), 8, 1), 1)
+    part = codec, codec.initial(generator(0, "test"))
+    settings = {"lambda": [1.0], "iterations": 2, "learning_rate": 0.1, "ramp": 0}
+    settings |= {"noise": "gaussian", "clip": 1.0}
+    joint = rate_utility.Joint([part], torch.zeros(1).long(), settings, 0, "results/x")
+    with pytest.raises(StillhouseError, match=r"^results/x: joint\.learning_rate: the utility of"):
+        joint.step(lambda images, labels, i: (float("nan"), images), 0)

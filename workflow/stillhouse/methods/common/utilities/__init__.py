@@ -1,0 +1,1 @@
+"""Utilities: losses of distilled images against real ones, with gradients to the images."""

@@ -1,0 +1,1 @@
+"""Distribution, gradient and trajectory matching on pixels."""

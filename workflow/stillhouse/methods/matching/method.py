@@ -1,0 +1,97 @@
+"""DM, GM and TM: images optimised so that networks compute the same from them as from real ones.
+
+Zhao & Bilen, "Dataset Condensation with Distribution Matching", WACV 2023. Zhao et al., "Dataset
+Condensation with Gradient Matching", ICLR 2021 (both VICO-UoE/DatasetCondensation at 53f63a6).
+Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CVPR 2022
+(GeorgeCazenavette/mtt-distillation at 50dccea).
+"""
+
+from stillhouse.artifacts.stages import Stage
+from stillhouse.methods.base import Method
+from stillhouse.methods.common.progress_figures import PROGRESS_FIGURES
+from stillhouse.methods.common.utilities.settings import (
+    TRAJECTORIES,
+    check_utility,
+    decided_trajectories,
+    plan_utility,
+)
+
+MATCHED = Stage(
+    "matched",
+    version=1,
+    files=("images.parquet", "curve.json", "snapshots.parquet"),
+    function="stillhouse.methods.matching.matched:matched",
+    description="images optimised by matching",
+)
+# Settings of the optimisation of pixels, beside those of the utility.
+PIXELS = ("iterations", "learning_rate", "momentum", "clamp")
+OPERATIONS = ["color", "crop", "cutout", "flip", "scale", "rotate"]
+
+
+class Matching(Method):
+    """Images optimised by the gradient of a utility."""
+
+    stages = (MATCHED,)
+    images = "stillhouse.methods.matching.images:images_of_class"
+    unlimited = True
+    figures = PROGRESS_FIGURES
+
+    def starts_from(self, settings):
+        """Return the method whose distilled set is the initialisation; None for noise or real."""
+        initial = settings["initial"]
+        return None if initial in ("noise", "real") else initial
+
+    def check(self, key, settings, config):
+        """Raise a `StillhouseError` if the utility does not fit its network."""
+        check_utility(self.kind, key, settings, config)
+
+    def plan(self, task):
+        """Return (upstream, settings) of the distilled set; add the optimised images."""
+        upstream, settings = plan_utility(self.kind, task, task.settings)
+        initial = task.settings["initial"]
+        start = self.starts_from(task.settings)
+        if start is not None:
+            upstream["initial"] = task.distilled(start)
+            initial = "set"
+        elif initial == "real":
+            upstream["images"] = task.dataset
+        settings |= {"utility": self.kind, "initial": initial, **task.only(*PIXELS)}
+        slug_parts = (f"{task.resolution}px", self.kind)
+        matched = task.single(MATCHED, slug_parts, settings, upstream, ("ipc", "seed"))
+        return {"matched": matched}, task.only("encoding")
+
+
+def _fidelity(**own):
+    """Return the fidelity of a kind, whose own settings are the same in code and paper."""
+    return {"code": own, "paper": own}
+
+
+class DM(Matching):
+    """Mean embeddings of each class in networks with random weights."""
+
+    kind = "dm"
+    fidelity = _fidelity(siamese=OPERATIONS)
+
+
+class GM(Matching):
+    """Gradients of each class to the weights of networks that are trained on the images."""
+
+    kind = "gm"
+    fidelity = _fidelity(siamese=[])
+
+
+class TM(Matching):
+    """Weights after steps of training on the images, and those of experts after some epochs."""
+
+    kind = "tm"
+    stages = (TRAJECTORIES, MATCHED)
+    learned = "stillhouse.methods.matching.images:learned_parts"
+    fidelity = _fidelity(siamese=OPERATIONS)
+
+    def decide(self, settings):
+        """Return settings with the epochs of experts; a batch of all images as size 0."""
+        return decided_trajectories(settings)
+
+    def learns(self, settings):
+        """Return what it learns besides images."""
+        return {"learning_rate"}

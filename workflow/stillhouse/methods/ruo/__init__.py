@@ -1,0 +1,1 @@
+"""Rate-utility optimisation: images as latents and networks, coded in bitstreams."""
