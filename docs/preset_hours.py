@@ -1,4 +1,4 @@
-"""Hours of a preset on one GPU, estimated from its plan: ``python docs/preset_hours.py preset.yaml …``.
+"""Hours of presets on one GPU, estimated: ``python docs/preset_hours.py preset.yaml …``.
 
 Multiply-adds of all jobs, of which those of classifiers are counted by torch, divided by an assumed
 rate; a training step takes at least an assumed time. Nothing is computed, and no data is needed.
@@ -62,7 +62,7 @@ class Hours:
 
     def count(self, stage, spec, n_members):
         """Add the seconds of some members of an artifact."""
-        method = getattr(self, stage, None)
+        method = getattr(self, f"_{stage}", None)
         if method:
             seconds = n_members * method(spec["settings"], spec["upstream"], spec)
             self.seconds[stage] = self.seconds.get(stage, 0) + seconds
@@ -74,7 +74,7 @@ class Hours:
             spec = upstream.get("index") or upstream.get("images") or upstream["latents"]
         return self.of_class[spec["settings"]["name"]]
 
-    def students(self, settings, upstream, spec):
+    def _students(self, settings, upstream, spec):
         own = upstream["distilled"]
         n_images = own["keys"]["ipc"] * len(own["settings"]["classes"])
         side, network = own["settings"]["resolution"], settings["network"]
@@ -85,30 +85,32 @@ class Hours:
         steps = epochs * ceil(n_images / batch)
         return max(epochs * n_images * work / FLOAT32, steps * STEP_SECONDS)
 
-    def labels(self, settings, upstream, spec):
+    def _labels(self, settings, upstream, spec):
         own = upstream["distilled"]
         n_images = own["keys"]["ipc"] * len(own["settings"]["classes"])
         work = passes(upstream["teachers"], own["settings"]["resolution"])
         return settings["epochs_stored"] * n_images * work / FLOAT32
 
-    def teacher(self, settings, upstream, spec):
+    def _teacher(self, settings, upstream, spec):
         if "epochs" not in settings:
             return 0
         n_images = settings["epochs"] * self.per_class(spec) * len(settings["classes"])
         steps = n_images / settings["batch_size"]
-        return max(n_images * 3 * passes(spec, settings["resolution"]) / FLOAT32, steps * STEP_SECONDS)
+        return max(
+            n_images * 3 * passes(spec, settings["resolution"]) / FLOAT32, steps * STEP_SECONDS
+        )
 
-    def patch_scores(self, settings, upstream, spec):
+    def _patch_scores(self, settings, upstream, spec):
         n_images = min(settings["images_per_class"], self.per_class(spec))
         side = upstream["teacher"]["settings"]["resolution"]
         return n_images * settings["crops_per_image"] * passes(upstream["teacher"], side) / FLOAT32
 
-    def statistics(self, settings, upstream, spec):
+    def _statistics(self, settings, upstream, spec):
         n_images = self.per_class(spec) * len(settings["classes"])
         side = upstream["teacher"]["settings"]["resolution"]
         return n_images * passes(upstream["teacher"], side) / FLOAT32
 
-    def synthesis(self, settings, upstream, spec):
+    def _synthesis(self, settings, upstream, spec):
         teachers = upstream["teachers"]
         n_images = spec["keys"]["ipc"] * len(settings["classes"])
         batch = min(settings["batch_size"] or n_images, n_images)
@@ -117,7 +119,7 @@ class Hours:
         work *= {"none": 1, "sam": 2}.get(settings["flatness"]["kind"], 4 / 3)
         return settings["iterations"] * max(batch * work / FLOAT32, STEP_SECONDS)
 
-    def latents(self, settings, upstream, spec):
+    def _latents(self, settings, upstream, spec):
         side = upstream["denoiser"]["settings"]["resolution"]
         return self.per_class(spec) * ENCODER * (side / 256) ** 2 / FLOAT16
 
@@ -126,25 +128,26 @@ class Hours:
         settings = denoiser["settings"]
         return DENOISER[settings["kind"]] * (settings["resolution"] / 256) ** 2 / FLOAT16
 
-    def class_scores(self, settings, upstream, spec):
+    def _class_scores(self, settings, upstream, spec):
         chosen, all_images = settings["images_per_class"], self.per_class(spec)
         n_images = all_images if chosen == "all" else min(chosen, all_images)
         return n_images * settings["draws"] * 2 * self.denoiser_pass(upstream["denoiser"])
 
-    def patch_features(self, settings, upstream, spec):
+    def _patch_features(self, settings, upstream, spec):
         scores = upstream["scores"]["settings"]
-        one = {"seconds": self.denoiser_pass(upstream["denoiser"])} if "denoiser" in upstream else {}
         n_passes = scores["images_per_class"] * settings.get("ensemble", 1)
-        return n_passes * one.get("seconds", DENOISER["stable_diffusion"] / FLOAT16)
+        if "denoiser" in upstream:
+            return n_passes * self.denoiser_pass(upstream["denoiser"])
+        return n_passes * ENCODER / FLOAT16
 
-    def inversion(self, settings, upstream, spec):
+    def _inversion(self, settings, upstream, spec):
         n_steps = 2 * max(settings["snapshots"]) if settings["noising"] != "forward" else 0
         return self.per_class(spec) * n_steps * self.denoiser_pass(upstream["denoiser"])
 
-    def samples(self, settings, upstream, spec):
+    def _samples(self, settings, upstream, spec):
         return settings.get("candidates", 0) * spec["keys"]["ipc"] * GROUP_SECONDS
 
-    def decode(self, settings, upstream, spec):
+    def _decode(self, settings, upstream, spec):
         n_steps = settings.get("inversion_steps") or settings["steps"] * settings["strength"]
         denoiser = upstream["denoiser"]
         side = denoiser["settings"]["resolution"]
@@ -162,5 +165,7 @@ def estimate(path):
 if __name__ == "__main__":
     for path in map(Path, sys.argv[1:]):
         hours = estimate(path)
-        parts = ", ".join(f"{stage} {value:.3g}" for stage, value in hours.items() if value >= 0.005)
+        parts = ", ".join(
+            f"{stage} {value:.3g}" for stage, value in hours.items() if value >= 0.005
+        )
         print(f"{path.stem}: {sum(hours.values()):.3g}: {parts}")

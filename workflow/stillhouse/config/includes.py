@@ -35,7 +35,7 @@ def included(files):
             path = file.parent / name
             if not path.is_file():
                 raise StillhouseError(
-                    f"{file}: {KEY}: file not found: {name}; paths are relative to the file's folder"
+                    f"{file}: {KEY}: file not found: {name}; paths are relative to its folder"
                 )
             parts[path] = _read(path)
             if KEY in parts[path]:

@@ -1,18 +1,20 @@
 """Published accuracies, and the cells that they are comparable with.
 
 ``workflow/published/*.csv`` has a file per paper and a row (`COLUMNS`) per printed number, in the
-order of the print: ``paper``, ``table`` (empty for numbers of a repository); ``dataset``, ``resolution`` [px]; ``method``; ``ipc`` or
-``kilobytes_per_class`` (of 1,024 bytes), or both; ``teacher``, those of the labels, separated by
-spaces; ``student``; ``labels`` (soft, hard, or empty where the paper does not state them);
-``setting``, what differs from the method's own, empty for the method itself; ``value``, ``std``
-and ``unit``; ``note``, on misprints, other values elsewhere, and what is not stated.
+order of the print: ``paper``, ``table`` (empty for numbers of a repository); ``dataset``,
+``resolution`` [px]; ``method``; ``ipc`` or ``kilobytes_per_class`` (of 1,024 bytes), or both;
+``teacher``, those of the labels, separated by spaces; ``student``; ``labels`` (soft, hard, or empty
+where the paper does not state them); ``setting``, what differs from the method's own, empty for the
+method itself; ``value``, ``std`` and ``unit``; ``note``, on misprints, other values elsewhere, and
+what is not stated.
 
-``preset`` names the cells that reproduce a number, as ``<preset>/<experiment>/<method>/<protocol>``,
-several separated by spaces; a row that no preset reproduces names none and is never shown. A number
-is shown beside a cell if both report the same accuracy (``last`` or ``best``) and both lineages
-agree in everything that `comparable` includes. Where several numbers are of one lineage, that of
-the table which the cell's experiment, method and protocol claim is shown, otherwise the first. The
-lineages of presets are planned once and recorded as signatures in ``signatures.json``.
+``preset`` names the cells that reproduce a number, several separated by spaces, as
+``<preset>/<experiment>/<method>/<protocol>``; a row that no preset reproduces names none and is
+never shown. A number is shown beside a cell if both report the same accuracy (``last`` or ``best``)
+and both lineages agree in everything that `comparable` includes. Where several numbers are of one
+lineage, that of the table which the cell's experiment, method and protocol claim is shown,
+otherwise the first. The lineages of presets are planned once and recorded as signatures in
+``signatures.json``.
 """
 
 import csv
