@@ -154,6 +154,37 @@ class Hours:
         decoded = DECODER * (side / 256) ** 2 / FLOAT16
         return spec["keys"]["ipc"] * (2 * n_steps * self.denoiser_pass(denoiser) + decoded)
 
+    def _trajectories(self, settings, upstream, spec):
+        n_images = settings["epochs"] * self.per_class(spec) * len(settings["classes"])
+        work = 3 * self.matched_pass(settings)
+        return max(n_images * work / FLOAT32, n_images / settings["batch_size"] * STEP_SECONDS)
+
+    def _rate_utility(self, settings, upstream, spec):
+        return settings["joint"]["iterations"] * self.matching_step(settings, spec)
+
+    def _matched(self, settings, upstream, spec):
+        return settings["iterations"] * self.matching_step(settings, spec)
+
+    def matched_pass(self, settings):
+        """Return the multiply-adds of a forward pass of a matched network."""
+        network = settings["network"]
+        return forward(network["arch"], network.get("width", 128), settings["resolution"])
+
+    def matching_step(self, settings, spec):
+        """Return the seconds of an update by DM, GM or TM, without the codec of images."""
+        n_classes, work = len(settings["classes"]), self.matched_pass(settings)
+        n_images = spec["keys"]["ipc"] * n_classes
+        if settings["utility"] == "tm":
+            # Forward, backward, and backward through both, as twice a training pass.
+            batch = min(settings["student_batch_size"], n_images)
+            steps = settings["student_steps"]
+            return steps * max(6 * batch * work / FLOAT32, 3 * STEP_SECONDS)
+        real = n_classes * settings["real_images"]
+        if settings["utility"] == "dm":
+            return max((real + 3 * n_images) * work / FLOAT32, n_classes * STEP_SECONDS)
+        inner = settings["inner_epochs"] * n_images / settings["outer_steps"]
+        return max((3 * real + 6 * n_images + 3 * inner) * work / FLOAT32, n_classes * STEP_SECONDS)
+
 
 def estimate(path):
     """Return {stage: hours} of a preset, largest first."""

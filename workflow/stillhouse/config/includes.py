@@ -60,6 +60,8 @@ def merged(config, parts):
     StillhouseError
         If the config has the key and no file does: on a command line it would have no folder.
     """
+    if not isinstance(config, dict):
+        return config  # the schema refuses it
     if config.get(KEY) and not parts:
         raise StillhouseError(f"{KEY}: must be in a file that includes others; write it there")
     whole = {}
@@ -80,8 +82,6 @@ def _over(below, above):
 def _read(path):
     """Return the mapping of a YAML file."""
     content = yaml_files.read(path)
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | None):
         raise StillhouseError(f"{path}: must be a mapping of sections; see docs/configuration.md")
-    return content
+    return content or {}
