@@ -6,7 +6,6 @@ after the function.
 
 DRAWINGS = reports.drawing_rules()
 
-
 for drawing, (function, drawn) in DRAWINGS.items():
     first = next(iter(drawn.values()))
     log_path = reports.figure_path(first, "log").replace("results/", "results/logs/")

@@ -84,7 +84,7 @@ def check_teacher(name):
 
 
 def figure_files(name, w):
-    """Return {name: {member: file}} of what a figure shows."""
+    """Return {name: files} of what a figure shows, see `reports.shown_files`."""
     return {
         key: reports.shown_files(artifact, members)
         for key, (artifact, members) in figure_inputs(name, w).items()
@@ -92,5 +92,5 @@ def figure_files(name, w):
 
 
 def figure_title(figure, w):
-    """Return the title of a figure of an experiment's method."""
+    """Return the title of a figure, with its experiment, method and seed."""
     return f"{w.experiment}, {w.method}, seed {w.seed}: {figure.title}"
