@@ -1,12 +1,13 @@
 """The schema: one file per kind of method, one line per error, numbers and defaults."""
 
 import copy
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from stillhouse.config import schema
+from stillhouse.config import includes, schema
 from stillhouse.errors import StillhouseError
 
 ROOT = Path(__file__).parents[2]
@@ -270,14 +271,20 @@ def test_two_files_cannot_define_the_same(methods):
 
 @pytest.mark.parametrize("path", [ROOT / "config.yaml", *PRESETS], ids=lambda path: path.stem)
 def test_the_schema_accepts_the_default_and_the_presets(path):
-    schema.check(schema.read_text(load(path), schema.schema()))
+    parts = includes.included([path])
+    whole = includes.merged(load(path), list(parts.values()))
+    schema.check(schema.read_text(whole, schema.schema()))
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_begins_with_four_comment_lines(path):
     *head, after = path.read_text().splitlines()[:5]
     assert all(line.startswith("# ") for line in head) and not after
-    assert head[2].startswith("# Expected: ") and head[3].startswith("# Data: ")
+    assert head[1].startswith("# Hours: ") and head[2].startswith("# Data: ")
+    command = rf"# Command: snakemake --cores \d (--until teacher )?--configfile (\S+/){path.name}"
+    assert re.fullmatch(command, head[3])
+    # Hours are measured, or estimated from costs.
+    assert re.search(r"\d", head[1])
 
 
 @pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED)

@@ -6,19 +6,6 @@ after the function.
 
 DRAWINGS = reports.drawing_rules()
 
-
-def figure_files(name, w):
-    """Return {name: {member: file}} of what a figure shows."""
-    return {
-        key: reports.shown_files(artifact, members)
-        for key, (artifact, members) in figure_inputs(name, w).items()
-    }
-
-
-def figure_title(figure, w):
-    return f"{w.experiment}, {w.method}, seed {w.seed}: {figure.title}"
-
-
 for drawing, (function, drawn) in DRAWINGS.items():
     first = next(iter(drawn.values()))
     log_path = reports.figure_path(first, "log").replace("results/", "results/logs/")

@@ -92,3 +92,16 @@ def check_teacher(name):
         check_existing(artifact, plan.min_accuracy(artifact))
     except StillhouseError as error:
         stop(f"teachers: {error}")
+
+
+def figure_files(name, w):
+    """Return {name: files} of what a figure shows, see `reports.shown_files`."""
+    return {
+        key: reports.shown_files(artifact, members)
+        for key, (artifact, members) in figure_inputs(name, w).items()
+    }
+
+
+def figure_title(figure, w):
+    """Return the title of a figure, with its experiment, method and seed."""
+    return f"{w.experiment}, {w.method}, seed {w.seed}: {figure.title}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stillhouse.config import duplicates, experiments, schema, validation
+from stillhouse.config import duplicates, experiments, includes, schema, validation
 from stillhouse.config.settle import settle
 from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError, known
@@ -18,7 +18,8 @@ def complete(config, where, files=()):
     where : str
         Names of the files, for messages.
     files : sequence of str or Path
-        The YAML files that it was read from, for the check of duplicate keys.
+        The YAML files that it was read from, for the check of duplicate keys and for the files
+        that they include, see `includes`.
 
     Returns
     -------
@@ -38,8 +39,12 @@ def complete(config, where, files=()):
     """
     for file in files:
         duplicates.check(file)
+    parts = includes.included(files)
+    for part in parts:
+        duplicates.check(part)
+    where = ", ".join([where, *(part.name for part in parts)])
     try:
-        written = schema.read_text(config, schema.schema())
+        written = schema.read_text(includes.merged(config, list(parts.values())), schema.schema())
         schema.check(written)
         overrides = _overrides(written)
         filled = _fill(written, overrides)

@@ -1,15 +1,20 @@
 """Published accuracies, and the cells that they are comparable with.
 
-Each row of ``workflow/published/*.csv`` names the cells of presets that reproduce it, as
-``<preset>/<method>/<protocol>``, several separated by spaces; a row that no preset reproduces names
-none and is never shown. A published number is shown beside a cell if both report the same accuracy
-(``last`` or ``best``) and both lineages agree in everything that `comparable` includes. The
-lineages of presets are planned once and recorded as signatures in ``signatures.json``.
+``workflow/published/*.csv`` has a file per paper and a row (`COLUMNS`) per printed number, in the
+order of the print: ``paper``, ``table`` (empty for numbers of a repository); ``dataset``,
+``resolution`` [px]; ``method``; ``ipc`` or ``kilobytes_per_class`` (of 1,024 bytes), or both;
+``teacher``, those of the labels, separated by spaces; ``student``; ``labels`` (soft, hard, or empty
+where the paper does not state them); ``setting``, what differs from the method's own, empty for the
+method itself; ``value``, ``std`` and ``unit``; ``note``, on misprints, other values elsewhere, and
+what is not stated.
 
-Columns after ``preset`` (`FURTHER`) are optional: ``utility`` of rate-utility optimisation, which
-distinguishes rows of one key, ``kilobytes_per_class`` (of 1,024 bytes) of the images,
-``decode_ms``, and a ``note`` on inconsistencies of the paper. Rows of methods that are not in the
-package serve comparison; their IPC and their kind of labels are optional.
+``preset`` names the cells that reproduce a number, several separated by spaces, as
+``<preset>/<experiment>/<method>/<protocol>``; a row that no preset reproduces names none and is
+never shown. A number is shown beside a cell if both report the same accuracy (``last`` or ``best``)
+and both lineages agree in everything that `comparable` includes. Where several numbers are of one
+lineage, that of the table which the cell's experiment, method and protocol claim is shown,
+otherwise the first. The lineages of presets are planned once and recorded as signatures in
+``signatures.json``.
 """
 
 import csv
@@ -22,8 +27,13 @@ from typing import NamedTuple
 from stillhouse.artifacts.addresses import canonical
 from stillhouse.errors import StillhouseError
 
+COLUMNS = (
+    *("paper", "table", "dataset", "resolution", "method", "ipc", "kilobytes_per_class"),
+    *("teacher", "student", "labels", "setting", "value", "std", "unit", "note", "preset"),
+)
 KEY = ("dataset", "method", "ipc", "student", "labels")
-FURTHER = ("utility", "kilobytes_per_class", "decode_ms", "note")
+# Columns that distinguish the rows of a table, beside `KEY`.
+FURTHER = ("kilobytes_per_class", "teacher", "setting", "unit")
 SIGNATURES = "signatures.json"
 DIGITS = 12
 # Settings in which a cell may differ from the preset's, by stage; "" is every stage.
@@ -65,28 +75,22 @@ class Row(NamedTuple):
 
     Parameters
     ----------
+    name : str
+        Paper, table and all that distinguishes the number from others of the table.
     key : tuple of str
         As `KEY`.
-    accuracy : float
-        [%]
+    value : float
+        In the row's unit; of cells: an accuracy [%].
     std : float or None
-        [%]
-    cells : list of (preset, method, protocol)
+    cells : list of (preset, experiment, method, protocol)
         Those that reproduce it.
-    utility : str
-        Of rate-utility optimisation, otherwise empty.
     """
 
+    name: str
     key: tuple
-    accuracy: float
+    value: float
     std: float | None
     cells: list
-    utility: str = ""
-
-    @property
-    def name(self):
-        """Key and utility as text."""
-        return " ".join(filter(None, [*self.key, self.utility]))
 
 
 def read(paths):
@@ -94,10 +98,12 @@ def read(paths):
     rows = []
     for path in paths:
         for row in csv.DictReader(io.StringIO(path.read_text())):
+            parts = [row[column] for column in (*KEY, *FURTHER) if row[column]]
+            table = f" Table {row['table']}" if row["table"] else ""
+            name = f"{row['paper']}{table}: {', '.join(parts)}"
             std = float(row["std"]) if row["std"] else None
             cells = [tuple(cell.split("/")) for cell in row["preset"].split()]
-            key, accuracy = tuple(row[k] for k in KEY), float(row["accuracy"])
-            rows.append(Row(key, accuracy, std, cells, row.get("utility", "")))
+            rows.append(Row(name, tuple(row[k] for k in KEY), float(row["value"]), std, cells))
     return rows
 
 
@@ -108,7 +114,7 @@ def key_of(identity):
 
 
 def numbers(paths, signatures_path):
-    """Return {key: {signature: (accuracy, std)}} of all published numbers that presets reproduce.
+    """Return all published numbers that presets reproduce.
 
     Parameters
     ----------
@@ -116,6 +122,12 @@ def numbers(paths, signatures_path):
         The CSV files.
     signatures_path : Path
         The recorded `signatures`.
+
+    Returns
+    -------
+    dict
+        {key: {signature: [((value, std), (experiment, method, protocol)), …]}}, in the order of the
+        files.
 
     Raises
     ------
@@ -125,11 +137,14 @@ def numbers(paths, signatures_path):
     recorded = json.loads(Path(signatures_path).read_text())
     by_key = {}
     for row in read(paths):
-        if row.cells and row.name not in recorded:
-            raise StillhouseError(f"{signatures_path}: {row.name}: missing; run make format")
-        if row.cells:
-            values = dict.fromkeys(recorded[row.name], (row.accuracy, row.std))
-            by_key.setdefault(row.key, {}).update(values)
+        for cell in row.cells:
+            try:
+                of_cell = recorded[row.name]["/".join(cell)]
+            except KeyError:
+                message = f"{signatures_path}: {row.name}: missing; run make format"
+                raise StillhouseError(message) from None
+            claims = by_key.setdefault(row.key, {}).setdefault(of_cell, [])
+            claims.append(((row.value, row.std), cell[1:]))
     return by_key
 
 
@@ -148,7 +163,10 @@ def beside(numbers, identity, spec):
     candidates = numbers.get(key_of(identity))
     if not candidates:
         return None, None
-    return candidates.get(signature(spec, identity["report"]), (None, None))
+    claims = candidates.get(signature(spec, identity["report"]), [])
+    own = tuple(identity.get(name) for name in ("experiment", "method", "protocol"))
+    claimed = [value for value, claim in claims if claim == own]
+    return next(iter([*claimed, *(value for value, _ in claims)]), (None, None))
 
 
 def signature(spec, report):
@@ -213,7 +231,7 @@ def _compared_settings(stage, settings):
 
 
 def signatures(rows, cells_of):
-    """Return {name of the row: signatures} of all rows that presets reproduce.
+    """Return {name of the row: {cell: signature}} of all rows that presets reproduce.
 
     Parameters
     ----------
@@ -223,20 +241,26 @@ def signatures(rows, cells_of):
 
     Raises
     ------
-    KeyError
+    StillhouseError
         If a preset has no such cell.
     """
-    presets = sorted({preset for row in rows for preset, _, _ in row.cells})
+    presets = sorted({cell[0] for row in rows for cell in row.cells})
     cells = {
-        (key_of(cell), preset, cell["method"], cell["protocol"]): (spec, cell["report"])
+        (key_of(cell), (preset, cell["experiment"], cell["method"], cell["protocol"])): (
+            spec,
+            cell["report"],
+        )
         for preset in presets
         for cell, spec in cells_of(preset)
     }
-    return {
-        row.name: sorted({signature(*cells[row.key, *cell]) for cell in row.cells})
-        for row in sorted(rows, key=lambda row: (row.key, row.utility))
-        if row.cells
-    }
+    signatures = {}
+    for row in rows:
+        for cell in row.cells:
+            if (row.key, cell) not in cells:
+                raise StillhouseError(f"{row.name}: unknown cell {'/'.join(cell)}; correct preset")
+            own = signatures.setdefault(row.name, {})
+            own["/".join(cell)] = signature(*cells[row.key, cell])
+    return signatures
 
 
 def record(folder, cells_of):

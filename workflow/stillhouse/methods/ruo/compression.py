@@ -171,7 +171,7 @@ class Run:
         seed, *item = key
         vector = warmup.codec.initial(generator(seed, "codec", item=item)).to(warmup.device)
         self.optimiser = SliceOptimiser(warmup.codec, vector, warmup.settings["clip"])
-        self.curve, self.done, self.first_loss, self.result = Curve(), 0, math.inf, {}
+        self.curve, self.done, self.first_loss, self.result = Curve(), 0, None, {}
 
     def step(self, i):
         """Compute iteration i."""
@@ -190,7 +190,7 @@ class Run:
         self.done = i + 1
         every = -(-total // N_POINTS)
         if self.done % every == 0 or self.done == total:
-            where, first = f"slice {item[0]}", i - i % every + 1
+            where, first = f"{self.warmup.address}: slice {item[0]}", i - i % every + 1
             close_interval(self.curve, where, first, self.done, rate, "warmup.learning_rate")
 
     def _loss(self, quantised, networks):
@@ -199,7 +199,7 @@ class Run:
         error = ((decoded - images) ** 2).mean()
         rate = codec.bits(quantised, networks) / codec.n_pixels
         loss = error + rate / self.warmup.settings["beta"]
-        psnr = -10 * torch.log10(error.detach())
+        psnr = -10 * torch.log10(error.detach().clamp(min=1e-10))
         return loss, {"loss": loss, "bits_per_pixel": rate, "psnr": psnr}
 
     @torch.no_grad()
