@@ -228,7 +228,7 @@ def test_a_pickled_class_is_named_and_not_loaded(tmp_path, source, name, legacy)
         check_loaded(path, source.state_dict())
     text = str(caught.value)
     assert text.isprintable() and "weights_only=False" not in text and "trust" not in text
-    assert text.endswith('store its tensors: torch.save(model.state_dict(), "best_model.pth")')
+    assert text.endswith('by safetensors.torch.save_model(model, "best_model.safetensors")')
     assert not (tmp_path / "owned").exists()
 
 
@@ -249,7 +249,7 @@ def torchscript(path):
 
 
 FILES = {
-    "torchscript": (torchscript, "it is a TorchScript program; where it was made"),
+    "torchscript": (torchscript, "it is a TorchScript program; store it where it was made by safe"),
     "archive": (
         lambda path: np.savez(path.open("wb"), a=np.ones(2)),
         "must be a PyTorch checkpoint",

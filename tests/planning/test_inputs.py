@@ -233,19 +233,22 @@ def test_files_are_checked_that_a_missing_artifact_needs(tiny, empty):
     tiny["experiments"]["x"]["methods"] = ["d4m"]
     wanted = build(tiny)
     for key, path, make in [
-        ("sources.p.train", "a", Path.touch),
-        ("sources.p.train", "b", Path.touch),
-        ("sources.p.test", "c", Path.touch),
-        ("a teacher's weights.file", "t.pth", Path.touch),
+        ("sources.p.train", "a", lambda p: p.write_bytes(b"PAR1a")),
+        ("sources.p.train", "b", lambda p: p.write_bytes(b"PAR1b")),
+        ("sources.p.test", "c", lambda p: p.write_bytes(b"PAR1c")),
+        ("a teacher's weights.file", "t.pth", lambda p: p.write_bytes(b"PK\3\4")),
         ("denoisers.dit.pretrained.folder", "weights/dit", lambda p: p.mkdir(parents=True)),
     ]:
         kind = "folder" if "folder" in key else "file"
         assert first_problem(wanted) == f"{key}: {kind} not found: {path}; correct the path"
         make(Path(path))
     assert first_problem(wanted) == ""
-    for path, other in (("a", Path.mkdir), ("t.pth", Path.mkdir)):
+    Path("a").write_text("image,label\n")
+    assert first_problem(wanted) == "sources.p.train: a: is of another format; must be Parquet"
+    Path("t.pth").write_text("root:x:0:0\n")
+    for path in ("a", "t.pth"):
         Path(path).unlink()
-        other(Path(path))
+        Path(path).mkdir()
     assert first_problem(wanted).startswith("sources.p.train: a: has no files *.parquet")
     # With index, images and teacher stored, neither source nor weights are needed.
     (index,), (teacher,) = wanted.artifacts["index"].values(), wanted.artifacts["teacher"].values()

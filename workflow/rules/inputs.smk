@@ -10,12 +10,23 @@ def stop(message):
     sys.exit(f"error: {CONFIGS}: {message}")
 
 
-def checked(check, *arguments):
-    """Call a check, whose error ends the run with one line."""
+def checked(function, *arguments):
+    """Call a function, whose error ends the run with one line."""
     try:
-        check(*arguments)
+        return function(*arguments)
     except StillhouseError as error:
         stop(error)
+
+
+results_of = {}
+
+
+def once(function, artifact):
+    """Call a function of an artifact once for all of its blocks: a source may have many files."""
+    key = (function, artifact.relative_path)
+    if key not in results_of:
+        results_of[key] = checked(function, plan, artifact)
+    return results_of[key]
 
 
 def unchanged(paths):
@@ -68,8 +79,8 @@ def inputs_of(artifact, members, output):
     if not Path(output).exists():
         for part in [part for _, part in artifact.parts() if part.stage.name == "teacher"]:
             check_teacher(part.name)
-        checked(check_user_files, plan, artifact)
-    inputs = declared_inputs(plan, artifact, members) | user_files(plan, artifact)
+        once(check_user_files, artifact)
+    inputs = declared_inputs(plan, artifact, members) | once(user_files, artifact)
     return {name: unchanged(paths) for name, paths in inputs.items()}
 
 

@@ -11,7 +11,7 @@ from stillhouse.errors import StillhouseError
 def shards(empty):
     for name in ("train-00001.parquet", "train-00000.parquet", "test-00000.parquet", "notes.txt"):
         (empty / "data").mkdir(exist_ok=True)
-        (empty / "data" / name).write_text(name)
+        (empty / "data" / name).write_text(f"PAR1{name}")
     (empty / "data" / ".train-00009.parquet").write_text("hidden")
     return empty
 
@@ -75,6 +75,8 @@ def test_files_of_both_splits_are_accepted(shards):
             "sources.s.train: none: has no files *.parquet; list files, or",
         ),
         (["data/x-*"], TRAIN, "sources.s.train: file not found: data/x-*"),
+        (["text"], TRAIN, "sources.s.train: text: is of another format; must be Parquet"),
+        (["pointer"], TRAIN, "pointer: is a Git LFS pointer; run `git lfs pull`; must be Parquet"),
         (["pipe"], TRAIN, "sources.s.train: pipe: is a named pipe, not a file; must be a readable"),
         (TRAIN, ["loop"], "sources.s.test: loop: Too many levels of symbolic links; must be"),
         (TRAIN, ["a\0b"], "sources.s.test: file not found"),
@@ -85,6 +87,8 @@ def test_files_that_cannot_be_used_are_named(shards, train, test, message):
     os.symlink("loop", "loop")
     os.mkfifo("pipe")
     os.mkdir("none")
+    (shards / "text").write_text("root:x:0:0")
+    (shards / "pointer").write_text("version https://git-lfs.github.com/spec/v1")
     assert message in problem(train, test)
 
 

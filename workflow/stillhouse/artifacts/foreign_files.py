@@ -86,6 +86,34 @@ def reason(error):
     return getattr(error, "strerror", None) or str(error)
 
 
+def begins(path, starts):
+    """Return whether a file begins with one of several bytes; True if it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(64).startswith(starts)
+    except OSError:
+        return True
+
+
+def is_safetensors(path):
+    """Return whether a file begins like a safetensors file: the size of a header, then JSON."""
+    with open(path, "rb") as stream:
+        return stream.read(9)[8:] == b"{"
+
+
+def check_weights(key, path):
+    """Raise a `StillhouseError` if a path of the config is no file of weights.
+
+    Only its first bytes are read: safetensors, or a PyTorch checkpoint of either format.
+    """
+    check(key, path)
+    if not begins(path, (b"PK\x03\x04", b"\x80")) and not is_safetensors(path):
+        what = placeholder_file(path) or "of another format"
+        raise StillhouseError(
+            f"{key}: {printable(path)}: is {what}; must be safetensors or a PyTorch checkpoint"
+        )
+
+
 def placeholder(data):
     """Return what the first bytes of a file are in place of data, with a remedy; None for data."""
     start = bytes(data[:64]).lstrip(b"\xef\xbb\xbf \t\r\n").lower()

@@ -100,7 +100,8 @@ def read(path, names):
     problem = foreign_files.problem(path)
     if problem is not None:
         raise StillhouseError(f"{path}: {problem}; must be a file of weights")
-    state = load_tensors(path) if _is_safetensors(path) else _load(path)
+    is_safe = str(path).endswith(".safetensors") or foreign_files.is_safetensors(path)
+    state = load_tensors(path) if is_safe else _load(path)
     candidates = list(_state_dicts(state, "", DEPTH))
     if not candidates:
         raise StillhouseError(
@@ -123,13 +124,6 @@ def _needed(names):
     return {name for name in names if not name.endswith("num_batches_tracked")}
 
 
-def _is_safetensors(path):
-    """Return whether a file begins like a safetensors file: the size of a header, then JSON."""
-    with open(path, "rb") as stream:
-        start = stream.read(9)
-    return str(path).endswith(".safetensors") or start[8:] == b"{"
-
-
 def _load(path):
     """Read a PyTorch checkpoint without running code."""
     with torch.serialization.safe_globals(REPLACED):
@@ -144,7 +138,9 @@ def _load(path):
 def _problem(path, error):
     """Return why a checkpoint cannot be read, with the remedy."""
     name = re.sub(r"\W", "_", path.stem)
-    remedy = f'where it was made, store its tensors: torch.save(model.state_dict(), "{name}.pth")'
+    remedy = (
+        f'store it where it was made by safetensors.torch.save_model(model, "{name}.safetensors")'
+    )
     classes = _classes(path, str(error))
     if classes:
         return f"not readable with weights_only: it holds the class {classes[0]}; {remedy}"

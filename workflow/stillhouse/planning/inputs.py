@@ -137,7 +137,7 @@ def check_user_files(plan, artifact):
     """
     if artifact.stage.name == "teacher":
         for key, file in _weights(plan, artifact)[:1]:
-            foreign_files.check(key, file)
+            foreign_files.check_weights(key, file)
     for key, folder in _folders(plan, artifact):
         foreign_files.check(key, folder, folder=True)
     name, source = _source(plan, artifact)

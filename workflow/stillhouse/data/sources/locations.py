@@ -33,7 +33,7 @@ def parquet_files(paths):
 def check_source(key, source):
     """Raise a `StillhouseError` if the files or the root of a source cannot be used.
 
-    Nothing is opened, and no file below a root is looked up.
+    Of Parquet files, the first bytes are read. No file below a root is looked up.
 
     Parameters
     ----------
@@ -58,6 +58,9 @@ def _check_parquet(key, path, listed):
             f"{key}: {path}: has no files {PATTERN}; list files, or another folder"
         )
     foreign_files.check(key, path)
+    if not foreign_files.begins(path, b"PAR1"):
+        what = foreign_files.placeholder_file(path) or "of another format"
+        raise StillhouseError(f"{key}: {foreign_files.printable(path)}: is {what}; must be Parquet")
     state = os.stat(path)
     other_key, other = listed.setdefault((state.st_dev, state.st_ino), (key, path))
     if (other_key, other) != (key, path) or path in listed:
