@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from stillhouse.networks import registry, state_dicts
@@ -46,9 +48,7 @@ class OfficialConvNet(nn.Module):
         sizes = [3, *[width] * depth]
         self.layers = nn.ModuleDict(
             {
-                "conv": nn.ModuleList(
-                    nn.Conv2d(a, b, 3, padding=1) for a, b in zip(sizes, sizes[1:], strict=False)
-                ),
+                "conv": nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes)),
                 "norm": nn.ModuleList(nn.BatchNorm2d(width) for _ in range(depth)),
             }
         )

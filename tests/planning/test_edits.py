@@ -354,11 +354,18 @@ EDITS_BESIDE = [
     ("teachers.t.seed", 1, "teacher", None),
     ("teachers.t.epochs", 3, "teacher", None),
     ("teachers.t.min_accuracy", 50, None, None),
+    # Defaults are not part of the address.
+    ("teachers.t.pad", 0, None, None),
+    ("teachers.t.decay", "dimension", None, None),
+    ("teachers.t.pad", 2, "teacher", None),
+    ("teachers.t.decay", "all", "teacher", None),
     ("labels.soft.seed", 1, "labels", None),
     ("labels.soft.epochs_stored", 1, "labels", None),
     ("labels.soft.encoding", "top2", "labels", None),
     ("labels.soft.fidelity", "paper", "labels", None),
     ("labels.soft.views.flip", 0.1, "labels", None),
+    ("labels.soft.views.pad", 0, None, None),
+    ("labels.soft.views.pad", 2, "labels", None),
     ("labels.soft.views.mix", "none", "labels", None),
     ("labels.soft.views.mix_per", "row", "labels", None),
     ("labels.soft.views.randaugment", {}, "labels", None),
@@ -374,6 +381,9 @@ EDITS_BESIDE = [
     ("protocols.soft.test_crop", "center_square", "students", None),
     ("protocols.hard.precision", "bfloat16", None, "students"),
     ("protocols.soft.report", "best", None, None),
+    ("protocols.soft.decay", "all", "students", None),
+    ("protocols.soft.tests", {"every": 1}, "students", None),
+    ("protocols.soft.tests", {"after": 0.8}, None, None),
     ("students.s.width", 6, "students", "students"),
     ("students.s.arch", "convnet2", "students", "students"),
 ]
@@ -397,6 +407,16 @@ def test_an_edit_beside_the_methods_changes_what_depends_on_it(
         chain = [*STUDENTS[method], "students"]
         expected = set(chain[chain.index(first) :]) if first else set()
         assert changed(before[method], after[method]) == expected
+
+
+def test_nesterovs_momentum_is_the_default_of_sgd(tiny):
+    tiny["teachers"]["t"]["optimizer"] = "sgd"
+    before = student_digests(tiny)
+    tiny["teachers"]["t"]["nesterov"] = True
+    assert student_digests(tiny) == before
+    tiny["teachers"]["t"]["nesterov"] = False
+    chain = [*STUDENTS["rded"], "students"]
+    assert changed(before["rded"], student_digests(tiny)["rded"]) == set(chain[3:])
 
 
 def test_the_address_of_weights_depends_on_their_digest_not_their_folder():
