@@ -94,6 +94,7 @@ EDITS = [
     ("d4m", "steps", 40, "decode"),
     ("d4m", "strength", 0.5, "decode"),
     ("d4m", "guidance", 2, "decode"),
+    ("d4m", "scheduler", "ddim", "decode"),
     ("d4m", "encoding", "jpeg", "distilled"),
     ("d4m", "fidelity", "paper", "prototypes"),
     ("edc", "initial", "noise", "synthesis"),
