@@ -220,6 +220,7 @@ OTHERS = {
     "patch",
     "ranking",
     "clip",
+    "dift_input",
 }
 
 
@@ -307,6 +308,24 @@ def test_patches_are_cut_from_latents_that_keep_the_aspect(value):
     assert changed(before, digests(after)) == (set() if square else set(CHAINS["ddps"][1:]))
     assert ancestor(after, "latents").settings["shape"] == ("square" if square else "aspect")
     assert ancestor(after, "class_scores").settings["patch"] == (0 if square else 32)
+
+
+def test_features_of_patches_need_no_latents_of_images():
+    config = base("ddps")
+    config["methods"]["ddps"] |= {"denoiser": "sd", "patch": 32}
+    by_patch = sets_of(build(config))["ddps"]
+    features = ancestor(by_patch, "patch_features")
+    assert features.upstream.keys() == {"images", "scores", "denoiser"}
+    assert {k: features.settings[k] for k in ("dift_input", "patch")} == {
+        "dift_input": "patch",
+        "patch": 32,
+    }
+    config["methods"]["ddps"]["dift_input"] = "image"
+    by_image = sets_of(build(config))["ddps"]
+    features = ancestor(by_image, "patch_features")
+    assert features.upstream.keys() == {"images", "scores", "denoiser", "latents"}
+    assert not {"dift_input", "patch"} & features.settings.keys()
+    assert changed(digests(by_patch), digests(by_image)) == set(CHAINS["ddps"][3:])
 
 
 def test_a_ranking_by_score_needs_scores_alone():
