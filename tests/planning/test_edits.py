@@ -122,6 +122,8 @@ EDITS = [
     ("edc", "tile_statistics", "correct", "synthesis"),
     ("edc", "momentum", 0.5, "synthesis"),
     ("edc", "momentum_start", "first", "synthesis"),
+    ("edc", "verifier", "none", "synthesis"),
+    ("edc", "verifier", "last", "synthesis"),
     ("edc", "flatness", {"kind": "logits"}, "synthesis"),
     ("edc", "flatness", {"kind": "statistics"}, "synthesis"),
     ("edc", "flatness", {"kind": "sam"}, "synthesis"),
