@@ -373,6 +373,8 @@ EDITS_BESIDE = [
     ("sources.digits.classes_per_block", 2, None, None),
     ("datasets.three.classes", ["2", "1", "0"], "teacher", "distilled"),
     ("datasets.three.resolution", 12, "teacher", "distilled"),
+    ("datasets.three.normalisation", "imagenet", None, None),
+    ("datasets.three.normalisation", "cifar", "teacher", "students"),
     ("teachers.t.seed", 1, "teacher", None),
     ("teachers.t.epochs", 3, "teacher", None),
     ("teachers.t.min_accuracy", 50, None, None),
@@ -429,6 +431,17 @@ def test_an_edit_beside_the_methods_changes_what_depends_on_it(
         chain = [*STUDENTS[method], "students"]
         expected = set(chain[chain.index(first) :]) if first else set()
         assert changed(before[method], after[method]) == expected
+
+
+def test_a_normalisation_is_its_numbers(tiny):
+    def digests_with(normalisation):
+        tiny["datasets"]["three"]["normalisation"] = normalisation
+        return student_digests(tiny)
+
+    cifar = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010]}
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert digests_with(cifar) == digests_with("cifar") != digests_with("cifar100")
+    assert digests_with(imagenet) == digests_with("imagenet") != digests_with("cifar")
 
 
 def test_nesterovs_momentum_is_the_default_of_sgd(tiny):

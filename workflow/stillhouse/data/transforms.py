@@ -10,8 +10,9 @@ autoencoders), "normalised" by ImageNet's mean and standard deviation (classifie
 
 import torch
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from stillhouse.data.normalisation import PUBLISHED
+
+MEAN, STD = PUBLISHED["imagenet"]
 
 
 def resampling(start, length, extent, size, flip=None, order=None):

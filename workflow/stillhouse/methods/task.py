@@ -189,6 +189,8 @@ def teacher(plan, name, dataset):
         loaded = {"pretrained": pretrained}
         recipe = {**network, **(loaded if pretrained else {"weights": recipe["weights"]["sha256"]})}
     source, resolution = chosen["source"], chosen["resolution"]
+    if "pretrained" not in recipe and "normalisation" in chosen:
+        recipe["normalisation"] = chosen["normalisation"]
     artifact = Artifact(
         TEACHER,
         slug(source, f"{resolution}px", settings["arch"]),

@@ -63,7 +63,8 @@ def build(settings, n_classes, resolution, seed, stage):
     ----------
     settings : dict
         ``arch`` (a key of `ARCHITECTURES`, or a library's name) and its options: ``width``,
-        ``norm``, ``dropout``, ``stem_init``, ``pretrained``.
+        ``norm``, ``dropout``, ``stem_init``, ``pretrained``; ``normalisation`` (mean and standard
+        deviation), if the network expects inputs normalised by others than ImageNet's.
     n_classes : int
     resolution : int
         Side of the input [px].
@@ -72,4 +73,7 @@ def build(settings, n_classes, resolution, seed, stage):
     """
     with global_generator(seed, stage, "weights"):
         make = ARCHITECTURES.get(settings["arch"], libraries.build)
-        return make(settings, n_classes, resolution)
+        net = make(settings, n_classes, resolution)
+    if "normalisation" in settings:
+        libraries.expect(net, *settings["normalisation"])
+    return net

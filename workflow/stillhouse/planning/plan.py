@@ -275,6 +275,9 @@ def _students(plan, dataset, distilled, protocol, student):
     images = dataset_manifest(
         plan, config["datasets"][dataset]["source"], distilled.settings["classes"]
     )
+    dataset_settings = config["datasets"][dataset]
+    if "normalisation" in dataset_settings:
+        network = {**network, "normalisation": dataset_settings["normalisation"]}
     return Artifact(
         STUDENTS,
         _set_slug(distilled, labels["kind"], network["arch"]),
