@@ -373,14 +373,10 @@ EDITS_BESIDE = [
     ("sources.digits.classes_per_block", 2, None, None),
     ("datasets.three.classes", ["2", "1", "0"], "teacher", "distilled"),
     ("datasets.three.resolution", 12, "teacher", "distilled"),
-    ("datasets.three.normalisation", "imagenet", None, None),
     ("datasets.three.normalisation", "cifar", "teacher", "students"),
     ("teachers.t.seed", 1, "teacher", None),
     ("teachers.t.epochs", 3, "teacher", None),
     ("teachers.t.min_accuracy", 50, None, None),
-    # Defaults are not part of the address.
-    ("teachers.t.pad", 0, None, None),
-    ("teachers.t.decay", "dimension", None, None),
     ("teachers.t.pad", 2, "teacher", None),
     ("teachers.t.decay", "all", "teacher", None),
     ("labels.soft.seed", 1, "labels", None),
@@ -388,7 +384,6 @@ EDITS_BESIDE = [
     ("labels.soft.encoding", "top2", "labels", None),
     ("labels.soft.fidelity", "paper", "labels", None),
     ("labels.soft.views.flip", 0.1, "labels", None),
-    ("labels.soft.views.pad", 0, None, None),
     ("labels.soft.views.pad", 2, "labels", None),
     ("labels.soft.views.mix", "none", "labels", None),
     ("labels.soft.views.mix_per", "row", "labels", None),
@@ -407,7 +402,6 @@ EDITS_BESIDE = [
     ("protocols.soft.report", "best", None, None),
     ("protocols.soft.decay", "all", "students", None),
     ("protocols.soft.tests", {"every": 1}, "students", None),
-    ("protocols.soft.tests", {"after": 0.8}, None, None),
     ("students.s.width", 6, "students", "students"),
     ("students.s.arch", "convnet2", "students", "students"),
 ]
@@ -431,6 +425,22 @@ def test_an_edit_beside_the_methods_changes_what_depends_on_it(
         chain = [*STUDENTS[method], "students"]
         expected = set(chain[chain.index(first) :]) if first else set()
         assert changed(before[method], after[method]) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("datasets.three.normalisation", "imagenet"),
+        ("teachers.t.pad", 0),
+        ("teachers.t.decay", "dimension"),
+        ("labels.soft.views.pad", 0),
+        ("protocols.soft.tests", {"after": 0.8}),
+    ],
+)
+def test_a_default_that_is_written_changes_no_address(tiny, path, value):
+    before = student_digests(tiny)
+    put(tiny, path, value)
+    assert student_digests(tiny) == before
 
 
 def test_a_normalisation_is_its_numbers(tiny):
