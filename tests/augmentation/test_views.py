@@ -321,3 +321,20 @@ def test_the_views_of_an_address_do_not_change():
     assert actual.flip.tolist() == [True, True, True, True]
     assert actual.partner.tolist() == [0, 1, 2, 3]
     assert actual.mix_box.tolist() == [[0, 4, 7, 8], [0, 4, 7, 8], [0, 1, 10, 14], [0, 1, 10, 14]]
+
+
+def test_padded_views_are_crops_of_a_bordered_image():
+    pixels = images()
+    drawn = views_of(pad=2, mix="none", patches_per_side=1)
+    side = pixels.shape[-1]
+    rendered = render(pixels, drawn.to("cpu"), 0, len(pixels))
+    bordered = torch.nn.functional.pad(pixels, (2,) * 4).float()
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    tops = set()
+    for place, index in enumerate(drawn.index):
+        top, left = drawn.box[place, :2] + 2
+        view = bordered[index, :, top : top + side, left : left + side]
+        view = view.flip(2) if drawn.flip[place] else view
+        torch.testing.assert_close(rendered[place], (view / 255 - mean) / std)
+        tops.add(int(top))
+    assert tops == {0, 1, 2, 3, 4}

@@ -29,7 +29,7 @@ CODE = {
     **PAPER,
     "terms": "norm",
     "std": "own",
-    "skewness": "latent",
+    "skewness": "members",
     "loss_weights": {"mean": 1.0, "std": 1.0, "skewness": 0.1},
 }
 

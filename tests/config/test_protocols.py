@@ -79,8 +79,12 @@ def test_protocols_of_idc_and_dc_have_their_published_settings():
         "batchnorm_updates": 1,
         "precision": "float32",
         "test_crop": "center_square",
+        "decay": "all",
+        # C argument.py: every hundredth of the epochs.
+        "tests": {"every": 30, "offset": 0, "after": 0.0},
     }
     assert training("idc", 10)["training"]["epochs"] == 2000
+    assert training("idc", 10)["training"]["tests"]["every"] == 20
     views = training("idc", 10)["labels"]["views"]
     assert (views["jitter"], views["lighting"], views["crop"]) == (0.4, 0.1, [0.5, 1.0])
     settings = training("dc", 10)["training"]
@@ -123,6 +127,7 @@ def cell(protocol, network=None, labels="soft", arch="", n_classes=10, resolutio
     defaults = {"labels": labels, "fidelity": "code", "epochs": 300, "batch_size": "auto"}
     defaults |= {"learning_rate": "auto", "report": "last", "on_divergence": "error"}
     defaults |= {"temperature": 20.0, "ce_weight": 0.1}
+    defaults |= {"tests": {"every": 10, "offset": 0, "after": 0.8}}
     settled = protocols.settled({**defaults, **protocol}, labels)
     network = network or {"arch": "convnet3"}
     return protocols.for_cell(settled, {"kind": labels}, network, arch, n_classes, resolution, ipc)

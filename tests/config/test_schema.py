@@ -69,7 +69,7 @@ REFUSED = {
     ),
     "key of another architecture": (
         put("students.s", {"arch": "resnet18_modified", "width": 64}),
-        "students.s: unknown key 'width'; available: arch",
+        "students.s: unknown key 'width'; available: arch, stem_init",
     ),
     "unknown key of a group": (
         put("labels.soft.views.fliip", 1),

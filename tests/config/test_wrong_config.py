@@ -386,6 +386,18 @@ WITHOUT_EFFECT = {
         put("labels.soft.views", {"mix": "none", "mix_alpha": 1.0}),
         "labels.soft.views.mix_alpha: has no effect with mix: none",
     ),
+    "area of padded views": (
+        put("labels.soft.views", {"pad": 2, "crop": [0.5, 1]}),
+        "labels.soft.views.crop: has no effect with pad: 2",
+    ),
+    "area of a padded teacher": (
+        all_of(put("teachers.t.pad", 4), put("teachers.t.crop", [0.5, 1])),
+        "teachers.t.crop: has no effect with pad: 4",
+    ),
+    "momentum of AdamW": (
+        put("teachers.t.nesterov", False),
+        "teachers.t.nesterov: has no effect with optimizer: adamw",
+    ),
     "extent of no mix": (
         put("labels.hard", {"kind": "hard", "views": {"mix": "none", "mix_per": "batch"}}),
         "labels.hard.views.mix_per: has no effect with mix: none",

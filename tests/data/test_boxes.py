@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stillhouse.data import boxes as boxes_module
-from stillhouse.data.boxes import N_DRAWS, centre_box, random_boxes
+from stillhouse.data.boxes import (
+    N_DRAWS,
+    augmentation_boxes,
+    centre_box,
+    padded_boxes,
+    random_boxes,
+)
 
 
 def torchvision_box(uniforms, height, width, scale, ratio):
@@ -138,3 +144,26 @@ def test_centre_box(height, width, share, expected):
 )
 def test_crop_for_testing_is_that_of_rdeds_code(resolution, size, box):
     assert tuple(boxes_module.test_crop_box(*size, resolution).tolist()) == box
+
+
+def test_padded_boxes_are_all_positions_of_a_crop_in_the_padded_image():
+    draws = np.random.default_rng(0).random((4000, N_DRAWS))
+    boxes = padded_boxes(draws, 9, 2)
+    assert (boxes[:, 2:] == 9).all() and boxes.dtype == np.int64
+    positions, counts = np.unique(boxes[:, :2], axis=0, return_counts=True)
+    assert positions.tolist() == [[top, left] for top in range(-2, 3) for left in range(-2, 3)]
+    assert abs(counts - 160).max() < 5 * 160**0.5
+    # A box depends on the last two numbers of its row alone.
+    assert (padded_boxes(draws[7:9, -2:], 9, 2) == boxes[7:9]).all()
+
+
+def test_settings_with_pad_have_padded_boxes():
+    draws, area = np.random.default_rng(0).random((20, N_DRAWS)), {"crop": [0.3, 0.8]}
+    cropped, padded = random_boxes(draws, 9, 9, [0.3, 0.8]), padded_boxes(draws, 9, 3)
+    for chosen, wanted in (
+        (area, cropped),
+        ({**area, "pad": 0}, cropped),
+        ({**area, "pad": 3}, padded),
+        ({"pad": 3}, padded),
+    ):
+        assert (augmentation_boxes(draws, 9, chosen) == wanted).all()

@@ -52,6 +52,17 @@ def test_every_row_has_its_own_box_and_flip():
         assert (actual[row] - wanted).abs().max() < 1e-3
 
 
+@settings(max_examples=40)
+@given(st.integers(-5, 5), st.integers(-5, 5), st.booleans())
+def test_pixels_beyond_the_image_are_black(top, left, mirrored):
+    batch = images(1, 8, 8)
+    padded = torch.nn.functional.pad(batch, (5,) * 4).float()
+    wanted = padded[:, :, 5 + top : 13 + top, 5 + left : 13 + left]
+    wanted = wanted.flip(3) if mirrored else wanted
+    actual = cut(batch, torch.tensor([[top, left, 8, 8]]), 8, torch.tensor([mirrored]))
+    assert torch.equal(actual, wanted)
+
+
 def test_a_box_of_all_pixels_at_its_own_size_changes_none():
     batch = images(3, 8, 8)
     boxes = torch.tensor([[0, 0, 8, 8]] * 3)

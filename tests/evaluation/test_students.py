@@ -6,6 +6,7 @@ import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
 from stillhouse.augmentation.views import draw, render
+from stillhouse.config import protocols
 from stillhouse.errors import StillhouseError
 from stillhouse.evaluation import students
 from stillhouse.evaluation.label_sources import HardLabels
@@ -23,6 +24,7 @@ TRAINING = {
     "smoothing": 2.0,
     "batchnorm_updates": 2,
     "precision": "float32",
+    "tests": {"every": 10, "offset": 0, "after": 0.0},
 }
 
 
@@ -82,18 +84,29 @@ def test_cross_entropy_is_against_distributions():
 
 
 @pytest.mark.parametrize(
-    ("epochs", "wanted"),
+    ("epochs", "tests", "wanted"),
     [
-        (300, {240, 250, 260, 270, 280, 290, 300}),
-        (200, {160, 170, 180, 190, 200}),
-        (25, {25}),
-        (12, {12}),
-        (1, {1}),
-        (105, {85, 95, 105}),
+        # RDED's main.py counts from 0: epoch % 10 == 9 or the last, and epoch > 0.8 E.
+        (300, {}, {e + 1 for e in range(300) if (e % 10 == 9 or e == 299) and e > 240}),
+        (300, {}, {250, 260, 270, 280, 290, 300}),
+        (200, {}, {170, 180, 190, 200}),
+        (25, {}, {25}),
+        (12, {}, {10, 12}),
+        (1, {}, {1}),
+        (105, {}, {90, 100, 105}),
+        # EDC on CIFAR-10: epoch % 10 == 0 and epoch > 800, or the last.
+        (1000, {"offset": 1, "after": 801}, {*range(811, 1000, 10), 1000}),
+        # D3HR: every epoch > 290.
+        (300, {"every": 1, "after": 291}, set(range(292, 301))),
+        # SRe2L on CIFAR-100: epoch % 10 == 0, or the last.
+        (25, {"offset": 1, "after": 0}, {1, 11, 21, 25}),
+        (40, {"after": 0}, {10, 20, 30, 40}),
     ],
 )
-def test_students_are_tested_in_the_last_fifth(epochs, wanted):
-    assert students.evaluation_epochs(epochs) == wanted
+def test_students_are_tested_in_the_epochs_of_their_protocol(epochs, tests, wanted):
+    tests = {"every": 10, "offset": 0, "after": 0.8, **tests}
+    settings = {"epochs": epochs, "tests": protocols.tests_in_epochs(tests, epochs)}
+    assert students.evaluation_epochs(settings) == wanted
 
 
 def colours(n=30, noise=40, seed=0):
@@ -124,7 +137,7 @@ def test_a_student_learns():
     assert cell["n_parameters"] == 315
     assert [row["epoch"] for row in cell["curve"]] == list(range(1, 13))
     assert cell["curve"][-1]["loss"] < cell["curve"][0]["loss"] / 2
-    assert [row["epoch"] for row in cell["curve"] if "accuracy" in row] == [12]
+    assert [row["epoch"] for row in cell["curve"] if "accuracy" in row] == [10, 12]
 
 
 def test_a_student_of_wrong_labels_does_not_learn():
@@ -133,8 +146,9 @@ def test_a_student_of_wrong_labels_does_not_learn():
     assert train(labels)["accuracy"] < 10
 
 
-def test_best_is_the_best_of_the_last_fifth():
-    cell = train(hard_labels(), epochs=51, learning_rate=0.5)
+def test_best_is_the_best_of_the_tests():
+    tests = {"every": 10, "offset": 1, "after": 31.0}
+    cell = train(hard_labels(), epochs=51, learning_rate=0.5, tests=tests)
     tested = {row["epoch"]: row["accuracy"] for row in cell["curve"] if "accuracy" in row}
     assert tested.keys() == {41, 51}
     assert cell["accuracy"] == tested[51]

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from stillhouse.config import protocols
+from stillhouse.data.transforms import normalise
 from stillhouse.networks import registry
 
 
@@ -72,3 +73,24 @@ def test_the_docs_list_every_network_with_its_parameters_and_rate():
         norm = "instance" if "`norm` instance" in rows[name][1] else "batch"
         net = build(name, n_classes, resolution, width=128, norm=norm, dropout=0.01)
         assert f"{n_parameters(net):,}" in [count for count, _ in counts], name
+
+
+@pytest.mark.parametrize("arch", ["convnet2", "resnet18_modified"])
+def test_inputs_are_converted_to_the_normalisation_of_a_network(arch):
+    settings = {"arch": arch, "width": 4, "norm": "batch"}
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+    plain = registry.build(settings, 3, 8, 0, "student").eval()
+    own = registry.build({**settings, "normalisation": [mean, std]}, 3, 8, 0, "student").eval()
+    assert own.state_dict().keys() == plain.state_dict().keys()
+    pixels = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255
+    by_hand = (pixels / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    images = normalise(pixels).requires_grad_(True)
+    torch.testing.assert_close(own(images), plain(by_hand))
+    assert not torch.allclose(own(images), plain(normalise(pixels)))
+    # The first convolution has the converted inputs; images have a gradient.
+    recorded = []
+    first = next(m for m in own.modules() if isinstance(m, torch.nn.Conv2d))
+    first.register_forward_pre_hook(lambda module, inputs: recorded.append(inputs[0]))
+    own(images).sum().backward()
+    torch.testing.assert_close(recorded[0], by_hand)
+    assert images.grad.abs().sum() > 0

@@ -114,8 +114,18 @@ def test_the_stem_of_the_modified_resnet_keeps_the_size():
     x = torch.zeros(1, 3, 8, 8)
     assert net.maxpool(net.conv1(x)).shape == (1, 64, 8, 8)
     assert net.conv1.bias is None
+
+
+def test_the_stem_of_the_modified_resnet_has_the_chosen_initial_weights():
+    # torch's default: uniform between ±1 / sqrt(3 · 9), so of standard deviation 1 / 9.
+    stem = build("resnet18_modified").conv1.weight
+    assert torch.equal(stem, build("resnet18_modified", stem_init="torch").conv1.weight)
+    assert stem.abs().max().item() <= 27**-0.5
+    assert stem.std().item() == pytest.approx(1 / 9, rel=0.04)
     # He initialisation over the outputs, as torchvision's other convolutions.
-    assert abs(net.conv1.weight.std().item() - (2 / (64 * 9)) ** 0.5) < 0.005
+    stem = build("resnet18_modified", stem_init="he").conv1.weight
+    assert stem.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.06)
+    assert stem.abs().max().item() > 0.15
 
 
 def test_instance_norm_replaces_every_batch_norm():

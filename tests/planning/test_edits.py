@@ -94,6 +94,7 @@ EDITS = [
     ("d4m", "steps", 40, "decode"),
     ("d4m", "strength", 0.5, "decode"),
     ("d4m", "guidance", 2, "decode"),
+    ("d4m", "scheduler", "ddim", "decode"),
     ("d4m", "encoding", "jpeg", "distilled"),
     ("d4m", "fidelity", "paper", "prototypes"),
     ("edc", "initial", "noise", "synthesis"),
@@ -121,6 +122,8 @@ EDITS = [
     ("edc", "tile_statistics", "correct", "synthesis"),
     ("edc", "momentum", 0.5, "synthesis"),
     ("edc", "momentum_start", "first", "synthesis"),
+    ("edc", "verifier", "none", "synthesis"),
+    ("edc", "verifier", "last", "synthesis"),
     ("edc", "flatness", {"kind": "logits"}, "synthesis"),
     ("edc", "flatness", {"kind": "statistics"}, "synthesis"),
     ("edc", "flatness", {"kind": "sam"}, "synthesis"),
@@ -219,6 +222,7 @@ OTHERS = {
     "patch",
     "ranking",
     "clip",
+    "dift_input",
 }
 
 
@@ -308,6 +312,24 @@ def test_patches_are_cut_from_latents_that_keep_the_aspect(value):
     assert ancestor(after, "class_scores").settings["patch"] == (0 if square else 32)
 
 
+def test_features_of_patches_need_no_latents_of_images():
+    config = base("ddps")
+    config["methods"]["ddps"] |= {"denoiser": "sd", "patch": 32}
+    by_patch = sets_of(build(config))["ddps"]
+    features = ancestor(by_patch, "patch_features")
+    assert features.upstream.keys() == {"images", "scores", "denoiser"}
+    assert {k: features.settings[k] for k in ("dift_input", "patch")} == {
+        "dift_input": "patch",
+        "patch": 32,
+    }
+    config["methods"]["ddps"]["dift_input"] = "image"
+    by_image = sets_of(build(config))["ddps"]
+    features = ancestor(by_image, "patch_features")
+    assert features.upstream.keys() == {"images", "scores", "denoiser", "latents"}
+    assert not {"dift_input", "patch"} & features.settings.keys()
+    assert changed(digests(by_patch), digests(by_image)) == set(CHAINS["ddps"][3:])
+
+
 def test_a_ranking_by_score_needs_scores_alone():
     config, before = base("ddps"), unedited("ddps")["ddps"]
     config["methods"]["ddps"]["ranking"] = "score"
@@ -351,14 +373,18 @@ EDITS_BESIDE = [
     ("sources.digits.classes_per_block", 2, None, None),
     ("datasets.three.classes", ["2", "1", "0"], "teacher", "distilled"),
     ("datasets.three.resolution", 12, "teacher", "distilled"),
+    ("datasets.three.normalisation", "cifar", "teacher", "students"),
     ("teachers.t.seed", 1, "teacher", None),
     ("teachers.t.epochs", 3, "teacher", None),
     ("teachers.t.min_accuracy", 50, None, None),
+    ("teachers.t.pad", 2, "teacher", None),
+    ("teachers.t.decay", "all", "teacher", None),
     ("labels.soft.seed", 1, "labels", None),
     ("labels.soft.epochs_stored", 1, "labels", None),
     ("labels.soft.encoding", "top2", "labels", None),
     ("labels.soft.fidelity", "paper", "labels", None),
     ("labels.soft.views.flip", 0.1, "labels", None),
+    ("labels.soft.views.pad", 2, "labels", None),
     ("labels.soft.views.mix", "none", "labels", None),
     ("labels.soft.views.mix_per", "row", "labels", None),
     ("labels.soft.views.randaugment", {}, "labels", None),
@@ -374,6 +400,8 @@ EDITS_BESIDE = [
     ("protocols.soft.test_crop", "center_square", "students", None),
     ("protocols.hard.precision", "bfloat16", None, "students"),
     ("protocols.soft.report", "best", None, None),
+    ("protocols.soft.decay", "all", "students", None),
+    ("protocols.soft.tests", {"every": 1}, "students", None),
     ("students.s.width", 6, "students", "students"),
     ("students.s.arch", "convnet2", "students", "students"),
 ]
@@ -397,6 +425,43 @@ def test_an_edit_beside_the_methods_changes_what_depends_on_it(
         chain = [*STUDENTS[method], "students"]
         expected = set(chain[chain.index(first) :]) if first else set()
         assert changed(before[method], after[method]) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("datasets.three.normalisation", "imagenet"),
+        ("teachers.t.pad", 0),
+        ("teachers.t.decay", "dimension"),
+        ("labels.soft.views.pad", 0),
+        ("protocols.soft.tests", {"after": 0.8}),
+    ],
+)
+def test_a_default_that_is_written_changes_no_address(tiny, path, value):
+    before = student_digests(tiny)
+    put(tiny, path, value)
+    assert student_digests(tiny) == before
+
+
+def test_a_normalisation_is_its_numbers(tiny):
+    def digests_with(normalisation):
+        tiny["datasets"]["three"]["normalisation"] = normalisation
+        return student_digests(tiny)
+
+    cifar = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010]}
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert digests_with(cifar) == digests_with("cifar") != digests_with("cifar100")
+    assert digests_with(imagenet) == digests_with("imagenet") != digests_with("cifar")
+
+
+def test_nesterovs_momentum_is_the_default_of_sgd(tiny):
+    tiny["teachers"]["t"]["optimizer"] = "sgd"
+    before = student_digests(tiny)
+    tiny["teachers"]["t"]["nesterov"] = True
+    assert student_digests(tiny) == before
+    tiny["teachers"]["t"]["nesterov"] = False
+    chain = [*STUDENTS["rded"], "students"]
+    assert changed(before["rded"], student_digests(tiny)["rded"]) == set(chain[3:])
 
 
 def test_the_address_of_weights_depends_on_their_digest_not_their_folder():

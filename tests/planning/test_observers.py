@@ -146,7 +146,7 @@ def test_a_default_written_out_is_in_no_address(observed, change, same):
 
 def test_the_same_synthesis_has_one_digest_for_all_kinds(observed):
     settings = {"initial": "real", "order": "by_class", "iterations": 9, "learning_rate": 0.1}
-    settings |= {"crop": [0.5, 1.0], "alpha": 0.5, "momentum": 0.5}
+    settings |= {"crop": [0.5, 1.0], "alpha": 0.5, "momentum": 0.5, "verifier": "none"}
     settings |= {"loss_weights": {"convolution": 0.1, "densification": 0}}
     for kind in SYNTHESES:
         observed["methods"][kind] |= settings

@@ -203,7 +203,7 @@ def test_a_denoiser_has_the_names_of_all_classes_and_stages_its_prompts(diffused
             "d3hr",
             {
                 **{"inversion_start": "zero", "candidates": 100_000_000, "terms": "norm"},
-                **{"std": "own", "skewness": "latent", "sampling_start": "next"},
+                **{"std": "own", "skewness": "members", "sampling_start": "next"},
                 "loss_weights": {"skewness": 0.1},
             },
         ),

@@ -109,6 +109,28 @@ def test_inputs_are_crops_flips_and_an_order_of_the_epoch(made, monkeypatch):
     assert not torch.equal(first, second)
 
 
+def test_padded_inputs_are_shifted_images_on_black(made, monkeypatch):
+    settings = {**teacher_of(made).settings, "flip": 0.0, "pad": 1, "nesterov": False}
+    del settings["crop"]
+    images = torch.full((200, 3, 4, 4), 255, dtype=torch.uint8)
+    seen = []
+
+    def fit(net, settings, batches, *rest, nesterov):
+        assert nesterov is False
+        seen.extend(inputs for inputs, _ in batches(0)[1])
+        return []
+
+    monkeypatch.setattr(loop, "fit", fit)
+    teachers.train(None, images, torch.zeros(200, dtype=torch.int64), settings, None)
+    white = torch.cat(seen)[:, 0] > 0
+    rows, columns = white.any(2), white.any(1)
+    assert torch.equal(white, rows[:, :, None] & columns[:, None, :])
+    shifts = {tuple(row) for row in rows.int().tolist()}
+    assert shifts == {(1, 1, 1, 1), (1, 1, 1, 0), (0, 1, 1, 1)}
+    assert shifts == {tuple(row) for row in columns.int().tolist()}
+    assert torch.allclose(torch.cat(seen)[:, 0].min(), torch.tensor(-0.485 / 0.229))
+
+
 @pytest.mark.parametrize(
     ("min_accuracy", "accuracy", "passes"),
     [(None, 50.1, True), (None, 49.9, False), (95, 94.9, False), (95, 95, True), (0, 0, True)],

@@ -1,6 +1,7 @@
 import math
 
 import hypothesis
+import pytest
 import torch
 from hypothesis import strategies as st
 from stillhouse.methods.d3hr.group_loss import TERMS, GroupLoss, group_loss
@@ -14,12 +15,12 @@ PAPER = {
     "skewness": "group",
     "loss_weights": {"mean": 1.0, "std": 1.0, "skewness": 0.5},
 }
-CODE = {**PAPER, "terms": "norm", "std": "own", "skewness": "latent"}
+CODE = {**PAPER, "terms": "norm", "std": "own", "skewness": "members"}
 SWITCHES = st.fixed_dictionaries(
     {
         "terms": st.sampled_from(["squared", "norm"]),
         "std": st.sampled_from(["target", "own"]),
-        "skewness": st.sampled_from(["group", "latent"]),
+        "skewness": st.sampled_from(["group", "members"]),
     }
 )
 
@@ -30,11 +31,11 @@ def gaussian(d=12, seed=0):
     return mean, torch.rand(d, generator=rng, dtype=torch.float64) + 0.5
 
 
-def skewness_of(values):
-    """Skewness of a list of numbers, about its own mean and unbiased std."""
+def standardised(values):
+    """Return numbers about their own mean and over their unbiased std; 0 for a single one."""
     n, mean = len(values), sum(values) / len(values)
-    std = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-    return n / ((n - 1) * (n - 2)) * sum(((v - mean) / std) ** 3 for v in values)
+    std = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1)) if n > 1 else math.inf
+    return [(v - mean) / std for v in values]
 
 
 def naive(latents, mean, std, settings):
@@ -49,8 +50,10 @@ def naive(latents, mean, std, settings):
     elif n > 1:
         own = torch.tensor(columns, dtype=torch.float64).std(1).tolist()
         errors["std"] = [s - sigma[k] for k, s in enumerate(own)]
-    if settings["skewness"] == "latent":
-        errors["skewness"] = [skewness_of(row) for row in z]
+    if settings["skewness"] == "members":
+        members = zip(*map(standardised, columns), strict=True)
+        factor = d / ((d - 1) * (d - 2))
+        errors["skewness"] = [factor * sum(x**3 for x in row) for row in members]
     elif n > 2:
         factor = n / ((n - 1) * (n - 2))
         errors["skewness"] = [
@@ -107,6 +110,23 @@ def test_a_term_of_weight_zero_is_computed_only_on_request(switches, weighted):
         torch.testing.assert_close(weighted_only[0], all_terms[0])
         assert [bool(term.any()) for term in weighted_only[1:]] == [t == weighted for t in TERMS]
     assert (all_terms[1:] > 0).all()
+
+
+def test_skewness_of_members_by_hand():
+    mean, std = torch.tensor([9.0, -7, 4]).double(), torch.tensor([2.0, 5, 0.1]).double()
+    # Dimensions: (0, 0, 0) has no spread; (0, 3, 3) and (3, 0, 3) have mean 2 and std √3.
+    latents = torch.tensor([[0.0, 0, 3], [0, 3, 0], [0, 3, 3]], dtype=torch.float64)
+    cubes = [(-8 + 1) / 3**1.5, (1 - 8) / 3**1.5, 2 / 3**1.5]
+    expected = [3 / 2 * cube for cube in cubes]
+    settings = {**CODE, "loss_weights": {"mean": 0, "std": 0, "skewness": 1}}
+    norm, _ = group_loss(latents, mean, std, settings)
+    assert float(norm) == pytest.approx(math.sqrt(sum(e**2 for e in expected)))
+    squared, _ = group_loss(latents, mean, std, {**settings, "terms": "squared"})
+    assert float(squared) == pytest.approx(sum(e**2 for e in expected) / 3)
+    # Members are standardised by their group: the class has no influence.
+    of_class = GroupLoss(mean, std, 3, settings)((latents - mean)[None] / std)
+    of_standard = GroupLoss(mean * 0, std * 0 + 1, 3, settings)(latents[None])
+    assert of_class[0, 0] == pytest.approx(float(norm)) == of_standard[0, 0]
 
 
 def test_dimensions_without_spread_have_zero_loss():

@@ -18,7 +18,7 @@ PAPER = {
     "skewness": "group",
     "loss_weights": {"mean": 1.0, "std": 1.0, "skewness": 0.5},
 }
-CODE = {**PAPER, "terms": "norm", "std": "own", "skewness": "latent"}
+CODE = {**PAPER, "terms": "norm", "std": "own", "skewness": "members"}
 
 
 def gaussian(d=12, seed=0):

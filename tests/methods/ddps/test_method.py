@@ -94,8 +94,14 @@ def test_settings_of_features_that_are_not_computed_have_no_effect():
         (entry,) = DDPS().unused(settings_of(**changes))
         return entry.names, entry.reason
 
-    dift = {"timestep", "layer", "ensemble"}
-    assert unused(ranking="clusters", features="dift") == ({"clip"}, "features: dift")
+    dift = {"timestep", "layer", "ensemble", "dift_input"}
+    clusters = {"ranking": "clusters", "features": "dift"}
+    assert unused(**clusters, patch=32) == ({"clip"}, "features: dift")
+    entries = DDPS().unused(settings_of(**clusters, patch="whole"))
+    assert [(e.names, e.reason) for e in entries] == [
+        ({"clip"}, "features: dift"),
+        ({"dift_input"}, "patch: whole"),
+    ]
     assert unused(ranking="clusters", features="clip") == (dift, "features: clip")
     names, reason = unused(ranking="score")
     assert names == dift | {"features", "clip", "clusters", "clusters_used"}

@@ -117,6 +117,41 @@ def described(folder, make, class_id, batch_size=4):
 BOXES = {"03": (0, 1, 9, 9), "00": (6, 0, 6, 8), "04": (4, 4, 4, 4), "02": (0, 0, 12, 8)}
 
 
+@pytest.mark.parametrize("posterior", ["mode", "sample"])
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_features_of_patches_are_of_their_own_latents(tmp_path, monkeypatch, posterior, batch_size):
+    class Encoding(Deep):
+        """Also an encoder: latents of 2 × 2 pixels, and deviations that depend on them."""
+
+        def encode(self, images):
+            mean = functional.avg_pool2d(images, 2)
+            return mean, mean.abs() / 2
+
+    monkeypatch.setattr(patch_features, "load_denoiser", lambda *arguments: Encoding())
+    inputs = files(tmp_path, "cat", SIZES, "aspect") | scored(tmp_path, "cat", BOXES)
+    inputs["denoiser"] = tmp_path / "denoiser.json"
+    # Latents of images are not read.
+    images = inputs["images"]["cat"]
+    del inputs["latents"]
+    settings = {**SETTINGS, "latents": posterior, "dift_input": "patch", "patch": 9}
+    spec = {"settings": settings, "keys": {"seed": 2}}
+    make = patch_features.patch_features(inputs, spec, Context())
+    actual = described(tmp_path, make, "cat", batch_size)
+    assert list(actual) == [(name, WHOLE) for name in BOXES]
+    rows = read_class(images, "train", {})
+    for name, box in BOXES.items():
+        pixels = torch.from_numpy(decode(rows.read(name), name).copy())[None]
+        # 9 px are not a multiple of the two pixels of a position: 8 px.
+        patch = cut(pixels, torch.tensor([box]), 8) / 127.5 - 1
+        mean, std = Encoding().encode(patch)
+        if posterior == "sample":
+            rng = generator(0, "posterior of patches", "cat", name)
+            mean = mean + std * torch.from_numpy(rng.standard_normal((3, 4, 4), np.float32))
+        everything = [np.array([[0, 1], [0, 1]])]
+        (wanted,) = naive_features(mean, everything, Deep(), "cat", 2, settings)
+        np.testing.assert_allclose(actual[name, WHOLE], wanted, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", ["aspect", "square"])
 def test_features_are_of_the_boxes_in_the_latents(tmp_path, monkeypatch, shape):
     monkeypatch.setattr(patch_features, "load_denoiser", lambda *arguments: Deep())

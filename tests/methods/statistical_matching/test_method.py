@@ -71,6 +71,12 @@ def test_each_kind_is_as_published(kind, fidelity, choices):
         assert settings["iterations"] == {"code": 1000, "paper": 2000}[fidelity]
 
 
+def test_an_observer_verifies_in_the_code_alone():
+    for kind, verifier in (("sre2l", None), ("gvbsm", "last"), ("edc", "first")):
+        assert resolved(kind, "code").get("verifier") == verifier
+        assert resolved(kind, "paper").get("verifier") == (verifier and "none")
+
+
 def test_only_the_paper_of_edc_regularises_flatness():
     flatness = {"kind": "logits", "weight": 0.25, "beta": 0.99, "temperature": 4}
     assert resolved("edc", "paper")["flatness"] == flatness
@@ -97,7 +103,7 @@ def test_flatness_has_the_settings_of_its_kind(kind, used):
     ("changes", "names", "reason"),
     [
         ({"alpha": 1}, CLASS_KEYS, "alpha: 1"),
-        ({"momentum": 0}, {"momentum_start"}, "momentum: 0"),
+        ({"momentum": 0}, {"momentum_start", "verifier"}, "momentum: 0"),
         ({"initial": "noise"}, {"initial_draw"}, "initial: noise"),
         ({"observers": ["a"]}, {"observer_order"}, "a single observer"),
         ({"tile": 0}, {"tile_statistics"}, "tile: 0"),

@@ -15,6 +15,7 @@ from stillhouse.methods.common.curves import Diverged
 from stillhouse.methods.statistical_matching import losses, synthesis
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.methods.statistical_matching.method import SYNTHESIS
+from stillhouse.methods.statistical_matching.observers import load_observer
 from stillhouse.methods.statistical_matching.synthesis import (
     Batch,
     learning_rate,
@@ -23,6 +24,7 @@ from stillhouse.methods.statistical_matching.synthesis import (
 
 from tests.methods.statistical_matching.stage_settings import loss_names, stage_settings
 
+CPU = torch.device("cpu")
 CLASSES = ["0", "1", "2"]
 
 
@@ -189,6 +191,54 @@ def test_snapshots_are_of_the_first_image_of_up_to_ten_classes(noted):
     assert np.array_equal(snapshots[0].numpy(), images[rows])
 
 
+# The verifier
+
+
+def ema_by_hand(memory, recorded, momentum):
+    """Return u = μ u + (1 - μ) v, with v of the complete images over images and positions."""
+    means, variances = (torch.cat(values, 1) for values in zip(*recorded.values(), strict=True))
+    centre = means.mean(0)
+    of_batch = {"batch.mean": centre, "batch.variance": variances.mean(0) + means.var(0, False)}
+    return {name: momentum * memory[name] + (1 - momentum) * of_batch[name] for name in memory}
+
+
+@pytest.mark.parametrize(("verifier", "verified"), [("first", 0), ("last", 1), (None, None)])
+def test_the_verifier_adds_complete_images_to_running_statistics(
+    observers, monkeypatch, tmp_path, verifier, verified
+):
+    monkeypatch.setattr(synthesis, "VERIFIED", 3)
+    changes = {"verifier": verifier} if verifier else {}
+    settings = settings_of("gvbsm", iterations=5, momentum_start="zero", **changes)
+    loaded = [
+        load_observer(observers[name].model, observers[name].statistics, settings, CPU)
+        for name in "ab"
+    ]
+
+    def start():
+        keys = {"ipc": 2, "seed": 0, "batch": 0}
+        images = batch_of(6).images.detach().clamp(-1, 1)
+        batch = Batch(images, torch.tensor([0, 0, 1, 1, 2, 2]), settings, keys)
+        return batch, [one.for_batch(batch.labels) for one in loaded]
+
+    batch, observed = start()
+    synthesise(batch, observed, Checkpoint(Context(work=tmp_path)))
+    plain, others = start()
+    for i in range(5):
+        losses.backward(plain, others[i % 2], i)
+        if i in (0, 3) and verified is not None:
+            matching = others[verified].matching
+            with torch.no_grad():
+                _, recorded = others[verified](plain.images)
+            empty = {name: torch.zeros(()) for name in ("batch.mean", "batch.variance")}
+            matching.memory = ema_by_hand(matching.memory or empty, recorded, 0.4)
+        plain.step(learning_rate(settings, i))
+    torch.testing.assert_close(batch.images, plain.images)
+    for one, other in zip(observed, others, strict=True):
+        assert one.matching.memory.keys() == other.matching.memory.keys() != set()
+        for name, value in one.matching.memory.items():
+            torch.testing.assert_close(value, other.matching.memory[name])
+
+
 # The stage
 
 
@@ -237,7 +287,7 @@ def test_the_loss_falls(make):
 LONG = {
     "flat logits": {"flatness": {"kind": "logits", "beta": 0.8}, "convolution_dropout": 0.4},
     "sharpness": {"flatness": {"kind": "sam"}, "class_terms": "mixture"},
-    "G-VBSM": {"kind": "gvbsm", "shift": 1},
+    "G-VBSM": {"kind": "gvbsm", "shift": 1, "verifier": "last"},
     "SRe2L": {"kind": "sre2l"},
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from stillhouse.augmentation import ops, policies
-from stillhouse.data.boxes import N_DRAWS, random_boxes
+from stillhouse.data.boxes import N_DRAWS, augmentation_boxes
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.rng import generator
 
@@ -31,7 +31,7 @@ class Views:
     index : (n,) int64
         Row of the distilled set.
     box : (n, 4) int64
-        Crop: top, left, height, width [px of the distilled image].
+        Crop: top, left, height, width [px of the distilled image]; black beyond the image.
     flip : (n,) bool
         Mirrored after the crop.
     patch_order : (n, 2f) int64
@@ -71,9 +71,10 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     Parameters
     ----------
     settings : dict
-        ``crop`` (smallest and largest area), ``flip`` (probability), ``patches_per_side`` (1 for
-        no permutation), ``mix`` (none, cutmix, mixup) and with it ``mix_alpha``, ``mix_per``;
-        ``randaugment``, ``jitter``, ``lighting``, ``siamese``, optionally.
+        ``crop`` (smallest and largest area) or ``pad`` (border [px] before a random crop of the
+        image's size), ``flip`` (probability), ``patches_per_side`` (1 for no permutation), ``mix``
+        (none, cutmix, mixup) and with it ``mix_alpha``, ``mix_per``; ``randaugment``, ``jitter``,
+        ``lighting``, ``siamese``, optionally.
     seed, epoch : int
     n_rows : int
         Rows of the distilled set.
@@ -104,7 +105,7 @@ def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
     return Views(
         mix=settings["mix"],
         index=order,
-        box=random_boxes(draws[:, 6 : 6 + N_DRAWS], resolution, resolution, settings["crop"]),
+        box=augmentation_boxes(draws[:, 6 : 6 + N_DRAWS], resolution, settings),
         flip=draws[:, 1] < settings["flip"],
         patch_order=_patch_order(draws[:, N_DRAWS + 6 :], settings["patches_per_side"]),
         partner=partner,

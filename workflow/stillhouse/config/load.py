@@ -4,6 +4,7 @@ from pathlib import Path
 
 from stillhouse.config import duplicates, experiments, includes, schema, validation
 from stillhouse.config.settle import settle
+from stillhouse.data import normalisation
 from stillhouse.data.sources import catalogue
 from stillhouse.errors import StillhouseError, known
 
@@ -25,7 +26,8 @@ def complete(config, where, files=()):
     -------
     dict
         All sections, with the defaults of all settings that have an effect. Of ``datasets``:
-        ``source``, ``resolution`` and ``classes``, the class ids in the order of the labels. Of
+        ``source``, ``resolution``, ``classes``, the class ids in the order of the labels, and
+        ``normalisation``, see `stillhouse.data.normalisation.settled`. Of
         ``methods``: the resolved settings, see `stillhouse.methods.base.Method.resolve`. Of each
         of ``experiments``: ``methods`` as {name: resolved settings}, overrides merged. Of
         ``labels``: ``views`` decided; ``hard`` always exists. Of ``protocols``: loss, schedule and
@@ -134,8 +136,13 @@ def _with_lists(key, source):
 
 
 def _with_dataset_classes(key, dataset, sources):
-    """Return a dataset with its class ids as a list, in the order of its labels."""
+    """Return a dataset with its class ids as a list, in the order of its labels.
+
+    And with its normalisation as [mean, standard deviation], unless it is ImageNet's.
+    """
     known(f"{key}.source", dataset["source"], sources, "source")
+    others = {name: value for name, value in dataset.items() if name != "normalisation"}
+    dataset = {**others, **normalisation.settled(dataset["normalisation"])}
     if dataset["classes"] == "all":
         return {**dataset, "classes": list(catalogue.classes(sources[dataset["source"]]))}
     return {**dataset, "classes": _listed(f"{key}.classes", dataset["classes"])}

@@ -52,9 +52,13 @@ def views(labels):
     """
     chosen, code = labels["views"], labels["fidelity"] == "code"
     side = chosen["patches_per_side"]
+    # A padded crop has the image's size.
+    pad = chosen.get("pad", 0)
+    boxes = {"crop": chosen.get("crop", [1 / side if code else 0.08, 1.0])}
+    boxes = {"pad": pad} if pad else boxes
     optional = ("randaugment", "jitter", "lighting", "siamese")
     decided = {
-        "crop": chosen.get("crop", [1 / side if code else 0.08, 1.0]),
+        **boxes,
         "flip": chosen["flip"],
         "mix": chosen["mix"],
         "patches_per_side": side if chosen.get("shuffle_patches", code) else 1,
@@ -126,11 +130,25 @@ def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc
     n_epochs = epochs(protocol["epochs"], ipc, n_classes)
     rate = learning_rate(protocol["learning_rate"], network["arch"], *task)
     training = schedules.in_epochs({**protocol, "epochs": n_epochs, "learning_rate": rate})
+    training["tests"] = tests_in_epochs(protocol["tests"], n_epochs)
     excluded = {"labels", "report", "batch_size", "on_divergence"}
     if not has_batchnorm(network):
         excluded.add("batchnorm_updates")
     training = {name: value for name, value in training.items() if name not in excluded}
     return training, batch_size(protocol["batch_size"], ipc, *task)
+
+
+def tests_in_epochs(tests, n_epochs):
+    """Return the tests of a protocol with ``every`` and ``after`` in epochs.
+
+    Both are shares of all epochs below 1. A share is not affected by rounding errors: 0.8 of 300
+    epochs is 240.
+    """
+    every, after = (
+        round(tests[name] * n_epochs, 6) if tests[name] < 1 else float(tests[name])
+        for name in ("every", "after")
+    )
+    return {"every": max(int(every), 1), "offset": tests["offset"], "after": after}
 
 
 def batch_size(setting, ipc, teacher_arch, n_classes, resolution):

@@ -9,6 +9,8 @@ from stillhouse.methods import registry
 
 # Settings of a teacher with weights; all others are of training.
 LOADED = {"arch", "width", "norm", "dropout", "dataset", "min_accuracy", "weights"}
+# Settings of a trained teacher that are not part of its address.
+TEACHER_DEFAULTS = {"pad": 0, "nesterov": True, "decay": "dimension"}
 
 
 def settle(config, written, overrides):
@@ -71,9 +73,14 @@ def method(key, settings, written):
 
 
 def _teacher(key, settings, written):
-    if "weights" not in settings:
-        return schedules.in_epochs(schedules.written_out(settings))
-    return _without(key, settings, written, settings.keys() - LOADED, "weights")
+    if "weights" in settings:
+        return _without(key, settings, written, settings.keys() - LOADED, "weights")
+    if settings["pad"]:
+        settings = _without(key, settings, written, {"crop"}, f"pad: {settings['pad']}")
+    if settings["optimizer"] == "adamw":
+        settings = _without(key, settings, written, {"nesterov"}, "optimizer: adamw")
+    settings = {k: v for k, v in settings.items() if (k, v) not in TEACHER_DEFAULTS.items()}
+    return schedules.in_epochs(schedules.written_out(settings))
 
 
 def _denoiser(key, settings, written):
@@ -89,6 +96,9 @@ def _labels(key, settings, written):
     if views["mix"] == "none":
         own = written.get("views", {})
         _check_effect(f"{key}.views", own, {"mix_alpha", "mix_per"}, "mix: none")
+    if views["pad"]:
+        own = written.get("views", {})
+        _check_effect(f"{key}.views", own, {"crop"}, f"pad: {views['pad']}")
     decided = {name: value for name, value in settings.items() if name != "fidelity"}
     return {**decided, "views": protocols.views(settings)}
 

@@ -12,6 +12,22 @@ TRIES = 10
 N_DRAWS = 2 * TRIES + 2
 
 
+def augmentation_boxes(draws, size, settings):
+    """Return the boxes of `padded_boxes` for settings with ``pad``, else of `random_boxes`.
+
+    Parameters
+    ----------
+    draws : (n, N_DRAWS) float64 in [0, 1)
+    size : int
+        Side of the square images [px].
+    settings : dict
+        ``pad`` [px], optional; for none or 0, ``crop``, smallest and largest area.
+    """
+    if settings.get("pad"):
+        return padded_boxes(draws, size, settings["pad"])
+    return random_boxes(draws, size, size, settings["crop"])
+
+
 def random_boxes(draws, height, width, area, ratio=(3 / 4, 4 / 3)):
     """Return boxes distributed as those of torchvision's RandomResizedCrop, one per row of `draws`.
 
@@ -62,6 +78,30 @@ def _middle(height, width, ratio):
     else:
         size = height, width
     return (height - size[0]) // 2, (width - size[1]) // 2, *size
+
+
+def padded_boxes(draws, size, pad):
+    """Return random boxes of an image's size in its padded image, one per row of `draws`.
+
+    As torchvision's RandomCrop with padding. A box that extends beyond the image has the colour
+    of the border there, black, when it is cut.
+
+    Parameters
+    ----------
+    draws : (n, 2 or more) float64 in [0, 1)
+        The last two are the position.
+    size : int
+        Side of the square images [px].
+    pad : int
+        Width of the border [px].
+
+    Returns
+    -------
+    (n, 4) int64
+        Top and left between -pad and pad.
+    """
+    corners = np.floor(draws[:, -2:] * (2 * pad + 1)).astype(np.int64) - pad
+    return np.concatenate([corners, np.full((len(draws), 2), size)], 1)
 
 
 def centre_box(height, width, share=1.0):

@@ -10,8 +10,9 @@ autoencoders), "normalised" by ImageNet's mean and standard deviation (classifie
 
 import torch
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from stillhouse.data.normalisation import PUBLISHED
+
+MEAN, STD = PUBLISHED["imagenet"]
 
 
 def resampling(start, length, extent, size, flip=None, order=None):
@@ -45,7 +46,8 @@ def resampling(start, length, extent, size, flip=None, order=None):
     distance = (source + 0.5 - start - (target + 0.5) * scale).abs()
     weights = (1 - distance / scale.clamp(min=1)).clamp(min=0)
     weights = weights * ((source >= start) & (source < start + length))
-    weights = weights / weights.sum(2, keepdim=True)
+    # Beyond the image all weights are 0, and so is their normalised sum: black.
+    weights = weights / weights.sum(2, keepdim=True).clamp(min=1e-6)
     if order is None:
         return weights
     parts = order.shape[1]
@@ -61,7 +63,7 @@ def cut(images, boxes, size, flip=None, order=None):
     ----------
     images : (n, channels, height, width) uint8 or float
     boxes : (n, 4) integers
-        Top, left, height, width [px].
+        Top, left, height, width [px]. Pixels beyond the image are 0.
     size : int
         Side of the result [px].
     flip : (n,) bool, optional

@@ -13,6 +13,7 @@ from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
 from stillhouse.data.codecs import IMAGE, encode
 from stillhouse.data.transforms import unit_to_bytes
+from stillhouse.diffusion import pipeline_scheduler
 from stillhouse.diffusion.ddim import pass_size, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.rng import generator
@@ -91,7 +92,8 @@ def image_to_image(latents, denoiser, address, settings):
         Of the noise: seed, class id, and the index of the first latent within its class. The noise
         depends on the index.
     settings : dict
-        ``steps``, ``guidance``; ``strength``, the share of the steps that is run.
+        ``steps``, ``guidance``; ``strength``, the share of the steps that is run; ``scheduler``,
+        optional: ``own``, that of the denoiser's pipeline, else DDIM.
 
     Returns
     -------
@@ -112,6 +114,10 @@ def image_to_image(latents, denoiser, address, settings):
         for i, latent in enumerate(latents)
     ]
     noise = torch.from_numpy(np.stack(draws)).to(denoiser.device)
+    if settings.get("scheduler") == "own":
+        condition = denoiser.condition(class_id)
+        grid = settings["guidance"], settings["steps"], settings["strength"]
+        return pipeline_scheduler.image_to_image(denoiser, latents, noise, condition, *grid)
     level = denoiser.schedule.grid(settings["steps"])[count - 1]
     return sample(
         denoiser,

@@ -121,9 +121,18 @@ def make_loss(settings):
     )
 
 
-def evaluation_epochs(epochs):
-    """Return the epochs (from 1) after which a student is tested: every tenth in the last fifth."""
-    return {e for e in range(epochs, 0, -10) if e >= 0.8 * epochs}
+def evaluation_epochs(settings):
+    """Return the epochs, from 1, after which a student is tested.
+
+    Parameters
+    ----------
+    settings : dict
+        ``epochs``; ``tests``: ``every`` n-th epoch, counted from ``offset``, ``after`` an epoch.
+        The last epoch is always tested.
+    """
+    n_epochs, tests = settings["epochs"], settings["tests"]
+    tested = range(tests["offset"], n_epochs + 1, tests["every"])
+    return {e for e in tested if e > tests["after"]} | {n_epochs}
 
 
 def batches(labels, loss, seed, epoch, bounds):
@@ -166,7 +175,7 @@ def train(net, labels, test, settings, seed, context):
     -------
     dict
         ``accuracy`` and ``accuracy_top5`` after the last epoch, ``accuracy_best`` of the
-        evaluations in the last fifth [%], ``n_parameters``, ``curve``.
+        tests [%], ``n_parameters``, ``curve``.
 
     Raises
     ------
@@ -175,7 +184,7 @@ def train(net, labels, test, settings, seed, context):
     loss = make_loss(settings)
     set_batchnorm_updates(net, settings.get("batchnorm_updates", 1))
     net.to(memory_format=loop.memory_format(settings))
-    tested = evaluation_epochs(settings["epochs"])
+    tested = evaluation_epochs(settings)
     n, side = len(labels.images), labels.images.shape[-1]
     bounds = loop.step_bounds(net, n, labels.settings["batch_size"], side)
 

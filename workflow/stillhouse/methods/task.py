@@ -95,6 +95,10 @@ class Task:
         """Return the teacher of this name for the task's dataset."""
         return teacher(self.plan, name, self.dataset_name)
 
+    def network(self, name):
+        """Return the network of the student of this name for the task's dataset."""
+        return network(self.plan, name, self.dataset_name)
+
     def teacher_features(self, teacher_artifact, settings, scores=None):
         """Return a teacher's features of complete images, or of scored patches."""
         upstream = {"images": self.images, "teacher": teacher_artifact}
@@ -189,6 +193,8 @@ def teacher(plan, name, dataset):
         loaded = {"pretrained": pretrained}
         recipe = {**network, **(loaded if pretrained else {"weights": recipe["weights"]["sha256"]})}
     source, resolution = chosen["source"], chosen["resolution"]
+    if "pretrained" not in recipe and "normalisation" in chosen:
+        recipe["normalisation"] = chosen["normalisation"]
     artifact = Artifact(
         TEACHER,
         slug(source, f"{resolution}px", settings["arch"]),
@@ -197,6 +203,13 @@ def teacher(plan, name, dataset):
     )
     plan.teacher_configs.setdefault(artifact.name, []).append(settings)
     return plan.add(artifact)
+
+
+def network(plan, name, dataset):
+    """Return the network of a student for a dataset, with the dataset's normalisation, if any."""
+    chosen = plan.config["datasets"][dataset]
+    own = {"normalisation": chosen["normalisation"]} if "normalisation" in chosen else {}
+    return {**plan.config["students"][name], **own}
 
 
 def denoiser(plan, source, settings):

@@ -16,8 +16,9 @@ class ConvNet(nn.Module):
     """The ConvNet of dataset distillation: `depth` blocks that halve the image, and a linear layer.
 
     A block is a 3 × 3 convolution with bias, normalisation with scale and shift, ReLU, and 2 × 2
-    average pooling. Gidaris & Komodakis 2018, as in DC and MTT (instance norm) and RDED (batch
-    norm), whose checkpoints have the same names: ``features.0.weight`` … ``classifier.bias``.
+    average pooling. Gidaris & Komodakis 2018, as in DC and MTT (instance norm), whose checkpoints
+    have the same names, ``features.0.weight`` … ``classifier.bias``, and RDED (batch norm), whose
+    checkpoints have those of `rded_names`.
 
     Parameters
     ----------
@@ -53,3 +54,21 @@ class ConvNet(nn.Module):
             # On a CPU, 1.2 to 2 times the images per second; other networks gain nothing.
             x = x.contiguous(memory_format=torch.channels_last)
         return self.classifier(self.features(x).flatten(1))
+
+
+def rded_names(net):
+    """Return {name: name in RDED's checkpoints} of the tensors of a `ConvNet`.
+
+    The convolution and the norm of block i are ``layers.conv.i`` and ``layers.norm.i`` there
+    (LINs-lab/RDED at 3f6453d, synthesize/models.py:141-145); the linear layer has the same name.
+    """
+    kinds, names = {0: "conv", 1: "norm"}, {}
+    for name in net.state_dict():
+        part, *rest = name.split(".")
+        if part == "features":
+            block, place = divmod(int(rest[0]), 4)
+            name_there = f"layers.{kinds[place]}.{block}.{rest[1]}"
+        else:
+            name_there = name
+        names[name] = name_there
+    return names

@@ -82,7 +82,7 @@ REPLACED = [
 ]
 
 
-def read(path, names):
+def read(path, names, aliases=None):
     """Return the tensors of a file of another project, under the names of a network.
 
     Parameters
@@ -91,6 +91,8 @@ def read(path, names):
         ``.safetensors``, or a PyTorch checkpoint: a state dict, or one nested in `WRAPPERS`.
     names : collection of str
         Of the network's tensors; prefixes of wrappers are removed where that gives one of them.
+    aliases : dict of str to str, optional
+        Other names of its tensors, without prefixes: {alias: name}.
 
     Raises
     ------
@@ -108,7 +110,8 @@ def read(path, names):
             f"{path}: must contain a state dict of tensors, on its own or under one of "
             f"{', '.join(WRAPPERS[:5])}"
         )
-    renamed = {key: _renamed(path, tensors, set(names)) for key, tensors in candidates}
+    known = dict(zip(names, names, strict=True)) | (aliases or {})
+    renamed = {key: _renamed(path, tensors, known) for key, tensors in candidates}
     fitting = [key for key, tensors in renamed.items() if tensors.keys() >= _needed(names)]
     chosen = (fitting or list(renamed))[0]
     if len(fitting) > 1:
@@ -176,12 +179,17 @@ def _state_dicts(state, key, depth):
             yield from _state_dicts(state.get(name), f"{key}.{name}".lstrip("."), depth - 1)
 
 
-def _renamed(path, tensors, names):
-    """Return tensors under the names of a network, without prefixes and counters."""
+def _renamed(path, tensors, known):
+    """Return tensors under the names of a network, without prefixes and counters.
+
+    known : dict of str to str
+        The network's name of each name in files.
+    """
     renamed, origins = {}, {}
     for name, tensor in tensors.items():
-        own = _own_name(name, names)
-        if own not in names and own.rpartition(".")[2] in COUNTERS:
+        own = _own_name(name, known)
+        own = known.get(own, own)
+        if own not in known and own.rpartition(".")[2] in COUNTERS:
             continue
         if own in renamed:
             raise StillhouseError(

@@ -68,7 +68,7 @@ def _timm(name, n_classes, resolution, pretrained):
     net = _create_timm(name, resolution, num_classes=n_classes)
     if pretrained is not None:
         config = timm.get_pretrained_cfg(f"{name}.{pretrained}")
-        _expect(net, config.mean, config.std)
+        expect(net, config.mean, config.std)
     return net
 
 
@@ -84,8 +84,16 @@ def _create_timm(name, resolution, **options):
         return timm.create_model(name, **options)
 
 
-def _expect(net, mean, std):
-    """Convert normalised inputs for a network trained with another mean and deviation."""
+def expect(net, mean, std):
+    """Convert the inputs of a network, normalised as ImageNet's, to another mean and deviation.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        Changed in place: the conversion precedes its forward pass.
+    mean, std : sequence of float
+        One per channel, of pixels between 0 and 1.
+    """
     current, expected = torch.tensor([MEAN, STD]), torch.tensor([mean, std])
     if torch.equal(current, expected):
         return

@@ -16,12 +16,20 @@ def _convnet(depth):
     return make
 
 
+def _modified_resnet(name):
+    def make(settings, n_classes, resolution):
+        # Missing for loaded weights.
+        return resnets.modified_resnet(name, n_classes, settings.get("stem_init", "torch"))
+
+    return make
+
+
 # Name → function(settings, n_classes, resolution) → module. Names with a library's prefix are in
 # `libraries`.
 ARCHITECTURES = {
     **{f"convnet{depth}": _convnet(depth) for depth in range(1, 7)},
-    "resnet18_modified": lambda settings, n, px: resnets.modified_resnet("resnet18", n),
-    "resnet101_modified": lambda settings, n, px: resnets.modified_resnet("resnet101", n),
+    "resnet18_modified": _modified_resnet("resnet18"),
+    "resnet101_modified": _modified_resnet("resnet101"),
     "resnet18_instance": lambda settings, n, px: resnets.resnet18_instance(n),
     "resnetap10": lambda settings, n, px: resnets.ResNetAP10(settings["norm"], n, px),
     "alexnet_small": lambda settings, n, px: glad.AlexNetSmall(n, px),
@@ -55,7 +63,8 @@ def build(settings, n_classes, resolution, seed, stage):
     ----------
     settings : dict
         ``arch`` (a key of `ARCHITECTURES`, or a library's name) and its options: ``width``,
-        ``norm``, ``dropout``, ``pretrained``.
+        ``norm``, ``dropout``, ``stem_init``, ``pretrained``; ``normalisation`` (mean and standard
+        deviation), if the network expects inputs normalised by others than ImageNet's.
     n_classes : int
     resolution : int
         Side of the input [px].
@@ -64,4 +73,7 @@ def build(settings, n_classes, resolution, seed, stage):
     """
     with global_generator(seed, stage, "weights"):
         make = ARCHITECTURES.get(settings["arch"], libraries.build)
-        return make(settings, n_classes, resolution)
+        net = make(settings, n_classes, resolution)
+    if "normalisation" in settings:
+        libraries.expect(net, *settings["normalisation"])
+    return net

@@ -78,17 +78,27 @@ class ResNetAP10(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def modified_resnet(name, n_classes):
+def modified_resnet(name, n_classes, stem_init="torch"):
     """Return a ResNet of torchvision for small images: 3 × 3 stem of stride 1, no max-pooling.
 
     RDED, SRe2L and D3HR; RDED synthesize/utils.py at 3f6453d.
+
+    Parameters
+    ----------
+    name : str
+        Of torchvision.
+    n_classes : int
+    stem_init : str
+        Initial weights of the stem: ``torch``, the library's default, uniform in ±1/√27 (RDED,
+        utils.py:193-198); ``he``, normal with variance 2 / (9·64), as the other convolutions (EDC).
     """
     # On demand: importing torchvision takes seconds.
     from torchvision import models
 
     net = models.get_model(name, num_classes=n_classes)
     net.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
-    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if stem_init == "he":
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     net.maxpool = nn.Identity()
     return net
 

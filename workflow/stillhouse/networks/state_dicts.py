@@ -5,17 +5,22 @@ import torch
 from stillhouse.artifacts.finite import NotFinite, check_tensors
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import foreign_weights
+from stillhouse.networks.convnet import ConvNet, rded_names
 
 
 def load_foreign(net, path):
     """Load weights of other projects into a network, see `foreign_weights.read`.
+
+    Tensors of a ConvNet may have the names of RDED's checkpoints.
 
     Raises
     ------
     StillhouseError
         If the file cannot be read or does not fit the network, with the first difference.
     """
-    load(net, foreign_weights.read(path, net.state_dict()), path)
+    names = rded_names(net) if isinstance(net, ConvNet) else {}
+    aliases = {other: name for name, other in names.items()}
+    load(net, foreign_weights.read(path, net.state_dict(), aliases), path)
 
 
 def load(net, tensors, where):

@@ -14,6 +14,7 @@ from stillhouse.config import protocols
 from stillhouse.data.sources import catalogue
 from stillhouse.methods import registry
 from stillhouse.methods.task import Task, dataset_manifest, teacher
+from stillhouse.methods.task import network as student_network
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def _students(plan, dataset, distilled, protocol, student):
     """Return the artifact of the students of one cell, stored per seed."""
     config = plan.config
     chosen = config["protocols"][protocol]
-    labels, network = config["labels"][chosen["labels"]], config["students"][student]
+    labels, network = config["labels"][chosen["labels"]], student_network(plan, student, dataset)
     teachers = [teacher(plan, name, dataset) for name in labels.get("teachers", ())]
     # RDED's tables of rates and batch sizes have one teacher.
     architecture = teachers[0].settings["arch"] if len(teachers) == 1 else ""

@@ -15,16 +15,33 @@ ADAMW_BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
 
+def decays(name, parameter, selected):
+    """Return whether the weight decay applies to a parameter.
+
+    Parameters
+    ----------
+    name : str
+    parameter : torch.nn.Parameter
+    selected : str
+        ``weights``: with several dimensions and "weight" in its name (LINs-lab/RDED at 3f6453d,
+        validation/utils.py:67-84); ``dimension``: with several dimensions, as also the tokens and
+        position embeddings of transformers; ``all``.
+    """
+    if selected == "all":
+        return True
+    return parameter.ndim > 1 and (selected == "dimension" or "weight" in name)
+
+
 class Optimizer:
-    """AdamW (betas 0.9, 0.999) or SGD with momentum 0.9; only weights of several dimensions decay.
+    """AdamW (betas 0.9, 0.999) or SGD with momentum 0.9.
 
     Parameters
     ----------
     net : torch.nn.Module
         On its device, in its layout.
     settings : dict
-        ``optimizer`` (adamw or sgd), ``weight_decay``; ``ema``, optional: decay of a moving average
-        of the parameters, which starts from the initial ones.
+        ``optimizer`` (adamw or sgd), ``weight_decay``; ``decay``, optional: see `decays`; ``ema``,
+        optional: decay of a moving average of the parameters, which starts from the initial ones.
     nesterov : bool
         Kind of momentum of SGD.
     """
@@ -33,8 +50,9 @@ class Optimizer:
         self.adamw = settings["optimizer"] == "adamw"
         self.nesterov = nesterov
         self.parameters = dict(net.named_parameters())
-        decayed = [name for name, p in self.parameters.items() if p.ndim > 1]
-        others = [name for name, p in self.parameters.items() if p.ndim <= 1]
+        selected = settings.get("decay", "dimension")
+        decayed = [name for name, p in self.parameters.items() if decays(name, p, selected)]
+        others = [name for name in self.parameters if name not in set(decayed)]
         self.groups = [(settings["weight_decay"], decayed), (0.0, others)]
         self.ema = settings.get("ema")
         zeros = {name: torch.zeros_like(p) for name, p in self.parameters.items()}

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from stillhouse.artifacts import foreign_files, formats, store
 from stillhouse.artifacts.finite import NotFinite
-from stillhouse.data.boxes import N_DRAWS, random_boxes
+from stillhouse.data.boxes import N_DRAWS, augmentation_boxes
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.errors import StillhouseError
@@ -98,7 +98,7 @@ def weights_origin(settings):
 
 
 def train(net, images, labels, settings, context):
-    """Train a teacher on random resized crops and return its learning curve.
+    """Train a teacher on random crops and return its learning curve.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ def train(net, images, labels, settings, context):
         draws = generator(settings["seed"], "teacher epoch", item=epoch).random((n, N_DRAWS + 2))
         order = torch.from_numpy(np.argsort(draws[:, 0], kind="stable")).to(labels.device)
         flips = torch.from_numpy(draws[:, 1] < settings["flip"]).to(labels.device)
-        boxes = random_boxes(draws[:, 2:], size, size, settings["crop"])
-        boxes = torch.from_numpy(boxes).to(labels.device)
+        boxes = torch.from_numpy(augmentation_boxes(draws[:, 2:], size, settings))
+        boxes = boxes.to(labels.device)
         steps = (batch(order[first:end], boxes, flips) for first, end in bounds)
         return len(bounds), steps
 
@@ -127,8 +127,9 @@ def train(net, images, labels, settings, context):
         targets = labels[rows]
         return inputs, lambda outputs: cross_entropy(outputs, targets, label_smoothing=smoothing)
 
+    nesterov, seed = settings.get("nesterov", True), settings["seed"]
     return loop.fit(
-        net, settings, batches, _no_evaluation, context, "teacher", settings["seed"], nesterov=True
+        net, settings, batches, _no_evaluation, context, "teacher", seed, nesterov=nesterov
     )
 
 

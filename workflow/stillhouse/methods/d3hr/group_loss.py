@@ -37,10 +37,10 @@ def group_loss(latents, mean, std, settings):
         stds = latents.std(0) if n > 1 else std
     else:
         stds = centred.square().mean(0).sqrt()
-    if settings["skewness"] == "latent":
-        own = latents - latents.mean(1, keepdim=True)
-        cubes = (own / own.square().sum(1, keepdim=True).div(d - 1).sqrt()).pow(3).sum(1)
-        skewness = _unbiased(d) * cubes
+    if settings["skewness"] == "members":
+        own = latents.std(0) if n > 1 else torch.zeros_like(std)
+        x = torch.where((own > 0) & (std > 0), (latents - latents.mean(0)) / own, 0)
+        skewness = _unbiased(d) * x.pow(3).sum(1)
     else:
         x = torch.where(std > 0, centred / std, 0)
         skewness = _unbiased(n) * x.pow(3).sum(0)
@@ -60,14 +60,15 @@ class GroupLoss:
     - std: σ (s - 1); ``std: target``: s² = Σx² / n, about the class mean (eq. 7);
       ``own``: s² = Σ(x - m)² / (n - 1), about the group mean (official code)
     - skewness: ``group``: n / ((n-1)(n-2)) Σx³ in each dimension, about the class mean and
-      over the class's std (eq. 8); ``latent``: the skewness of each latent across its d
-      dimensions, about its own mean and std (official code)
+      over the class's std (eq. 8); ``members``: d / ((d-1)(d-2)) Σ((x - m) / s)³ of each latent,
+      the sum over its d dimensions, about the group's mean and over its std s, with n - 1, in
+      each dimension (official code, lines 170-177)
 
     A term is the mean of their squares, over dimensions or latents (``terms: squared``), or the
     root of the sum of their squares (``norm``; official code). The paper leaves the reduction open.
     Sum and mean select the same group; with the mean, the scale of the terms does not depend on d.
-    Undefined terms are 0: ``own`` std at n = 1, ``group`` skewness at n ≤ 2 and in dimensions with
-    σ = 0.
+    Undefined terms are 0: ``own`` std and ``members`` skewness at n = 1, ``group`` skewness at
+    n ≤ 2, ``members`` skewness at d ≤ 2, and both in dimensions with σ = 0.
 
     Parameters
     ----------
@@ -84,27 +85,18 @@ class GroupLoss:
     def __init__(self, mean, std, ipc, settings, all_terms=False):
         self.ipc, self.d = ipc, len(mean)
         self.squared = settings["terms"] == "squared"
-        self.own, self.latent = settings["std"] == "own", settings["skewness"] == "latent"
+        self.own, self.members = settings["std"] == "own", settings["skewness"] == "members"
         self.active = {term for term in TERMS if all_terms or settings["loss_weights"][term]}
         if ipc == 1 and self.own:
             self.active -= {"std"}
-        if (self.d if self.latent else ipc) <= 2:
+        if (min(self.d, ipc + 1) if self.members else ipc) <= 2:
             self.active -= {"skewness"}
         self.weights = [settings["loss_weights"][term] for term in TERMS]
         self.freedom = ipc - self.own
-        alive = (std > 0).to(std.dtype)
-        factors = std**2 / ipc**2, std**2 / max(self.freedom, 1), alive * _unbiased(ipc) ** 2
+        self.alive = (std > 0).to(std.dtype)
+        factors = std**2 / ipc**2, std**2 / max(self.freedom, 1), self.alive * _unbiased(ipc) ** 2
         # From the squared errors of `_fill_errors` to the terms.
         self.factors = torch.stack(factors)[:, None] / (self.d if self.squared else 1)
-        # Skewness is invariant to shifts; near the mean, sums of powers cancel least.
-        offset = mean - mean.mean()
-        self.offsets = torch.stack([offset, offset**2, offset**3]).double().sum(1)
-        # z = offset + σx: coefficients of x, x² and x³ in z, z² and z³.
-        self.mixtures = (
-            torch.stack([std, 2 * offset * std, 3 * offset**2 * std]),
-            torch.stack([std**2, 3 * offset * std**2]),
-            torch.stack([std**3]),
-        )
         self.buffer = self.errors = torch.empty(0)
 
     def __call__(self, normals, limit=math.inf):
@@ -114,7 +106,7 @@ class GroupLoss:
         ----------
         normals : (groups, n, d) tensor
         limit : float
-            Since no term is negative, the skewness of latents is not computed, and left at 0, for
+            Since no term is negative, the skewness of members is not computed, and left at 0, for
             groups whose mean and std terms reach this limit.
 
         Returns
@@ -131,11 +123,11 @@ class GroupLoss:
         terms = self.errors.square_().mul_(self.factors).sum(2).cpu().numpy()
         if not self.squared:
             np.sqrt(terms, out=terms)
-        if "skewness" in self.active and self.latent:
+        if "skewness" in self.active and self.members:
             below = np.flatnonzero(self._total(terms) < limit)
             if len(below):
                 groups = normals[torch.from_numpy(below).to(normals.device)]
-                skewness = self._latent_term(groups, self.buffer[: len(below)])
+                skewness = self._skewness_of_members(groups, self.buffer[: len(below)])
                 terms[2, below] = skewness.cpu().numpy()
         return np.concatenate([self._total(terms)[None], terms])
 
@@ -158,25 +150,23 @@ class GroupLoss:
             stds.sqrt_().sub_(self.freedom**0.5)
         if "mean" not in self.active:
             means.zero_()
-        if "skewness" in self.active and not self.latent:
+        if "skewness" in self.active and not self.members:
             torch.sum(power.mul_(normals), 1, out=skewness)
 
-    def _latent_term(self, normals, buffer):
-        """Return the term for the skewness of each latent across its dimensions, (groups,)."""
-        latents = normals.flatten(0, 1).T
-        power = torch.mul(normals, normals, out=buffer).flatten(0, 1).T
-        of_first, of_second, of_third = self.mixtures
-        # With the long side last, BLAS is five times as fast as with (latents, d) @ (d, 3).
-        sums = (of_first @ latents).double() + self.offsets[:, None]
-        sums[1:] += of_second @ power
-        sums[2:] += of_third @ power.mul_(latents)
-        first, second, third = sums / self.d
-        # Avoids 0 / 0 for latents without spread.
-        variance = ((second - first**2) * self.d / (self.d - 1)).clamp_(min=1e-30)
-        cubes = self.d * (third - 3 * first * second + 2 * first**3)
-        squares = (_unbiased(self.d) * cubes / variance**1.5).square_().view(-1, self.ipc)
-        term = squares.mean(1) if self.squared else squares.sum(1).sqrt_()
-        return term.to(normals.dtype)
+    def _skewness_of_members(self, normals, buffer):
+        """Return the term for the skewness of each member of the groups, (groups,).
+
+        Standardised by the group in each dimension, so that the class's mean and std cancel.
+        Changes `normals`.
+        """
+        normals -= normals.mean(1, keepdim=True)
+        power = torch.mul(normals, normals, out=buffer)
+        # Avoids 0 / 0 for dimensions without spread.
+        variance = power.sum(1).div_(self.ipc - 1).clamp_(min=torch.finfo(power.dtype).tiny ** 0.5)
+        scale = self.alive * variance**-1.5
+        cubes = torch.bmm(power.mul_(normals), scale[:, :, None])[:, :, 0]
+        squares = cubes.mul_(_unbiased(self.d)).square_()
+        return squares.mean(1) if self.squared else squares.sum(1).sqrt_()
 
 
 def _unbiased(n):

@@ -52,7 +52,7 @@ class D3HR(Method):
             "candidates": 100_000_000,
             "terms": "norm",
             "std": "own",
-            "skewness": "latent",
+            "skewness": "members",
             "sampling_start": "next",
             "loss_weights": {"skewness": 0.1},
         },

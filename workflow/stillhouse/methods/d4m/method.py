@@ -1,7 +1,7 @@
 """D4M: images decoded from cluster centres of the latents of a class, noised and denoised.
 
 Su et al., "D⁴M: Dataset Distillation via Disentangled Diffusion Model", CVPR 2024. Facts:
-suduo94/D4M at da35d10, gen_prototype.py.
+suduo94/D4M at da35d10, gen_prototype.py, gen_syn_image.py.
 """
 
 from stillhouse.artifacts.stages import Stage
@@ -25,7 +25,10 @@ class D4M(Method):
     kind = "d4m"
     stages = (PROTOTYPES,)
     images = "stillhouse.methods.common.decoded_images:images_of_class"
-    fidelity = {"code": {"fit": "partial"}, "paper": {"fit": "full"}}  # noqa: RUF012
+    fidelity = {  # noqa: RUF012
+        "code": {"fit": "partial", "scheduler": "own"},
+        "paper": {"fit": "full", "scheduler": "ddim"},
+    }
 
     def unused(self, settings):
         """Return the settings of mini-batches if all latents are fitted at once."""
@@ -53,4 +56,6 @@ class D4M(Method):
             PROTOTYPES, (denoiser.short_kind,), settings, upstream, ("ipc", "seed")
         )
         sampling = {"sampling": "image_to_image", **task.only("steps", "guidance", "strength")}
+        if task.settings["scheduler"] == "own":  # ddim, the older one, is left out of addresses
+            sampling["scheduler"] = "own"
         return {"decoded": denoiser.decode(start, sampling)}, task.only("encoding")

@@ -35,7 +35,7 @@ CLUSTERS = Stage(
     member="class_id",
     on_device=False,
 )
-DIFT = {"timestep", "layer", "ensemble"}
+DIFT = {"timestep", "layer", "ensemble", "dift_input"}
 CLUSTERING = {"features", "clip", "clusters", "clusters_used"}
 
 
@@ -86,7 +86,10 @@ class DDPS(Method):
             return [Unused(DIFT | CLUSTERING, "ranking: score")]
         if settings["features"] == "clip":
             return [Unused(DIFT, "features: clip")]
-        return [Unused({"clip"}, "features: dift")]
+        unused = [Unused({"clip"}, "features: dift")]
+        if settings["patch"] == "whole":
+            unused.append(Unused({"dift_input"}, "patch: whole"))
+        return unused
 
     def decide(self, settings):
         """Return settings with ``patch: whole`` as 0, and at most all clusters used."""
@@ -159,7 +162,10 @@ class DDPS(Method):
 
     def _features(self, task, denoiser, latents, drawn, upstream):
         settings = task.only("features", "timestep", "layer", "ensemble")
-        if settings["features"] == "dift":
+        if settings["features"] == "dift" and task.settings.get("dift_input") == "patch":
+            upstream = {**upstream, "denoiser": denoiser.artifact}
+            settings |= {**drawn, **task.only("dift_input", "patch")}
+        elif settings["features"] == "dift":
             upstream = {**upstream, "latents": latents, "denoiser": denoiser.artifact}
             settings |= drawn
         else:

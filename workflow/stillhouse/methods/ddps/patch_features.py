@@ -15,6 +15,7 @@ from stillhouse.data.boxes import region_of
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.data.crops import boxes_of, cut_many
+from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.methods.common.features import WHOLE, features_table
 from stillhouse.methods.ddps import class_scores
@@ -25,7 +26,8 @@ from stillhouse.rng import generator
 def patch_features(inputs, spec, context):
     """Stage: compute features of the patches of each class that a denoiser has scored.
 
-    ``features: dift`` needs ``latents`` and ``denoiser`` among the inputs, ``clip`` does not.
+    ``features: dift`` needs ``denoiser`` among the inputs, and ``latents`` for ``dift_input:
+    image``; ``clip`` needs neither.
     """
     kinds = {"dift": DiftFeatures, "clip": ClipFeatures}
     return kinds[spec["settings"]["features"]](inputs, spec, context)
@@ -41,13 +43,10 @@ class DiftFeatures:
     def __call__(self, class_id, context):
         """Return the file of features of one class."""
         rows = read_class(self.inputs["images"][class_id], "train", context.source_roots)
-        boxes, path = _boxes(self.inputs["scores"][class_id]), self.inputs["latents"][class_id]
-        shape = store.read_spec(path.parent)["settings"]["shape"]
-        groups = class_scores.stacks_of(path, list(boxes), self.settings["latents"], class_id)
-        shares = [
-            np.stack([_share(boxes[n], shape, decode(rows.read(n), n).shape[1:]) for n in names])
-            for names, _ in groups
-        ]
+        boxes = _boxes(self.inputs["scores"][class_id])
+        of_patches = self.settings.get("dift_input") == "patch"
+        inputs_of = self._patches if of_patches else self._images
+        groups, shares = inputs_of(boxes, rows, class_id, context.batch_size)
         stacks = [stack for _, stack in groups]
         vectors = dift_features(
             stacks, shares, self.denoiser, class_id, self.settings, self.seed, context.batch_size
@@ -60,6 +59,38 @@ class DiftFeatures:
         for (names, _), vectors_of_group in zip(groups, vectors, strict=True):
             by_name |= zip(names, vectors_of_group, strict=True)
         return {"features.parquet": _table(list(boxes), np.stack([by_name[n] for n in boxes]))}
+
+    def _images(self, boxes, rows, class_id, batch_size):
+        """Return the stored latents of complete images by size, and the shares of their boxes."""
+        path = self.inputs["latents"][class_id]
+        shape = store.read_spec(path.parent)["settings"]["shape"]
+        groups = class_scores.stacks_of(path, list(boxes), self.settings["latents"], class_id)
+        shares = [
+            np.stack([_share(boxes[n], shape, decode(rows.read(n), n).shape[1:]) for n in names])
+            for names, _ in groups
+        ]
+        return groups, shares
+
+    def _patches(self, boxes, rows, class_id, batch_size):
+        """Return the latents of patches, which are cut from their images and encoded.
+
+        A sample of the posterior is keyed by class and image, as that of the complete image.
+        """
+        denoiser, names, stack = self.denoiser, list(boxes), []
+        side = max(round(self.settings["patch"] / denoiser.factor), 1) * denoiser.factor
+        starts = range(0, len(names), batch_size)
+        for first in track(starts, len(starts), f"{class_id}: batches of patches encoded"):
+            batch = names[first : first + batch_size]
+            pixels = [decode(rows.read(name), name) for name in batch]
+            crops = cut_many(pixels, [boxes[name] for name in batch], side, denoiser.device)
+            means, stds = (values.cpu() for values in denoiser.encode(to_unit(crops)))
+            for name, mean, std in zip(batch, means, stds, strict=True):
+                if self.settings["latents"] == "sample":
+                    rng = generator(0, "posterior of patches", class_id, name)
+                    draw = rng.standard_normal(mean.shape, np.float32)
+                    mean = mean + std * torch.from_numpy(draw)
+                stack.append(mean)
+        return [(names, torch.stack(stack))], [np.tile([0.0, 1.0], (len(names), 2, 1))]
 
 
 class ClipFeatures:
@@ -108,10 +139,9 @@ def _share(box, shape, size):
 def dift_features(stacks, shares, denoiser, class_id, settings, seed, batch_size):
     """Return the mean activation of the denoiser inside a box of each latent, normalised.
 
-    The network is evaluated on the complete noisy image with its class; the activations are then
-    averaged over the box.
-    # paper: "latent of input image/patch"; here: of the image, as in diff-mining, so that features
-    # also depend on the surroundings of the patch.
+    The network is evaluated on the complete noisy latent with its class; the activations are then
+    averaged over the box: of a patch in its image (``dift_input: image``, diff-mining), or all of
+    the latent of a patch (``patch``; paper, Algorithm 1, line 14, and supplement 3).
 
     Parameters
     ----------

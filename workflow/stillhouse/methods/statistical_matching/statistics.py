@@ -5,13 +5,12 @@ CVPR 2024). One pass over the training images, class by class; global statistics
 those of the classes.
 """
 
-import numpy as np
 import torch
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.progress import track
-from stillhouse.data.boxes import N_DRAWS, random_boxes
+from stillhouse.data.boxes import N_DRAWS, padded_boxes, random_boxes
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.methods.statistical_matching.feature_statistics import KINDS, StatisticsRecorder
@@ -86,18 +85,17 @@ def training_views(images, settings, class_id, batch_size, device):
     ------
     (up to batch_size, 3, size, size) float32 in [0, 255]
     """
-    n, size, pad = len(images), images.shape[-1], settings["pad"]
+    n, size = len(images), images.shape[-1]
     draws = generator(settings["seed"], "statistics", class_id).random((n, N_DRAWS + 1))
     flip = torch.from_numpy(draws[:, 0] < settings["flip"])
-    if pad:
-        corners = np.floor(draws[:, 1:3] * (2 * pad + 1)).astype(np.int64)
-        boxes = np.concatenate([corners, np.full((n, 2), size)], 1)
+    if settings["pad"]:
+        boxes = padded_boxes(draws[:, 1:3], size, settings["pad"])
     else:
         boxes = random_boxes(draws[:, 1:], size, size, settings["crop"])
     rows = (images, torch.from_numpy(boxes), flip)
     for batch in zip(*(tensor.split(batch_size) for tensor in rows), strict=True):
         pixels, box, mirrored = (tensor.to(device) for tensor in batch)
-        yield cut(torch.nn.functional.pad(pixels, (pad,) * 4), box, size, mirrored)
+        yield cut(pixels, box, size, mirrored)
 
 
 @torch.no_grad()

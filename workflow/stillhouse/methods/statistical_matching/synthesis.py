@@ -23,6 +23,7 @@ from stillhouse.methods.common.snapshots import (
 from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.methods.statistical_matching.observers import load_observer
+from stillhouse.training import loop
 from stillhouse.training.lr_schedules import half_cosine
 from stillhouse.training.optimizers import TensorAdam
 
@@ -30,6 +31,8 @@ SCHEMA = pa.schema([("image", IMAGE), ("class_id", pa.string()), ("index", pa.in
 # Points of a curve, for any number of iterations.
 N_POINTS = 100
 BETAS = (0.5, 0.9)
+# Iterations between two verifications: save_every of the official code.
+VERIFIED = 100
 
 
 def synthesis(inputs, spec, context):
@@ -171,6 +174,8 @@ def synthesise(batch, observers, checkpoint):
     for i in track(range(start, count), count - start, "iterations", curve.last):
         turn = number * count + i if continued else i
         curve.add(losses.backward(batch, observers[turn % len(observers)], i))
+        if i % VERIFIED == 0:
+            verify(batch, observers)
         batch.step(learning_rate(settings, i))
         last, due = i + 1 == count, checkpoint.due(last=i + 1 == count)
         if (i + 1) % every == 0 or last:
@@ -186,6 +191,31 @@ def synthesise(batch, observers, checkpoint):
             "learning_rate"
         )
     return curve.means, torch.stack(snapshots)
+
+
+@torch.no_grad()
+def verify(batch, observers):
+    """Update the running statistics of the setting ``verifier`` with the complete images.
+
+    In the official code for small images, the network that reports the accuracy of the images
+    during their synthesis is an observer, and its hooks are active (EDC recover.py:470 and :289,
+    the first observer; G-VBSM, the last one). The loss of later iterations therefore depends on it;
+    its call after the last iteration changes nothing in a batch.
+
+    Parameters
+    ----------
+    batch : Batch
+        ``verifier`` of its settings: ``first`` or ``last``; none if missing.
+    observers : list of Observer
+    """
+    places = {"first": 0, "last": -1}
+    place = places.get(batch.settings.get("verifier"))
+    if place is None or observers[place].matching is None:
+        return
+    images = batch.images.contiguous(memory_format=loop.memory_format(batch.settings))
+    with loop.autocast(batch.settings, images.device):
+        _, recorded = observers[place](images)
+    observers[place].matching(recorded)
 
 
 def learning_rate(settings, iteration):

@@ -91,7 +91,7 @@ def plan_utility(kind, task, settings):
     settings : dict
         Of the utility, resolved; other keys have no effect.
     """
-    network = task.plan.config["students"][settings["network"]]
+    network = task.network(settings["network"])
     name = f"students.{settings['network']}.arch"
     check_resolution(name, network["arch"], task.resolution)
     shaping = {name: settings[name] for name in SETTINGS[kind]} | {"network": network}
