@@ -76,8 +76,8 @@ def test_rows_have_default_unit_and_range():
     assert ("`resolution`", "required", "integer, 4 to 1024, px") in rows
     assert ("`crop`", "`[0.08, 1.0]`", "2 numbers, 0 < … ≤ 1") in rows
     assert ("`scoring`", "code: pad, paper: pad", "`pad` or `resize`") in rows
-    assert ("`snapshots`", "`inversion_steps` alone", "list of integers, ≥ 1") in rows
-    assert ("`images_per_class`", "`all`", "`all` or integer, ≥ 2, images") in rows
+    assert ("`snapshots`", "`inversion_steps` alone", "list of integers, 1 to 1000") in rows
+    assert ("`images_per_class`", "`all`", "`all` or integer, 2 to 1000000000, images") in rows
     assert ("`class_labels`", "–", "text or keys") in rows
     assert ("`latents`", "`sample`", "`sample` or `mode`") in rows
     assert ("`views.mix`", "`cutmix`", "`none`, `cutmix` or `mixup`") in rows

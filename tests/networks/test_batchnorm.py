@@ -76,7 +76,7 @@ def test_the_sides_at_which_batchnorm_has_single_values_are_those_listed(arch):
     for side in (largest, largest + 1):
         net = registry.build(network, 3, side, 0, "student").train()
         assert batchnorm.has_single_values(net, side) == (side == largest)
-        assert net.training
+        assert all(module.training for module in net.modules())
     architectures.check_batch_size("k", network, largest, 2)
     architectures.check_batch_size("k", network, largest + 1, 1)
     with pytest.raises(StillhouseError, match=f"k: 1 conflicts with '{arch}'"):

@@ -127,7 +127,7 @@ def test_a_missing_source_file_ends_before_any_job_and_is_named(hostile):
     (folder / "train.parquet").unlink()
     output, _ = folder.fail()
     (line,) = [line for line in output.splitlines() if "file not found" in line]
-    assert line.endswith("sources.foreign.train: file not found: train.parquet")
+    assert "sources.foreign.train: file not found: train.parquet; correct" in line
     assert not (folder / "results").exists()
 
     # It is no error if no experiment needs the source.
@@ -137,3 +137,22 @@ def test_a_missing_source_file_ends_before_any_job_and_is_named(hostile):
     folder.configure(config)
     folder.make("--unlock")
     assert folder.jobs("results/tables/fine.csv")["tables"] == 1
+
+
+def test_a_run_needs_no_home_where_a_folder_for_caches_is_given(folder, config, monkeypatch):
+    """From nothing to the page, with a HOME that cannot be created."""
+    (folder / "file").touch()
+    monkeypatch.setenv("HOME", str(folder / "file/home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "caches"))
+    config["protocols"] = {"hard": {"labels": "hard", "epochs": 2}}
+    config["experiments"]["tiny"] |= {"methods": ["random"], "protocols": ["hard"]}
+    folder.configure(config)
+    folder.make()
+    assert (folder / "results/report/tiny.html").exists()
+
+
+def test_broken_aliases_end_before_any_job_and_name_file_and_line(folder):
+    text = (folder / "config.yaml").read_text()
+    line = len(text.splitlines()) + 1
+    (folder / "config.yaml").write_text(f"{text}x: &x [1, *x]\n")
+    assert_one_line(folder, "an anchor that contains its own alias", f"line {line}")

@@ -35,7 +35,7 @@ def set_batchnorm_updates(net, updates):
 def has_single_values(net, side):
     """Return whether a batch norm has one value per channel and image, so that it needs two images.
 
-    The network is evaluated on one image and keeps its mode.
+    The network is evaluated on one image; its modules keep their modes.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def has_single_values(net, side):
     side : int
         Of its input [px].
     """
-    numbers, training = [], net.training
+    numbers, modes = [], {module: module.training for module in net.modules()}
 
     def count(module, arguments):
         numbers.append(arguments[0].numel() // arguments[0].shape[1])
@@ -56,7 +56,8 @@ def has_single_values(net, side):
             parameter = next(net.parameters())
             net.eval()(parameter.new_zeros(1, 3, side, side))
     finally:
-        net.train(training)
+        for module, training in modes.items():
+            module.training = training
         for hook in hooks:
             hook.remove()
     return 1 in numbers

@@ -199,7 +199,7 @@ class Run:
         error = ((decoded - images) ** 2).mean()
         rate = codec.bits(quantised, networks) / codec.n_pixels
         loss = error + rate / self.warmup.settings["beta"]
-        psnr = -10 * torch.log10(error.detach())
+        psnr = -10 * torch.log10(error.detach().clamp(min=1e-10))
         return loss, {"loss": loss, "bits_per_pixel": rate, "psnr": psnr}
 
     @torch.no_grad()
