@@ -1,7 +1,7 @@
 """Processor time of plans: ``python tests/bench/plans.py [preset.yaml …]`` prints a Markdown table.
 
 Without arguments: 10, 100 and 1,000 classes, and 1, 54 and 270 cells (students of one set under one
-protocol). Nothing is computed; the folder of images is empty.
+protocol). Nothing is computed; the folders have no images.
 """
 
 import os
@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,24 @@ def config(n_classes, n_cells):
     }
 
 
+def make_folders(folder):
+    """Make the user's folders of all presets, of the right shape and without images."""
+    classes = (ROOT / "workflow/published/classes/imagenet1k.txt").read_text().split("\n")
+    classes = [line for line in classes if line and not line.startswith("#")]
+    folders = [f"data/imagenet/{split}/{one}" for split in ("train", "val") for one in classes]
+    folders += [f"data/tiny-imagenet-200/train/{one}/images" for one in classes[:200]]
+    folders += ["data/tiny-imagenet-200/val/images", "data/cifar10"]
+    folders += ["data/cifar-10-batches-py", "data/cifar-100-python"]
+    for network in ("", "-cifar10", "-cifar100", "-tiny-imagenet"):
+        folders += [f"models/DiT-XL-2-256{network}/{part}" for part in ("transformer", "vae")]
+    for name in folders:
+        Path(folder, name).mkdir(parents=True, exist_ok=True)
+    image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    table = pa.schema({"img": image, "label": pa.int64()}).empty_table()
+    for split in ("train", "test"):
+        pq.write_table(table, Path(folder, f"data/cifar10/{split}.parquet"))
+
+
 def plan(path, folder):
     """Return (jobs, lines of job stats, seconds of the processor) of a dry run."""
     before = os.times()
@@ -74,10 +94,7 @@ def plan(path, folder):
 def main(presets):
     """Plan presets, or configs of several sizes, and print the times."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("data/imagenet", "data/tiny-imagenet-200", "data/cifar10"):
-            Path(folder, name).mkdir(parents=True)
-        for split in ("train", "test"):
-            Path(folder, f"data/cifar10/{split}.parquet").touch()
+        make_folders(folder)
         print("| plan | jobs | lines of job stats | processor [s] |\n| --- | --- | --- | --- |")
         for preset in presets:
             print("| {} | {} | {} | {:.1f} |".format(Path(preset).stem, *plan(preset, folder)))
