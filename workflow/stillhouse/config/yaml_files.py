@@ -42,8 +42,9 @@ def compose(path):
 def read(path):
     """Return the values of a YAML file; errors as of `compose`."""
     compose(path)
+    text, loader = Path(path).read_text(encoding="utf-8"), LOADER
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=LOADER)
+        return yaml.load(text, Loader=loader)
     except yaml.MarkedYAMLError as error:  # an unknown tag, an unhashable key
         raise StillhouseError(_located(path, error)) from None
 
