@@ -17,7 +17,7 @@ COLUMNS = (
     "seconds_denoiser,seconds_distill,seconds_label,seconds_train,device,published,published_std,"
     "digest,recognised,statistics_bytes,image_bits_per_class,label_bits_per_class,artifact,diverged"
 )
-PUBLISHED = "dataset,method,ipc,student,labels,accuracy,std,source,preset\n"
+PUBLISHED = ",".join(published.COLUMNS) + "\n"
 
 
 def make(cells, rows=(), signatures=None):
@@ -97,13 +97,15 @@ def test_a_missing_timing_leaves_its_column_empty(experiment):
 def test_a_published_number_is_shown_beside_cells_of_its_lineage(experiment):
     spec = store.read_spec("results/students/rded-ipc2-soft/seed0")
     rows = [
-        "three,rded,2,convnet1,soft,61.5,0.4,a paper,preset/rded/soft",
-        "three,rded,1,convnet1,soft,23.0,,of another lineage,preset/other/soft",
-        "three,random,2,convnet1,hard,98.0,,reproduced by no preset,",
+        "paper,1,three,8,rded,2,,,convnet1,soft,,61.5,0.4,%,,preset/x/rded/soft",
+        "paper,1,three,8,rded,1,,,convnet1,soft,,23.0,,%,another lineage,preset/x/other/soft",
+        "paper,1,three,8,random,2,,,convnet1,hard,,98.0,,%,reproduced by no preset,",
     ]
     signatures = {
-        "three rded 2 convnet1 soft": [published.signature(spec, "last")],
-        "three rded 1 convnet1 soft": ["0" * 12],
+        "paper Table 1: three, rded, 2, convnet1, soft, %": {
+            "preset/x/rded/soft": published.signature(spec, "last")
+        },
+        "paper Table 1: three, rded, 1, convnet1, soft, %": {"preset/x/other/soft": "0" * 12},
     }
     rows, markdown = make(experiment, rows, signatures)
     found = {
