@@ -143,11 +143,11 @@ def numbers(paths, signatures_path):
     for row in read(paths):
         for cell in row.cells:
             try:
-                of_cell = recorded[row.name]["/".join(cell)]
+                own = recorded[row.name]["/".join(cell)]
             except KeyError:
                 message = f"{signatures_path}: {row.name}: missing; run make format"
                 raise StillhouseError(message) from None
-            claims = by_key.setdefault(row.key, {}).setdefault(of_cell, [])
+            claims = by_key.setdefault(row.key, {}).setdefault(own, [])
             claims.append(((row.value, row.std), cell[1:]))
     return by_key
 
@@ -257,14 +257,14 @@ def signatures(rows, cells_of):
         for preset in presets
         for cell, spec in cells_of(preset)
     }
-    signatures = {}
+    recorded = {}
     for row in rows:
         for cell in row.cells:
             if (row.key, cell) not in cells:
                 raise StillhouseError(f"{row.name}: unknown cell {'/'.join(cell)}; correct preset")
-            own = signatures.setdefault(row.name, {})
+            own = recorded.setdefault(row.name, {})
             own["/".join(cell)] = signature(*cells[row.key, cell])
-    return signatures
+    return recorded
 
 
 def record(folder, cells_of):
