@@ -207,7 +207,7 @@ def test_a_denoiser_has_the_names_of_all_classes_and_stages_its_prompts(diffused
                 "loss_weights": {"skewness": 0.1},
             },
         ),
-        ("d4m", {"fit": "partial"}),
+        ("d4m", {"fit": "partial", "scheduler": "own"}),
         ("ddps", {}),
     ],
 )
