@@ -17,7 +17,13 @@ pytestmark = pytest.mark.workflow
 SNAKEFILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").rglob("*.smk"))]
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 REPORTS = {"tables", "curves", "charts", "contact_sheet", "page"}
-FIGURES = {"heat_maps", "clusters_figure", "latent_space_figure", "synthesis_progress"}
+FIGURES = {
+    "rate_utility_progress",
+    "heat_maps",
+    "clusters_figure",
+    "latent_space_figure",
+    "synthesis_progress",
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +39,9 @@ def default_jobs(default):
 
 
 def test_a_rule_is_named_after_its_stage_and_there_is_one_per_stage(default_jobs):
-    assert {job.rule for job in default_jobs} == {*stages(), *REPORTS, *FIGURES}
+    # Experts' trajectories are of methods that the default does not have.
+    stages_of_default = stages().keys() - {"trajectories"}
+    assert {job.rule for job in default_jobs} == {*stages_of_default, *REPORTS, *FIGURES}
     outputs = [path for job in default_jobs for path in job.outputs]
     assert "results/tables/quickstart.csv" in outputs
     for job in default_jobs:
@@ -46,7 +54,7 @@ def test_a_rule_is_named_after_its_stage_and_there_is_one_per_stage(default_jobs
 def test_the_graph_of_rules_is_small(default):
     graph = default.make("--rulegraph", configfile=None).stdout
     names = re.findall(r'\[label ?= ?"([\w ]+)"', graph)
-    assert len(names) == len(set(names)) <= 30
+    assert len(names) == len(set(names)) <= 36
 
 
 def test_more_classes_and_cells_add_jobs_and_no_rules(folder, config, default_jobs):
