@@ -43,7 +43,6 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        # Named here too: an added seed is then noticed without Snakemake's metadata.
         cells=all_cells,
         tables=expand(
             "results/tables/{experiment}.{suffix}",
@@ -53,7 +52,7 @@ rule all:
         charts=expand(
             "results/figures/{experiment}/{chart}.svg",
             experiment=plan.experiments,
-            chart=["accuracy", "cost", "curves", "rates"],
+            chart=CHARTS,
         ),
         sheets=[
             f"results/figures/{one.relative_path}.png"

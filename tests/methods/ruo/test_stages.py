@@ -6,17 +6,21 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts import store
+from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.context import Context
 from stillhouse.data.bitstream import files
 from stillhouse.data.bitstream.layout import Layout
 from stillhouse.data.distilled_set import DistilledSet, read_learned
 from stillhouse.errors import StillhouseError
+from stillhouse.methods.common.optimisation import optimise
+from stillhouse.methods.common.utilities.base import Utility
 from stillhouse.methods.registry import method
 from stillhouse.methods.ruo import compression, rate_utility
 from stillhouse.methods.ruo.bitstream import FILE
 from stillhouse.methods.ruo.codec import Codec
 from stillhouse.planning.inputs import job_inputs
 from stillhouse.rng import generator
+from stillhouse.training.loop import Diverged
 
 from tests.methods.ruo.configs import DM, GM, TM, WARMUP, coded, compressed
 
@@ -109,7 +113,7 @@ def test_a_resumed_joint_optimisation_has_the_same_bytes(
     before = {name: (artifact.directory / name).read_bytes() for name in artifact.stage.files}
     for name in before:
         (artifact.directory / name).unlink()
-    calls = interrupt(rate_utility, "split_state", 5)
+    calls = interrupt(rate_utility.Joint, "step", 5)
     with pytest.raises(KeyboardInterrupt):
         make(artifact, checkpoint_seconds=0)
     make(artifact, checkpoint_seconds=0)
@@ -177,10 +181,8 @@ def test_held_out_images_are_not_optimised_for(planned, make_all, empty):
     assert len(own.pixels) == sum(total) + sum(count for _, count in other.ranges)
 
 
-class Quadratic:
+class Quadratic(Utility):
     """A utility of which the gradient is known: Σ (images - 1/2)²."""
-
-    learning_rate = None
 
     def __call__(self, images, labels, iteration):
         return float(((images - 0.5) ** 2).sum()), 2 * (images - 0.5)
@@ -199,13 +201,13 @@ def test_the_gradient_is_that_of_utility_and_rate_together(monkeypatch, held):
         parts.append((codec, vector + 0.05 * noise))
     settings = {"lambda": [3.0, 1.0], "iterations": 2, "learning_rate": 0.0, "ramp": 0}
     settings |= {"noise": "gaussian", "clip": 1e9}
-    joint = rate_utility.Joint(parts, torch.zeros(5).long(), settings, 0, "x")
+    joint = rate_utility.Joint(parts, torch.zeros(5).long(), settings, 0, Quadratic(), "x")
     gradients = []
     for one in joint.optimisers:
         monkeypatch.setattr(
             one, "step", lambda rate, one=one: gradients.append(one.vector.grad.clone())
         )
-    joint.step(Quadratic(), 0)
+    joint.step(0)
     for number, (one, gradient) in enumerate(zip(joint.optimisers, gradients, strict=True)):
         one.vector.grad = None
         images, bits = joint._forward(number, 0)
@@ -221,11 +223,16 @@ def test_a_compression_that_diverges_is_one_line(planned, make_all, empty):
         make_all(wanted)
 
 
-def test_a_utility_that_is_not_finite_is_one_line():
+def test_a_utility_that_is_not_finite_is_one_line(tmp_path):
+    class Broken(Utility):
+        def __call__(self, images, labels, iteration):
+            return float("nan"), images
+
     codec = Codec(Layout(8, (12, 0), 8, 1), 1)
     part = codec, codec.initial(generator(0, "test"))
     settings = {"lambda": [1.0], "iterations": 2, "learning_rate": 0.1, "ramp": 0}
     settings |= {"noise": "gaussian", "clip": 1.0}
-    joint = rate_utility.Joint([part], torch.zeros(1).long(), settings, 0, "results/x")
-    with pytest.raises(StillhouseError, match=r"^results/x: joint\.learning_rate: the utility of"):
-        joint.step(lambda images, labels, i: (float("nan"), images), 0)
+    joint = rate_utility.Joint([part], torch.zeros(1).long(), settings, 0, Broken(), "results/x")
+    message = r"^results/x: diverged in .*, utility nan, .* joint\.learning_rate, now 0\.1"
+    with pytest.raises(Diverged, match=message):
+        optimise(joint, 2, Checkpoint(Context(work=tmp_path)))

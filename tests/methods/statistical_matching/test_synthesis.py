@@ -1,4 +1,5 @@
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,32 @@ from stillhouse.artifacts.context import Context
 from stillhouse.artifacts.jobs import produce
 from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import normalise, normalised_to_bytes
-from stillhouse.methods.common.curves import Diverged
+from stillhouse.methods.common import optimisation
+from stillhouse.methods.common.optimisation import optimise
 from stillhouse.methods.statistical_matching import losses, synthesis
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.methods.statistical_matching.method import SYNTHESIS
 from stillhouse.methods.statistical_matching.observers import load_observer
 from stillhouse.methods.statistical_matching.synthesis import (
     Batch,
+    MatchedBatch,
     learning_rate,
-    synthesise,
 )
+from stillhouse.training.loop import Diverged
 
 from tests.methods.statistical_matching.stage_settings import loss_names, stage_settings
 
 CPU = torch.device("cpu")
+
+
+@dataclass
+class Unmatched:
+    """An observer without running statistics."""
+
+    name: str
+    matching = None
+
+
 CLASSES = ["0", "1", "2"]
 
 
@@ -128,7 +141,7 @@ def noted(monkeypatch, tmp_path):
     asked = []
 
     def backward(batch, observer, iteration):
-        asked.append((observer, iteration))
+        asked.append((observer.name, iteration))
         with torch.no_grad():
             batch.images.fill_(0.05 * (iteration + 1))
         batch.images.grad = torch.zeros_like(batch.images)
@@ -141,7 +154,8 @@ def noted(monkeypatch, tmp_path):
         batch = batch_of(n, labels, **settings)
         batch.keys["batch"] = number
         side = Checkpoint(Context(work=tmp_path, checkpoint_seconds=1e9))
-        return synthesise(batch, observers, side), [*asked]
+        observed = [Unmatched(name) for name in observers]
+        return optimise(MatchedBatch(batch, observed), batch.settings["iterations"], side), [*asked]
 
     return run
 
@@ -221,7 +235,7 @@ def test_the_verifier_adds_complete_images_to_running_statistics(
         return batch, [one.for_batch(batch.labels) for one in loaded]
 
     batch, observed = start()
-    synthesise(batch, observed, Checkpoint(Context(work=tmp_path)))
+    optimise(MatchedBatch(batch, observed), 5, Checkpoint(Context(work=tmp_path)))
     plain, others = start()
     for i in range(5):
         losses.backward(plain, others[i % 2], i)
@@ -296,7 +310,7 @@ LONG = {
 @pytest.mark.parametrize("changes", LONG.values(), ids=LONG)
 def test_a_resumed_synthesis_has_the_same_bytes(make, interrupt, monkeypatch, changes, seconds):
     # Three points of the curve: it is interrupted between two of them.
-    monkeypatch.setattr(synthesis, "N_POINTS", 3)
+    monkeypatch.setattr(optimisation, "N_POINTS", 3)
     settings = settings_of(**{"iterations": 7, "momentum": 0.5, **changes})
     (undisturbed,) = make("undisturbed", settings)
     calls = interrupt(losses, "backward", 6)
@@ -355,7 +369,7 @@ def test_a_synthesis_that_diverges_names_iterations_loss_and_remedy(
     last = "the last finite mean is 2" if bad > 2 else "none was finite"
     message = f"batch 0: diverged in iterations {interval}, a nan, {last}; lower the method's "
     with pytest.raises(Diverged, match=message + "learning_rate, now 0.1"):
-        synthesise(batch_of(iterations=250), ["x"], checkpoint)
+        optimise(MatchedBatch(batch_of(iterations=250), [Unmatched("x")]), 250, checkpoint)
 
 
 def test_images_that_are_not_finite_after_the_last_iteration_are_an_error(monkeypatch, tmp_path):
@@ -365,5 +379,5 @@ def test_images_that_are_not_finite_after_the_last_iteration_are_an_error(monkey
 
     monkeypatch.setattr(losses, "backward", backward)
     checkpoint = Checkpoint(Context(work=tmp_path, checkpoint_seconds=1e9))
-    with pytest.raises(Diverged, match="images are not finite after iteration 4"):
-        synthesise(batch_of(iterations=4), ["x"], checkpoint)
+    with pytest.raises(Diverged, match=r"batch\.images is not finite after iteration 4"):
+        optimise(MatchedBatch(batch_of(iterations=4), [Unmatched("x")]), 4, checkpoint)

@@ -1,5 +1,7 @@
 """Training labels of students: hard, learned, stored in a soft label table, or online."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch.nn.functional import one_hot, softmax
 
@@ -37,7 +39,7 @@ def open_labels(settings, images, hard, classes, inputs):
     return HardLabels(settings, images, hard, len(classes))
 
 
-class LabelSource:
+class LabelSource(ABC):
     """Views of distilled images and their targets, epoch by epoch.
 
     Parameters
@@ -55,12 +57,12 @@ class LabelSource:
     def __init__(self, settings, images, hard):
         self.settings, self.images, self.hard = settings, images, hard
 
+    @abstractmethod
     def epoch(self, epoch, seed):
         """Return (views, targets) of an epoch, on the device.
 
         Targets are (n, classes) float32 in the order of the views: probabilities or logits.
         """
-        raise NotImplementedError
 
     def draw(self, epoch, seed):
         """Return random views of an epoch, on the device."""

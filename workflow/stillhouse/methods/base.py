@@ -173,8 +173,12 @@ class Method:
         return []
 
     def starts_from(self, settings):
-        """Return the name of the method whose distilled set is the initialisation, or None."""
-        return None
+        """Return the name of the method whose distilled set is the initialisation, or None.
+
+        By default that of the setting ``initial``, if it is neither ``noise`` nor ``real``.
+        """
+        initial = settings.get("initial", "real")
+        return None if initial in ("noise", "real") else initial
 
     def learns(self, settings):
         """Return the set of ``labels`` and ``learning_rate`` that it learns besides images.

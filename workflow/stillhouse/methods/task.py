@@ -114,6 +114,19 @@ class Task:
         config = self.plan.config["denoisers"][self.settings["denoiser"]]
         return DenoiserPlan(self, denoiser(self.plan, self.source, config), config)
 
+    def initialisation(self, start):
+        """Return (upstream, kind) of initial images, as `initial_files` and `initial_images` take.
+
+        Parameters
+        ----------
+        start : str or None
+            Method whose distilled set they are, see `Method.starts_from`.
+        """
+        if start is not None:
+            return {"initial": self.distilled(start)}, "set"
+        initial = self.settings["initial"]
+        return {"images": self.dataset} if initial == "real" else {}, initial
+
     def distilled(self, name):
         """Return the distilled set of another method, for the same dataset, IPC and seed."""
         method = self.plan.config["methods"][name]

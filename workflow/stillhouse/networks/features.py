@@ -24,16 +24,35 @@ def classifier(net):
     return candidates[-1]
 
 
+class ClassifierInput:
+    """The input of a network's `classifier`, float32, with gradients.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        Gets a hook.
+    """
+
+    def __init__(self, net):
+        self.net, self.layer, self.inputs = net, classifier(net), []
+        self.hook = self.layer.register_forward_pre_hook(
+            lambda module, args: self.inputs.append(args[0])
+        )
+
+    def __call__(self, images):
+        """Return the input of the layer for normalised images, (n, …)."""
+        self.net(images)
+        return self.inputs.pop().float()
+
+
 @torch.no_grad()
 def penultimate(net, inputs):
     """Return the input of a network's `classifier`, (n, d) float32, averaged over positions."""
-    layer, layer_inputs = classifier(net), []
-    handle = layer.register_forward_pre_hook(lambda module, args: layer_inputs.append(args[0]))
+    recorded = ClassifierInput(net)
     try:
-        net(inputs)
+        features = recorded(inputs)
     finally:
-        handle.remove()
-    features = layer_inputs[0].float()
-    if isinstance(layer, nn.Conv2d):
+        recorded.hook.remove()
+    if isinstance(recorded.layer, nn.Conv2d):
         features = features.movedim(1, -1)
     return features.reshape(len(features), -1, features.shape[-1]).mean(1)

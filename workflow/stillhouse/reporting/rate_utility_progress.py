@@ -1,12 +1,10 @@
 """Progress of a joint optimisation of rate and utility: its images, and its curves."""
 
-import io
 from pathlib import Path
 
-from PIL import Image
-
 from stillhouse.artifacts import formats, store
-from stillhouse.reporting import contact_sheets, plotting
+from stillhouse.reporting import plotting
+from stillhouse.reporting.synthesis_progress import interval_ends, snapshot_sheet
 
 CURVES = {
     "utility": "utility loss",
@@ -28,13 +26,8 @@ def rate_utility_progress(inputs, params, outputs):
     """
     (path,) = map(Path, params["files"]["rate_utility"].values())
     iterations = store.read_spec(path.parent)["settings"]["joint"]["iterations"]
-    snapshots = {}
-    for row in store.read_table(path.with_name("snapshots.parquet")).to_pylist():
-        image = Image.open(io.BytesIO(row["image"]["bytes"]))
-        scaled = contact_sheets.scaled(image, (contact_sheets.CELL, contact_sheets.CELL))
-        snapshots.setdefault(row["iteration"], []).append(scaled)
-    rows = [contact_sheets.Row(f"{done}", images) for done, images in snapshots.items()]
-    formats.save_bytes(outputs["png"], contact_sheets.sheet(params["title"], rows))
+    sheet = snapshot_sheet(path.with_name("snapshots.parquet"), params["title"])
+    formats.save_bytes(outputs["png"], sheet)
     curve = store.read_json(path.with_name("curve.json"))["curve"]
     formats.save_bytes(outputs["svg"], curves(curve, iterations, params["title"]))
 
@@ -57,9 +50,7 @@ def curves(curve, iterations, title):
     with plotting.svg_figure(len(CURVES), 1, panel=(5.0, 2.2)) as (_, axes, buffer):
         for axis, (name, label) in zip(axes[:, 0], CURVES.items(), strict=True):
             values = curve[name]
-            stretch = -(-iterations // len(values))
-            ends = [min((j + 1) * stretch, iterations) for j in range(len(values))]
-            axis.plot(ends, values, color=plotting.COLOURS[0])
+            axis.plot(interval_ends(len(values), iterations), values, color=plotting.COLOURS[0])
             axis.set_ylabel(label, fontsize="small")
         axes[0, 0].set_yscale("log")
         plotting.title(axes[0, 0], title, "")

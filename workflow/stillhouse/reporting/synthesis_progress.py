@@ -22,15 +22,27 @@ def synthesis_progress(inputs, params, outputs):
     """
     (path,) = map(Path, params["files"]["synthesis"].values())
     iterations = store.read_spec(path.parent)["settings"]["iterations"]
+    sheet = snapshot_sheet(path.with_name("snapshots.parquet"), params["title"])
+    formats.save_bytes(outputs["png"], sheet)
+    curve = store.read_json(path.with_name("curve.json"))
+    formats.save_bytes(outputs["svg"], loss_terms(curve, iterations, params["title"]))
+
+
+def snapshot_sheet(path, title):
+    """Draw the snapshots of an optimisation, one row per time; return a PNG as bytes."""
     snapshots = {}
-    for row in store.read_table(path.with_name("snapshots.parquet")).to_pylist():
+    for row in store.read_table(path).to_pylist():
         image = Image.open(io.BytesIO(row["image"]["bytes"]))
         scaled = contact_sheets.scaled(image, (contact_sheets.CELL, contact_sheets.CELL))
         snapshots.setdefault(row["iteration"], []).append(scaled)
     rows = [contact_sheets.Row(f"{done}", images) for done, images in snapshots.items()]
-    formats.save_bytes(outputs["png"], contact_sheets.sheet(params["title"], rows))
-    curve = store.read_json(path.with_name("curve.json"))
-    formats.save_bytes(outputs["svg"], loss_terms(curve, iterations, params["title"]))
+    return contact_sheets.sheet(title, rows)
+
+
+def interval_ends(n_points, iterations):
+    """Return the last iteration of each point of a curve."""
+    length = -(-iterations // n_points)
+    return [min((i + 1) * length, iterations) for i in range(n_points)]
 
 
 def loss_terms(curve, iterations, title):
@@ -52,12 +64,8 @@ def loss_terms(curve, iterations, title):
         axis = axes[0, 0]
         terms = [(name, values) for name, values in sorted(curve.items()) if any(values)]
         for i, (name, values) in enumerate(terms):
-            stretch = -(-iterations // len(values))
-            points = [
-                (min((j + 1) * stretch, iterations), value)
-                for j, value in enumerate(values)
-                if value
-            ]
+            ends = interval_ends(len(values), iterations)
+            points = [(end, value) for end, value in zip(ends, values, strict=True) if value]
             axis.plot(
                 *zip(*points, strict=True),
                 label=name.replace("_", " "),

@@ -2,11 +2,10 @@
 
 import math
 
-from stillhouse.errors import StillhouseError
+from stillhouse.training.loop import Diverged
 
-
-class Diverged(StillhouseError):
-    """A loss of an optimisation that is not finite."""
+# Points of a curve, for any number of iterations.
+N_POINTS = 100
 
 
 class Curve:
@@ -25,19 +24,29 @@ class Curve:
             self.sums[name] = self.sums.get(name, 0) + value.detach()
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def close(self):
-        """End an interval.
+    def check(self, where, first, last, rate, key="learning_rate"):
+        """Raise `Diverged` if a loss of the current interval is not finite.
 
-        Raises
-        ------
-        Diverged
-            If the mean of a loss is not finite.
+        Parameters
+        ----------
+        where : str
+            Begins the message: a batch, a slice, an address.
+        first, last : int
+            Iterations of the interval so far, from 1.
+        rate : float
+            Learning rate of the interval, set by `key` of the method.
         """
         for name, total in self.sums.items():
             if not math.isfinite(float(total)):
-                last = [mean for mean in self.means.get(name, ()) if mean is not None]
-                finite = f"the last finite mean is {last[-1]:.4g}" if last else "none was finite"
-                raise Diverged(f"{name} {float(total):.4g}, {finite}")
+                means = [mean for mean in self.means.get(name, ()) if mean is not None]
+                finite = f"the last finite mean is {means[-1]:.4g}" if means else "none was finite"
+                raise Diverged(
+                    f"{where}: diverged in iterations {first} to {last}, {name} {float(total):.4g},"
+                    f" {finite}; lower the method's {key}, now {rate:g}"
+                )
+
+    def close(self):
+        """End an interval."""
         done = max(map(len, self.means.values()), default=0)
         for name in self.sums.keys() | self.means.keys():
             means = self.means.setdefault(name, [None] * done)
@@ -45,32 +54,14 @@ class Curve:
             means.append(None if mean is None else round(mean, 6) + 0.0)  # no -0.0
         self.sums, self.counts = {}, {}
 
+    def state(self):
+        """Return (tensors, plain values) to continue from."""
+        return dict(self.sums), {"means": self.means, "counts": self.counts}
+
+    def restore(self, sums, values):
+        """Continue from a `state`."""
+        self.sums, self.means, self.counts = sums, values["means"], values["counts"]
+
     def last(self):
         """Return the means of the last interval as text."""
         return " ".join(f"{k} {v[-1]:.4f}" for k, v in sorted(self.means.items()) if v[-1])
-
-
-def close_interval(curve, where, first, last, rate, key="learning_rate"):
-    """End an interval of a curve; name its iterations and the rate if a loss is not finite.
-
-    Parameters
-    ----------
-    curve : Curve
-    where : str
-        Begins the message: a batch, a slice, a method.
-    first, last : int
-        Iterations of the interval, from 1.
-    rate : float
-        Learning rate of the interval, set by `key` of the method.
-
-    Raises
-    ------
-    Diverged
-    """
-    try:
-        curve.close()
-    except Diverged as error:
-        raise Diverged(
-            f"{where}: diverged in iterations {first} to {last}, {error}; lower the method's "
-            f"{key}, now {rate:g}"
-        ) from None

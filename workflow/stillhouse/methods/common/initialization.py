@@ -58,6 +58,11 @@ def initial_images(kind, places, files, resolution, seed, draw="distinct", flip=
     return normalise(torch.from_numpy(np.stack([images[place] for place in places])))
 
 
+def initial_files(inputs, kind):
+    """Return the files of initial images of a kind among a stage's inputs, see `initial_images`."""
+    return {"noise": None, "real": inputs.get("images"), "set": inputs.get("initial")}[kind]
+
+
 def _set_images(path, class_id):
     """Return (number of images of a class in a distilled set, function that reads one)."""
     row_group = store.read_spec(path.parent)["settings"]["classes"].index(class_id)

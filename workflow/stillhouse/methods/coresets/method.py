@@ -3,15 +3,7 @@
 from stillhouse.methods.base import Method
 
 
-class RealImages(Method):
-    """Real images as centred squares, at the dataset's resolution."""
-
-    def decide(self, settings):
-        """Return settings without ``encoding: png``, the meaning of specs without the key."""
-        return {k: v for k, v in settings.items() if (k, v) != ("encoding", "png")}
-
-
-class Random(RealImages):
+class Random(Method):
     """Images drawn at random: the baseline of all methods."""
 
     kind = "random"
@@ -23,7 +15,7 @@ class Random(RealImages):
         return {"images": task.images}, task.without()
 
 
-class Coreset(RealImages):
+class Coreset(Method):
     """Images selected in the space of their pixels or of a teacher's features."""
 
     images = "stillhouse.methods.coresets.images:coreset_images"

@@ -36,11 +36,6 @@ class Matching(Method):
     unlimited = True
     figures = PROGRESS_FIGURES
 
-    def starts_from(self, settings):
-        """Return the method whose distilled set is the initialisation; None for noise or real."""
-        initial = settings["initial"]
-        return None if initial in ("noise", "real") else initial
-
     def check(self, key, settings, config):
         """Raise a `StillhouseError` if the utility does not fit its network."""
         check_utility(self.kind, key, settings, config)
@@ -48,15 +43,10 @@ class Matching(Method):
     def plan(self, task):
         """Return (upstream, settings) of the distilled set; add the optimised images."""
         upstream, settings = plan_utility(self.kind, task, task.settings)
-        initial = task.settings["initial"]
-        start = self.starts_from(task.settings)
-        if start is not None:
-            upstream["initial"] = task.distilled(start)
-            initial = "set"
-        elif initial == "real":
-            upstream["images"] = task.dataset
+        files, initial = task.initialisation(self.starts_from(task.settings))
         settings |= {"utility": self.kind, "initial": initial, **task.only(*PIXELS)}
         slug_parts = (f"{task.resolution}px", self.kind)
+        upstream |= files
         matched = task.single(MATCHED, slug_parts, settings, upstream, ("ipc", "seed"))
         return {"matched": matched}, task.only("encoding")
 

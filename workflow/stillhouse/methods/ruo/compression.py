@@ -14,15 +14,13 @@ from stillhouse.artifacts.progress import track
 from stillhouse.data.bitstream.layout import DECODERS, Layout
 from stillhouse.data.transforms import normalised_to_bytes
 from stillhouse.errors import StillhouseError
-from stillhouse.methods.common.curves import Curve, close_interval
-from stillhouse.methods.common.initialization import initial_images
+from stillhouse.methods.common.curves import N_POINTS, Curve
+from stillhouse.methods.common.initialization import initial_files, initial_images
 from stillhouse.methods.ruo import quantiser
 from stillhouse.methods.ruo.codec import Codec
 from stillhouse.methods.ruo.optimiser import SliceOptimiser
 from stillhouse.methods.ruo.slices import slices
 from stillhouse.rng import generator
-
-N_POINTS = 100
 
 
 def compression(inputs, spec, context):
@@ -32,7 +30,7 @@ def compression(inputs, spec, context):
     loss, bits per pixel and PSNR over the iterations of the best run, and the results of all runs.
     """
     settings, keys = spec["settings"], spec["keys"]
-    files = inputs.get("initial", inputs.get("images"))
+    files = initial_files(inputs, settings["initial"])
 
     def make(number, context):
         own = set_slices(settings, keys)[number]
@@ -139,20 +137,20 @@ class WarmUp:
     def _state(self, runs):
         tensors, values = {}, {}
         for number, run in runs.items():
-            parts = {**run.optimiser.state(), **{f"sum.{k}": v for k, v in run.curve.sums.items()}}
+            sums, points = run.curve.state()
+            parts = {**run.optimiser.state(), **{f"curve.{name}": v for name, v in sums.items()}}
             tensors |= {f"{number}.{name}": tensor for name, tensor in parts.items()}
-            values[number] = [run.done, run.first_loss, run.curve.means, run.curve.counts]
+            values[number] = [run.done, run.first_loss, points]
         return tensors, {"runs": values}
 
     def _restore(self, key, tensors, values):
         runs = {}
-        for number, (done, first_loss, means, counts) in values["runs"].items():
+        for number, (done, first_loss, points) in values["runs"].items():
             run = runs[int(number)] = Run(self, (*key, int(number)))
             own = select_prefix(tensors, f"{number}.")
             run.done, run.first_loss = done, first_loss
             run.optimiser.restore(own)
-            run.curve.means, run.curve.counts = means, counts
-            run.curve.sums = select_prefix(own, "sum.")
+            run.curve.restore(select_prefix(own, "curve."), points)
         return runs, values["done"]
 
 
@@ -191,7 +189,8 @@ class Run:
         every = -(-total // N_POINTS)
         if self.done % every == 0 or self.done == total:
             where, first = f"{self.warmup.address}: slice {item[0]}", i - i % every + 1
-            close_interval(self.curve, where, first, self.done, rate, "warmup.learning_rate")
+            self.curve.check(where, first, self.done, rate, "warmup.learning_rate")
+            self.curve.close()
 
     def _loss(self, quantised, networks):
         codec, images = self.warmup.codec, self.warmup.images

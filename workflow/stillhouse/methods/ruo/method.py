@@ -60,10 +60,6 @@ class Coded(Method):
         "paper": {"warmup": {"schedule": "c3"}},
     }
 
-    def starts_from(self, settings):
-        """Return the method whose distilled set is compressed; None for random real images."""
-        return None if settings["initial"] == "real" else settings["initial"]
-
     def check(self, key, settings, config):
         """Raise a `StillhouseError` if more runs of the warm-up are continued than started."""
         warmup = settings["warmup"]
@@ -100,9 +96,8 @@ class Coded(Method):
     def compression(self, task):
         """Add the compression of the initial images, which variants share."""
         settings = {**task.only(*CODEC), "classes": task.classes, "resolution": task.resolution}
-        start = self.starts_from(task.settings)
-        settings["initial"] = "real" if start is None else "set"
-        upstream = {"images": task.dataset} if start is None else {"initial": task.distilled(start)}
+        upstream, initial = task.initialisation(self.starts_from(task.settings))
+        settings["initial"] = initial
         slug_parts = (f"{task.resolution}px", task.settings["decoder"])
         return task.numbered(COMPRESSION, slug_parts, settings, upstream, self.n_slices(task))
 

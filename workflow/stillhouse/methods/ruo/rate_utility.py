@@ -11,17 +11,9 @@ import torch
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
-from stillhouse.artifacts.progress import track
 from stillhouse.data.distilled_set import LearnedParts
-from stillhouse.errors import StillhouseError
-from stillhouse.methods.common.curves import Curve, close_interval
-from stillhouse.methods.common.snapshots import (
-    first_of_classes,
-    snapshot_iterations,
-    snapshot_table,
-    write_sheet,
-)
-from stillhouse.methods.common.utilities.base import split_state
+from stillhouse.methods.common.optimisation import Optimised, optimise
+from stillhouse.methods.common.snapshots import first_of_classes, snapshot_table
 from stillhouse.methods.common.utilities.loading import load_utility
 from stillhouse.methods.ruo import quantiser
 from stillhouse.methods.ruo.codec import Codec
@@ -29,7 +21,6 @@ from stillhouse.methods.ruo.compression import set_slices, slice_layout
 from stillhouse.methods.ruo.optimiser import SliceOptimiser
 from stillhouse.methods.ruo.post_quantisation import image_bytes
 
-N_POINTS = 100
 TEMPERATURE = 0.3
 # a of Kumaraswamy's distribution; standard deviation of the Gaussian.
 STRENGTH = {"kumaraswamy": 2.0, "gaussian": 0.25}
@@ -59,12 +50,13 @@ def rate_utility(inputs, spec, context):
             )
         ]
         labels = set_labels(warmup).to(device)
-        joint = Joint(parts, labels, settings["joint"], seed, spec["address"])
-        curve, snapshots = joint.run(utility, Checkpoint(context))
+        joint = Joint(parts, labels, settings["joint"], seed, utility, spec["address"])
+        count = settings["joint"]["iterations"]
+        curve, snapshots = optimise(joint, count, Checkpoint(context))
         vectors = {f"vector{i}": optimiser.vector for i, optimiser in enumerate(joint.optimisers)}
         return {
             "curve.json": {"curve": curve, "learning_rate": utility.learning_rate},
-            "snapshots.parquet": snapshot_table(snapshots, settings["joint"]["iterations"]),
+            "snapshots.parquet": snapshot_table(snapshots, count),
             "state.safetensors": vectors,
         }
 
@@ -102,7 +94,7 @@ def learned_parts(inputs, spec, context):
     return LearnedParts(learning_rate=curve["learning_rate"])
 
 
-class Joint:
+class Joint(Optimised):
     """The slices of a set in their joint optimisation.
 
     Parameters
@@ -114,12 +106,16 @@ class Joint:
         ``lambda`` (two numbers, of the first and the second half), ``iterations``,
         ``learning_rate``, ``ramp``, ``noise``, ``clip``.
     seed : int
+    utility : stillhouse.methods.common.utilities.base.Utility
     address : str
         Of the artifact, for messages.
     """
 
-    def __init__(self, parts, labels, settings, seed, address):
-        self.labels, self.settings, self.seed, self.address = labels, settings, seed, address
+    rate_key = "joint.learning_rate"
+
+    def __init__(self, parts, labels, settings, seed, utility, address):
+        self.labels, self.settings, self.seed, self.utility = labels, settings, seed, utility
+        self.name, self.learning_rate = address, settings["learning_rate"]
         self.optimisers = [SliceOptimiser(*part, settings["clip"]) for part in parts]
         with torch.no_grad():
             self.start = self.decoded()
@@ -142,15 +138,10 @@ class Joint:
         quantised = quantiser.quantise(latents, TEMPERATURE, drawn.to(latents.device))
         return codec.images(quantised, networks), codec.bits(quantised, networks)
 
-    def step(self, utility, iteration):
+    def step(self, iteration):
         """Update all slices; return {term: value} before the update."""
         images, held = self._decode(iteration)
-        loss, gradient = utility(images, self.labels, iteration)
-        if not math.isfinite(loss):
-            raise StillhouseError(
-                f"{self.address}: joint.learning_rate: the utility of iteration {iteration + 1} is "
-                "not finite; lower it"
-            )
+        loss, gradient = self.utility(images, self.labels, iteration)
         bits = self._push_back(self._lambda(iteration) * gradient, held, iteration)
         error = ((images - self.start) ** 2).mean()
         values = {
@@ -202,61 +193,26 @@ class Joint:
     def _rate(self, iteration):
         """Return the learning rate, which rises over the first ``ramp`` iterations."""
         ramp = self.settings["ramp"]
-        return self.settings["learning_rate"] * min(1.0, (iteration + 1) / max(ramp, 1))
+        return self.learning_rate * min(1.0, (iteration + 1) / max(ramp, 1))
 
     def _lambda(self, iteration):
         weights = self.settings["lambda"]
         return weights[iteration * len(weights) // self.settings["iterations"]]
 
-    def run(self, utility, checkpoint):
-        """Optimise all slices; return (curve, snapshots).
-
-        Parameters
-        ----------
-        utility : stillhouse.methods.common.utilities.base.Utility
-        checkpoint : stillhouse.artifacts.checkpoints.Checkpoint
-        """
-        count, curve, start = self.settings["iterations"], Curve(), 0
-        snapshots = [self._snapshot()]
-        stored = checkpoint.resume("rate and utility", "iteration")
-        if stored is not None:
-            start, snapshots = self._restore(utility, curve, *stored)
-        every, shown = -(-count // N_POINTS), set(snapshot_iterations(count))
-        for i in track(range(start, count), count - start, "iterations", curve.last):
-            curve.add(self.step(utility, i))
-            last = i + 1 == count
-            if (i + 1) % every == 0 or last:
-                rate = self.settings["learning_rate"]
-                close_interval(
-                    curve, "joint phase", i - i % every + 1, i + 1, rate, "joint.learning_rate"
-                )
-            if i + 1 in shown:
-                snapshots.append(self._snapshot())
-            if checkpoint.due(last=last):
-                self._save(utility, curve, checkpoint, i + 1, torch.stack(snapshots))
-        return curve.means, torch.stack(snapshots)
-
-    def _snapshot(self):
+    def snapshot(self):
+        """Return the first images of the first classes, see `Optimised`."""
         return torch.from_numpy(image_bytes(self.decoded()[first_of_classes(self.labels)]))
 
-    def _save(self, utility, curve, checkpoint, done, snapshots):
-        tensors, numbers = split_state(utility.state())
-        tensors = {f"utility.{name}": tensor for name, tensor in tensors.items()}
+    def state(self):
+        """Return the slices, the images that they started from, and the state of the utility."""
+        state = {f"utility.{name}": value for name, value in self.utility.state().items()}
         for i, optimiser in enumerate(self.optimisers):
-            tensors |= {f"slice{i}.{name}": tensor for name, tensor in optimiser.state().items()}
-        tensors |= {f"sum.{name}": value for name, value in curve.sums.items()}
-        values = {"done": done, "means": curve.means, "counts": curve.counts, "utility": numbers}
-        tensors |= {"snapshots": snapshots, "start": self.start}
-        checkpoint.save(tensors, values)
-        current = torch.cat([snapshots, self._snapshot()[None]])
-        write_sheet(current, checkpoint.path.with_name("snapshots.png"))
+            state |= {f"slice{i}.{name}": tensor for name, tensor in optimiser.state().items()}
+        return {"start": self.start, **state}
 
-    def _restore(self, utility, curve, tensors, values):
-        """Restore a checkpoint; return the number of completed iterations, and the snapshots."""
+    def restore(self, state):
+        """Continue from a `state`."""
         for i, optimiser in enumerate(self.optimisers):
-            optimiser.restore(select_prefix(tensors, f"slice{i}."))
-        utility.restore(select_prefix(tensors, "utility.") | values["utility"])
-        curve.means, curve.counts = values["means"], values["counts"]
-        curve.sums = select_prefix(tensors, "sum.")
-        self.start = tensors["start"].to(self.start.device)
-        return values["done"], list(tensors["snapshots"])
+            optimiser.restore(select_prefix(state, f"slice{i}."))
+        self.utility.restore(select_prefix(state, "utility."))
+        self.start = state["start"].to(self.start.device)

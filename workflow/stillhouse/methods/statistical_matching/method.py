@@ -111,11 +111,6 @@ class StatisticalMatching(Method):
         """Return the observers, by key."""
         return {"observers": list(settings["observers"])}
 
-    def starts_from(self, settings):
-        """Return the method whose distilled set is the initialisation; None for noise or real."""
-        initial = settings["initial"]
-        return None if initial in ("noise", "real") else initial
-
     def check(self, key, settings, config):
         """Raise a `StillhouseError` if all losses are 0, or observers lack the layers to match."""
         weights, kinds = settings["loss_weights"], settings["kinds"]
@@ -138,15 +133,9 @@ class StatisticalMatching(Method):
         teachers = [task.teacher(name) for name in task.settings["observers"]]
         upstream = {"teachers": teachers, **self._statistics(task, teachers)}
         settings = task.without("observers", "statistics", "encoding")
-        if settings.get("verifier") == "none":  # left out of addresses
-            del settings["verifier"]
         settings |= {"classes": task.classes, "resolution": task.resolution}
-        start = self.starts_from(task.settings)
-        if start is not None:
-            upstream["initial"] = task.distilled(start)
-            settings["initial"] = "set"
-        elif settings["initial"] == "real":
-            upstream["images"] = task.dataset
+        files, settings["initial"] = task.initialisation(self.starts_from(task.settings))
+        upstream |= files
         n_batches = len(batches(settings, task.keys["ipc"]))
         slug_parts = (f"{task.resolution}px",)
         synthesis = task.numbered(SYNTHESIS, slug_parts, settings, upstream, n_batches)

@@ -9,17 +9,11 @@ import torch
 
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.formats import RowGroups
-from stillhouse.artifacts.progress import track
 from stillhouse.data.codecs import IMAGE, encode
 from stillhouse.data.transforms import normalise, normalised_to_bytes
-from stillhouse.methods.common.curves import Curve, Diverged, close_interval
-from stillhouse.methods.common.initialization import initial_images
-from stillhouse.methods.common.snapshots import (
-    first_of_classes,
-    snapshot_iterations,
-    snapshot_table,
-    write_sheet,
-)
+from stillhouse.methods.common.initialization import initial_files, initial_images
+from stillhouse.methods.common.optimisation import Optimised, optimise
+from stillhouse.methods.common.snapshots import first_of_classes, snapshot_table
 from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.batches import batches
 from stillhouse.methods.statistical_matching.observers import load_observer
@@ -28,8 +22,6 @@ from stillhouse.training.lr_schedules import half_cosine
 from stillhouse.training.optimizers import TensorAdam
 
 SCHEMA = pa.schema([("image", IMAGE), ("class_id", pa.string()), ("index", pa.int32())])
-# Points of a curve, for any number of iterations.
-N_POINTS = 100
 BETAS = (0.5, 0.9)
 # Iterations between two verifications: save_every of the official code.
 VERIFIED = 100
@@ -52,8 +44,7 @@ class Synthesis:
             load_observer(*files, self.settings, self.device)
             for files in zip(inputs["teachers"], statistics, strict=True)
         ]
-        sources = {"noise": None, "real": inputs.get("images"), "set": inputs.get("initial")}
-        self.initial_files = sources[self.settings["initial"]]
+        self.initial_files = initial_files(inputs, self.settings["initial"])
 
     def __call__(self, number, context):
         """Return the files of one batch."""
@@ -72,7 +63,8 @@ class Synthesis:
         labels = torch.tensor([label for label, _ in pairs])
         batch = Batch(images.to(self.device), labels.to(self.device), settings, keys)
         observers = [observer.for_batch(batch.labels) for observer in self.observers]
-        curve, snapshots = synthesise(batch, observers, Checkpoint(context))
+        matched = MatchedBatch(batch, observers)
+        curve, snapshots = optimise(matched, settings["iterations"], Checkpoint(context))
         # One row group per image, since a set is collected class by class.
         rows = (
             pa.table(
@@ -139,8 +131,8 @@ class Batch:
             tensor.copy_(state[name])
 
 
-def synthesise(batch, observers, checkpoint):
-    """Optimise a batch; return (curve, snapshots).
+class MatchedBatch(Optimised):
+    """A batch that is optimised by the losses of observers.
 
     Parameters
     ----------
@@ -149,48 +141,44 @@ def synthesise(batch, observers, checkpoint):
     observers : list of Observer
         Iterations cycle through them, starting with the first (``observer_order: restart``), or
         with the one after the last of the previous batch (``continued``).
-    checkpoint : stillhouse.artifacts.checkpoints.Checkpoint
-
-    Returns
-    -------
-    curve : dict of str to list of float or None
-        Mean of each loss, weighted, over every hundredth of the iterations; see `Curve`.
-    snapshots : (5, up to 10, 3, side, side) uint8 tensor
-        The first image of up to ten classes at the start, after each quarter, and at the end.
-
-    Raises
-    ------
-    Diverged
-        If a loss or a pixel is not finite, at the end of an interval of the curve.
     """
-    settings, count = batch.settings, batch.settings["iterations"]
-    number, continued = batch.keys["batch"], settings.get("observer_order") == "continued"
-    curve, snapshots, start = Curve(), [_snapshot(batch)], 0
-    stored = checkpoint.resume(f"batch {number}", "iteration")
-    if stored is not None:
-        start = _restore(batch, observers, curve, *stored)
-        snapshots = list(stored[0]["snapshots"])
-    every, shown = -(-count // N_POINTS), set(snapshot_iterations(count))
-    for i in track(range(start, count), count - start, "iterations", curve.last):
-        turn = number * count + i if continued else i
-        curve.add(losses.backward(batch, observers[turn % len(observers)], i))
-        if i % VERIFIED == 0:
-            verify(batch, observers)
-        batch.step(learning_rate(settings, i))
-        last, due = i + 1 == count, checkpoint.due(last=i + 1 == count)
-        if (i + 1) % every == 0 or last:
-            rate = settings["learning_rate"]
-            close_interval(curve, f"batch {number}", i - i % every + 1, i + 1, rate)
-        if i + 1 in shown:
-            snapshots.append(_snapshot(batch))
-        if due:
-            _save(batch, observers, curve, checkpoint, i + 1, torch.stack(snapshots))
-    if not batch.images.isfinite().all():
-        raise Diverged(
-            f"batch {number}: images are not finite after iteration {count}; lower the method's "
-            "learning_rate"
-        )
-    return curve.means, torch.stack(snapshots)
+
+    def __init__(self, batch, observers):
+        self.batch, self.observers, settings = batch, observers, batch.settings
+        number, continued = batch.keys["batch"], settings.get("observer_order") == "continued"
+        self.first = number * settings["iterations"] if continued else 0
+        self.name, self.learning_rate = f"batch {number}", settings["learning_rate"]
+
+    def step(self, iteration):
+        """Update the batch by one observer; return its weighted losses."""
+        observer = self.observers[(self.first + iteration) % len(self.observers)]
+        values = losses.backward(self.batch, observer, iteration)
+        if iteration % VERIFIED == 0:
+            verify(self.batch, self.observers)
+        self.batch.step(learning_rate(self.batch.settings, iteration))
+        return values
+
+    def snapshot(self):
+        """Return the first images of the first classes, see `Optimised`."""
+        images = self.batch.images[first_of_classes(self.batch.labels)]
+        return torch.from_numpy(normalised_to_bytes(images))
+
+    def state(self):
+        """Return the state of the batch, and the observers' running statistics."""
+        state = {f"batch.{name}": tensor for name, tensor in self.batch.state().items()}
+        for i, observer in enumerate(self.observers):
+            memory = observer.matching.memory if observer.matching else {}
+            state |= {f"memory.{i}.{name}": tensor for name, tensor in memory.items()}
+        return state
+
+    def restore(self, state):
+        """Continue from a `state`."""
+        self.batch.restore(select_prefix(state, "batch."))
+        device = self.batch.images.device
+        for i, observer in enumerate(self.observers):
+            if observer.matching:
+                memory = select_prefix(state, f"memory.{i}.")
+                observer.matching.memory = {k: tensor.to(device) for k, tensor in memory.items()}
 
 
 @torch.no_grad()
@@ -223,34 +211,3 @@ def learning_rate(settings, iteration):
     share = iteration / settings["iterations"]
     factor = half_cosine(share) if settings["schedule"] == "cosine" else 1.0
     return settings["learning_rate"] * factor
-
-
-def _snapshot(batch):
-    return torch.from_numpy(normalised_to_bytes(batch.images[first_of_classes(batch.labels)]))
-
-
-def _save(batch, observers, curve, checkpoint, done, snapshots):
-    tensors = {f"batch.{name}": t for name, t in batch.state().items()}
-    for i, observer in enumerate(observers):
-        memory = observer.matching.memory if observer.matching else {}
-        tensors |= {f"memory.{i}.{name}": t for name, t in memory.items()}
-    tensors |= {f"sum.{name}": value for name, value in curve.sums.items()}
-    values = {"done": done, "means": curve.means, "counts": curve.counts}
-    checkpoint.save({**tensors, "snapshots": snapshots}, values)
-    current = torch.cat([snapshots, _snapshot(batch)[None]])
-    write_sheet(current, checkpoint.path.with_name("snapshots.png"))
-
-
-def _restore(batch, observers, curve, tensors, values):
-    """Restore a checkpoint; return the number of completed iterations."""
-
-    def on_device(prefix):
-        stored = select_prefix(tensors, prefix).items()
-        return {name: tensor.to(batch.images.device) for name, tensor in stored}
-
-    batch.restore(select_prefix(tensors, "batch."))
-    for i, observer in enumerate(observers):
-        if observer.matching:
-            observer.matching.memory = on_device(f"memory.{i}.")
-    curve.means, curve.counts, curve.sums = values["means"], values["counts"], on_device("sum.")
-    return values["done"]

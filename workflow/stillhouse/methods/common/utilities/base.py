@@ -65,9 +65,3 @@ class Utility(ABC):
         """
         if state:
             raise ValueError(f"{type(self).__name__}: has no state {sorted(state)}")
-
-
-def split_state(state):
-    """Return (tensors, values) of a utility's state, as `Checkpoint.save` takes them."""
-    tensors = {name: value for name, value in state.items() if hasattr(value, "device")}
-    return tensors, {name: value for name, value in state.items() if name not in tensors}

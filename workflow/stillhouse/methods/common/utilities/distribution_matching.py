@@ -7,9 +7,10 @@ code VICO-UoE/DatasetCondensation at 53f63a6, main_DM.py.
 import torch
 
 from stillhouse.methods.common.utilities.base import Utility
-from stillhouse.methods.common.utilities.networks import Embedding, inputs_of, random_network
+from stillhouse.methods.common.utilities.networks import inputs_of, random_network
 from stillhouse.methods.common.utilities.siamese import augment_classes
 from stillhouse.networks.architectures import has_batchnorm
+from stillhouse.networks.features import ClassifierInput
 
 # Images per pass, rounded up to whole classes. Part of the numbers: sums depend on it.
 CHUNK = 128
@@ -37,7 +38,7 @@ class DistributionMatching(Utility):
     def __call__(self, images, labels, iteration):
         """Return (loss, gradient), see `Utility`; the loss is summed over classes."""
         net = random_network(self.settings, self.real.seed, iteration, images.device)
-        embedding, rows = Embedding(net), rows_of_classes(labels)
+        embedding, rows = ClassifierInput(net), rows_of_classes(labels)
         drawn = self.siamese.of_classes(rows, iteration)
         targets = self._targets(embedding, rows, drawn, iteration)
         loss, gradient = 0.0, torch.zeros_like(images)
@@ -88,4 +89,5 @@ def chunks(sizes, most):
 
 def class_means(embeddings, sizes):
     """Return the means of consecutive rows, (classes, d), by the sizes of the classes."""
-    return torch.stack([part.mean(0) for part in embeddings.split(list(sizes.values()))])
+    parts = embeddings.flatten(1).split(list(sizes.values()))
+    return torch.stack([part.mean(0) for part in parts])

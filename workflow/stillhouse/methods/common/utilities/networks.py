@@ -4,7 +4,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stillhouse.data.transforms import normalise
 from stillhouse.networks import registry
-from stillhouse.networks.features import classifier
 
 
 def random_network(settings, seed, item, device):
@@ -33,21 +32,3 @@ def random_network(settings, seed, item, device):
 def inputs_of(images):
     """Return images in [0, 1], float32, as normalised inputs of networks; differentiable."""
     return normalise(images * 255)
-
-
-class Embedding:
-    """The input of a network's classifier, for matching: (n, d) float32, with gradients.
-
-    Parameters
-    ----------
-    net : torch.nn.Module
-    """
-
-    def __init__(self, net):
-        self.net, self.inputs = net, []
-        classifier(net).register_forward_pre_hook(lambda _, args: self.inputs.append(args[0]))
-
-    def __call__(self, images):
-        """Return the embedding of normalised images."""
-        self.net(images)
-        return self.inputs.pop().flatten(1).float()

@@ -95,16 +95,12 @@ def augment_classes(images, sizes, drawn):
     (n, 3, side, side) tensor
     """
     parts = images.split(list(sizes.values()))
-    augmented = [_apply(part, drawn[label]) for label, part in zip(sizes, parts, strict=True)]
+    augmented = []
+    for label, part in zip(sizes, parts, strict=True):
+        numbers, magnitudes = zip(*drawn[label], strict=True) if drawn[label] else ((), ())
+        pairs = (np.tile(np.array(v), (len(part), 1)) for v in (numbers, magnitudes))
+        augmented.append(augment(part, tuple(pairs)))
     return torch.cat(augmented)
-
-
-def _apply(images, operations):
-    for number, magnitude in operations:
-        place, operation = ops.OPERATIONS[ops.NAMES[number]]
-        if place == "normalised":
-            images = operation(images, images.new_full((len(images),), magnitude))
-    return images
 
 
 def augment(images, drawn):
