@@ -37,12 +37,9 @@ def filled(kind, fidelity="code", **changes):
     return fill(settings, definition("method"))
 
 
-def test_the_registry_is_light():
-    """The Snakefile imports it."""
-    code = (
-        "import sys; import stillhouse.methods.registry; "
-        "print(*{'torch', 'numpy', 'pyarrow', 'pandas', 'scipy', 'sklearn'} & sys.modules.keys())"
-    )
+def heavy_imports(modules, heavy):
+    """Return those of the packages ``heavy`` that importing ``modules`` brings in."""
+    code = f"import sys, {', '.join(modules)}; print(*{heavy!r} & sys.modules.keys())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(ROOT / "workflow")},
@@ -50,7 +47,22 @@ def test_the_registry_is_light():
         text=True,
         check=True,
     )
-    assert done.stdout.split() == []
+    return done.stdout.split()
+
+
+def test_the_registry_is_light():
+    """The Snakefile imports it."""
+    heavy = {"torch", "numpy", "pyarrow", "pandas", "scipy", "sklearn"}
+    assert heavy_imports(["stillhouse.methods.registry"], heavy) == []
+
+
+def test_sets_of_stored_images_need_no_torch():
+    """Their jobs only collect images, and importing torch takes most of such a job's time."""
+    images = [registry.method(kind).images for kind in ("sre2l", "gvbsm", "edc", "dm", "gm", "tm")]
+    images += [registry.method(kind).images for kind in ("compressed", "ruo")]
+    modules = {text.partition(":")[0] for text in images}
+    modules |= {"stillhouse.methods.distilled", "stillhouse.data.distilled_set"}
+    assert heavy_imports(sorted(modules), {"torch"}) == []
 
 
 def test_every_kind_of_the_schema_is_a_method():

@@ -16,8 +16,8 @@ from stillhouse.methods.common.optimisation import optimise
 from stillhouse.methods.common.utilities.base import Utility
 from stillhouse.methods.registry import method
 from stillhouse.methods.ruo import compression, rate_utility
-from stillhouse.methods.ruo.bitstream import FILE
 from stillhouse.methods.ruo.codec import Codec
+from stillhouse.methods.ruo.images import FILE
 from stillhouse.planning.inputs import job_inputs
 from stillhouse.rng import generator
 from stillhouse.training.loop import Diverged

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from stillhouse.artifacts import store
 from stillhouse.data.boxes import BOX_COLUMNS
@@ -146,8 +145,8 @@ def _learned(stored, path):
     return LearnedParts(labels, kind, learning_rate)
 
 
-class DistilledSet(torch.utils.data.Dataset):
-    """A distilled set as a map-style dataset of pairs (image, label).
+class DistilledSet:
+    """A distilled set as a map-style dataset of pairs (image, label), for PyTorch's `DataLoader`.
 
     Parameters
     ----------
@@ -175,6 +174,8 @@ class DistilledSet(torch.utils.data.Dataset):
     """
 
     def __init__(self, path, transform=None):
+        import torch  # jobs that write sets need none
+
         stored = store.open_copy(path, schema=SCHEMA)
         table = stored.read()
         images, labels = read_set(table)

@@ -53,6 +53,8 @@ def curves(curve, iterations, title):
             axis.plot(interval_ends(len(values), iterations), values, color=plotting.COLOURS[0])
             axis.set_ylabel(label, fontsize="small")
         axes[0, 0].set_yscale("log")
+        axes[0, 0].yaxis.set_major_formatter("{x:g}")
+        axes[0, 0].yaxis.set_minor_formatter("{x:g}")
         plotting.title(axes[0, 0], title, "")
         axes[-1, 0].set_xlabel("iteration")
     return buffer.getvalue()

@@ -1,16 +1,12 @@
-"""Bitstreams of a set: one file per slice, and the images that they decode to."""
-
-import functools
-from pathlib import Path
+"""Bitstreams of a set: one file per slice."""
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import member_folder
 from stillhouse.data.bitstream import files
 from stillhouse.methods.ruo.codec import Codec
-from stillhouse.methods.ruo.compression import set_slices, slice_layout
+from stillhouse.methods.ruo.compression import slice_layout
+from stillhouse.methods.ruo.images import FILE, warmup_spec
 from stillhouse.methods.ruo.post_quantisation import Quantiser
-
-FILE = "slice.bits"
+from stillhouse.methods.ruo.slices import set_slices
 
 
 def bitstream(inputs, spec, context):
@@ -45,12 +41,6 @@ def bitstream(inputs, spec, context):
     return make
 
 
-def warmup_spec(spec):
-    """Return the spec of the warm-up that an artifact was made from."""
-    upstream = spec["upstream"]
-    return upstream["compression"] if "compression" in upstream else warmup_spec(upstream["state"])
-
-
 def slice_vector(inputs, number, device):
     """Return the latents and networks of a slice, from its warm-up or the joint optimisation."""
     if "compression" in inputs:
@@ -63,32 +53,3 @@ def bound_of(inputs, spec):
     if "bound" in inputs:
         return store.read_json(inputs["bound"])["bound"]
     return spec["settings"]["bound"]
-
-
-def images_of_class(inputs, spec, class_id, context):
-    """Return the decoded images of one class, [(pixels, [])], by their index."""
-    warmup = warmup_spec(spec["upstream"]["bitstream"])
-    label = warmup["settings"]["classes"].index(class_id)
-    images = []
-    for number, own in enumerate(set_slices(warmup["settings"], warmup["keys"])):
-        if own.label <= label < own.label + own.n_classes:
-            decoded = decoded_images(inputs["bitstream"][number])
-            first = (label - own.label) * own.count
-            images += list(decoded[first : first + own.count])
-    return [(pixels, []) for pixels in images]
-
-
-@functools.lru_cache(maxsize=1)
-def decoded_images(path):
-    """Return the images of a bitstream, (n, 3, side, side) uint8."""
-    store.check([path])
-    return files.read(Path(path).read_bytes(), path).images()
-
-
-def storage_bytes(spec):
-    """Return {"image_bytes": bytes of the bitstreams of a set}."""
-    stored = spec["upstream"]["bitstream"]
-    folders = [
-        member_folder(stored["address"], "slice", number) for number in range(stored["members"])
-    ]
-    return {"image_bytes": sum(path.stat().st_size for path in (f / FILE for f in folders))}

@@ -3,11 +3,13 @@
 import torch
 
 from stillhouse.artifacts.progress import track
-from stillhouse.methods.ruo.bitstream import slice_vector, warmup_spec
+from stillhouse.methods.ruo.bitstream import slice_vector
 from stillhouse.methods.ruo.codec import Codec
-from stillhouse.methods.ruo.compression import set_slices, slice_layout
+from stillhouse.methods.ruo.compression import slice_layout
+from stillhouse.methods.ruo.images import warmup_spec
 from stillhouse.methods.ruo.post_quantisation import Quantiser
 from stillhouse.methods.ruo.rate_utility import set_labels, training_utility
+from stillhouse.methods.ruo.slices import set_slices
 
 # The utility is a mean over iterations, numbered from one that no optimisation reaches.
 REPEATS, FIRST = 8, 10**9

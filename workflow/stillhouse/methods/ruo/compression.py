@@ -19,7 +19,7 @@ from stillhouse.methods.common.initialization import initial_files, initial_imag
 from stillhouse.methods.ruo import quantiser
 from stillhouse.methods.ruo.codec import Codec
 from stillhouse.methods.ruo.optimiser import SliceOptimiser
-from stillhouse.methods.ruo.slices import slices
+from stillhouse.methods.ruo.slices import set_slices
 from stillhouse.rng import generator
 
 
@@ -42,11 +42,6 @@ def compression(inputs, spec, context):
         return {"curve.json": curve, "state.safetensors": {"vector": vector}}
 
     return make
-
-
-def set_slices(settings, keys):
-    """Return the slices of a set, from the settings and keys of one of its artifacts."""
-    return slices(settings["slice"], len(settings["classes"]), keys["ipc"])
 
 
 def slice_layout(settings):

@@ -54,7 +54,7 @@ class Coded(Method):
     """A set whose images are decoded from bitstreams."""
 
     stages = (COMPRESSION, BITSTREAM)
-    images = "stillhouse.methods.ruo.bitstream:images_of_class"
+    images = "stillhouse.methods.ruo.images:images_of_class"
     fidelity = {  # noqa: RUF012
         "code": {"warmup": {"schedule": "constant"}},
         "paper": {"warmup": {"schedule": "c3"}},
@@ -71,7 +71,7 @@ class Coded(Method):
 
     def storage_bytes(self, spec):
         """Return the bytes of the bitstreams, as ``image_bytes``."""
-        from stillhouse.methods.ruo.bitstream import storage_bytes
+        from stillhouse.methods.ruo.images import storage_bytes
 
         return storage_bytes(spec)
 

@@ -17,9 +17,10 @@ from stillhouse.methods.common.snapshots import first_of_classes, snapshot_table
 from stillhouse.methods.common.utilities.loading import load_utility
 from stillhouse.methods.ruo import quantiser
 from stillhouse.methods.ruo.codec import Codec
-from stillhouse.methods.ruo.compression import set_slices, slice_layout
+from stillhouse.methods.ruo.compression import slice_layout
 from stillhouse.methods.ruo.optimiser import SliceOptimiser
 from stillhouse.methods.ruo.post_quantisation import image_bytes
+from stillhouse.methods.ruo.slices import set_slices
 
 TEMPERATURE = 0.3
 # a of Kumaraswamy's distribution; standard deviation of the Gaussian.

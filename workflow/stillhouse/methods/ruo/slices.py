@@ -58,3 +58,8 @@ def slices(size, n_classes, ipc):
         for label in range(n_classes)
         for first, last in itertools.pairwise(cuts)
     ]
+
+
+def set_slices(settings, keys):
+    """Return the slices of a set, from the settings and keys of one of its artifacts."""
+    return slices(settings["slice"], len(settings["classes"]), keys["ipc"])
