@@ -23,15 +23,8 @@ include: "workflow/rules/console.smk"
 include: "workflow/rules/index.smk"
 include: "workflow/rules/teachers.smk"
 include: "workflow/rules/denoisers.smk"
-include: "workflow/rules/per_class.smk"
-
-
-# Methods whose stages are neither per class nor shared have a file each.
-for path in sorted(Path(workflow.basedir, "workflow/rules/methods").glob("*.smk")):
-
-    include: path
-
-
+include: "workflow/rules/members.smk"
+include: "workflow/rules/methods.smk"
 include: "workflow/rules/distilled.smk"
 include: "workflow/rules/labels.smk"
 include: "workflow/rules/students.smk"

@@ -13,7 +13,7 @@ for threshold in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
 from snakemake.exceptions import WorkflowError
 
 from stillhouse.artifacts.manifests import shown as shown_by
-from stillhouse.artifacts.stages import REPORT_VERSIONS
+from stillhouse.artifacts.stages import REPORT_VERSIONS, SHARED
 from stillhouse.config.load import complete, wants_gpu
 from stillhouse.data.sources.catalogue import n_smallest
 from stillhouse.errors import StillhouseError
@@ -51,6 +51,7 @@ wildcard_constraints:
     family=r"[^/]+",
     ipc=r"\d+",
     method=r"[^/]+",
+    place=r".+",
     seed=r"-?\d+",
     spec=r"[^/]+",
 
@@ -74,12 +75,10 @@ HEAVY = {
 
 def wanted(stage, w):
     """Return the artifact that wildcards name; raise if the config does not need it."""
-    keys = "-".join(f"{name}{w[name]}" for name in ("ipc", "seed") if name in w.keys())
-    place = str(Path(*[word for word in (w.get("dataset"), w.spec, keys) if word]))
     try:
-        return plan.artifacts[stage][place]
+        return plan.artifacts[stage][w.place]
     except KeyError:
-        raise WorkflowError(f"results/{stage}/{place}: not in this config; see snakemake -n")
+        raise WorkflowError(f"results/{stage}/{w.place}: not in this config; see snakemake -n")
 
 
 def computing(stage):

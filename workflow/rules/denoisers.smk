@@ -6,11 +6,11 @@ rule denoiser:
     input:
         unpack(lambda w: artifact_inputs("denoiser", w)),
     output:
-        description=update("results/denoiser/{spec}/denoiser.json"),
+        description=update("results/denoiser/{place}/denoiser.json"),
     log:
-        "results/logs/denoiser/{spec}.log",
+        "results/logs/denoiser/{place}.log",
     benchmark:
-        "results/benchmarks/denoiser/{spec}.jsonl"
+        "results/benchmarks/denoiser/{place}.jsonl"
     conda:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]

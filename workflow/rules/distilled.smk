@@ -6,11 +6,11 @@ rule distilled:
     input:
         unpack(lambda w: artifact_inputs("distilled", w)),
     output:
-        set=update("results/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}/images.parquet"),
+        set=update("results/distilled/{place}/images.parquet"),
     log:
-        "results/logs/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}.log",
+        "results/logs/distilled/{place}.log",
     benchmark:
-        "results/benchmarks/distilled/{dataset}/{spec}/ipc{ipc}-seed{seed}.jsonl"
+        "results/benchmarks/distilled/{place}.jsonl"
     conda:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]

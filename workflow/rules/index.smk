@@ -6,11 +6,11 @@ rule index:
     input:
         unpack(lambda w: artifact_inputs("index", w)),
     output:
-        index=update("results/index/{spec}/index.parquet"),
+        index=update("results/index/{place}/index.parquet"),
     log:
-        "results/logs/index/{spec}.log",
+        "results/logs/index/{place}.log",
     benchmark:
-        "results/benchmarks/index/{spec}.jsonl"
+        "results/benchmarks/index/{place}.jsonl"
     conda:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["index_threads"]
@@ -32,11 +32,11 @@ rule dataset:
     input:
         unpack(lambda w: artifact_inputs("dataset", w)),
     output:
-        manifest=update("results/dataset/{spec}/dataset.json"),
+        manifest=update("results/dataset/{place}/dataset.json"),
     log:
-        "results/logs/dataset/{spec}.log",
+        "results/logs/dataset/{place}.log",
     benchmark:
-        "results/benchmarks/dataset/{spec}.jsonl"
+        "results/benchmarks/dataset/{place}.jsonl"
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1

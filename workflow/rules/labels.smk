@@ -6,11 +6,11 @@ rule labels:
     input:
         unpack(lambda w: artifact_inputs("labels", w)),
     output:
-        labels=update("results/labels/{spec}/labels.parquet"),
+        labels=update("results/labels/{place}/labels.parquet"),
     log:
-        "results/logs/labels/{spec}.log",
+        "results/logs/labels/{place}.log",
     benchmark:
-        "results/benchmarks/labels/{spec}.jsonl"
+        "results/benchmarks/labels/{place}.jsonl"
     conda:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]

@@ -6,12 +6,12 @@ rule teacher:
     input:
         unpack(lambda w: artifact_inputs("teacher", w)),
     output:
-        model=update("results/teacher/{spec}/model.safetensors"),
-        metrics=update("results/teacher/{spec}/metrics.json"),
+        model=update("results/teacher/{place}/model.safetensors"),
+        metrics=update("results/teacher/{place}/metrics.json"),
     log:
-        "results/logs/teacher/{spec}.log",
+        "results/logs/teacher/{place}.log",
     benchmark:
-        "results/benchmarks/teacher/{spec}.jsonl"
+        "results/benchmarks/teacher/{place}.jsonl"
     conda:
         "../../envs/stillhouse.yaml"
     threads: COMPUTE["threads"]

@@ -1,10 +1,10 @@
-"""Stages stored per class.  in: upstream of the same classes   out: a manifest of one block
+"""Stages with members: per class, batch, expert, slice.  in: upstream   out: a manifest of a block
 
-One rule per stage, with its name for profiles and `--set-resources`. Stages of methods are declared
-in their ``method.py``.
+One rule per stage, named after it: profiles and `--set-resources` address it by that name. Stages
+of methods are declared in their ``method.py``. Students, which have members too, are in students.smk.
 """
 
-for stage in [stage for stage in stages().values() if stage.member == "class_id"]:
+for stage in [stage for stage in stages().values() if stage.member and stage.name != "students"]:
 
     rule:
         name:
