@@ -1,0 +1,77 @@
+"""Normalisation by a dataset's own images.
+
+``python -m stillhouse.planning.normalisation config.yaml DATASET`` prints mean and standard
+deviation of the training images, for ``datasets.<name>.normalisation``: they are numbers in the
+config, so that a plan needs no data and a table's config has all settings.
+"""
+
+import sys
+from pathlib import Path
+
+from stillhouse.artifacts.addresses import member_folder
+from stillhouse.config import yaml_files
+from stillhouse.config.load import complete
+from stillhouse.errors import StillhouseError, known
+from stillhouse.methods import task
+from stillhouse.planning.plan import build
+
+
+def of_dataset(plan, dataset):
+    """Return mean and standard deviation per channel of the training images of a dataset.
+
+    Of all pixels, between 0 and 1, after the crop to a square and the resizing to its resolution.
+
+    Parameters
+    ----------
+    plan : stillhouse.planning.plan.Plan
+        Whose artifacts `images` are complete.
+    dataset : str
+
+    Returns
+    -------
+    mean, std : list of float
+        Three each, rounded to four digits.
+    """
+    # The plan of a run imports this package, and must not import torch.
+    import torch
+
+    from stillhouse.data.splits import load_split
+
+    known("DATASET", dataset, plan.config["datasets"], "dataset")
+    settings, sources = plan.config["datasets"][dataset], plan.config["sources"]
+    roots = {name: source["root"] for name, source in sources.items() if "root" in source}
+    stored = task.images(plan, settings["source"], settings["classes"])
+    count, total, squares = 0, torch.zeros(3, dtype=torch.float64), torch.zeros(3).double()
+    for class_id in settings["classes"]:
+        folder = Path(member_folder(stored.directory, stored.stage.member, class_id))
+        files = {class_id: folder / "images.parquet"}
+        images, _ = load_split(files, [class_id], settings["resolution"], "train", roots)
+        for batch in images.split(1024):
+            pixels = batch.transpose(0, 1).flatten(1).double() / 255
+            count += pixels.shape[1]
+            total += pixels.sum(1)
+            squares += pixels.square().sum(1)
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return [[round(value, 4) for value in part.tolist()] for part in (mean, std)]
+
+
+def main(arguments):
+    """Print the normalisation of the dataset named on the command line; return the exit status."""
+    if len(arguments) != 2:
+        usage = "usage: python -m stillhouse.planning.normalisation config.yaml DATASET"
+        print(usage, file=sys.stderr)
+        return 2
+    path = Path(arguments[0])
+    try:
+        plan = build(complete(yaml_files.read(path), str(path), [path]))
+        mean, std = of_dataset(plan, arguments[1])
+    except StillhouseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"normalisation: {{mean: {mean}, std: {std}}}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
