@@ -76,9 +76,8 @@ def kinds(entry, schema):
     words, keys = {}, {}
     for branch in entry.get("allOf", ()):
         ((name, rule),) = branch["if"]["properties"].items()
-        kind = rule["const"] if "const" in rule else rule["pattern"].lstrip("^") + "…"
         reference = _last_reference(branch["then"], schema)
-        words.setdefault(reference, []).append(f"`{name}: {kind}`")
+        words.setdefault(reference, []).extend(f"`{name}: {kind}`" for kind in _kinds(rule))
         keys[reference] = expand(branch["then"], schema)
     return [(_either(words[reference]), keys[reference]) for reference in keys]
 
@@ -132,7 +131,10 @@ def values(rule, schema):
     elif "enum" in rule or "const" in rule:
         what = _either([_code(value) for value in rule.get("enum", [rule.get("const")])])
     elif "pattern" in rule:
-        what = _either([f"`{one}`" for one in _alternatives(rule["pattern"])])
+        words = _alternatives(rule["pattern"])
+        # A character class alone excludes characters.
+        named = any(re.search(r"\w\w", one) for one in words)
+        what = _either([f"`{one}`" for one in words]) if named else TYPES["string"]
     elif rule["type"] == "array":
         what = _list(rule, schema)
     else:
@@ -147,6 +149,16 @@ def _list(rule, schema):
         item += "s"
     count = f"{low} {item}" if low == high else f"list of {item}"
     return ", ".join([count, *more, *([f"at least {low}"] if low > 1 and low != high else [])])
+
+
+def _kinds(rule):
+    """Return the values of a condition; those of a pattern with one group, or ending in "…"."""
+    if "const" in rule:
+        return [rule["const"]]
+    pattern = rule["pattern"].removeprefix("^")
+    before, group, after = re.fullmatch(r"(\w*)(?:\(([^()]*)\))?(\w*\$?)", pattern).groups()
+    end = after.removesuffix("$") if after.endswith("$") else f"{after}…"
+    return [f"{before}{one}{end}" for one in (group or "").split("|")]
 
 
 def _alternatives(pattern):

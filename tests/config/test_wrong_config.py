@@ -37,6 +37,11 @@ WRONG = {
         "protocols.soft.epochs: must be at most 1000000, not 1000000000000",
         "",
     ),
+    "accuracy as a share": (
+        put("teachers.t.min_accuracy", 0.6),
+        "teachers.t.min_accuracy: 0.6 must be 0 or at least 1, in percent",
+        "set 60 for a share of 0.6",
+    ),
     "seed beyond 64 bits": (
         put("experiments.x.seeds", [2**70]),
         "experiments.x.seeds.0: must be at most 9223372036854775807, not 1180591620717411303424",

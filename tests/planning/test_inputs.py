@@ -185,7 +185,7 @@ def test_files_of_the_user_are_named_by_their_keys(tiny, empty):
         "p": "sources.p.train: file not found: a; correct the path",
         "f": "sources.f.root: folder not found: data/f; correct the path",
     }
-    teacher = "a teacher's weights.file: file not found: weights/t.safetensors; correct the path"
+    teacher = "teachers.t.weights.file: file not found: weights/t.safetensors; correct the path"
     assert problems == {
         **{(source, stage): missing[source] for source in missing for stage in ("index", "images")},
         **{(source, "teacher"): teacher for source in ("digits", "p", "f")},
@@ -236,7 +236,7 @@ def test_files_are_checked_that_a_missing_artifact_needs(tiny, empty):
         ("sources.p.train", "a", lambda p: p.write_bytes(b"PAR1a")),
         ("sources.p.train", "b", lambda p: p.write_bytes(b"PAR1b")),
         ("sources.p.test", "c", lambda p: p.write_bytes(b"PAR1c")),
-        ("a teacher's weights.file", "t.pth", lambda p: p.write_bytes(b"PK\3\4")),
+        ("teachers.t.weights.file", "t.pth", lambda p: p.write_bytes(b"PK\3\4")),
         ("denoisers.dit.pretrained.folder", "weights/dit", lambda p: p.mkdir(parents=True)),
     ]:
         kind = "folder" if "folder" in key else "file"
@@ -256,7 +256,7 @@ def test_files_are_checked_that_a_missing_artifact_needs(tiny, empty):
     for path in (index.file, *(b.manifest for b in images.blocks.values())):
         Path(path).parent.mkdir(parents=True)
         Path(path).touch()
-    message = "a teacher's weights.file: t.pth: is a folder, not a file; must be a readable file"
+    message = "teachers.t.weights.file: t.pth: is a folder, not a file; must be a readable file"
     assert first_problem(wanted) == message
     Path(teacher.file).parent.mkdir(parents=True)
     Path(teacher.file).touch()

@@ -92,6 +92,16 @@ def test_a_folder_without_a_spec_gives_one_line_with_a_hint(experiment, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_pattern_explains_all_that_match(experiment, capsys):
+    assert lineage.main(["results/students/rded-ipc2-*/seed1"]) == 0
+    printed = capsys.readouterr().out
+    matching = sorted(str(path) for path in Path("results/students").glob("rded-ipc2-*/seed1"))
+    assert RDED_SOFT in matching and len(matching) > 1
+    assert all(f", {path} (computed in" in printed for path in matching)
+    assert lineage.main(["results/students/no-*"]) == 1
+    assert capsys.readouterr().err.startswith("error: results/students/no-*: no such artifact")
+
+
 def test_an_altered_spec_is_named(experiment):
     path = Path(RDED_SOFT) / "spec.json"
     spec = json.loads(path.read_text())

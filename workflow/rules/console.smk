@@ -69,7 +69,8 @@ def title(rule, wildcards):
 
 def reason(text):
     """Return why a job runs, where that is not just that it has not run yet."""
-    particular = [part for part in text.split("; ") if not part.startswith(ORDINARY)]
+    parts = ["new contents" if new_file() in part else part for part in text.split("; ")]
+    particular = [part for part in parts if not part.startswith(ORDINARY)]
     return f" ({shorten('; '.join(particular))})" if text and particular else ""
 
 

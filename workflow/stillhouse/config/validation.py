@@ -55,6 +55,12 @@ def _check_teacher(config, key, teacher):
         known(f"{key}.dataset", teacher["dataset"], config["datasets"], "dataset")
     ordered_crops(key, teacher)
     architectures.check_name(f"{key}.arch", teacher["arch"])
+    lowest = teacher.get("min_accuracy", 0)
+    if 0 < lowest < 1:
+        raise StillhouseError(
+            f"{key}.min_accuracy: {lowest:g} must be 0 or at least 1, in percent; "
+            f"set {100 * lowest:g} for a share of {lowest:g}"
+        )
     weights = teacher.get("weights", {})
     if weights and set(weights) not in ({"file", "sha256"}, {"pretrained"}):
         raise StillhouseError(

@@ -170,9 +170,9 @@ def _folders(plan, artifact):
 def _weights(plan, artifact):
     """Return (config key, file) of each teacher of the config that a teacher artifact is for."""
     return [
-        ("a teacher's weights.file", settings["weights"]["file"])
-        for settings in plan.teacher_configs[artifact.name]
-        if "file" in settings.get("weights", {})
+        (f"teachers.{name}.weights.file", settings["weights"]["file"])
+        for name, settings in plan.config["teachers"].items()
+        if settings in plan.teacher_configs[artifact.name] and "file" in settings.get("weights", {})
     ]
 
 

@@ -1,6 +1,7 @@
 """Text form of an artifact's lineage: ``python -m stillhouse.reporting.lineage results/…``."""
 
 import csv
+import glob
 import sys
 from pathlib import Path
 
@@ -124,8 +125,24 @@ def find(target):
     return store.read_spec(folder)
 
 
+def matching(target):
+    """Return the paths of a pattern with ``*``, in order of name; others as they are.
+
+    Raises
+    ------
+    StillhouseError
+        If there is none.
+    """
+    if "*" not in target:
+        return [target]
+    paths = sorted(glob.glob(target))
+    if not paths:
+        raise StillhouseError(f"{target}: no such artifact; list the folder above it")
+    return paths
+
+
 def main(arguments):
-    """Print the lineage of the artifact named on the command line; return the exit status."""
+    """Print the lineage of the artifacts named on the command line; return the exit status."""
     if len(arguments) != 1 or not arguments[0]:
         print(
             "usage: make explain TARGET=results/<stage>/<artifact> (or a table, page or chart)",
@@ -133,8 +150,9 @@ def main(arguments):
         )
         return 2
     try:
-        target = arguments[0]
-        print("\n".join(explain_report(target) if is_report(target) else explain(find(target))))
+        for target in matching(arguments[0]):
+            lines = explain_report(target) if is_report(target) else explain(find(target))
+            print("\n".join(lines))
     except StillhouseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
