@@ -160,7 +160,9 @@ def _problem(path, error, save):
     remedy = f"store it where it was made by {save.format(name=name)}"
     classes = _classes(path, str(error))
     if classes:
-        return f"not readable with weights_only: it holds the class {classes[0]}; {remedy}"
+        return (
+            f"not readable with weights_only: it holds the class {one_line(classes[0])}; {remedy}"
+        )
     if "TorchScript" in str(error):
         return f"not readable with weights_only: it is a TorchScript program; {remedy}"
     what = foreign_files.placeholder_file(path)

@@ -72,6 +72,7 @@ def _load(place, ipc, settings):
             f"{place}: digest must be {settings['sha256']}, as when the run began, not {actual}; "
             "restore the files, or, if they are correct, remove or correct sha256 and rerun"
         )
+    _check_effect(place, files.layout, settings)
     if files.layout == "folders":
         given = from_folders(files, classes)
     elif files.layout == "parquet":
@@ -80,3 +81,14 @@ def _load(place, ipc, settings):
         given = from_tensors(files, classes, settings)
     given.check_counts(classes, ipc)
     return given
+
+
+def _check_effect(place, layout, settings):
+    """Raise a `StillhouseError` for a setting without effect on a layout."""
+    encoded = layout in ("folders", "parquet")
+    for name, idle in (("normalisation", encoded), ("run", layout != "results")):
+        if name in settings and idle:
+            what = "image files" if encoded else "a set of one run"
+            raise StillhouseError(
+                f"{place}: {name} of the method has no effect on {what}; remove it"
+            )

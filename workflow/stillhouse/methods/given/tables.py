@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from stillhouse.artifacts import foreign_files
 from stillhouse.data.distilled_set import LABEL_KINDS
 from stillhouse.data.sources.parquet_files import class_names
-from stillhouse.errors import StillhouseError, one_line
+from stillhouse.errors import LISTED, StillhouseError, one_line
 from stillhouse.methods.given.sets import GivenSet, positions, soft_labels
 
 
@@ -50,7 +50,7 @@ def _read(path):
         raise StillhouseError(f"{path}: not a readable Parquet file {what}") from None
     for name in ("image", "label"):
         if table.column_names.count(name) != 1:
-            listed = ", ".join(names[:20])
+            listed = one_line(", ".join(names[:LISTED]))
             raise StillhouseError(f"{path}: missing column {name!r}; rename one of {listed}")
     return table
 

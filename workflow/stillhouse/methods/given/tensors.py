@@ -34,7 +34,7 @@ def from_tensors(files, classes, settings):
     for name in ("images", "labels"):
         if name not in arrays:
             raise StillhouseError(
-                f"{place}: missing array {name!r}, has {', '.join(sorted(arrays)) or 'none'}; "
+                f"{place}: missing array {name!r}, has {one_line(', '.join(sorted(arrays))[:90])}; "
                 "store the set under images and labels"
             )
     images = _pixels(place, arrays, _normalisation(place, files.layout, arrays, settings))
