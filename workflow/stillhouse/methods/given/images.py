@@ -20,23 +20,28 @@ def images_of_class(inputs, spec, class_id, context):
     PNG, JPEG and WebP files of the dataset's resolution are returned unchanged, unless an
     ``encoding`` is set. The centred square of any other image is resized.
     """
-    settings, given = spec["settings"], _set(inputs, spec)
-    rows = given.rows(settings["classes"].index(class_id))
+    settings, elsewhere = spec["settings"], _set(inputs, spec)
+    rows = elsewhere.rows(settings["classes"].index(class_id))
     side, unchanged = settings["resolution"], "encoding" not in settings
-    images = [_stored(given.images[i], f"{given.place}: image {i}", side, unchanged) for i in rows]
+    images = [
+        _stored(elsewhere.images[i], f"{elsewhere.place}: image {i}", side, unchanged) for i in rows
+    ]
     n_resized = sum(resized for _, resized in images)
     if n_resized:
-        print(f"{given.place}: {n_resized} images of {class_id!r} resized to {side} px", flush=True)
+        print(
+            f"{elsewhere.place}: {n_resized} images of {class_id!r} resized to {side} px",
+            flush=True,
+        )
     return [(image, []) for image, _ in images]
 
 
 def learned_parts(inputs, spec, context):
     """Return the `LearnedParts` of a set: soft labels and learning rate, where it has them."""
-    given = _set(inputs, spec)
-    if given.soft is None:
-        return LearnedParts(learning_rate=given.learning_rate)
-    rows = np.concatenate([given.rows(i) for i in range(len(spec["settings"]["classes"]))])
-    return LearnedParts(given.soft[rows], given.soft_kind, given.learning_rate)
+    elsewhere = _set(inputs, spec)
+    if elsewhere.soft is None:
+        return LearnedParts(learning_rate=elsewhere.learning_rate)
+    rows = np.concatenate([elsewhere.rows(i) for i in range(len(spec["settings"]["classes"]))])
+    return LearnedParts(elsewhere.soft[rows], elsewhere.soft_kind, elsewhere.learning_rate)
 
 
 def _stored(image, name, side, unchanged):
@@ -74,13 +79,13 @@ def _load(place, ipc, settings):
         )
     _check_effect(place, files.layout, settings)
     if files.layout == "folders":
-        given = from_folders(files, classes)
+        elsewhere = from_folders(files, classes)
     elif files.layout == "parquet":
-        given = from_parquet(files, classes)
+        elsewhere = from_parquet(files, classes)
     else:
-        given = from_tensors(files, classes, settings)
-    given.check_counts(classes, ipc)
-    return given
+        elsewhere = from_tensors(files, classes, settings)
+    elsewhere.check_counts(classes, ipc)
+    return elsewhere
 
 
 def _check_effect(place, layout, settings):

@@ -2,9 +2,9 @@
 
 DC and DM (VICO-UoE/DatasetCondensation at 53f63a6, main.py) save ``res_*.pt``, a dict whose
 ``data`` has [images, labels] per run; MTT (GeorgeCazenavette/mtt-distillation at 50dccea,
-distill.py) ``images_best.pt`` and ``labels_best.pt``; DATM (NUS-HPC-AI-Lab/DATM) the same with
-logits as labels, and DD-Ranking loads ``images.pt``, ``labels.pt`` and ``lr.pt``. Images are
-normalised as the dataset is.
+distill.py) ``images_best.pt`` and ``labels_best.pt``; DATM (NUS-HPC-AI-Lab/DD-Ranking at e5a13c2,
+DATM/distill/DATM.py) the same with logits as labels, and ``lr_best.pt``; DD-Ranking's README loads
+``images.pt``, ``labels.pt`` and ``lr.pt``. Images are normalised as the dataset is.
 """
 
 import zipfile
