@@ -158,8 +158,16 @@ MINE = "methods.mine"
             "methods.mine.folder: half: labels_best.pt is missing beside images_best.pt; store",
         ),
         (
+            put(f"{MINE}.folder", "rde{ipc}"),
+            "experiments.x.methods.mine.folder: folder not found: rde2; correct the path",
+        ),
+        (
+            put(MINE, {"kind": "given", "folder": "{ipc}", "sha256": "0" * 64}),
+            "methods.mine.sha256: conflicts with {ipc} in the path; remove it",
+        ),
+        (
             put("experiments.x.ipc", [2, 1]),
-            "experiments.x.methods.mine: has one set, but the experiment has the IPCs 2, 1; use",
+            "experiments.x.methods.mine: has one set for the IPCs 2, 1; write {ipc} in the path",
         ),
     ],
 )
@@ -179,3 +187,19 @@ def test_an_experiment_may_name_another_set(config, planned):
     }
     assert len(planned(config).artifacts["distilled"]) == 2
     assert load.complete(config, "x")["experiments"]["y"]["methods"]["mine"]["sha256"]
+
+
+def test_sets_of_several_ipcs_have_it_in_their_path(config, planned, make):
+    shutil.move("rded", "of 2")
+    for folder in Path("of 2").iterdir():
+        (Path("of 1") / folder.name).mkdir(parents=True)
+        shutil.copy(min(folder.iterdir()), Path("of 1") / folder.name)
+    config["methods"]["mine"]["folder"] = "of {ipc}"
+    config["experiments"]["x"]["ipc"] = [1, 2]
+    plan = planned(config)
+    for artifact in plan.artifacts["distilled"].values():
+        ipc = artifact.keys["ipc"]
+        files = user_files(plan, artifact)
+        assert files == {"set": [f"of {ipc}"]}
+        path = make(artifact, files={"set": [Path(f"of {ipc}")]}) / "images.parquet"
+        assert len(DistilledSet(path)) == 3 * ipc

@@ -176,7 +176,7 @@ class Method:
         """
         return []
 
-    def files(self, settings):
+    def files(self, settings, ipc):
         """Return {key of the settings: path} of the user's files that its images are read from.
 
         The job of the set reads them as the input ``set``. A key ``folder`` is that of a folder.

@@ -122,9 +122,11 @@ def check_files(plan):
         _check_leaks(plan, index)
     wanted = [
         (artifact, [artifact.file])
-        for stage in ("index", "teacher", "denoiser", "distilled")
+        for stage in ("index", "teacher", "denoiser")
         for artifact in plan.artifacts.get(stage, {}).values()
     ]
+    sets = (plan.artifacts["distilled"][path] for path in plan.set_files)
+    wanted += [(artifact, [artifact.file]) for artifact in sets]
     wanted += [
         (family.artifact, [block.manifest for block in family.blocks.values()])
         for family in plan.families.get("images", {}).values()

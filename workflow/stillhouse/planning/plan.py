@@ -200,7 +200,7 @@ class Plan:
             task.keys,
             folder=slug(dataset),
         )
-        files = registry.method(kind).files(settings)
+        files = registry.method(kind).files(settings, ipc)
         if files:
             self.set_files.setdefault(artifact.relative_path, (name, files))
         return self.add(artifact)
