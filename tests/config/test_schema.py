@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "workflow/presets").glob("*.yaml"))
 KINDS = {
     *("random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc"),
-    *("dm", "gm", "tm", "compressed", "ruo"),
+    *("dm", "gm", "tm", "compressed", "ruo", "given"),
 }
 FOLDER = {"kind": "image_folder", "root": "pets", "classes": ["cat", "dog"], "smallest_class": 40}
 EDC = {"kind": "edc", "observers": ["t"]}

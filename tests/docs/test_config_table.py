@@ -98,7 +98,19 @@ def test_every_kind_has_its_keys():
     common, methods = kinds_of(text, "methods")
     assert keys(common) == ["kind", "fidelity"]
     assert list(methods) == [
-        *("compressed", "d3hr", "d4m", "ddps", "dm", "edc", "gvbsm", "sre2l", "gm", "herding"),
+        *(
+            "compressed",
+            "d3hr",
+            "d4m",
+            "ddps",
+            "dm",
+            "edc",
+            "gvbsm",
+            "sre2l",
+            "given",
+            "gm",
+            "herding",
+        ),
         *("kmeans", "random", "rded", "ruo", "tm"),
     ]
     assert keys(methods["random"]) == ["encoding"]

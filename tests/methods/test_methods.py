@@ -25,6 +25,7 @@ MINIMAL = {
     "edc": {"observers": ["t", "u"]},
     "dm": {"network": "s"},
     "gm": {"network": "s"},
+    "given": {"folder": "mine", "sha256": "0" * 64},
     "compressed": {"warmup": {"beta": 1}},
     "ruo": {"utility": "dm", "network": "s", "warmup": {"beta": 1}, "joint": {"lambda": [1]}},
     "tm": {"network": "s", "student_steps": 2, "expert_epochs": 1, "start_epochs": 2},
@@ -59,7 +60,7 @@ def test_the_registry_is_light():
 def test_sets_of_stored_images_need_no_torch():
     """Their jobs only collect images, and importing torch takes most of such a job's time."""
     images = [registry.method(kind).images for kind in ("sre2l", "gvbsm", "edc", "dm", "gm", "tm")]
-    images += [registry.method(kind).images for kind in ("compressed", "ruo")]
+    images += [registry.method(kind).images for kind in ("compressed", "ruo", "given")]
     modules = {text.partition(":")[0] for text in images}
     modules |= {"stillhouse.methods.distilled", "stillhouse.data.distilled_set"}
     assert heavy_imports(sorted(modules), {"torch"}) == []

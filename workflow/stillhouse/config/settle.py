@@ -69,7 +69,10 @@ def method(key, settings, written):
         group = unused.group
         own = written.get(group, {}) if group else written
         _check_effect(f"{key}.{group}" if group else key, own, unused.names, unused.reason)
-    return kind.resolve(settings)
+    try:
+        return kind.resolve(settings)
+    except StillhouseError as error:
+        raise StillhouseError(f"{key}.{error}") from None
 
 
 def _teacher(key, settings, written):

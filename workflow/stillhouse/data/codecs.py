@@ -116,3 +116,11 @@ def image_format(encoding):
     """
     form = encoding.rstrip("0123456789")
     return form, int(encoding[len(form) :]) if encoding != form else None
+
+
+def format_of(data):
+    """Return the format of an image file, as of `image_format`; None for any other."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    starts = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+    return next((form for start, form in starts.items() if data.startswith(start)), None)

@@ -47,8 +47,17 @@ def whole_image(image_id, data, resolution):
     pixels : (3, resolution, resolution) uint8 array; origin : list of one dict with the image id
     and the box, as in `stillhouse.data.distilled_set.ORIGIN`.
     """
-    image = decode(data, image_id)
+    pixels, box = centre_square(decode(data, image_id), resolution)
+    origin = {"image_id": image_id, **dict(zip(BOX_COLUMNS, box.tolist(), strict=True))}
+    return pixels, [origin]
+
+
+def centre_square(image, resolution):
+    """Return (pixels, box) of the centred square of an image, resized.
+
+    image : (3, height, width) uint8 array; pixels : (3, resolution, resolution) uint8 array; box :
+    (4,) int64 array, in pixels of the image.
+    """
     box = centre_box(*image.shape[1:])
     pixels = cut_many([image], [box[None]], resolution, torch.device("cpu"))[0]
-    origin = {"image_id": image_id, **dict(zip(BOX_COLUMNS, box.tolist(), strict=True))}
-    return pixels_to_bytes(pixels, "nearest"), [origin]
+    return pixels_to_bytes(pixels, "nearest"), box

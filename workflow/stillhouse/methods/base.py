@@ -80,8 +80,9 @@ class Method:
         Stages that no other method has.
     images : str
         ``module:function``; ``function(inputs, spec, class_id, context)`` returns the images of one
-        class as [(pixels, origin)], pixels (3, resolution, resolution) uint8, origin the boxes in
-        source images, empty for synthetic ones.
+        class as [(pixels, origin)], pixels (3, resolution, resolution) uint8, or the bytes of a
+        PNG, JPEG or WebP file of this size, origin the boxes in source images, empty for synthetic
+        ones.
     learned : str
         ``module:function`` of a method that learns labels or a learning rate with the images;
         ``function(inputs, spec, context)`` returns the set's
@@ -94,6 +95,8 @@ class Method:
         Whether its images per class are not limited by the size of the classes.
     baseline : bool
         Whether it is the baseline that other methods must exceed.
+    elsewhere : bool
+        Whether its sets are made outside of the workflow, so that their cost is unknown.
     statistics_note : str
         Content of its ``statistics_bytes``, a sentence for the notes of tables.
     figures : tuple of Figure
@@ -106,6 +109,7 @@ class Method:
     fidelity = {"code": {}, "paper": {}}  # noqa: RUF012
     unlimited = False
     baseline = False
+    elsewhere = False
     statistics_note = ""
     figures = ()
 
@@ -171,6 +175,13 @@ class Method:
         Each has ``folder`` and ``sha256``, or ``hub`` and ``revision``.
         """
         return []
+
+    def files(self, settings, ipc):
+        """Return {key of the settings: path} of the user's files that its images are read from.
+
+        The job of the set reads them as the input ``set``. A key ``folder`` is that of a folder.
+        """
+        return {}
 
     def starts_from(self, settings):
         """Return the name of the method whose distilled set is the initialisation, or None.

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from stillhouse.artifacts.formats import RowGroups
 from stillhouse.artifacts.stages import load_function
-from stillhouse.data.codecs import encode, image_format
+from stillhouse.data.codecs import encode, format_of, image_format
 from stillhouse.data.distilled_set import LABEL_KINDS, set_metadata, set_schema
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
@@ -20,7 +20,6 @@ def distilled(inputs, spec, context):
     schema = set_schema(set_metadata(spec), learned)
     images_of_class = load_function(method.images)
     encoding = settings.get("encoding", "png")
-    suffix, _ = image_format(encoding)
 
     def class_table(label, class_id):
         images = images_of_class(inputs, spec, class_id, context)
@@ -31,7 +30,7 @@ def distilled(inputs, spec, context):
             )
         columns = {
             "image": [
-                {"bytes": encode(pixels, encoding), "path": f"{label:04d}-{i:04d}.{suffix}"}
+                _image(pixels, encoding, f"{label:04d}-{i:04d}")
                 for i, (pixels, _) in enumerate(images)
             ],
             "label": [label] * len(images),
@@ -48,6 +47,13 @@ def distilled(inputs, spec, context):
         return {"images.parquet": RowGroups(schema, tables)}
 
     return make
+
+
+def _image(pixels, encoding, name):
+    """Return the columns of an image; the bytes of an encoded one are stored unchanged."""
+    if isinstance(pixels, bytes):
+        return {"bytes": pixels, "path": f"{name}.{format_of(pixels)}"}
+    return {"bytes": encode(pixels, encoding), "path": f"{name}.{image_format(encoding)[0]}"}
 
 
 def learned_parts(method, inputs, spec, context):

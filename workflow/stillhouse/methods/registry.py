@@ -7,6 +7,7 @@ from stillhouse.methods.coresets.method import Herding, KMeans, Random
 from stillhouse.methods.d3hr.method import D3HR
 from stillhouse.methods.d4m.method import D4M
 from stillhouse.methods.ddps.method import DDPS
+from stillhouse.methods.given.method import Given
 from stillhouse.methods.matching.method import DM, GM, TM
 from stillhouse.methods.rded.method import RDED
 from stillhouse.methods.ruo.method import RUO, Compressed
@@ -18,6 +19,7 @@ METHODS = {
         Random(),
         Herding(),
         KMeans(),
+        Given(),
         RDED(),
         DDPS(),
         D3HR(),

@@ -26,6 +26,8 @@ DEPTH = 3
 PREFIXES = {"module", "_orig_mod", "_fsdp_wrapped_module", "model", "net", "network", "backbone"}
 # The same of wrapped layers, between two other parts.
 INNER = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# Stores weights safely, for messages.
+SAVE_MODEL = 'safetensors.torch.save_model(model, "{name}.safetensors")'
 # Numbers beside the weights: AveragedModel's; those of a counter of operations (thop).
 COUNTERS = {"n_averaged", "total_ops", "total_params"}
 
@@ -103,7 +105,7 @@ def read(path, names, aliases=None):
     if problem is not None:
         raise StillhouseError(f"{path}: {problem}; must be a file of weights")
     is_safe = str(path).endswith(".safetensors") or foreign_files.is_safetensors(path)
-    state = load_tensors(path) if is_safe else _load(path)
+    state = load_tensors(path) if is_safe else load_checkpoint(path, SAVE_MODEL)
     candidates = list(_state_dicts(state, "", DEPTH))
     if not candidates:
         raise StillhouseError(
@@ -127,26 +129,40 @@ def _needed(names):
     return {name for name in names if not name.endswith("num_batches_tracked")}
 
 
-def _load(path):
-    """Read a PyTorch checkpoint without running code."""
+def load_checkpoint(path, save):
+    """Return the content of a PyTorch checkpoint, read without running code.
+
+    Tensors are those of the file, on the CPU. Other objects of harmless classes have no content.
+
+    Parameters
+    ----------
+    path : Path
+    save : str
+        Call that stores the content safely, as a remedy; ``{name}`` is replaced by a file name.
+
+    Raises
+    ------
+    StillhouseError
+        If the file cannot be read, or holds classes that are not harmless.
+    """
     with torch.serialization.safe_globals(REPLACED):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
         except Exception as error:  # damaged and foreign files raise errors of any type
-            raise StillhouseError(f"{path}: {_problem(path, error)}") from None
+            raise StillhouseError(f"{path}: {_problem(path, error, save)}") from None
 
 
-def _problem(path, error):
+def _problem(path, error, save):
     """Return why a checkpoint cannot be read, with the remedy."""
     name = re.sub(r"\W", "_", path.stem)
-    remedy = (
-        f'store it where it was made by safetensors.torch.save_model(model, "{name}.safetensors")'
-    )
+    remedy = f"store it where it was made by {save.format(name=name)}"
     classes = _classes(path, str(error))
     if classes:
-        return f"not readable with weights_only: it holds the class {classes[0]}; {remedy}"
+        return (
+            f"not readable with weights_only: it holds the class {one_line(classes[0])}; {remedy}"
+        )
     if "TorchScript" in str(error):
         return f"not readable with weights_only: it is a TorchScript program; {remedy}"
     what = foreign_files.placeholder_file(path)

@@ -103,6 +103,9 @@ def user_files(plan, artifact):
     if artifact.stage.name == "teacher":
         files = [file for _, file in _weights(plan, artifact)]
         return {"weights": files[:1]} if files else {}
+    places = [place for _, place in _set_files(plan, artifact) if Path(place).exists()]
+    if places:
+        return {"set": places}
     name, source = _source(plan, artifact)
     splits = ("train", "test") if name and source["kind"] == "parquet" else ()
     return {split: locations.parquet_files(source[split]) for split in splits}
@@ -111,7 +114,8 @@ def user_files(plan, artifact):
 def check_files(plan):
     """Raise a `StillhouseError` if a missing artifact needs files of the user that cannot be used.
 
-    A source is not needed where its index and its images are stored, nor weights where they are.
+    A source is not needed where its index and its images are stored, nor weights or sets made
+    elsewhere where they are.
     Existing indexes are checked against the current ``on_leak``.
     """
     for index in plan.artifacts.get("index", {}).values():
@@ -121,6 +125,8 @@ def check_files(plan):
         for stage in ("index", "teacher", "denoiser")
         for artifact in plan.artifacts.get(stage, {}).values()
     ]
+    sets = (plan.artifacts["distilled"][path] for path in plan.set_files)
+    wanted += [(artifact, [artifact.file]) for artifact in sets]
     wanted += [
         (family.artifact, [block.manifest for block in family.blocks.values()])
         for family in plan.families.get("images", {}).values()
@@ -138,6 +144,8 @@ def check_user_files(plan, artifact):
     if artifact.stage.name == "teacher":
         for key, file in _weights(plan, artifact)[:1]:
             foreign_files.check_weights(key, file)
+    for key, place in _set_files(plan, artifact):
+        foreign_files.check(key, place, folder=key.endswith(".folder"))
     for key, folder in _folders(plan, artifact):
         foreign_files.check(key, folder, folder=True)
     name, source = _source(plan, artifact)
@@ -165,6 +173,14 @@ def _folders(plan, artifact):
         for name, weights in pretrained.items()
         if weights.get("sha256") == artifact.settings["weights"]["sha256"]
     ]
+
+
+def _set_files(plan, artifact):
+    """Return [(config key, path)] of the files of a set made elsewhere."""
+    name, files = plan.set_files.get(artifact.relative_path, ("", {}))
+    if artifact.stage.name != "distilled":
+        return []
+    return [(f"methods.{name}.{key}", place) for key, place in files.items()]
 
 
 def _weights(plan, artifact):

@@ -110,6 +110,9 @@ class Plan:
         Cells of each table, in order: identity, student artifact and seed.
     marking : set of str
         Paths below their stage of the students that are stored even if they diverge.
+    set_files : dict of str to (str, dict)
+        By path below its stage of a distilled set: name and `files` of the method, for those that
+        are made from files of the user.
     """
 
     config: dict
@@ -118,6 +121,7 @@ class Plan:
     teacher_configs: dict = field(default_factory=dict)
     experiments: dict = field(default_factory=dict)
     marking: set = field(default_factory=set)
+    set_files: dict = field(default_factory=dict)
 
     def add(self, artifact):
         """Add an artifact without members; return the one first added with its path."""
@@ -196,6 +200,9 @@ class Plan:
             task.keys,
             folder=slug(dataset),
         )
+        files = registry.method(kind).files(settings, ipc)
+        if files:
+            self.set_files.setdefault(artifact.relative_path, (name, files))
         return self.add(artifact)
 
 

@@ -174,9 +174,18 @@ def _folders(spec, member, classes):
 def seconds(spec, timing):
     """Return the ``seconds_*`` columns: the full lineage, as if computed alone.
 
-    `timing` maps a folder to its ``timing.json``; where one is missing, its column is NaN.
+    `timing` maps a folder to its ``timing.json``; where one is missing, its column is NaN. So is
+    that of the distillation with a set that was made elsewhere.
     """
     totals = dict.fromkeys(COSTS, 0.0)
     for folder, cost in lineage(spec).items():
         totals[cost] += (timing(folder) or {}).get("seconds", float("nan"))
+    if _made_elsewhere(spec):
+        totals["distill"] = float("nan")
     return {f"seconds_{name}": round(total, 3) for name, total in totals.items()}
+
+
+def _made_elsewhere(spec):
+    """Return whether an artifact or any upstream of it is a set that was made elsewhere."""
+    own = spec["stage"] == "distilled" and registry.method(spec["settings"]["kind"]).elsewhere
+    return own or any(_made_elsewhere(part) for _, part in upstream_parts(spec))

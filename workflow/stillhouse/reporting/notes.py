@@ -67,6 +67,8 @@ def cost_notes(frame):
     stored = frame.loc[frame["statistics_bytes"].notna(), "kind"]
     explained = dict.fromkeys(registry.method(kind).statistics_note for kind in stored)
     notes += [note for note in explained if note]
+    if any(registry.method(kind).elsewhere for kind in set(frame["kind"])):
+        notes.append("Sets that were made elsewhere have no seconds of distillation.")
     if (frame["labels"] == "learned").any():
         notes.append("Bytes of learned labels: 4 per image and class.")
     if frame["labels"].isin(["soft", "online"]).any():

@@ -1,0 +1,1 @@
+"""Distilled sets made elsewhere."""
