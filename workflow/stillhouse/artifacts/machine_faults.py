@@ -23,7 +23,7 @@ SYSTEM = {
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
     errno.ENFILE: "too many open files on this machine; rerun with fewer jobs at once (--cores)",
     errno.ENOTDIR: "a file is in the place of a folder; move it away",
-    errno.EEXIST: "a file, or a link to a missing folder, is in the place of a folder; mend it",
+    errno.EEXIST: "a file, or a link to a missing folder, is in the place of a folder; remove it",
     errno.ELOOP: "a link that leads to itself; remove it",
 }
 # Parts of the messages of torch, cuDNN and cuBLAS, whose exceptions have no common type.
