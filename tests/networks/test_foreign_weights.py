@@ -264,7 +264,11 @@ FILES = {
     ),
     "numbers beside tensors": (
         lambda path: torch.save({"step": 3, **trained().state_dict()}, path),
-        "of tensors and nothing else, .* it has the keys step, features.0.weight",
+        "of tensors and nothing else, .* it has 'step', which is no tensor: store the tensors",
+    ),
+    "numbers under a wrapper": (
+        lambda path: torch.save({"ema": {"step": 3, **trained().state_dict()}}, path),
+        "it has 'step' under 'ema', which is no tensor",
     ),
     "trajectories": (lambda path: torch.save([[[torch.ones(2)]]], path), "it is a list"),
     "torchscript": (torchscript, "it is a TorchScript program; store it where it was made by safe"),

@@ -126,11 +126,16 @@ def _content(state):
     """Return what a file without a known state dict holds."""
     if not isinstance(state, Mapping):
         return f"is a {type(state).__name__}"
-    keys = [str(key) for key in state]
-    for name, part in state.items():
+    for name, part in {"": state, **state}.items():
         if next(_state_dicts(part, "", 0), None):
             return f"has one under {one_line(name)!r}: store that alone"
-    return one_line(f"has the keys {', '.join(keys)}") if keys else "is empty"
+        parts = part.items() if isinstance(part, Mapping) else ()
+        others = [one_line(key) for key, value in parts if not isinstance(value, torch.Tensor)]
+        if 0 < len(others) < len(parts):
+            where = f" under {one_line(name)!r}" if name else ""
+            return f"has {others[0]!r}{where}, which is no tensor: store the tensors alone"
+    keys = ", ".join(map(str, state))
+    return one_line(f"has the keys {keys}") if keys else "is empty"
 
 
 def _needed(names):
