@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from stillhouse.artifacts.context import Context
 from stillhouse.diffusion import pipeline_check, pretrained, train_denoiser
 from stillhouse.diffusion.denoisers import load_denoiser
@@ -128,6 +128,34 @@ def test_weights_of_other_shapes_than_the_settings_are_an_error(folders, tmp_pat
     ) as caught:
         check(folder, "stable_diffusion")
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("part", ["vae", "unet", "text_encoder"])
+def test_weights_that_are_not_finite_are_an_error_when_a_pipeline_is_opened(
+    folders, tmp_path, part
+):
+    folder = shutil.copytree(folders["stable_diffusion"], tmp_path / "copy")
+    (path,) = (folder / part).glob("*.safetensors")
+    tensors = load_file(path)
+    name = next(name for name in sorted(tensors) if name.endswith("weight"))
+    tensors[name].view(-1)[0] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(
+        StillhouseError, match=r"1 of \d+ numbers are not finite; use other weig"
+    ) as e:
+        check(folder, "stable_diffusion")
+    assert str(e.value).startswith(f"{folder / part}: tensor '")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_text_encoder_is_an_error(folders, tmp_path):
+    from transformers import CLIPTokenizer
+
+    folder = shutil.copytree(folders["stable_diffusion"], tmp_path / "copy")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer.add_tokens(["<cat-toy>"])
+    tokenizer.save_pretrained(folder / "tokenizer")
+    with pytest.raises(StillhouseError, match=r"tokenizer: token '<cat-toy>' has number 527; must"):
+        check(folder, "stable_diffusion")
 
 
 def test_nothing_is_computed_on_an_image(folders, monkeypatch):

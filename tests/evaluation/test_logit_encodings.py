@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stillhouse.artifacts import formats
 from stillhouse.augmentation.views import draw
+from stillhouse.errors import StillhouseError
 from stillhouse.evaluation import soft_labels
 from stillhouse.evaluation.soft_labels import decode_logits, encode_logits
 
@@ -15,6 +16,17 @@ def test_float16_stores_logits_to_its_precision(n_classes, seed):
     found = decode_logits(pa.table(encode_logits(logits, "float16")), n_classes)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, logits.astype(np.float16).astype(np.float32))
+
+
+@given(st.floats(-1e9, 1e9, width=32), st.sampled_from(["float16", "int8", "top1"]))
+def test_logits_beyond_an_encoding_are_an_error_of_one_line(largest, encoding):
+    logits = np.array([[1, largest, -2], [0, 3, 1]], np.float32)
+    if encoding == "int8" or abs(largest) <= 65504:
+        assert np.isfinite(decode_logits(pa.table(encode_logits(logits, encoding)), 3)).all()
+        return
+    with pytest.raises(StillhouseError, match=rf"conflicts with {encoding}, .*; set int8") as error:
+        encode_logits(logits, encoding)
+    assert "\n" not in str(error.value)
 
 
 LOGITS = st.floats(-1e4, 1e4, width=32)

@@ -248,7 +248,29 @@ def torchscript(path):
     torch.jit.save(module, path)
 
 
+def protocol(number, legacy):
+    options = {"pickle_protocol": number, "_use_new_zipfile_serialization": not legacy}
+    return lambda path: torch.save({"model": trained().state_dict()}, path, **options)
+
+
 FILES = {
+    **{
+        f"protocol {number}": (protocol(number, legacy), "it has pickle_protocol 4 or 5; store it")
+        for number, legacy in ((4, False), (5, True))
+    },
+    "unknown wrapper": (
+        lambda path: torch.save({"epoch": 1, "swa_model": trained().state_dict()}, path),
+        "it has one under 'swa_model': store that alone",
+    ),
+    "numbers beside tensors": (
+        lambda path: torch.save({"step": 3, **trained().state_dict()}, path),
+        "of tensors and nothing else, .* it has 'step', which is no tensor: store the tensors",
+    ),
+    "numbers under a wrapper": (
+        lambda path: torch.save({"ema": {"step": 3, **trained().state_dict()}}, path),
+        "it has 'step' under 'ema', which is no tensor",
+    ),
+    "trajectories": (lambda path: torch.save([[[torch.ones(2)]]], path), "it is a list"),
     "torchscript": (torchscript, "it is a TorchScript program; store it where it was made by safe"),
     "archive": (
         lambda path: np.savez(path.open("wb"), a=np.ones(2)),
@@ -303,6 +325,19 @@ def test_tensors_of_other_types_are_an_error(tmp_path, source, tensor, kind):
     torch.save({**source.state_dict(), "classifier.weight": tensor}, tmp_path / "x.pth")
     with pytest.raises(StillhouseError, match=rf"type of 'classifier.weight' \({kind}\) must be"):
         check_loaded(tmp_path / "x.pth", source.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_floats_of_any_width_are_loaded(tmp_path, source, dtype):
+    from safetensors.torch import save_file
+
+    state = {k: t.to(dtype) if t.is_floating_point() else t for k, t in source.state_dict().items()}
+    save_file(state, tmp_path / "x.safetensors")
+    check_loaded(tmp_path / "x.safetensors", {k: t.float() for k, t in state.items()})
+    state["classifier.bias"] = torch.full_like(source.state_dict()["classifier.bias"], np.nan)
+    save_file({**state, "classifier.bias": state["classifier.bias"].to(dtype)}, tmp_path / "x.bin")
+    with pytest.raises(StillhouseError, match=r"'classifier.bias': 3 of 3 numbers are not finite"):
+        check_loaded(tmp_path / "x.bin", state)
 
 
 @given(st.data())

@@ -101,6 +101,22 @@ def test_a_missing_folder_is_an_error_with_its_path(pets, gone):
     assert "\n" not in str(caught.value)
 
 
+def test_a_missing_split_names_the_folders_beside_it(pets):
+    (pets / "val").rename(pets / "test")
+    with pytest.raises(StillhouseError, match=r"/val \(images of .*\); available: test, train$"):
+        images(pets)
+    (pets / "test").rename(pets / "Val")
+    with pytest.raises(StillhouseError, match=r"/val \(images of .*\); did you mean 'Val'\?$"):
+        images(pets)
+
+
+def test_a_split_without_folders_of_classes_is_explained(pets):
+    shutil.rmtree(pets / "val")
+    put(pets, "val/ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(StillhouseError, match=r"/val has no folders: sort its images into one per"):
+        images(pets)
+
+
 def test_a_holdout_needs_no_test_folder(pets):
     (pets / "val").rename(pets / "other")
     assert names(images(pets, holdout=0.2)) == TRAIN

@@ -28,6 +28,26 @@ def test_files_patterns_and_folders_are_listed_in_name_order(shards):
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["a/*.parquet"], ["a/test.parquet", "a/train.parquet/part-0.parquet"]),
+        (["a/train.parquet"], ["a/train.parquet/part-0.parquet"]),
+        (
+            ["a/**/*.parquet"],
+            ["a/label=cat/0.parquet", "a/test.parquet", "a/train.parquet/part-0.parquet"],
+        ),
+        (["a/**/0.parquet"], ["a/label=cat/0.parquet"]),
+    ],
+)
+def test_folders_of_spark_and_subfolders_are_listed_by_patterns(empty, given, wanted):
+    for name in ("label=cat/0.parquet", "test.parquet", "train.parquet/part-0.parquet"):
+        (empty / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        (empty / "a" / name).write_text("PAR1")
+    (empty / "a/train.parquet/_SUCCESS").touch()
+    assert parquet_files(given) == wanted
+
+
 def test_a_name_with_characters_of_patterns_is_a_name(empty):
     os.makedirs("[a]*")
     for name in ("[a]*/x[0].parquet", "[a]*/x0.parquet"):
@@ -72,8 +92,11 @@ def test_files_of_both_splits_are_accepted(shards):
         (
             ["none"],
             ["data/test-*"],
-            "sources.s.train: none: has no files *.parquet; list files, or",
+            "sources.s.train: none: has no files *.parquet; list files, another folder, or, for",
         ),
+        (["~/x.parquet"], TRAIN, "not found: ~/x.parquet; write it out: ~ and variables have no"),
+        (["$DATA/x.parquet"], TRAIN, "write it out: ~ and variables have no effect in a config"),
+        (["hf://datasets/a/x.parquet"], TRAIN, "it must be on this machine: download it"),
         (["data/x-*"], TRAIN, "sources.s.train: file not found: data/x-*"),
         (["text"], TRAIN, "sources.s.train: text: is of another format; must be Parquet"),
         (["pointer"], TRAIN, "pointer: is a Git LFS pointer; run `git lfs pull`; must be Parquet"),
@@ -95,7 +118,9 @@ def test_files_that_cannot_be_used_are_named(shards, train, test, message):
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        ("gone", "sources.s.root: folder not found: gone"),
+        ("gone", "sources.s.root: folder not found: gone; correct the path"),
+        ("~/pets", "sources.s.root: folder not found: ~/pets; write it out: ~ and variables"),
+        ("s3://pets", "sources.s.root: folder not found: s3://pets; it must be on this machine"),
         ("data/notes.txt", "sources.s.root: data/notes.txt: is a file, not a folder; must be a"),
         ("/dev/null", "sources.s.root: /dev/null: is a device, not a folder"),
         ("data", ""),

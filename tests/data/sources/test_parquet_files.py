@@ -361,6 +361,22 @@ def test_a_data_set_saved_by_hugging_face_is_read(tmp_path):
         images([path], [path], image_column="img", label_column="fine_label", classes=CLASSES[::-1])
 
 
+def test_names_of_columns_may_have_dots(tmp_path, monkeypatch, pool):
+    path = tmp_path / "a.parquet"
+    large_row_group(path, 64, 2**20, columns=("seg.input.png", "json.cls"))
+    monkeypatch.setattr(formats, "BATCH_BYTES", 2**22)
+    before = pool.bytes_allocated()
+    changes = {"image_column": "seg.input.png", "label_column": "json.cls"}
+    assert read_all(path, **changes) == 2 * 64 * 2**20
+    assert pool.max_memory() - before < 2**25
+
+
+def test_without_a_fitting_column_the_others_are_named(write):
+    path = write("a.parquet", structs([1]), [{"fine": 2}], ("image", "labels"))
+    with pytest.raises(StillhouseError, match=r"missing column 'label', and none of image, labels"):
+        images([path], [path])
+
+
 def test_two_columns_of_one_name_are_an_error(tmp_path):
     table = pa.Table.from_arrays(
         [structs([1]), structs([1]), pa.array([0])], ["image"] * 2 + ["label"]
@@ -417,11 +433,12 @@ def pool():
     pa.set_memory_pool(before)
 
 
-def large_row_group(path, n, size):
+def large_row_group(path, n, size, columns=("image", "label")):
     """Write n images of `size` bytes each, of few bytes on the disk, in one row group."""
     content = pa.array([bytes(size)], pa.binary())
     image = pa.StructArray.from_arrays([content, pa.array(["x.png"])], ["bytes", "path"])
-    table = pa.table({"image": pa.chunked_array([image] * n), "label": [i % 3 for i in range(n)]})
+    labels = [i % 3 for i in range(n)]
+    table = pa.table([pa.chunked_array([image] * n), pa.array(labels)], names=columns)
     pq.write_table(
         table,
         path,
@@ -433,8 +450,8 @@ def large_row_group(path, n, size):
     assert pq.ParquetFile(path).num_row_groups == 1
 
 
-def read_all(path):
-    source = open_source(settings(), {"train": [path], "test": [path]})
+def read_all(path, **changes):
+    source = open_source(settings(**changes), {"train": [path], "test": [path]})
     return sum(len(image.data) for image in source.images(set(CLASSES)))
 
 

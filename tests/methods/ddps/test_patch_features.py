@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 from pipelines import denoiser, tiny_dit, tiny_stable_diffusion
+from safetensors.torch import load_file, save_file
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
 from stillhouse.data.class_images import read_class
@@ -201,6 +202,31 @@ def test_real_denoisers_score_and_describe(tmp_path, kind, shape):
     for key, vector in made[0].items():
         np.testing.assert_allclose(vector, made[1][key], atol=1e-5)
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+
+
+def test_scores_and_features_of_a_network_that_overflows_are_an_error(tmp_path):
+    folder = tiny_dit(tmp_path / "net")
+    weights = folder / "transformer/diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["pos_embed.proj.weight"] *= 1e9
+    save_file(tensors, weights)
+    path, roots = denoiser(folder, "dit", tmp_path / "denoiser")
+    inputs = {"denoiser": path, **files(tmp_path, "1", SIZES, "square", channels=4)}
+    inputs |= scored(tmp_path, "1", BOXES)
+    common = {"latents": "sample", "precision": "float16", "prompts": ["", ""]}
+    scores = {"draws": 2, "timesteps": [0.1, 0.7], "images_per_class": 9, "patch": 0, **common}
+    features = {**SETTINGS, "timestep": 161, **common}
+    for stage, settings, what in (
+        (class_scores.class_scores, scores, "errors of the noise predictor"),
+        (patch_features.patch_features, features, "activations of the noise predictor"),
+    ):
+        make = stage(
+            inputs, {"settings": settings, "keys": {"seed": 0}}, Context(weight_folders=roots)
+        )
+        with pytest.raises(
+            StillhouseError, match=rf"{what} are not finite in float16 .*; set preci"
+        ):
+            make("1", Context(batch_size=4))
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def safe_name(class_id):
     if class_id.strip() in ("", ".", "..") or len(name) > 120 or not class_id.isprintable():
         raise StillhouseError(
             f"class id {class_id!r}: invalid as a folder name; must be 1 to 120 printable "
-            "characters, not '.' or '..'"
+            "characters, not '.' or '..', where one beyond ASCII counts as 6 to 12"
         )
     return name
 

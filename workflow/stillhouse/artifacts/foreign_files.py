@@ -71,8 +71,17 @@ def check(key, path, folder=False):
     if reason_refused is not None:
         kind, name = "folder" if folder else "file", printable(path)
         if not os.path.lexists(path):
-            raise StillhouseError(f"{key}: {kind} not found: {name}; correct the path")
+            raise StillhouseError(f"{key}: {kind} not found: {name}; {_path_remedy(name)}")
         raise StillhouseError(f"{key}: {name}: {reason_refused}; must be a readable {kind}")
+
+
+def _path_remedy(name):
+    """Return what to do about a path that does not exist."""
+    if "://" in name:
+        return "it must be on this machine: download it"
+    if name.startswith("~") or "$" in name:
+        return "write it out: ~ and variables have no effect in a config"
+    return "correct the path"
 
 
 def printable(path):

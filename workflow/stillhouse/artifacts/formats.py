@@ -2,24 +2,22 @@
 
 A file is written under a temporary name, flushed and renamed. `stillhouse.artifacts.store` writes
 artifacts with this module. Other files (figures, checkpoints) are saved with it directly. Numbers
-that are not finite, and a full disk, are errors with the name of the file.
+that are not finite, and faults of the disk, are errors with the name of the file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stillhouse.artifacts import finite
+from stillhouse.artifacts import finite, machine_faults
 from stillhouse.errors import StillhouseError
 
 # The Snakefile imports this module: functions import heavy packages on demand.
@@ -48,45 +46,6 @@ class RowGroups:
     groups: Iterable[pa.Table]
 
 
-class DiskFull(StillhouseError):
-    """A file for which a disk, or the quota of a user, has no room.
-
-    Parameters
-    ----------
-    path : Path
-        Of the file under its final name.
-    n_bytes : int
-        Size of its content [bytes], or of the part that was written; 0 if unknown.
-    """
-
-    def __init__(self, path, n_bytes=0):
-        free = free_bytes(path)
-        missing = f"at least {n_bytes - free:,} bytes are missing" if n_bytes > free else ""
-        known = missing or f"{free:,} bytes are free"
-        super().__init__(
-            f"{path}: disk full, {known}; make room and rerun, which resumes: nothing incomplete "
-            "was stored"
-        )
-
-
-def free_bytes(path):
-    """Return the free bytes of the disk of a path, which need not exist."""
-    existing = next(
-        p for p in (Path(path).absolute(), *Path(path).absolute().parents) if p.exists()
-    )
-    return shutil.disk_usage(existing).free
-
-
-def is_full(error):
-    """Return whether an exception, of Python or of a library, reports a full disk or quota."""
-    numbers = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, OSError) and error.errno in numbers:
-        return True
-    # safetensors and Arrow report the system's error as text.
-    texts = (f"os error {number}" for number in numbers), (f"[Errno {n}]" for n in numbers)
-    return any(text in str(error) for group in texts for text in group)
-
-
 @contextlib.contextmanager
 def _written(path, temporary, n_bytes):
     """Name the file in errors of its content and of the disk; remove the temporary file."""
@@ -98,8 +57,9 @@ def _written(path, temporary, n_bytes):
     except BaseException as error:
         written = temporary.stat().st_size if temporary.exists() else 0
         temporary.unlink(missing_ok=True)
-        if isinstance(error, Exception) and is_full(error):
-            raise DiskFull(path, max(n_bytes, written)) from None
+        fault = machine_faults.of_file(error, path, max(n_bytes, written))
+        if fault is not None:
+            raise fault from None
         raise
 
 
@@ -159,7 +119,9 @@ def batches(parquet, group, columns):
     """
     metadata = parquet.metadata.row_group(group)
     chunks = [metadata.column(i) for i in range(metadata.num_columns)]
-    sizes = [c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in columns]
+    starts = tuple(f"{name}." for name in columns)  # names may have dots themselves
+    chosen = (c for c in chunks if f"{c.path_in_schema}.".startswith(starts))
+    sizes = [chunk.total_uncompressed_size for chunk in chosen]
     mean = max(sum(sizes) // max(metadata.num_rows, 1), 1)
     n_rows = min(max(BATCH_BYTES // mean, 1), BATCH_ROWS)
     yield from parquet.iter_batches(n_rows, [group], columns, use_threads=False)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from stillhouse.artifacts import finite, formats, manifests, progress, store
+from stillhouse.artifacts import finite, machine_faults, manifests, progress, store
 from stillhouse.artifacts.addresses import RESULTS, digest, member_spec
 from stillhouse.artifacts.context import WORK, Context, device_name
 from stillhouse.artifacts.locks import lock
@@ -29,8 +29,6 @@ PACKAGES = ("numpy", "pyarrow", "torch", "torchvision")
 # Numerical libraries read these when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ARTIFACT = "artifact.json"
-# Parts of the messages of torch, cuDNN and cuBLAS, whose exceptions have no common type.
-GPU_FULL = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 
 
 def run_stage(job, stage, inputs):
@@ -132,16 +130,7 @@ def _one_line(error, lowered):
         return f"{error}{manifests.forget(error.path)}"
     if isinstance(error, StillhouseError):
         return str(error)
-    if formats.is_full(error):
-        return str(formats.DiskFull(getattr(error, "filename", None) or WORK))
-    if isinstance(error, PermissionError):
-        path = error.filename or RESULTS
-        return f"{path}: not writable or readable; change its permissions, or --directory"
-    if any(text in str(error) for text in GPU_FULL):
-        return f"memory of the GPU is full; lower {lowered}, or run fewer jobs per GPU (gpu=N)"
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return f"memory is full; lower {lowered}, or --cores, which limits the jobs at once"
-    return None
+    return machine_faults.of_job(error, RESULTS, lowered)
 
 
 def produce(stage, inputs, spec, members, resources):

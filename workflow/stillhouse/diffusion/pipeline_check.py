@@ -112,6 +112,20 @@ def _check_channels(path, denoiser):
                 f"{path}: cross_attention_dim: {widths} must be {width}, the width of "
                 "text_encoder; use the text encoder of the same pipeline"
             )
+        _check_tokens(denoiser)
+
+
+def _check_tokens(denoiser):
+    """Raise if the tokenizer has tokens for which the text encoder has no embedding."""
+    tokenizer, encoder = denoiser._text
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    n_known = encoder.config.vocab_size
+    if tokens[-1][1] >= n_known:
+        raise StillhouseError(
+            f"{denoiser.folder / 'tokenizer'}: token {one_line(tokens[-1][0])!r} has number "
+            f"{tokens[-1][1]}; must be less than {n_known}, the tokens of text_encoder; use "
+            "the tokenizer of the same pipeline"
+        )
 
 
 def _check_labels(folder, denoiser, class_labels):

@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from stillhouse.artifacts import formats, store
+from stillhouse.artifacts import finite, formats, store
 from stillhouse.errors import StillhouseError, one_line
 
 # Kind → component → class names allowed in its config.json. DiT-XL/2 was published under a class of
@@ -263,8 +263,8 @@ def load_complete(model, folder, **options):
     Raises
     ------
     StillhouseError
-        If the folder cannot be loaded, or a weight is missing or has the wrong shape. The libraries
-        would initialise it at random, with a warning.
+        If the folder cannot be loaded, or a weight is missing or has the wrong shape, where the
+        libraries would initialise it at random with a warning, or is not finite.
     """
     try:
         network, report = model.from_pretrained(
@@ -285,6 +285,12 @@ def load_complete(model, folder, **options):
     mismatched = [key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"]]
     for name in [*sorted(report["missing_keys"]), *sorted(mismatched)]:
         raise StillhouseError(f"{folder}: missing weights {name!r}; must match config.json")
+    try:
+        finite.check_tensors(dict(network.named_parameters()))
+    except finite.NotFinite as error:
+        raise StillhouseError(
+            f"{folder}: {error}; use other weights, or the original files"
+        ) from None
     return network
 
 

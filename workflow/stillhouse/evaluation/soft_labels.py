@@ -16,8 +16,11 @@ from stillhouse.augmentation.ops import NAMES
 from stillhouse.augmentation.views import Views, draw, render
 from stillhouse.data.distilled_set import SCHEMA, read_set
 from stillhouse.data.transforms import normalise
+from stillhouse.errors import StillhouseError
 from stillhouse.evaluation.teacher_ensemble import TeacherEnsemble
 
+# The largest number of float16.
+HALF = 65504.0
 FRACTIONS = pa.list_(pa.float32(), 4)
 OPERATION = pa.struct([("op", pa.string()), ("magnitude", pa.float32())])
 
@@ -185,7 +188,18 @@ def encode_logits(logits, encoding):
     magnitude / 127, so that the error is at most half a step. ``topK``: the K largest, their
     classes, and the mean of the others, so that the softmax is exact to first order in
     (logit - mean) / temperature.
+
+    Raises
+    ------
+    StillhouseError
+        If a logit exceeds the largest float16, with ``float16`` or ``topK``.
     """
+    largest = float(np.abs(logits).max())
+    if encoding != "int8" and largest > HALF:
+        raise StillhouseError(
+            f"labels.encoding: a logit of {largest:.3g} conflicts with {encoding}, whose largest "
+            f"number is {HALF:.0f}; set int8, or lower the learning_rate of the teachers"
+        )
     if encoding == "float16":
         return {"logits": _fixed(logits, np.float16)}
     if encoding == "int8":

@@ -109,8 +109,8 @@ def read(path, names, aliases=None):
     candidates = list(_state_dicts(state, "", DEPTH))
     if not candidates:
         raise StillhouseError(
-            f"{path}: must contain a state dict of tensors, on its own or under one of "
-            f"{', '.join(WRAPPERS[:5])}"
+            f"{path}: must contain a state dict of tensors and nothing else, on its own or "
+            f"under one of {', '.join(WRAPPERS[:5])}; it {_content(state)}"
         )
     known = dict(zip(names, names, strict=True)) | (aliases or {})
     renamed = {key: _renamed(path, tensors, known) for key, tensors in candidates}
@@ -122,6 +122,22 @@ def read(path, names, aliases=None):
             f"{path}: the weights under {chosen} are loaded, not those under {others}", flush=True
         )
     return renamed[chosen]
+
+
+def _content(state):
+    """Return what a file without a known state dict holds."""
+    if not isinstance(state, Mapping):
+        return f"is a {type(state).__name__}"
+    for name, part in {"": state, **state}.items():
+        if next(_state_dicts(part, "", 0), None):
+            return f"has one under {one_line(name)!r}: store that alone"
+        parts = part.items() if isinstance(part, Mapping) else ()
+        others = [one_line(key) for key, value in parts if not isinstance(value, torch.Tensor)]
+        if 0 < len(others) < len(parts):
+            where = f" under {one_line(name)!r}" if name else ""
+            return f"has {others[0]!r}{where}, which is no tensor: store the tensors alone"
+    keys = ", ".join(map(str, state))
+    return one_line(f"has the keys {keys}") if keys else "is empty"
 
 
 def _needed(names):
@@ -165,6 +181,8 @@ def _problem(path, error, save):
         )
     if "TorchScript" in str(error):
         return f"not readable with weights_only: it is a TorchScript program; {remedy}"
+    if "Unsupported operand 149" in str(error):  # a frame of pickle
+        return f"not readable with weights_only: it has pickle_protocol 4 or 5; {remedy}"
     what = foreign_files.placeholder_file(path)
     if what is not None:
         return f"not readable with weights_only: it is {what}"

@@ -68,9 +68,12 @@ class ImageFolder:
         if not place.is_dir():
             folders = (self.root, self.root / folder, place)
             missing = next(path for path in folders if not path.is_dir())
-            hint = f"; {suggestion(class_id, _folders(missing.parent))}" if missing == place else ""
+            others = _folders(missing.parent)
+            remedy = suggestion(missing.name, others)
+            if missing == place and not others:
+                remedy = f"{missing.parent} has no folders: sort its images into one per class"
             raise StillhouseError(
-                f"{self.key}: folder not found: {missing} (images of class {class_id!r}){hint}"
+                f"{self.key}: folder not found: {missing} (images of class {class_id!r}); {remedy}"
             )
         for path in self._files(place, ()):
             yield self.reference(class_id, split, path)

@@ -19,14 +19,19 @@ def parquet_files(paths):
     Parameters
     ----------
     paths : list of str
-        Files, patterns such as ``data/train-*.parquet``, or folders. Those that match nothing are
-        returned as they are: `check_source` reports them.
+        Files, patterns such as ``data/train-*.parquet`` or ``data/**/*.parquet``, or folders, as
+        Spark writes them also under names of files. Those that match nothing are returned as they
+        are: `check_source` reports them.
     """
     files = []
     for path in paths:
-        pattern = str(Path(glob.escape(path), PATTERN)) if os.path.isdir(path) else path
-        matching = [] if os.path.isfile(path) else sorted(glob.glob(pattern))
-        files += matching or [path]
+        matching = {}  # `**` matches a folder and the files in it
+        places = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+        for place in places or [path]:
+            pattern = os.path.join(glob.escape(place), PATTERN)
+            within = sorted(glob.glob(pattern)) if os.path.isdir(place) else []
+            matching |= dict.fromkeys(within or [place])
+        files += matching
     return files
 
 
@@ -55,7 +60,8 @@ def _check_parquet(key, path, listed):
     """Raise if a path is no file, or is among those listed: {(device, inode): name}."""
     if os.path.isdir(path):
         raise StillhouseError(
-            f"{key}: {path}: has no files {PATTERN}; list files, or another folder"
+            f"{key}: {path}: has no files {PATTERN}; list files, another folder, or, for files in "
+            f"its subfolders, {Path(path, '**', PATTERN)}"
         )
     foreign_files.check(key, path)
     if not foreign_files.begins(path, b"PAR1"):

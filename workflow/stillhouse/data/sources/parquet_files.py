@@ -143,8 +143,10 @@ class ParquetFiles:
         if name in schema.names:
             return f"column {name!r} exists {schema.names.count(name)} times; rename the others"
         fits = _is_image if setting == "image_column" else _is_label
-        names = [one.name for one in schema if fits(one.type)] or schema.names
-        return f"missing column {name!r}; set {self.key}.{setting} to one of {', '.join(names)}"
+        names = ", ".join(one.name for one in schema if fits(one.type))
+        if not names:
+            return f"missing column {name!r}, and none of {', '.join(schema.names)} has its type"
+        return f"missing column {name!r}; set {self.key}.{setting} to one of {names}"
 
     def _check_names(self, path, schema):
         """Compare the class order with that of Hugging Face's metadata, if the file has any."""
