@@ -189,7 +189,32 @@ def test_files_of_the_user_are_named_by_their_keys(tiny, empty):
     assert problems == {
         **{(source, stage): missing[source] for source in missing for stage in ("index", "images")},
         **{(source, "teacher"): teacher for source in ("digits", "p", "f")},
+        # They read images by reference.
+        **{("f", stage): missing["f"] for stage in ("patch_scores", "distilled", "students")},
     }
+
+
+def test_the_root_of_stored_references_must_exist(tiny, empty):
+    tiny["sources"]["digits"] = {
+        **{"kind": "image_folder", "root": "pets", "smallest_class": 9},
+        "classes": ["0", "1", "2"],
+    }
+    wanted = build(tiny)
+    outputs = [one.file for own in wanted.artifacts.values() for one in own.values()]
+    outputs += [
+        block.manifest
+        for own in wanted.families.values()
+        for family in own.values()
+        for block in family.blocks.values()
+    ]
+    last = next(path for path in outputs if "students" in str(path))
+    for path in outputs:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    check_files(wanted)  # nothing is missing
+    Path(last).unlink()
+    with pytest.raises(StillhouseError, match=r"digits\.root: folder not found: pets"):
+        check_files(wanted)
 
 
 def test_an_existing_index_is_checked_against_the_treatment_of_leaks(

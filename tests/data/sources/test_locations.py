@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -128,11 +129,33 @@ def test_files_that_cannot_be_used_are_named(shards, train, test, message):
 )
 def test_the_root_must_be_a_folder(shards, root, message):
     try:
-        check_source("sources.s", {"kind": "image_folder", "root": root})
+        check_source("sources.s", {"kind": "torchvision", "root": root})
     except StillhouseError as error:
         assert str(error).startswith(message) and message
     else:
         assert not message
+
+
+@pytest.mark.parametrize(
+    ("classes", "holdout", "message"),
+    [
+        (["cat", "dog"], 0.0, ""),
+        (["cat", "dgo"], 0.0, "pets/train/dgo (images of class 'dgo'); did you mean 'dog'?"),
+        (["cat", "hen"], 0.0, "pets/val/hen (images of class 'hen'); available: cat, dog"),
+        (["cat", "hen"], 0.1, "pets/val/hen (images of class 'hen'); available: cat, dog"),
+    ],
+)
+def test_each_class_has_a_folder(empty, classes, holdout, message):
+    for name in ("train/cat", "train/dog", "train/hen", "val/cat", "val/dog"):
+        Path("pets", name).mkdir(parents=True)
+    folders = {"train": "train", "test": "val", "holdout": holdout}
+    source = {"kind": "image_folder", "root": "pets", "classes": classes, **folders}
+    if message:
+        with pytest.raises(StillhouseError) as error:
+            check_source("sources.s", source)
+        assert str(error.value) == f"sources.s: folder not found: {message}"
+    else:
+        check_source("sources.s", source)
 
 
 def test_a_root_to_download_to_may_be_missing(empty):

@@ -9,7 +9,7 @@ from pathlib import Path
 from stillhouse.artifacts import foreign_files
 from stillhouse.artifacts.addresses import member_folder
 from stillhouse.data import leaks
-from stillhouse.data.sources import locations
+from stillhouse.data.sources import catalogue, locations
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 
@@ -115,7 +115,7 @@ def check_files(plan):
     """Raise a `StillhouseError` if a missing artifact needs files of the user that cannot be used.
 
     A source is not needed where its index and its images are stored, nor weights or sets made
-    elsewhere where they are.
+    elsewhere where they are; the root of images by reference, where all that is made from them is.
     Existing indexes are checked against the current ``on_leak``.
     """
     for index in plan.artifacts.get("index", {}).values():
@@ -134,12 +134,29 @@ def check_files(plan):
     for artifact, outputs in wanted:
         if not all(Path(path).exists() for path in outputs):
             check_user_files(plan, artifact)
+    _check_roots(plan)
+
+
+def _check_roots(plan):
+    """Raise if the root of images by reference is missing, and an artifact to be made from them."""
+    artifacts = [(one, [one.file]) for own in plan.artifacts.values() for one in own.values()]
+    artifacts += [
+        (family.artifact, (block.manifest for block in family.blocks.values()))
+        for own in plan.families.values()
+        for family in own.values()
+    ]
+    present = set()
+    for artifact, outputs in artifacts:
+        for name, source in _roots(plan, artifact):
+            if name not in present and not all(Path(path).exists() for path in outputs):
+                foreign_files.check(f"sources.{name}.root", source["root"], folder=True)
+                present.add(name)
 
 
 def check_user_files(plan, artifact):
     """Raise a `StillhouseError` if files of the user that an artifact is made from cannot be used.
 
-    Files below a root are not looked up: the index has their checksums.
+    Of files below a root, only the folders of classes are looked up: the index has checksums.
     """
     if artifact.stage.name == "teacher":
         for key, file in _weights(plan, artifact)[:1]:
@@ -151,6 +168,8 @@ def check_user_files(plan, artifact):
     name, source = _source(plan, artifact)
     if name:
         locations.check_source(f"sources.{name}", source)
+    for name, source in _roots(plan, artifact):
+        foreign_files.check(f"sources.{name}.root", source["root"], folder=True)
     for _, part in artifact.parts():
         if part.stage.name == "index":
             _check_leaks(plan, part)
@@ -198,3 +217,17 @@ def _source(plan, artifact):
         return "", {}
     name = artifact.upstream.get("index", artifact).settings["name"]
     return name, plan.config["sources"][name]
+
+
+def _roots(plan, artifact):
+    """Return [(name, settings)] of the source whose images an artifact reads by reference."""
+    stored = [
+        part
+        for part in artifact.upstream.values()
+        if not isinstance(part, list) and part.stage.name in ("images", "dataset")
+    ]
+    if artifact.stage.name == "dataset":  # a list of files
+        return []
+    names = {part.upstream["index"].settings["name"] for part in stored}
+    sources = [(name, plan.config["sources"][name]) for name in names]
+    return [(name, one) for name, one in sources if catalogue.by_reference(one) and "root" in one]

@@ -48,12 +48,20 @@ class ImageFolder:
         self.key = f"sources.{settings['name']}"
         self.left_out = Counter()
 
+    def check_folders(self):
+        """Raise a `StillhouseError` if the folder of a class is missing; no file is looked up."""
+        for folder, _ in self._split_folders():
+            for class_id in self.settings["classes"]:
+                self._class_folder(folder, class_id)
+
+    def _split_folders(self):
+        """Return (folder below the root, split) of the splits that exist or are needed."""
+        splits = ("train",) if self.lacks_test_folder() else ("train", "test")
+        return [(self.settings[split], split) for split in splits]
+
     def images(self, wanted):
         """Yield the images of the classes in `wanted`, split by split, class by class, sorted."""
-        for split in ("train", "test"):
-            folder = self.settings[split]
-            if split == "test" and self.lacks_test_folder():
-                continue
+        for folder, split in self._split_folders():
             for class_id in (c for c in self.settings["classes"] if c in wanted):
                 yield from self.of_class(folder, class_id, split)
 
@@ -64,6 +72,10 @@ class ImageFolder:
 
     def of_class(self, folder, class_id, split):
         """Yield the images of one class in one split."""
+        for path in self._files(self._class_folder(folder, class_id), ()):
+            yield self.reference(class_id, split, path)
+
+    def _class_folder(self, folder, class_id):
         place = self.root / folder / class_id
         if not place.is_dir():
             folders = (self.root, self.root / folder, place)
@@ -75,8 +87,7 @@ class ImageFolder:
             raise StillhouseError(
                 f"{self.key}: folder not found: {missing} (images of class {class_id!r}); {remedy}"
             )
-        for path in self._files(place, ()):
-            yield self.reference(class_id, split, path)
+        return place
 
     def _files(self, folder, enclosing):
         """Yield the image files of a folder and its subfolders, sorted by name.

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from stillhouse.artifacts import foreign_files
+from stillhouse.data.sources.image_folder import ImageFolder
 from stillhouse.errors import StillhouseError
 
 PATTERN = "*.parquet"
@@ -38,7 +39,7 @@ def parquet_files(paths):
 def check_source(key, source):
     """Raise a `StillhouseError` if the files or the root of a source cannot be used.
 
-    Of Parquet files, the first bytes are read. No file below a root is looked up.
+    Of Parquet files, the first bytes are read, of image folders those of the classes are looked up.
 
     Parameters
     ----------
@@ -49,6 +50,9 @@ def check_source(key, source):
     """
     if "root" in source and not source.get("download"):
         foreign_files.check(f"{key}.root", source["root"], folder=True)
+    if source["kind"] == "image_folder":
+        name = key.removeprefix("sources.")
+        ImageFolder({**source, "name": name}, source["root"]).check_folders()
     if source["kind"] == "parquet":
         listed = {}
         for split in ("train", "test"):
