@@ -126,7 +126,7 @@ def test_bits_per_class_count_what_the_bytes_count(empty, monkeypatch):
     online = costs.Measurements().columns(labelled(made, "online"))
     assert math.isnan(online["label_bytes"]) and math.isnan(online["label_bits_per_class"])
     # A method that counts a bitstream, with its networks.
-    method = SimpleNamespace(storage_bytes=lambda spec: {"image_bytes": 300})
+    method = SimpleNamespace(storage_bytes=lambda spec: {"image_bytes": 300}, elsewhere=False)
     monkeypatch.setattr(registry, "method", lambda kind: method)
     assert costs.Measurements().columns(student(made))["image_bits_per_class"] == 800
 

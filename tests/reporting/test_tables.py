@@ -175,6 +175,25 @@ def test_names_that_resemble_numbers_stay_names(experiment):
     assert set(frame["student"]) == {"1e3"}
 
 
+CHANGES = {
+    "emptied": lambda text: b"",
+    "semicolons": lambda text: text.replace(b",", b";"),
+    "a row less": lambda text: text.rsplit(b"\n", 2)[0] + b"\n",
+    "a column less": lambda text: text.replace(b"accuracy_top5,", b"", 1),
+    "decimal commas": lambda text: re.sub(rb"([0-9])\.([0-9])", rb'"\1 \2"', text),
+    "another program's": lambda text: b"PK\x03\x04\xff\xfe" + bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_csv_that_another_program_changed_is_an_error_of_one_line(experiment, change):
+    make(experiment)
+    path = Path("out/x.csv")
+    path.write_bytes(CHANGES[change](path.read_bytes()))
+    with pytest.raises(StillhouseError, match=r"^out/x.csv: was changed .*; delete it and rerun"):
+        tables.read(path, experiment)
+
+
 def mark(cells, *numbers):
     """Replace cells by those of students that diverged; return the identities that allow it."""
     for number in numbers:

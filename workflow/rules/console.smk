@@ -90,7 +90,7 @@ def warn_of_larger_tables():
     """Warn of tables of earlier configs that had more cells than those that replace them."""
     for name, cells in plan.experiments.items():
         path = Path(f"results/tables/{name}.csv")
-        n_rows = len(path.read_text().splitlines()) - 1 if path.exists() else 0
+        n_rows = len(path.read_bytes().splitlines()) - 1 if path.exists() else 0
         if n_rows > len(cells):
             logger.warning(
                 f"{path}: its {n_rows} cells are replaced by the {len(cells)} of {CONFIGS}; the "

@@ -181,7 +181,7 @@ def _problem(path, error, save):
         )
     if "TorchScript" in str(error):
         return f"not readable with weights_only: it is a TorchScript program; {remedy}"
-    if "Unsupported operand 149" in str(error):  # a frame of pickle
+    if "Unsupported operand 149" in str(error):  # the opcode of a frame
         return f"not readable with weights_only: it has pickle_protocol 4 or 5; {remedy}"
     what = foreign_files.placeholder_file(path)
     if what is not None:

@@ -64,10 +64,23 @@ def read(path, identities):
     pandas.DataFrame
         Rows of `cell_row`, with accuracies to four decimals. Diverged students have no accuracies
         and no ``seconds_train``, since they ended early.
+
+    Raises
+    ------
+    StillhouseError
+        If another program has changed the file, so that columns, rows or numbers are missing.
     """
     texts = dict.fromkeys(TEXT_COLUMNS, str)
     numbers = {name: [""] for name in COLUMNS if name not in TEXT_COLUMNS}
-    frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
+    try:
+        frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
+    except ValueError:  # of pandas: empty, torn or in another encoding
+        frame = pd.DataFrame()
+    complete = set(COLUMNS) <= set(frame) and len(frame) == len(identities)
+    if not complete or any(frame[name].dtype.kind not in "bif" for name in numbers):
+        raise StillhouseError(
+            f"{path}: was changed after it was written; delete it and rerun, which writes it again"
+        )
     frame.loc[frame["accuracy"].isna(), "seconds_train"] = float("nan")
     further = {name for identity in identities for name in identity} - set(frame)
     return frame.assign(**{n: [identity[n] for identity in identities] for n in sorted(further)})
