@@ -128,7 +128,7 @@ def test_ticks_are_round_numbers(low, high, texts):
 
 def test_ticks_of_bytes_and_seconds_have_units():
     bytes_scale = scales.Scale(700, 300_000, 0, 300, log=True)
-    assert [text for _, text in scales.byte_ticks(bytes_scale)][:2] == ["1 kB", "5 kB"]
+    assert [text for _, text in scales.byte_ticks(bytes_scale)] == ["1 kB", "10 kB", "100 kB"]
     second_scale = scales.Scale(8, 4000, 0, 300, log=True)
     texts = [text for _, text in scales.second_ticks(second_scale)]
     assert texts[0] == "10 s" and texts[-1] in ("30 min", "1 h")
@@ -141,3 +141,13 @@ def test_numbers_have_three_digits_and_a_unit():
     assert [scales.second_text(s) for s in (1.5, 42, 268, 600, 20_000, math.nan)] == [
         *("1.50 s", "42.0 s", "268 s", "10.0 min", "5.56 h", "–"),
     ]
+
+
+def test_learning_curves_are_means_over_seeds():
+    curves = [
+        [{"epoch": 1, "loss": 4.0}, {"epoch": 2, "loss": 2.0, "accuracy": 30.0}],
+        [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "accuracy": 50.0}],
+    ]
+    assert panels._mean_curve(curves, "loss") == [(1, 3.0, 0, ""), (2, 1.5, 0, "")]
+    assert panels._mean_curve(curves, "accuracy") == [(2, 40.0, 0, "")]
+    assert panels._mean_curve([], "loss") == []

@@ -1,7 +1,7 @@
 """Charts of the page as SVG, which takes colours from the page's style and scales with it.
 
 A chart is as wide as a phone and is drawn at that size or larger, so that its text (12 px) is
-legible everywhere. Names stand beside their lines; there is no legend.
+legible everywhere. Names with the colour stand beside their lines; there is no legend.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def lines(series, xlabel, ylabel, x_ticks, *, log_x=True, log_y=False, dots=True
     str
         SVG.
     """
-    right = 14 + LETTER * max(len(shortened(one.name)) for one in series)
+    right = 18 + LETTER * max(len(shortened(one.name)) for one in series)
     height = max(HEIGHT, TOP + BOTTOM + LINE * len(series))
     points = [point for one in series for point in (*one.points, *one.hollow)]
     x = scales.covering([p[0] for p in points], LEFT, WIDTH - right, log_x)
@@ -228,8 +228,9 @@ def _line(series, x, y, place, right, dots):
         )
     end_x, end_y = places[-1]
     parts.append(f'<path class="leader" d="M{end_x + 5:.1f} {end_y:.1f}L{right + 7} {place:.1f}"/>')
+    parts.append(f'<circle cx="{right + 8:.1f}" cy="{place:.1f}" r="3"/>')
     parts.append(
-        f'<text x="{right + 10:.1f}" y="{place + 4:.1f}">{escape(shortened(series.name))}'
+        f'<text x="{right + 14:.1f}" y="{place + 4:.1f}">{escape(shortened(series.name))}'
         f"<title>{escape(series.name)}</title></text>"
     )
     attributes = f'class="series {series.style}" data-method="{escape(series.method)}"'

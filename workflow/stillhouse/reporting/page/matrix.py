@@ -48,10 +48,13 @@ def sheet(path):
     Images keep their size up to `CELL` px, larger ones are reduced to it by averaging. Classes with
     fewer images than others have grey in their place.
     """
-    images = {}
-    for row in store.read_table(path, columns=["image", "class_id"]).to_pylist():
-        images.setdefault(row["class_id"], []).append(row["image"]["bytes"])
-    images = {name: data[:MAX_IMAGES] for name, data in list(images.items())[:MAX_CLASSES]}
+    table, places = store.read_table(path, columns=["image", "class_id"]), {}
+    for i, class_id in enumerate(table["class_id"].to_pylist()):
+        places.setdefault(class_id, []).append(i)
+    images = {
+        class_id: [image["bytes"] for image in table["image"].take(rows[:MAX_IMAGES]).to_pylist()]
+        for class_id, rows in list(places.items())[:MAX_CLASSES]
+    }
     rows = max(map(len, images.values()))
     first = Image.open(io.BytesIO(next(iter(images.values()))[0]))
     side = min(CELL, max(first.size))

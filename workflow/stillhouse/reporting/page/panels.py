@@ -98,8 +98,9 @@ def curve_panels(frame):
     `frame` has ``artifact``, the folder of each student. Result as for `accuracy_panels`, with
     ``ipc``. Mean over the students that did not diverge.
     """
-    panels = []
-    keys = ["student", "ipc", "protocol"]
+    paths = [Path(folder) / "cell.json" for folder in frame["artifact"]]
+    frame = frame.assign(curve=[store.read_json(path)["curve"] for path in paths])
+    panels, keys = [], ["student", "ipc", "protocol"]
     for (student, ipc, protocol), cells in frame.groupby(keys, sort=False):
         for quantity in ("accuracy", "loss"):
             what = "test accuracy" if quantity == "accuracy" else "training loss"
@@ -119,7 +120,7 @@ def _curves(cells, quantity, frame):
     names, style = table_layout.set_names(frame), styles(frame)
     series = []
     for (method, seed), of_set in cells.groupby(["method", "distill_seed"], sort=False):
-        points = _mean_curve(of_set.loc[of_set["accuracy"].notna(), "artifact"], quantity)
+        points = _mean_curve(of_set.loc[of_set["accuracy"].notna(), "curve"], quantity)
         if points:
             name = names[method, seed]
             series.append(drawing.Series(name, method, style[method], points))
@@ -132,9 +133,8 @@ def _curves(cells, quantity, frame):
     )
 
 
-def _mean_curve(folders, quantity):
+def _mean_curve(curves, quantity):
     """Return (epoch, mean over students, 0, "") of a quantity; at most `MOST_POINTS` points."""
-    curves = [store.read_json(Path(folder) / "cell.json")["curve"] for folder in folders]
     rows = [[row for row in curve if row.get(quantity) is not None] for curve in curves]
     if not rows or not rows[0]:
         return []

@@ -65,7 +65,8 @@ def byte_ticks(scale):
         (value, f"{value // 1000 ** (power // 3)} {BYTE_UNITS[power // 3]}")
         for value, power in values
     ]
-    return thinned(texts, scale)
+    decades = [tick for tick in texts[::3] if scale.low <= tick[0] <= scale.high]
+    return thinned(decades if len(decades) >= 3 else texts, scale)
 
 
 def second_ticks(scale):
