@@ -64,11 +64,11 @@ def test_datasets_of_cells_and_of_their_teachers_are_noted(tiny):
     assert len(actual) == 2
 
 
-def test_contact_sheets_are_those_of_the_distilled_sets(cells):
-    sheets = reports.contact_sheets(cells)
-    assert len(sheets) == 7 * 2 * 2  # methods, IPCs, seeds
-    path, identity = next(iter(sheets.items()))
-    assert path == f"results/figures/{cells[0]['artifact'].upstream['distilled'].relative_path}.png"
+def test_shown_sets_are_those_of_the_cells(cells):
+    sets = reports.set_files(cells)
+    assert len(sets) == 7 * 2 * 2  # methods, IPCs, seeds
+    path, identity = next(iter(sets.items()))
+    assert path == cells[0]["artifact"].upstream["distilled"].file
     assert identity == {"method": "random", "ipc": 1, "distill_seed": 0}
 
 

@@ -10,7 +10,10 @@ import pandas as pd
 import pyarrow as pa
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import canonical
+from stillhouse.reporting import tables
 
+REPORT = Path(__file__).parents[2] / "workflow/report"
+TABLES = {"csv": "csv", "markdown": "md", "latex": "tex"}
 CLASSES = ["0", "1", "2"]
 SECONDS = {
     "index": 1,
@@ -140,6 +143,40 @@ def identity(kind, ipc, protocol, seed, artifact):
         "report": "last",
         "on_divergence": "error",
     }
+
+
+def put_tables(cells):
+    """Make the tables of cells in the working directory."""
+    Path("signatures.json").write_text("{}")
+    inputs = {
+        "published": [],
+        "signatures": [Path("signatures.json")],
+        "indexes": [],
+        "datasets": [],
+    }
+    outputs = {name: Path(f"x.{suffix}") for name, suffix in TABLES.items()}
+    tables.tables(inputs, {"cells": cells}, outputs)
+
+
+def page_inputs(cells):
+    """Return inputs and params of the page of cells in the working directory."""
+    sets = {
+        Path(f"results/distilled/{cell['kind']}-ipc{cell['ipc']}/images.parquet"): {
+            name: cell[name] for name in ("method", "ipc", "distill_seed")
+        }
+        for cell in cells
+    }
+    inputs = {
+        **{name: [Path(f"x.{suffix}")] for name, suffix in TABLES.items()},
+        "pictures": [],
+        "numbers": [],
+        "indexes": [],
+        "datasets": [],
+        "sets": list(sets),
+        "captions": sorted(REPORT.glob("*.rst")),
+        "template": sorted((REPORT / "page").iterdir()),
+    }
+    return inputs, {"cells": cells, "sets": list(sets.values()), "pictures": [], "config": "a.yaml"}
 
 
 def frame(**changes):

@@ -77,10 +77,10 @@ def _of_stage(cells, name):
     return list(artifacts.values())
 
 
-def contact_sheets(cells):
-    """Return {contact sheet: method, IPC and seed} of an experiment's distilled sets."""
+def set_files(cells):
+    """Return {file: method, IPC and seed} of an experiment's distilled sets."""
     return {
-        f"results/figures/{cell['artifact'].upstream['distilled'].relative_path}.png": {
+        cell["artifact"].upstream["distilled"].file: {
             name: cell[name] for name in ("method", "ipc", "distill_seed")
         }
         for cell in cells

@@ -5,12 +5,21 @@ import io
 import itertools
 import textwrap
 
+from stillhouse.reporting import table_layout
+
 PUBLISHED = "published"
 FRONTIER = "highest at or below this rate"
-# Okabe and Ito's palette, which colour-blind readers can distinguish; without its yellow.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+# One per method. The first five are Okabe and Ito's, which colour-blind readers can distinguish,
+# two of them darker; all have a contrast of at least 3 to white.
+COLOURS = """
+#0072B2 #D55E00 #009E73 #B4508C #2593CE #B07800 #7A4B9E #8C4A2F #D0312D #12808A #6B7A12 #E0488A
+#3B4CC0 #4F9A2A #9C2A62 #C2703D #1F6650 #8577C4 #A58A5B #20206B
+""".split()  # noqa: SIM905
+BASELINE_COLOUR = "#767676"
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 STROKES = ["-", "--", ":", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (9, 3))]
+# Of the baseline.
+DASHES = ["--", (0, (2, 2)), (0, (6, 3)), (0, (9, 2, 2, 2)), (0, (9, 2, 2, 2, 2, 2)), (0, (12, 4))]
 # Hollow markers are reserved for published numbers.
 FILL_STYLES = ["full", "bottom", "left", "top", "right"]
 PANEL = (5.0, 3.4)  # inches
@@ -66,24 +75,35 @@ def svg_figure(rows, columns, panel=PANEL, **options):
             pyplot.close(figure)
 
 
+def method_numbers(frame):
+    """Return {method: its number, by which it has one colour everywhere}; None for the baseline."""
+    baseline = table_layout.baseline(frame) if "kind" in frame else None
+    others = [method for method in frame["method"].unique() if method != baseline]
+    return {**dict.fromkeys([baseline] if baseline else []), **{m: i for i, m in enumerate(others)}}
+
+
 def line_styles(frame, column):
     """Return {(method, distill seed, value of a column): style}, all different.
 
-    Colour and marker identify the method, the marker's filling the distill seed, and the stroke
-    the value. Where fillings or strokes run out, further lines of a method have another colour and
-    marker (56 combinations).
+    The colour identifies the method, up to 20, with the marker; the marker's filling the distill
+    seed, and the stroke the value. The baseline is grey and dashed. Where fillings or strokes run
+    out, further lines of a method have another marker.
     """
     seeds, values = (list(enumerate(frame[name].unique())) for name in ("distill_seed", column))
-    numbers, styles = {}, {}
-    for (i, seed), (j, value), method in itertools.product(seeds, values, frame["method"].unique()):
-        key = (method, i // len(FILL_STYLES), j // len(STROKES))
-        number = numbers.setdefault(key, len(numbers))
+    styles = {}
+    for (method, number), (i, seed), (j, value) in itertools.product(
+        method_numbers(frame).items(), seeds, values
+    ):
+        # Methods 20 apart share a colour, and have other markers.
+        marker = 0 if number is None else number + number // len(COLOURS)
+        marker += i // len(FILL_STYLES) + 2 * (j // len(STROKES))
+        strokes = DASHES if number is None else STROKES
         styles[method, seed, value] = {
-            "color": COLOURS[number % len(COLOURS)],
-            "marker": MARKERS[number % len(MARKERS)],
+            "color": BASELINE_COLOUR if number is None else COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[marker % len(MARKERS)],
             "fillstyle": FILL_STYLES[i % len(FILL_STYLES)],
             "markerfacecoloralt": "white",
-            "linestyle": STROKES[j % len(STROKES)],
+            "linestyle": strokes[j % len(strokes)],
             "linewidth": 1.5,
             "markersize": 6,
         }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from stillhouse.artifacts.addresses import slug
+from stillhouse.methods import registry
 
 MISSING = "–"
 COST_COLUMNS = {
@@ -195,6 +196,12 @@ def set_names(frame):
     pairs = dict.fromkeys(zip(frame["method"], frame["distill_seed"], strict=True))
     several = frame["distill_seed"].nunique() > 1
     return {(m, seed): f"{m} (seed {seed})" if several else m for m, seed in pairs}
+
+
+def baseline(frame):
+    """Return the name of the first method that is a baseline (`Method.baseline`), else None."""
+    kinds = dict(zip(frame["method"], frame["kind"], strict=True))
+    return next((name for name, kind in kinds.items() if registry.method(kind).baseline), None)
 
 
 def reported_accuracy(cells):
