@@ -165,7 +165,9 @@ jobs._report_errors(run)
 """
 
 
-@pytest.mark.parametrize("name", [*sorted(CONTENTS.keys() - {"groups.parquet"}), "state.safetensors"])
+@pytest.mark.parametrize(
+    "name", [*sorted(CONTENTS.keys() - {"groups.parquet"}), "state.safetensors"]
+)
 def test_a_limit_of_file_sizes_is_one_line_and_leaves_nothing(empty, name):
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, name], capture_output=True, text=True, check=False
