@@ -139,8 +139,15 @@ def test_a_method_names_the_teachers_and_denoisers_of_its_settings(kind):
     assert method.teachers(resolved) | method.denoisers(resolved) == named
 
 
+class Bare(Method):
+    """A method that has nothing but a plan."""
+
+    def plan(self, task):
+        return {}, {}
+
+
 def test_a_method_adds_nothing_by_default():
-    method = Method()
+    method = Bare()
     settings = {"kind": "", "fidelity": "code", "a": 1}
     assert method.resolve(settings) == settings
     assert method.teachers(settings) == {} and method.starts_from(settings) is None

@@ -65,7 +65,7 @@ def test_datasets_of_cells_and_of_their_teachers_are_noted(tiny):
 
 
 def test_shown_sets_are_those_of_the_cells(cells):
-    sets = reports.set_files(cells)
+    sets = reports.distilled_files(cells)
     assert len(sets) == 7 * 2 * 2  # methods, IPCs, seeds
     path, identity = next(iter(sets.items()))
     assert path == cells[0]["artifact"].upstream["distilled"].file
@@ -155,7 +155,7 @@ def test_every_figure_of_a_method_has_a_rule():
 )
 def test_figures_of_methods_do_not_take_each_others_files(monkeypatch, function, suffix, problem):
     figure = Figure("other", "Other", "terms", function, lambda sets: {}, suffix)
-    toy = type("Toy", (Method,), {"kind": "toy", "figures": (figure,)})()
+    toy = type("Toy", (Method,), {"kind": "toy", "plan": None, "figures": (figure,)})()
     monkeypatch.setitem(registry.METHODS, "toy", toy)
     with pytest.raises(ValueError, match=problem):
         reports.drawing_rules()

@@ -15,7 +15,7 @@ from snakemake.exceptions import WorkflowError
 from stillhouse.artifacts.manifests import shown as shown_by
 from stillhouse.artifacts.stages import REPORT_VERSIONS, SHARED
 from stillhouse.config.load import complete, wants_gpu
-from stillhouse.data.sources.catalogue import n_smallest
+from stillhouse.data.sources.catalogue import n_smallest, roots
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
 from stillhouse.planning import reports
@@ -58,10 +58,9 @@ wildcard_constraints:
 
 COMPUTE = settings["compute"]
 # Settings outside of addresses are `resources`, which hold numbers and text alone.
-roots = {name: source["root"] for name, source in settings["sources"].items() if "root" in source}
 LIGHT = {
     "checkpoint_seconds": str(COMPUTE["checkpoint_seconds"]),
-    "source_roots": json.dumps(roots),
+    "source_roots": json.dumps(roots(settings["sources"])),
     "torch_threads": COMPUTE["threads"],
 }
 HEAVY = {

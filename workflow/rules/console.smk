@@ -69,7 +69,7 @@ def title(rule, wildcards):
 
 def reason(text):
     """Return why a job runs, where that is not just that it has not run yet."""
-    parts = ["new contents" if new_file() in part else part for part in text.split("; ")]
+    parts = ["new contents" if NEW_CONTENTS in part else part for part in text.split("; ")]
     particular = [part for part in parts if not part.startswith(ORDINARY)]
     return f" ({shorten('; '.join(particular))})" if text and particular else ""
 

@@ -34,12 +34,14 @@ def unchanged(paths):
     return [ancient(path) for path in paths]
 
 
+NEW_CONTENTS = str(Path(workflow.snakemake_tmp_dir, "other-contents"))
+
+
 @functools.cache
 def new_file():
     """Return an empty file that is newer than any report."""
-    path = Path(workflow.snakemake_tmp_dir, "other-contents")
-    path.touch()
-    return str(path)
+    Path(NEW_CONTENTS).touch()
+    return NEW_CONTENTS
 
 
 def outdated(path, contents):

@@ -14,7 +14,7 @@ rule page:
         csv="results/tables/{experiment}.csv",
         markdown="results/tables/{experiment}.md",
         latex="results/tables/{experiment}.tex",
-        sets=lambda w: unchanged(reports.set_files(cells_of(w))),
+        sets=lambda w: unchanged(reports.distilled_files(cells_of(w))),
         cells=lambda w: reports.cell_manifests(plan, cells_of(w)),
         datasets=lambda w: unchanged(reports.datasets(cells_of(w))),
         indexes=lambda w: unchanged(reports.skipping_indexes(cells_of(w))),
@@ -39,7 +39,7 @@ rule page:
         pictures=lambda w: list(
             reports.figure_files(w.experiment, figures_of(w.experiment)).values()
         ),
-        sets=lambda w: list(reports.set_files(cells_of(w)).values()),
+        sets=lambda w: list(reports.distilled_files(cells_of(w)).values()),
         version=REPORT_VERSIONS["figures"],
     script:
         "../scripts/report.py"

@@ -4,6 +4,7 @@ The Snakefile imports this module: it imports no heavy packages. Functions that 
 text and imported by jobs.
 """
 
+import abc
 from dataclasses import dataclass, field
 
 
@@ -69,7 +70,7 @@ class Unused:
     group: str = ""
 
 
-class Method:
+class Method(abc.ABC):
     """A distillation method.
 
     Attributes
@@ -198,7 +199,7 @@ class Method:
         """
         return {"labels", "learning_rate"} if self.learned else set()
 
-    def check(self, key, settings, config):
+    def check(self, key, settings, config):  # noqa: B027, methods need not check more
         """Raise a `StillhouseError` if settings conflict with each other or with the config.
 
         Parameters
@@ -228,6 +229,7 @@ class Method:
         """
         return smallest, f"the smallest class has {smallest} images"
 
+    @abc.abstractmethod
     def plan(self, task):
         """Return (upstream, settings) of the distilled set; add its upstream to the plan.
 
@@ -235,7 +237,6 @@ class Method:
         ----------
         task : stillhouse.methods.task.Task
         """
-        raise NotImplementedError
 
     def storage_bytes(self, spec):
         """Return the sizes that the method defines itself, {column of the table: bytes}.

@@ -13,6 +13,9 @@ from stillhouse.data.sources import catalogue, locations
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 
+# Stages that read files of the user themselves.
+READING = ("index", "images", "teacher", "denoiser")
+
 
 def declared_inputs(plan, artifact, members=()):
     """Return {name: paths} of the input files by which Snakemake orders jobs.
@@ -120,37 +123,25 @@ def check_files(plan):
     """
     for index in plan.artifacts.get("index", {}).values():
         _check_leaks(plan, index)
-    wanted = [
-        (artifact, [artifact.file])
-        for stage in ("index", "teacher", "denoiser")
-        for artifact in plan.artifacts.get(stage, {}).values()
-    ]
-    sets = (plan.artifacts["distilled"][path] for path in plan.set_files)
-    wanted += [(artifact, [artifact.file]) for artifact in sets]
-    wanted += [
-        (family.artifact, [block.manifest for block in family.blocks.values()])
-        for family in plan.families.get("images", {}).values()
-    ]
-    for artifact, outputs in wanted:
-        if not all(Path(path).exists() for path in outputs):
-            check_user_files(plan, artifact)
-    _check_roots(plan)
-
-
-def _check_roots(plan):
-    """Raise if the root of images by reference is missing, and an artifact to be made from them."""
-    artifacts = [(one, [one.file]) for own in plan.artifacts.values() for one in own.values()]
-    artifacts += [
-        (family.artifact, (block.manifest for block in family.blocks.values()))
-        for own in plan.families.values()
-        for family in own.values()
-    ]
     present = set()
-    for artifact, outputs in artifacts:
-        for name, source in _roots(plan, artifact):
-            if name not in present and not all(Path(path).exists() for path in outputs):
-                foreign_files.check(f"sources.{name}.root", source["root"], folder=True)
-                present.add(name)
+    for artifact, outputs in _outputs(plan):
+        own = artifact.stage.name in READING or artifact.relative_path in plan.set_files
+        references = [root for root in _roots(plan, artifact) if root not in present]
+        if (own or references) and not all(Path(path).exists() for path in outputs):
+            for key, root in references:
+                foreign_files.check(key, root, folder=True)
+            present.update(references)
+            if own:
+                check_user_files(plan, artifact)
+
+
+def _outputs(plan):
+    """Yield (artifact, declared outputs) of a plan; sources before what is made from them."""
+    for stage in registry.stages():
+        for artifact in plan.artifacts.get(stage, {}).values():
+            yield artifact, [artifact.file]
+        for family in plan.families.get(stage, {}).values():
+            yield family.artifact, [block.manifest for block in family.blocks.values()]
 
 
 def check_user_files(plan, artifact):
@@ -168,8 +159,8 @@ def check_user_files(plan, artifact):
     name, source = _source(plan, artifact)
     if name:
         locations.check_source(f"sources.{name}", source)
-    for name, source in _roots(plan, artifact):
-        foreign_files.check(f"sources.{name}.root", source["root"], folder=True)
+    for key, root in _roots(plan, artifact):
+        foreign_files.check(key, root, folder=True)
     for _, part in artifact.parts():
         if part.stage.name == "index":
             _check_leaks(plan, part)
@@ -220,14 +211,14 @@ def _source(plan, artifact):
 
 
 def _roots(plan, artifact):
-    """Return [(name, settings)] of the source whose images an artifact reads by reference."""
-    stored = [
-        part
-        for part in artifact.upstream.values()
-        if not isinstance(part, list) and part.stage.name in ("images", "dataset")
-    ]
+    """Return [(config key, root)] of the source whose images an artifact reads by reference."""
     if artifact.stage.name == "dataset":  # a list of files
         return []
-    names = {part.upstream["index"].settings["name"] for part in stored}
+    stored = [part for _, part in artifact.parts() if part.stage.name in ("images", "dataset")]
+    names = dict.fromkeys(part.upstream["index"].settings["name"] for part in stored)
     sources = [(name, plan.config["sources"][name]) for name in names]
-    return [(name, one) for name, one in sources if catalogue.by_reference(one) and "root" in one]
+    return [
+        (f"sources.{name}.root", source["root"])
+        for name, source in sources
+        if catalogue.by_reference(source)
+    ]

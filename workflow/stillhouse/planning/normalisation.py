@@ -8,12 +8,10 @@ config, so that a plan needs no data and a table's config has all settings.
 import sys
 from pathlib import Path
 
-from stillhouse.artifacts.addresses import member_folder
-from stillhouse.config import yaml_files
-from stillhouse.config.load import complete
+from stillhouse.data.sources.catalogue import roots
 from stillhouse.errors import StillhouseError, known
 from stillhouse.methods import task
-from stillhouse.planning.plan import build
+from stillhouse.planning.plan import of_file
 
 
 def of_dataset(plan, dataset):
@@ -38,14 +36,14 @@ def of_dataset(plan, dataset):
     from stillhouse.data.splits import load_split
 
     known("DATASET", dataset, plan.config["datasets"], "dataset")
-    settings, sources = plan.config["datasets"][dataset], plan.config["sources"]
-    roots = {name: source["root"] for name, source in sources.items() if "root" in source}
+    settings = plan.config["datasets"][dataset]
     stored = task.images(plan, settings["source"], settings["classes"])
-    count, total, squares = 0, torch.zeros(3, dtype=torch.float64), torch.zeros(3).double()
+    count, total, squares = 0, torch.zeros(3).double(), torch.zeros(3).double()
     for class_id in settings["classes"]:
-        folder = Path(member_folder(stored.directory, stored.stage.member, class_id))
-        files = {class_id: folder / "images.parquet"}
-        images, _ = load_split(files, [class_id], settings["resolution"], "train", roots)
+        files = {class_id: Path(stored.member_file(class_id))}
+        images, _ = load_split(
+            files, [class_id], settings["resolution"], "train", roots(plan.config["sources"])
+        )
         for batch in images.split(1024):
             pixels = batch.transpose(0, 1).flatten(1).double() / 255
             count += pixels.shape[1]
@@ -62,9 +60,8 @@ def main(arguments):
         usage = "usage: python -m stillhouse.planning.normalisation config.yaml DATASET"
         print(usage, file=sys.stderr)
         return 2
-    path = Path(arguments[0])
     try:
-        plan = build(complete(yaml_files.read(path), str(path), [path]))
+        plan = of_file(arguments[0])
         mean, std = of_dataset(plan, arguments[1])
     except StillhouseError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,10 +7,12 @@ alone, never from files, so that every process that parses the workflow builds t
 import itertools
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from stillhouse.artifacts.addresses import MANIFESTS, Artifact, digest, slug
 from stillhouse.artifacts.stages import DISTILLED, LABELS, STUDENTS
-from stillhouse.config import protocols
+from stillhouse.config import protocols, yaml_files
+from stillhouse.config.load import complete
 from stillhouse.data.sources import catalogue
 from stillhouse.methods import registry
 from stillhouse.methods.task import Task, dataset_manifest, teacher
@@ -204,6 +206,12 @@ class Plan:
         if files:
             self.set_files.setdefault(artifact.relative_path, (name, files))
         return self.add(artifact)
+
+
+def of_file(path):
+    """Return the `Plan` of a config file, for commands beside Snakemake."""
+    path = Path(path)
+    return build(complete(yaml_files.read(path), str(path), [path]))
 
 
 def build(config):

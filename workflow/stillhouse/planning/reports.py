@@ -77,7 +77,7 @@ def _of_stage(cells, name):
     return list(artifacts.values())
 
 
-def set_files(cells):
+def distilled_files(cells):
     """Return {file: method, IPC and seed} of an experiment's distilled sets."""
     return {
         cell["artifact"].upstream["distilled"].file: {

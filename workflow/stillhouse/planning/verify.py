@@ -5,14 +5,11 @@ removed, so that the next run recomputes it.
 """
 
 import sys
-from pathlib import Path
 
 from stillhouse.artifacts import manifests, store
 from stillhouse.artifacts.addresses import member_folder
-from stillhouse.config import yaml_files
-from stillhouse.config.load import complete
 from stillhouse.errors import StillhouseError
-from stillhouse.planning.plan import build
+from stillhouse.planning.plan import of_file
 
 
 def verify(plan):
@@ -59,9 +56,8 @@ def main(arguments):
     if len(arguments) != 1 or not arguments[0]:
         print("usage: make verify CONFIG=config.yaml", file=sys.stderr)
         return 2
-    path = Path(arguments[0])
     try:
-        plan = build(complete(yaml_files.read(path), str(path), [path]))
+        plan = of_file(arguments[0])
     except StillhouseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

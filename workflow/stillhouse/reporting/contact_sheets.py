@@ -43,22 +43,29 @@ def contact_sheet(inputs, params, outputs):
     outputs : dict
         ``png``.
     """
-    table = store.read_table(inputs["set"][0])
-    classes = {}
-    for row in table.to_pylist():
-        classes.setdefault(row["class_id"], []).append(row["image"]["bytes"])
     rows = [
-        Row(
-            with_name(class_id, "\n"),
-            [_square(Image.open(io.BytesIO(data))) for data in images[:MAX_IMAGES]],
-        )
-        for class_id, images in list(classes.items())[:MAX_CLASSES]
+        Row(with_name(class_id, "\n"), [scaled(image, (CELL, CELL)) for image in images])
+        for class_id, images in first_images(inputs["set"][0]).items()
     ]
     formats.save_bytes(outputs["png"], sheet(params["title"], rows))
 
 
-def _square(image):
-    return scaled(image.convert("RGB"), (CELL, CELL))
+def first_images(path):
+    """Return the first `MAX_IMAGES` RGB images of the first `MAX_CLASSES` classes of a set.
+
+    Returns
+    -------
+    dict of str to list of PIL.Image.Image
+        By class id.
+    """
+    table, places = store.read_table(path, columns=["image", "class_id"]), {}
+    for i, class_id in enumerate(table["class_id"].to_pylist()):
+        places.setdefault(class_id, []).append(i)
+    images = {}
+    for class_id, rows in list(places.items())[:MAX_CLASSES]:
+        encoded = table["image"].take(rows[:MAX_IMAGES]).to_pylist()
+        images[class_id] = [Image.open(io.BytesIO(one["bytes"])).convert("RGB") for one in encoded]
+    return images
 
 
 def scaled(image, size):

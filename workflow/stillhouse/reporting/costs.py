@@ -136,6 +136,16 @@ def upstream_parts(spec):
             yield name, artifact
 
 
+def distinct(specs):
+    """Return the specs of artifacts and of everything upstream, each address once."""
+    by_address, waiting = {}, list(specs)[::-1]
+    while waiting:
+        spec = waiting.pop()
+        if by_address.setdefault(spec["address"], spec) is spec:
+            waiting += [part for _, part in upstream_parts(spec)][::-1]
+    return list(by_address.values())
+
+
 def lineage(spec):
     """Return {folder: cost} of an artifact and everything upstream, each once.
 
@@ -180,12 +190,11 @@ def seconds(spec, timing):
     totals = dict.fromkeys(COSTS, 0.0)
     for folder, cost in lineage(spec).items():
         totals[cost] += (timing(folder) or {}).get("seconds", float("nan"))
-    if _made_elsewhere(spec):
+    if any(_made_elsewhere(one) for one in distinct([spec])):
         totals["distill"] = float("nan")
     return {f"seconds_{name}": round(total, 3) for name, total in totals.items()}
 
 
 def _made_elsewhere(spec):
-    """Return whether an artifact or any upstream of it is a set that was made elsewhere."""
-    own = spec["stage"] == "distilled" and registry.method(spec["settings"]["kind"]).elsewhere
-    return own or any(_made_elsewhere(part) for _, part in upstream_parts(spec))
+    """Return whether an artifact is a set that was made elsewhere."""
+    return spec["stage"] == "distilled" and registry.method(spec["settings"]["kind"]).elsewhere

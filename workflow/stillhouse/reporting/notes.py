@@ -6,7 +6,7 @@ from stillhouse.artifacts import store
 from stillhouse.data.class_images import skipped_images
 from stillhouse.methods import registry
 from stillhouse.reporting import costs
-from stillhouse.reporting.table_layout import reported_accuracy
+from stillhouse.reporting.table_layout import SET, reported_accuracy
 
 REPORTED = {
     "last": "after the last epoch",
@@ -39,12 +39,11 @@ def divergence_notes(frame):
     Their loss or outputs were no longer finite, so that they have no accuracy.
     """
     diverged = frame[frame["accuracy"].isna()]
-    keys = ["method", "distill_seed", "ipc", "protocol", "student"]
     cells = [
         f"{method} (distill seed {distill_seed}), IPC {ipc}, {protocol}, {student}: seed "
         f"{', '.join(map(str, seeds))}"
-        for (method, distill_seed, ipc, protocol, student), seeds in diverged.groupby(
-            keys, sort=False
+        for (student, method, distill_seed, ipc, protocol), seeds in diverged.groupby(
+            SET, sort=False
         )["seed"]
     ]
     if not cells:

@@ -9,6 +9,9 @@ from stillhouse.artifacts.addresses import slug
 from stillhouse.methods import registry
 
 MISSING = "–"
+# A distilled set under one protocol; a comparison of sets.
+SET = ["student", "method", "distill_seed", "ipc", "protocol"]
+COMPARISON = ["student", "ipc", "protocol"]
 COST_COLUMNS = {
     "seconds_teacher": "teacher",
     "seconds_denoiser": "denoiser",
@@ -246,8 +249,7 @@ def costs(frame):
         One row per accuracy, indexed by (student, method, distill seed, IPC, protocol); those of
         `COST_COLUMNS` that are not zero throughout, by name [s]. NaN where a timing is missing.
     """
-    keys = ["student", "method", "distill_seed", "ipc", "protocol"]
-    means = frame.groupby(keys, sort=False)[list(COST_COLUMNS)].mean().rename(columns=COST_COLUMNS)
+    means = frame.groupby(SET, sort=False)[list(COST_COLUMNS)].mean().rename(columns=COST_COLUMNS)
     return means.loc[:, (means != 0).any()]
 
 

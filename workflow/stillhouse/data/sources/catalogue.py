@@ -87,6 +87,11 @@ def by_reference(settings):
     return settings["kind"] in folders or settings.get("set") in TORCHVISION_FOLDERS
 
 
+def roots(sources):
+    """Return {source: root folder} of the sources of a config that have one."""
+    return {name: source["root"] for name, source in sources.items() if "root" in source}
+
+
 def n_smallest(settings):
     """Return the training images of the smallest class before a holdout; the index checks it."""
     if "set" in settings:

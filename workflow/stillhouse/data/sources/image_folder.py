@@ -109,7 +109,7 @@ class ImageFolder:
             raise StillhouseError(f"{self.key}: {name}: must be at most {DEEPEST} folders deep")
         for entry in entries:
             target = _folder_state(entry)
-            reason = _left_out(entry.name, target is not None)
+            reason = left_out_as(entry.name, target is not None)
             if target is not None and (target.st_dev, target.st_ino) in enclosing:
                 reason = "links to an enclosing folder"
             if reason is not None:
@@ -147,7 +147,7 @@ def _folder_state(entry):
         raise StillhouseError(f"{name}: cannot be read ({reason})") from None
 
 
-def _left_out(name, is_folder):
+def left_out_as(name, is_folder):
     """Return the kind of an entry that is no image and no folder of images; None for others."""
     if is_folder:
         service = name.startswith(".") or name.lower() in SERVICE_FOLDERS
@@ -164,7 +164,7 @@ def _folders(place):
         names = os.listdir(place)
     except OSError:
         return []
-    return [name for name in names if (place / name).is_dir() and not _left_out(name, True)]
+    return [name for name in names if (place / name).is_dir() and not left_out_as(name, True)]
 
 
 class TinyImageNet(ImageFolder):

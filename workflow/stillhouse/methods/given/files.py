@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillhouse.artifacts import foreign_files, formats
-from stillhouse.data.sources.image_folder import SERVICE_FOLDERS, SUFFIXES
+from stillhouse.data.sources.image_folder import left_out_as
 from stillhouse.diffusion.pretrained import folder_digest
 from stillhouse.errors import StillhouseError
 
@@ -78,9 +78,9 @@ def set_files(place, folder):
         names = [
             f"{name}/{image}"
             for name, entry in entries.items()
-            if entry.is_dir() and not name.startswith(".") and name.lower() not in SERVICE_FOLDERS
+            if entry.is_dir() and left_out_as(name, True) is None
             for image in sorted(os.listdir(entry.path))
-            if Path(image).suffix.lower() in SUFFIXES and not image.startswith(".")
+            if left_out_as(image, False) is None
         ]
     except OSError as error:
         reason = foreign_files.reason(error)

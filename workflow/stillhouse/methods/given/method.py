@@ -52,7 +52,7 @@ class Given(Method):
             )
         for ipc in () if "sha256" in settings else ipcs:
             try:
-                _digest(self.files(settings, ipc))
+                _files(self.files(settings, ipc))
             except StillhouseError as error:
                 raise StillhouseError(f"{key}.{error}") from None
         return max(ipcs), "there is a set for it"
@@ -74,5 +74,9 @@ def _places(settings):
 
 def _digest(places):
     """Return the digest of the set at a place, {key: path}."""
+    return digest(_files(places))
+
+
+def _files(places):
     ((key, place),) = places.items()
-    return digest(set_files(place, key == "folder"))
+    return set_files(place, key == "folder")

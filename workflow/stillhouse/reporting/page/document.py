@@ -1,6 +1,5 @@
 """The page of an experiment: one HTML file with everything in it, for a browser."""
 
-import base64
 import io
 import re
 
@@ -119,13 +118,13 @@ def _svg(path):
     """Return address and width [px] of an SVG file."""
     data = path.read_bytes()
     width = float(re.search(rb'width="([\d.]+)pt"', data)[1]) * PIXELS_PER_POINT
-    return {"uri": _uri(data, "svg+xml"), "width": width}
+    return {"uri": drawing.data_uri(data, "image/svg+xml"), "width": width}
 
 
 def _png(path):
     """Return address and width [px] of a PNG file."""
     data = path.read_bytes()
-    return {"uri": _uri(data, "png"), "width": Image.open(io.BytesIO(data)).width}
+    return {"uri": drawing.data_uri(data, "image/png"), "width": Image.open(io.BytesIO(data)).width}
 
 
 def _pictures(pictures, paths, names, captions):
@@ -151,15 +150,10 @@ def _method_names(frame, picture):
     return ", ".join(names[method, picture["distill_seed"]] for method in picture["methods"])
 
 
-def _uri(data, kind):
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
 def _lineages(frame):
     """Return {key of a leaderboard's row: id, method, name, accuracy and lineage of a student}."""
     names, lineages = table_layout.set_names(frame), {}
-    keys = ["student", "method", "distill_seed", "ipc", "protocol"]
-    for key, cells in frame.groupby(keys, sort=False):
+    for key, cells in frame.groupby(table_layout.SET, sort=False):
         student, method, seed, ipc, protocol = key
         lineages[key] = {
             "id": f"lineage-{len(lineages) + 1}",

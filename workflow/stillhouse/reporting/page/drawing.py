@@ -4,6 +4,7 @@ A chart is as wide as a phone and is drawn at that size or larger, so that its t
 legible everywhere. Names with the colour stand beside their lines; there is no legend.
 """
 
+import base64
 from dataclasses import dataclass
 from html import escape
 
@@ -40,6 +41,11 @@ class Series:
     style: str
     points: list
     hollow: list = ()
+
+
+def data_uri(data, kind):
+    """Return the address of a file that the page contains; `kind` is its MIME type."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def shortened(name):

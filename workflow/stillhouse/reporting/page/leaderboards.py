@@ -7,8 +7,6 @@ import pandas as pd
 from stillhouse.reporting import table_layout
 from stillhouse.reporting.page import differences, drawing
 
-KEYS = ["student", "ipc", "protocol"]
-
 
 @dataclass(frozen=True)
 class Row:
@@ -75,7 +73,10 @@ def boards(frame):
         Rows by accuracy, highest first. Differences are to the baseline's set of the same distill
         seed; there are none without a baseline.
     """
-    return [_board(*key, cells, frame) for key, cells in frame.groupby(KEYS, sort=False)]
+    return [
+        _board(*key, cells, frame)
+        for key, cells in frame.groupby(table_layout.COMPARISON, sort=False)
+    ]
 
 
 def totals(frame):
@@ -87,12 +88,11 @@ def totals(frame):
         Indexed by (student, method, distill seed, IPC, protocol); ``mean``, ``std`` [%],
         ``published`` [%], ``n_bytes`` of images and labels, ``seconds`` of the full lineage.
     """
-    keys = ["student", "method", "distill_seed", "ipc", "protocol"]
     values = frame.assign(
         reported=table_layout.reported_accuracy(frame),
         n_bytes=frame["image_bytes"] + frame["label_bytes"],
     )
-    sets = values.groupby(keys, sort=False)
+    sets = values.groupby(table_layout.SET, sort=False)
     seconds = table_layout.costs(frame).sum(axis=1, skipna=False)
     return sets.agg(
         mean=("reported", "mean"),

@@ -100,8 +100,8 @@ def curve_panels(frame):
     """
     paths = [Path(folder) / "cell.json" for folder in frame["artifact"]]
     frame = frame.assign(curve=[store.read_json(path)["curve"] for path in paths])
-    panels, keys = [], ["student", "ipc", "protocol"]
-    for (student, ipc, protocol), cells in frame.groupby(keys, sort=False):
+    panels = []
+    for (student, ipc, protocol), cells in frame.groupby(table_layout.COMPARISON, sort=False):
         for quantity in ("accuracy", "loss"):
             what = "test accuracy" if quantity == "accuracy" else "training loss"
             panels.append(
@@ -153,9 +153,7 @@ def cost_panels(frame):
     """
     seconds, panels = table_layout.costs(frame), []
     names = table_layout.set_names(frame)
-    for (student, ipc, protocol), part in seconds.groupby(
-        ["student", "ipc", "protocol"], sort=False
-    ):
+    for (student, ipc, protocol), part in seconds.groupby(table_layout.COMPARISON, sort=False):
         rows = []
         for (_, method, seed, _, _), row in part.iterrows():
             text = scales.second_text(row.sum()) + (" +" if row.isna().any() else "")

@@ -1,10 +1,10 @@
 """The run card of the page: command, commit, dates, machines and teachers of an experiment."""
 
-import base64
 from pathlib import Path
 
 from stillhouse.artifacts import store
-from stillhouse.reporting import costs
+from stillhouse.reporting import costs, table_layout
+from stillhouse.reporting.page.drawing import data_uri
 
 MIME = {"csv": "text/csv", "md": "text/markdown", "tex": "text/x-tex"}
 
@@ -41,21 +41,9 @@ def command(config):
 
 def teachers(frame):
     """Return network and test accuracy of every teacher in the lineage of the cells, as texts."""
-    visited, specs = set(), []
-
-    def walk(spec):
-        if spec["address"] in visited:
-            return
-        visited.add(spec["address"])
-        if spec["stage"] == "teacher":
-            specs.append(spec)
-        for _, part in costs.upstream_parts(spec):
-            walk(part)
-
-    keys = ["student", "method", "distill_seed", "ipc", "protocol"]
-    for folder in frame.drop_duplicates(keys)["artifact"]:
-        walk(store.read_spec(folder))
-    return [_teacher(spec) for spec in specs]
+    folders = frame.drop_duplicates(table_layout.SET)["artifact"]
+    specs = costs.distinct(store.read_spec(folder) for folder in folders)
+    return [_teacher(spec) for spec in specs if spec["stage"] == "teacher"]
 
 
 def _teacher(spec):
@@ -88,8 +76,7 @@ def downloads(inputs, experiment):
     return [
         {
             "name": f"{experiment}{path.suffix}",
-            "uri": f"data:{MIME[path.suffix[1:]]};base64,"
-            + base64.b64encode(path.read_bytes()).decode(),
+            "uri": data_uri(path.read_bytes(), MIME[path.suffix[1:]]),
         }
         for path in paths
     ]

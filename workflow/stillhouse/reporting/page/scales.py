@@ -23,15 +23,9 @@ class Scale:
 
     def __call__(self, value):
         """Return the position of a value [px]."""
-        low, high, value = (
-            (map(math.log, (self.low, self.high, value)))
-            if self.log
-            else (
-                self.low,
-                self.high,
-                value,
-            )
-        )
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = map(math.log, (low, high, value))
         return self.start + (self.end - self.start) * (value - low) / (high - low)
 
 
