@@ -40,20 +40,25 @@ def numbers(methods=("random", "rded"), **changes):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Return a function that draws a chart and returns its figure as it was when drawn."""
+    """Return a function that draws a chart and returns its figure, laid out only if asked to be.
+
+    Nothing is saved: layout and rendering take most of the time of a chart.
+    """
     figures, svg_figure = [], plotting.svg_figure
 
-    @contextlib.contextmanager
-    def keep(*arguments, **options):
-        with svg_figure(*arguments, **options) as (figure, axes, buffer):
-            yield figure, axes, buffer
-            figure.draw_without_rendering()
-            figure.panels = [axis.get_tightbbox() for axis in figure.axes]
-            figure.below = figure.legends[0].get_window_extent()
-            figure.page = figure.bbox.frozen()
-            figures.append(figure)
+    def draw(function, rows, laid_out=False):
+        @contextlib.contextmanager
+        def keep(*arguments, **options):
+            with svg_figure(*arguments, **options) as (figure, axes, buffer):
+                yield figure, axes, buffer
+                if laid_out:
+                    figure.draw_without_rendering()
+                    figure.panels = [axis.get_tightbbox() for axis in figure.axes]
+                    figure.below = figure.legends[0].get_window_extent()
+                    figure.page = figure.bbox.frozen()
+                figure.savefig = lambda *arguments, **options: None
+                figures.append(figure)
 
-    def draw(function, rows):
         monkeypatch.setattr(plotting, "svg_figure", keep)
         function(rows)
         return figures[-1]
@@ -255,7 +260,7 @@ def test_nothing_overlaps_or_is_cut_off(drawn, draw, protocols, name):
     rows = numbers([f"{i}{name * 60}"[:60] for i in range(9)])
     rows = rows[rows["protocol"].isin(["soft", "hard"][:protocols])]
     other = rows.assign(student=("another-student" * 4)[:60], published=50.0)
-    figure = drawn(draw, pd.concat([rows, other], ignore_index=True))
+    figure = drawn(draw, pd.concat([rows, other], ignore_index=True), laid_out=True)
     assert len(figure.legends) == 1
     for one, other in itertools.combinations([figure.below, *figure.panels], 2):
         assert not one.overlaps(other)
@@ -322,7 +327,7 @@ def test_a_panel_without_points_is_annotated(drawn):
     online = rows[rows["protocol"] == "soft"]
     other = numbers(methods=["random"]).assign(student="other")
     for part in (rows, online, pd.concat([rows, other], ignore_index=True)):
-        figure = drawn(charts.rates, part)
+        figure = drawn(charts.rates, part, laid_out=True)
         empty = [axis for axis in figure.axes if not points(axis)]
         (axis,) = empty
         assert axis.get_title() == "soft, student s: images and labels"
