@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.workflow
 
-REPORTS = {"tables": 1, "curves": 1, "charts": 1, "page": 1}
+REPORTS = {"tables": 1, "curves": 1, "charts": 1, "page": 1, "overview": 1}
 
 
 def reversed_keys(value):
@@ -132,4 +132,4 @@ def test_settings_of_tables_and_figures_alone_are_noticed_without_metadata(finis
     # A figure that shows another set than its record says is drawn again.
     record = finished.one("manifests/reports/figures/tiny/synthesis-edc-seed0.png.json")
     record.write_text('{"contents": "0123"}')
-    assert finished.jobs() == {"synthesis_progress": 1, "page": 1}
+    assert finished.jobs() == {"synthesis_progress": 1, "page": 1, "overview": 1}

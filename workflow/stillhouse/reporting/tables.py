@@ -109,8 +109,8 @@ def read_alone(path):
 
 def _changed(path):
     return StillhouseError(
-        f"{path}: changed after it was written, or of an earlier version; delete it and rerun, "
-        "which writes it again"
+        f"{path}: was changed after it was written, or is of an earlier version; delete it and "
+        "rerun, which writes it again"
     )
 
 
