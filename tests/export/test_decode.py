@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from stillhouse.export import decode
 from stillhouse.data.bitstream import files
 from stillhouse.data.codecs import decode as decode_image
+from stillhouse.export import decode
 
 from tests.data.bitstream.slices import contents
 
-PACKAGE = Path(__file__).parents[1] / "workflow"
+PACKAGE = Path(__file__).parents[2] / "workflow"
 HEAVY = ("torch", "torchvision", "scipy", "sklearn", "pandas", "snakemake", "safetensors")
 
 

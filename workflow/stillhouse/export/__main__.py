@@ -35,12 +35,12 @@ def export_set(target, folder, config=None):
     """
     from stillhouse.export import dataset
 
-    found = lineage.matching(target)
-    if len(found) > 1:
+    paths = lineage.matching(target)
+    if len(paths) > 1:
         raise StillhouseError(
-            f"{target}: matches {len(found)} artifacts; give one, such as {found[0]}"
+            f"{target}: matches {len(paths)} artifacts; give one, such as {paths[0]}"
         )
-    spec = lineage.find(found[0])
+    spec = lineage.find(paths[0])
     name = license_of(spec, config)
     parts = dataset.export(spec, folder, name)
     return f"{folder}: {', '.join(part.name for part in parts)}; licence of the images: {name}"

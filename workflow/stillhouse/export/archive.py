@@ -15,7 +15,7 @@ from stillhouse.export import folders, papers
 METADATA = "ro-crate-metadata.json"
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 PROFILE = "https://w3id.org/ro/crate/1.1"
-# Side files: no result is made from them.
+# No result is made from them.
 LEFT_OUT = ("benchmarks", "logs")
 TYPES = {
     ".bits": "application/octet-stream",

@@ -48,7 +48,7 @@ def files(parts, license_name):
 
 
 def title(spec):
-    """Return the name of a set for people."""
+    """Return the readable name of a set."""
     ipc = spec["keys"]["ipc"]
     plural = "s" if ipc != 1 else ""
     return f"{spec['slug']}, {spec['folder']}, {ipc} image{plural} per class"

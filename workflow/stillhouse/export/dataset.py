@@ -94,23 +94,23 @@ def parts(spec):
             f"{spec['address']}: stage {spec['stage']}; must be a distilled set "
             "(results/distilled/…) or a soft label table (results/labels/…)"
         )
-    names = [f"soft_labels_{one['digest']}" for one in label_specs]
+    names = [f"soft_labels_{labels['digest']}" for labels in label_specs]
     names = names if len(names) > 1 else ["soft_labels"] * len(names)
     return [
         Part("images", Path(distilled["address"]) / DISTILLED.files[0], distilled),
         *(
-            Part(name, Path(one["address"]) / LABELS.files[0], one)
-            for name, one in zip(names, label_specs, strict=True)
+            Part(name, Path(labels["address"]) / LABELS.files[0], labels)
+            for name, labels in zip(names, label_specs, strict=True)
         ),
     ]
 
 
 def label_tables(distilled):
     """Return the specs of all complete soft label tables of a set, in the order of their paths."""
-    found = []
+    specs = []
     for path in sorted(Path("results/labels").glob(f"*/{store.SPEC}")):
         if (path.parent / LABELS.files[0]).exists():
             spec = store.read_spec(path.parent)
             if spec["upstream"]["distilled"]["address"] == distilled["address"]:
-                found.append(spec)
-    return found
+                specs.append(spec)
+    return specs

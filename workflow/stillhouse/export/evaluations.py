@@ -23,7 +23,7 @@ class Evaluation:
     report : str
         Accuracy that is reported: ``last`` or ``best``.
     mean, std : float
-        Test accuracy over seeds [%]; NaN where there is none.
+        Test accuracy over seeds [%]; NaN if missing.
     n, diverged : int
         Students with an accuracy, and those that diverged and have none.
     seconds : float
@@ -66,12 +66,12 @@ def evaluations(distilled, folder="results/tables"):
         return []
     frame = pd.concat(rows, ignore_index=True).drop_duplicates("artifact")
     students = frame.groupby(frame["artifact"].map(lambda path: str(Path(path).parent)), sort=False)
-    found = []
+    tested = []
     for _, cells in students:
         spec = _spec(cells["artifact"].iloc[0])
         if spec and spec["upstream"]["distilled"]["address"] == distilled["address"]:
-            found.append(_evaluation(cells, spec))
-    return found
+            tested.append(_evaluation(cells, spec))
+    return tested
 
 
 def _rows(path, keys):

@@ -162,11 +162,11 @@ def main(arguments):
     if arguments:
         print("usage: python -m stillhouse.reporting.page.overview", file=sys.stderr)
         return 2
-    found = sorted(map(str, TABLES.glob("*.csv")))
-    if not found:
+    paths = sorted(map(str, TABLES.glob("*.csv")))
+    if not paths:
         print(f"error: {TABLES}: no tables; run the workflow first", file=sys.stderr)
         return 1
-    overview({"template": TEMPLATE}, {"tables": found}, {"html": PAGE})
+    overview({"template": TEMPLATE}, {"tables": paths}, {"html": PAGE})
     print(PAGE)
     return 0
 
