@@ -153,7 +153,7 @@ def test_a_table_that_cannot_be_read_is_named_and_the_others_are_shown(empty):
     frame = pd.read_csv("results/tables/b.csv").drop(columns="report")  # of an earlier version
     frame.to_csv("results/tables/b.csv", index=False)
     text = page()
-    assert "not shown. results/tables/b.csv: changed after it was written" in text
+    assert "not shown. results/tables/b.csv: was changed after it was written" in text
     assert "rded" in text
 
 
