@@ -27,7 +27,7 @@ def test_accuracies_are_mean_and_deviation_over_the_students_of_the_set(results)
         accuracies = [cell["accuracy"] for cell in cells]
         assert one.mean == pytest.approx(statistics.mean(accuracies), abs=1e-4)
         assert one.std == pytest.approx(statistics.stdev(accuracies), abs=1e-4)
-        assert (one.n, one.diverged, math.isnan(one.published)) == (2, 0, True)
+        assert (one.n, one.n_diverged, math.isnan(one.published)) == (2, 0, True)
 
 
 def test_the_card_has_accuracies_bytes_seconds_and_lineage(results):

@@ -209,7 +209,6 @@ def frame(**changes):
         "seconds_train": 6.0,
         "device": "abacus",
         "published": None,
-        "published_std": None,
         **changes,
     }
     scores = [(60.0, 62.0), (61.0, 61.0), (65.0, 66.0)]

@@ -13,13 +13,24 @@ from tests.reporting import fakes
 ROW = {
     **fakes.frame().iloc[0].to_dict(),
     **dict.fromkeys(("accuracy_top5", "published", "published_std"), float("nan")),
-    **{"fidelity": "code", "teacher": "t", "diverged": False, "digest": "0", "artifact": "gone"},
+    **{"fidelity": "code", "teacher": "t", "diverged": False, "digest": "0"},
 }
 
 
 def cells(method, accuracies, **changes):
     """Return the rows of a set's students, one per accuracy."""
-    rows = [{**ROW, "method": method, "seed": i, **changes} for i in range(len(accuracies))]
+    names = ("dataset", "ipc", "labels", "protocol", "student")
+    folder = "-".join(str({**ROW, **changes}[name]) for name in names)
+    rows = [
+        {
+            **ROW,
+            "method": method,
+            "seed": i,
+            "artifact": f"gone/{method}-{folder}/seed{i}",
+            **changes,
+        }
+        for i in range(len(accuracies))
+    ]
     return [
         {**row, "accuracy": value, "accuracy_best": value + 1}
         for row, value in zip(rows, accuracies, strict=True)
@@ -105,6 +116,16 @@ def test_equal_accuracies_share_a_row_and_the_reported_accuracy_counts(empty):
     put("a", cells("y", [60.01]), cells("x", [59.98]), cells("z", [59.5]))
     (row,) = overview.best(results("a"))
     assert [one["name"] for one in row["winners"]] == ["x", "y"]
+
+
+def test_seeds_of_the_same_students_are_pooled_over_experiments(empty):
+    """A lucky subset of seeds in another experiment is not a better accuracy."""
+    rows = cells("rded", [60.0, 62.0, 40.0])
+    put("a", rows[:2])
+    put("b", rows)
+    put("c", rows[2:], cells("dm", [50.0, 52.0]))
+    (row,) = overview.best(results("a", "b", "c"))
+    assert (row["name"], row["mean"], row["n"]) == ("rded", 54.0, 3)
 
 
 def test_students_that_diverged_are_never_the_best(empty):

@@ -105,7 +105,7 @@ def _set_facts(parts):
         "resolution": settings["resolution"],
         "ipc": spec["keys"]["ipc"],
         "seed": spec["keys"]["seed"],
-        "format": Path(path).suffix[1:].upper(),
+        "format": Path(path).suffix[1:].upper().replace("WEBP", "WebP"),
         "image_bytes": storage["image_bytes"],
         "is_bitstream": "image_bytes" in registry.method(settings["kind"]).storage_bytes(spec),
         "learned": asdict(learned) if learned else None,

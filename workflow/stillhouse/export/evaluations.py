@@ -1,13 +1,12 @@
 """Accuracies and costs of one distilled set, from all tables of a results folder."""
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, fields
 from pathlib import Path
-
-import pandas as pd
 
 from stillhouse.artifacts import store
 from stillhouse.errors import StillhouseError
-from stillhouse.reporting import table_layout, tables
+from stillhouse.reporting import tables
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,9 @@ class Evaluation:
         Accuracy that is reported: ``last`` or ``best``.
     mean, std : float
         Test accuracy over seeds [%]; NaN if missing.
-    n, diverged : int
+    n, n_diverged : int
         Students with an accuracy, and those that diverged and have none.
-    seconds : float
+    seconds_train : float
         Mean time of training a student [s].
     published : float
         Of a paper [%]; NaN without one.
@@ -42,8 +41,8 @@ class Evaluation:
     mean: float
     std: float
     n: int
-    diverged: int
-    seconds: float
+    n_diverged: int
+    seconds_train: float
     published: float
     spec: dict
 
@@ -61,26 +60,26 @@ def evaluations(distilled, folder="results/tables"):
     folder : str or Path
         Of the tables.
     """
-    rows = [_rows(path, distilled["keys"]) for path in sorted(Path(folder).glob("*.csv"))]
-    if not rows:
-        return []
-    frame = pd.concat(rows, ignore_index=True).drop_duplicates("artifact")
-    students = frame.groupby(frame["artifact"].map(lambda path: str(Path(path).parent)), sort=False)
+    results = tables.pooled(_frames(folder, distilled["keys"]))
     tested = []
-    for _, cells in students:
-        spec = _spec(cells["artifact"].iloc[0])
+    for row in results.to_dict("records"):
+        spec = _spec(row["artifact"])
         if spec and spec["upstream"]["distilled"]["address"] == distilled["address"]:
-            tested.append(_evaluation(cells, spec))
+            names = [field.name for field in fields(Evaluation) if field.name != "spec"]
+            tested.append(Evaluation(**{name: row[name] for name in names}, spec=spec))
     return tested
 
 
-def _rows(path, keys):
-    """Return the rows of a table with the IPC and seed of a set."""
-    try:
-        frame = tables.read_alone(path)
-    except StillhouseError:
-        frame = pd.DataFrame(columns=tables.COLUMNS)
-    return frame[(frame["ipc"] == keys["ipc"]) & (frame["distill_seed"] == keys["seed"])]
+def _frames(folder, keys):
+    """Return {experiment: rows of its table} that have the IPC and the seed of a set."""
+    frames = {}
+    for path in sorted(Path(folder).glob("*.csv")):
+        with contextlib.suppress(StillhouseError):
+            frame = tables.read_alone(path)
+            same = (frame["ipc"] == keys["ipc"]) & (frame["distill_seed"] == keys["seed"])
+            if same.any():
+                frames[path.stem] = frame[same]
+    return frames
 
 
 def _spec(folder):
@@ -88,18 +87,3 @@ def _spec(folder):
         return store.read_spec(folder)
     except store.FileError:
         return None
-
-
-def _evaluation(cells, spec):
-    first, accuracies = cells.iloc[0], table_layout.reported_accuracy(cells)
-    names = ("student", "protocol", "labels", "label_encoding", "report")
-    return Evaluation(
-        **{name: first[name] for name in names},
-        mean=float(accuracies.mean()),
-        std=float(accuracies.std(ddof=1)),
-        n=int(accuracies.count()),
-        diverged=int(accuracies.isna().sum()),
-        seconds=float(cells["seconds_train"].mean()),
-        published=float(first["published"]),
-        spec=spec,
-    )

@@ -107,6 +107,59 @@ def read_alone(path):
     return frame
 
 
+def pooled(frames):
+    """Return every accuracy of several experiments: a row per distilled set, protocol and student.
+
+    Seeds of the same students are pooled over the experiments; those that several share count once.
+
+    Parameters
+    ----------
+    frames : dict of str to pandas.DataFrame
+        By experiment, as `read_alone` returns them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of the tables, of the first seed. Beside them ``name`` of the method; ``mean`` and
+        ``std`` of the reported accuracy [%] over ``n`` students, without the ``n_diverged`` others;
+        ``n_bytes`` of images and labels; ``seconds`` of the full lineage with one student.
+    """
+    if not frames:
+        return pd.DataFrame()
+    rows = pd.concat(
+        [_named(frame, experiment) for experiment, frame in frames.items()], ignore_index=True
+    ).drop_duplicates(["artifact", "report"])
+    students = rows.groupby(["students", "report"], sort=False)
+    numbers = students.agg(
+        mean=("reported", "mean"),
+        std=("reported", "std"),
+        n=("reported", "count"),
+        published=("published", "first"),
+        published_std=("published_std", "first"),
+        seconds_train=("seconds_train", "mean"),
+        seconds=("seconds", "mean"),
+        seeds=("seed", "size"),
+    ).reset_index()
+    first = students.head(1).reset_index(drop=True)
+    shared = [name for name in numbers if name in first]
+    n_diverged = numbers["seeds"] - numbers["n"]
+    return first.drop(columns=shared).join(numbers).assign(n_diverged=n_diverged)
+
+
+def _named(frame, experiment):
+    """Return rows with the experiment, the name of the method, and numbers for `pooled`."""
+    names = table_layout.set_names(frame)
+    pairs = zip(frame["method"], frame["distill_seed"], strict=True)
+    return frame.assign(
+        experiment=experiment,
+        name=[names[pair] for pair in pairs],
+        students=[str(Path(folder).parent) for folder in frame["artifact"]],
+        reported=table_layout.reported_accuracy(frame),
+        n_bytes=frame["image_bytes"] + frame["label_bytes"],
+        seconds=frame[list(table_layout.COST_COLUMNS)].sum(axis=1, skipna=False),
+    )
+
+
 def _changed(path):
     return StillhouseError(
         f"{path}: was changed after it was written, or is of an earlier version; delete it and "

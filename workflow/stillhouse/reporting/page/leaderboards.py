@@ -85,9 +85,8 @@ def totals(frame):
     Returns
     -------
     pandas.DataFrame
-        Indexed by (student, method, distill seed, IPC, protocol); ``mean``, ``std`` [%] over ``n``
-        students that did not diverge, kind of ``labels``, ``published``, ``published_std`` [%],
-        ``n_bytes`` of images and labels, ``seconds`` of the full lineage.
+        Indexed by (student, method, distill seed, IPC, protocol); ``mean``, ``std`` [%],
+        ``published`` [%], ``n_bytes`` of images and labels, ``seconds`` of the full lineage.
     """
     values = frame.assign(
         reported=table_layout.reported_accuracy(frame),
@@ -98,10 +97,7 @@ def totals(frame):
     return sets.agg(
         mean=("reported", "mean"),
         std=("reported", "std"),
-        n=("reported", "count"),
-        labels=("labels", "first"),
         published=("published", "first"),
-        published_std=("published_std", "first"),
         n_bytes=("n_bytes", "first"),
     ).assign(seconds=seconds)
 

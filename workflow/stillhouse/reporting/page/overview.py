@@ -7,12 +7,10 @@ workflow does so at the end of a run.
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from stillhouse.artifacts import formats, store
 from stillhouse.errors import StillhouseError
-from stillhouse.reporting import table_layout, tables
-from stillhouse.reporting.page import leaderboards, scales
+from stillhouse.reporting import tables
+from stillhouse.reporting.page import scales
 
 TABLES = Path("results/tables")
 PAGE = Path("results/report/index.html")
@@ -61,41 +59,24 @@ def overview(inputs, params, outputs):
 
 
 def all_results(frames):
-    """Return every accuracy of all experiments with its costs.
+    """Return the rows of `tables.pooled`; datasets of one name in different configs are told apart.
 
     Parameters
     ----------
     frames : dict of str to pandas.DataFrame
         By experiment, as `stillhouse.reporting.tables.read_alone` returns them.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of `leaderboards.totals`, its index as columns, ``experiment``, ``dataset`` and the
-        ``name`` of the method. Datasets of one name in different configs have different names here.
     """
-    rows = []
-    for experiment, frame in frames.items():
-        names = table_layout.set_names(frame)
-        totals = leaderboards.totals(frame).reset_index()
-        pairs = zip(totals["method"], totals["distill_seed"], strict=True)
-        rows.append(
-            totals.assign(
-                experiment=experiment,
-                dataset=frame["dataset"].iloc[0],
-                identity=_dataset_identity(frame),
-                name=[names[pair] for pair in pairs],
-            )
-        )
-    if not rows:
-        return pd.DataFrame()
-    results = pd.concat(rows, ignore_index=True)
-    several = results.groupby("dataset")["identity"].transform("nunique") > 1
-    qualified = results["dataset"] + " (" + results["identity"] + ")"
+    results = tables.pooled(frames)
+    if results.empty:
+        return results
+    digests = {name: _dataset_digest(frame) for name, frame in frames.items()}
+    identity = results["experiment"].map(digests)
+    several = identity.groupby(results["dataset"]).transform("nunique") > 1
+    qualified = results["dataset"] + " (" + identity + ")"
     return results.assign(dataset=results["dataset"].where(~several, qualified))
 
 
-def _dataset_identity(frame):
+def _dataset_digest(frame):
     """Return the digest of an experiment's dataset; empty if its students were deleted."""
     for folder in frame["artifact"]:
         try:
