@@ -1,5 +1,5 @@
 # make run, make test: each sets up all it needs. Python 3.11+ and a compiler-free machine suffice.
-.PHONY: run test test-all check bench lock explain verify format clean
+.PHONY: run test test-all check bench lock explain verify export overview format clean
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -28,12 +28,18 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py
 
-# These two only read: they never set up or change the environment.
+# These never set up or change the environment; the first two only read.
 explain:
 	@$(BIN)/python -m stillhouse.reporting.lineage "$(TARGET)"
 
 verify:
 	@$(BIN)/python -m stillhouse.planning.verify "$(CONFIG)"
+
+export:
+	@$(BIN)/python -m stillhouse.export "$(TARGET)" "$(FOLDER)" "$(CONFIG)"
+
+overview:
+	@$(BIN)/python -m stillhouse.reporting.page.overview
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

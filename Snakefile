@@ -52,6 +52,7 @@ rule all:
             for one in plan.artifacts["distilled"].values()
         ],
         pages=expand("results/report/{experiment}.html", experiment=plan.experiments),
+        overview="results/report/index.html",
 
 
 onstart:

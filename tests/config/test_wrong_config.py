@@ -52,6 +52,11 @@ WRONG = {
         "experiments.x.seeds: must have at most 1000 items, not [0, 1, 2",
         "",
     ),
+    "an experiment with the name of the page of all": (
+        lambda config: config["experiments"].update(index=config["experiments"]["x"]),
+        "experiments.index: conflicts with results/report/index.html, the page of all experiments",
+        "use another name",
+    ),
     "too many cells": (
         all_of(
             put("experiments.x.seeds", list(range(1000))),

@@ -370,6 +370,7 @@ EDITS_BESIDE = [
     ("sources.digits.holdout", 0.2, "index", "index"),
     ("sources.digits.on_bad_image", "skip", "index", "index"),
     ("sources.digits.on_leak", "error", None, None),
+    ("sources.digits.license", "cc-by-4.0", None, None),
     ("sources.digits.classes_per_block", 2, None, None),
     ("datasets.three.classes", ["2", "1", "0"], "teacher", "distilled"),
     ("datasets.three.resolution", 12, "teacher", "distilled"),

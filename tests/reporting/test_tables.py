@@ -15,7 +15,8 @@ COLUMNS = (
     "experiment,dataset,method,fidelity,ipc,distill_seed,teacher,labels,label_encoding,student,"
     "protocol,seed,accuracy,accuracy_best,accuracy_top5,image_bytes,label_bytes,seconds_teacher,"
     "seconds_denoiser,seconds_distill,seconds_label,seconds_train,device,published,published_std,"
-    "digest,recognised,statistics_bytes,image_bits_per_class,label_bits_per_class,artifact,diverged"
+    "digest,recognised,statistics_bytes,image_bits_per_class,label_bits_per_class,artifact,diverged,"
+    "report"
 )
 PUBLISHED = ",".join(published.COLUMNS) + "\n"
 

@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.workflow
 
-REPORTS = {"tables": 1, "curves": 1, "charts": 1, "page": 1}
+REPORTS = {"tables": 1, "curves": 1, "charts": 1, "page": 1, "overview": 1}
 
 
 def reversed_keys(value):
@@ -132,4 +132,14 @@ def test_settings_of_tables_and_figures_alone_are_noticed_without_metadata(finis
     # A figure that shows another set than its record says is drawn again.
     record = finished.one("manifests/reports/figures/tiny/synthesis-edc-seed0.png.json")
     record.write_text('{"contents": "0123"}')
-    assert finished.jobs() == {"synthesis_progress": 1, "page": 1}
+    assert finished.jobs() == {"synthesis_progress": 1, "page": 1, "overview": 1}
+
+
+def test_a_table_of_another_config_is_added_to_the_overview(finished):
+    shutil.copy(finished / "results/tables/tiny.csv", finished / "results/tables/other.csv")
+    assert finished.jobs() == {"overview": 1}
+    finished.make()
+    assert finished.jobs() == {}
+    overview = (finished / "results/report/index.html").read_text()
+    assert '<a href="tiny.html">tiny</a>' in overview
+    assert "../tables/other.csv" in overview and "other.html" not in overview

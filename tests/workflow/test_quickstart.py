@@ -12,14 +12,20 @@ pytestmark = pytest.mark.workflow
 
 # Rules whose logs are in a folder of another name.
 LOG_FOLDERS = {
-    "page": "report",
+    **dict.fromkeys(("page", "overview"), "report"),
     **dict.fromkeys(("curves", "charts", "contact_sheet", "synthesis_progress"), "figures"),
 }
 
 
 def test_a_cold_run_makes_tables_figures_and_pages(cold):
     for path in (
-        *("tables/tiny.csv", "tables/tiny.md", "tables/tiny.tex", "report/tiny.html"),
+        *(
+            "tables/tiny.csv",
+            "tables/tiny.md",
+            "tables/tiny.tex",
+            "report/tiny.html",
+            "report/index.html",
+        ),
         *(f"figures/tiny/{name}.svg" for name in ("accuracy", "cost", "curves", "rates")),
         *(f"figures/few/{name}-*/ipc1-seed0.png" for name in ("rded", "d4m", "edc")),
         *("figures/tiny/synthesis-edc-seed0.png", "figures/tiny/terms-edc-seed0.svg"),
@@ -48,6 +54,7 @@ def test_every_job_has_a_log_and_a_benchmark(cold, folder):
 def test_a_run_ends_with_the_table_and_the_folders_of_results(cold):
     table = (cold / "results/tables/tiny.md").read_text()
     ending = f"{table}\ntiny: results/tables/tiny.md  results/report/tiny.html\n"
+    ending += "all experiments: results/report/index.html\n"
     ending += "distilled sets: results/distilled/  figures: results/figures/\n"
     assert cold.done.stdout.endswith(ending)
     # The profile beside the Snakefile is used from any directory.
@@ -68,7 +75,7 @@ def test_numbers_can_be_overridden_on_the_command_line(finished):
     students = "students={small: {arch: convnet2}}"
     assert finished.jobs("--config", students) == {
         "students": 3,
-        **dict.fromkeys(("tables", "curves", "charts", "page"), 1),
+        **dict.fromkeys(("tables", "curves", "charts", "page", "overview"), 1),
     }
     output, _ = finished.fail("--config", "students={small: {width: wide}}")
     (line,) = [line for line in output.splitlines() if "students.small.width" in line]
@@ -78,7 +85,7 @@ def test_numbers_can_be_overridden_on_the_command_line(finished):
 def test_a_table_can_be_a_target(folder):
     jobs = folder.jobs("results/tables/tiny.csv")
     assert jobs["tables"] == 1
-    assert not {"curves", "charts", "contact_sheet", "page"} & set(jobs)
+    assert not {"curves", "charts", "contact_sheet", "page", "overview"} & set(jobs)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def where_to_look():
     lines = [
         f"{name}: results/tables/{name}.md  results/report/{name}.html" for name in plan.experiments
     ]
+    lines.append("all experiments: results/report/index.html")
     return "\n".join([*lines, "distilled sets: results/distilled/  figures: results/figures/"])
 
 

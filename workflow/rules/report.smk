@@ -1,4 +1,4 @@
-"""Tables and sets to pages.  in: an experiment's tables, sets, figures   out: one HTML file"""
+"""Tables and sets to pages.  in: tables, sets, figures   out: HTML files, one per experiment, one of all"""
 
 REPORT = Path(workflow.basedir, "workflow/report")
 CHARTS = ["accuracy", "cost", "curves", "rates"]
@@ -43,3 +43,30 @@ rule page:
         version=REPORT_VERSIONS["figures"],
     script:
         "../scripts/report.py"
+
+
+rule overview:
+    """Write the overview of all experiments in the results folder, those of other configs too."""
+    input:
+        tables=expand("results/tables/{experiment}.csv", experiment=plan.experiments),
+        pages=expand("results/report/{experiment}.html", experiment=plan.experiments),
+        template=[str(REPORT / "overview.html.jinja"), str(REPORT / "page/page.css")],
+    output:
+        html="results/report/index.html",
+    log:
+        "results/logs/report/index.log",
+    benchmark:
+        "results/benchmarks/report/index.jsonl"
+    conda:
+        "../../envs/stillhouse.yaml"
+    threads: 1
+    params:
+        function="stillhouse.reporting.page.overview:overview",
+        tables=lambda w: reports.all_tables(plan),
+        version=REPORT_VERSIONS["figures"],
+    script:
+        "../scripts/report.py"
+
+
+# An experiment cannot be named index.
+ruleorder: overview > page

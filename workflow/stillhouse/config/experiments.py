@@ -12,6 +12,8 @@ from stillhouse.networks import architectures
 
 # More take minutes to plan.
 MAX_CELLS = 100_000
+# Name of the page of all experiments.
+OVERVIEW = "index"
 
 
 def check_experiments(config, labels):
@@ -25,6 +27,11 @@ def check_experiments(config, labels):
         Of the config, with the schema's defaults, before the decision of their views.
     """
     _check_cells(config)
+    if OVERVIEW in config["experiments"]:
+        raise StillhouseError(
+            f"experiments.{OVERVIEW}: conflicts with results/report/{OVERVIEW}.html, the page of "
+            "all experiments; use another name"
+        )
     for name, experiment in config["experiments"].items():
         _check_experiment(config, f"experiments.{name}", experiment)
         names = [config["protocols"][one]["labels"] for one in experiment["protocols"]]

@@ -18,6 +18,12 @@ def identities(cells):
     ]
 
 
+def all_tables(plan):
+    """Return the tables of a plan and those that exist already, sorted paths."""
+    planned = {f"results/tables/{experiment}.csv" for experiment in plan.experiments}
+    return sorted(planned | {str(path) for path in Path("results/tables").glob("*.csv")})
+
+
 def table_contents(cells):
     """Return a digest of what the tables, charts and curves of an experiment show."""
     return digest([identities(cells), REPORT_VERSIONS["tables"]])

@@ -14,15 +14,16 @@ MAX_VALUES = 12
 MAX_ENTRIES = 30
 
 
-def explain(spec):
-    """Return lines that describe an artifact, its settings and everything upstream.
+def explain(*specs):
+    """Return lines that describe artifacts, their settings and everything upstream, each once.
 
     Parameters
     ----------
-    spec : dict
-        Its ``spec.json``.
+    specs : dict
+        Of each its ``spec.json``.
     """
-    return _explain(spec, "", 0, set())
+    explained = set()
+    return [line for spec in specs for line in _explain(spec, "", 0, explained)]
 
 
 def _explain(spec, role, depth, explained):

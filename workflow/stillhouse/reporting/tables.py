@@ -12,11 +12,11 @@ COLUMNS = """
 experiment dataset method fidelity ipc distill_seed teacher labels label_encoding student protocol
 seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher seconds_denoiser
 seconds_distill seconds_label seconds_train device published published_std digest recognised
-statistics_bytes image_bits_per_class label_bits_per_class artifact diverged
+statistics_bytes image_bits_per_class label_bits_per_class artifact diverged report
 """.split()  # noqa: SIM905
 TEXT_COLUMNS = """
 experiment dataset method fidelity teacher labels label_encoding student protocol device digest
-artifact
+artifact report
 """.split()  # noqa: SIM905
 
 
@@ -62,13 +62,37 @@ def read(path, identities):
     Returns
     -------
     pandas.DataFrame
+        As of `read_alone`, with those columns.
+
+    Raises
+    ------
+    StillhouseError
+        If another program has changed the file, so that columns, rows or numbers are missing.
+    """
+    frame = read_alone(path)
+    if len(frame) != len(identities):
+        raise _changed(path)
+    further = {name for identity in identities for name in identity} - set(frame)
+    return frame.assign(**{n: [identity[n] for identity in identities] for n in sorted(further)})
+
+
+def read_alone(path):
+    """Return the frame of an experiment's cells from its CSV, whose config is not at hand.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    pandas.DataFrame
         Rows of `cell_row`, with accuracies to four decimals. Diverged students have no accuracies
         and no ``seconds_train``, since they ended early.
 
     Raises
     ------
     StillhouseError
-        If another program has changed the file, so that columns, rows or numbers are missing.
+        If columns or numbers are missing: an earlier version or another program wrote the file.
     """
     texts = dict.fromkeys(TEXT_COLUMNS, str)
     numbers = {name: [""] for name in COLUMNS if name not in TEXT_COLUMNS}
@@ -76,14 +100,71 @@ def read(path, identities):
         frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
     except ValueError:  # of pandas: empty, torn or in another encoding
         frame = pd.DataFrame()
-    complete = set(COLUMNS) <= set(frame) and len(frame) == len(identities)
+    complete = set(COLUMNS) <= set(frame)
     if not complete or any(frame[name].dtype.kind not in "bif" for name in numbers):
-        raise StillhouseError(
-            f"{path}: was changed after it was written; delete it and rerun, which writes it again"
-        )
+        raise _changed(path)
     frame.loc[frame["accuracy"].isna(), "seconds_train"] = float("nan")
-    further = {name for identity in identities for name in identity} - set(frame)
-    return frame.assign(**{n: [identity[n] for identity in identities] for n in sorted(further)})
+    return frame
+
+
+def pooled(frames):
+    """Return every accuracy of several experiments: a row per distilled set, protocol and student.
+
+    Seeds of the same students are pooled over the experiments; those that several share count once.
+
+    Parameters
+    ----------
+    frames : dict of str to pandas.DataFrame
+        By experiment, as `read_alone` returns them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of the tables, of the first seed. Beside them ``name`` of the method; ``mean`` and
+        ``std`` of the reported accuracy [%] over ``n`` students, without the ``n_diverged`` others;
+        ``n_bytes`` of images and labels; ``seconds`` of the full lineage with one student.
+    """
+    if not frames:
+        return pd.DataFrame()
+    rows = pd.concat(
+        [_named(frame, experiment) for experiment, frame in frames.items()], ignore_index=True
+    ).drop_duplicates(["artifact", "report"])
+    students = rows.groupby(["students", "report"], sort=False)
+    numbers = students.agg(
+        mean=("reported", "mean"),
+        std=("reported", "std"),
+        n=("reported", "count"),
+        published=("published", "first"),
+        published_std=("published_std", "first"),
+        seconds_train=("seconds_train", "mean"),
+        seconds=("seconds", "mean"),
+        seeds=("seed", "size"),
+    ).reset_index()
+    first = students.head(1).reset_index(drop=True)
+    shared = [name for name in numbers if name in first]
+    n_diverged = numbers["seeds"] - numbers["n"]
+    return first.drop(columns=shared).join(numbers).assign(n_diverged=n_diverged)
+
+
+def _named(frame, experiment):
+    """Return rows with the experiment, the name of the method, and numbers for `pooled`."""
+    names = table_layout.set_names(frame)
+    pairs = zip(frame["method"], frame["distill_seed"], strict=True)
+    return frame.assign(
+        experiment=experiment,
+        name=[names[pair] for pair in pairs],
+        students=[str(Path(folder).parent) for folder in frame["artifact"]],
+        reported=table_layout.reported_accuracy(frame),
+        n_bytes=frame["image_bytes"] + frame["label_bytes"],
+        seconds=frame[list(table_layout.COST_COLUMNS)].sum(axis=1, skipna=False),
+    )
+
+
+def _changed(path):
+    return StillhouseError(
+        f"{path}: was changed after it was written, or is of an earlier version; delete it and "
+        "rerun, which writes it again"
+    )
 
 
 def cell_row(identity, numbers, measurements):

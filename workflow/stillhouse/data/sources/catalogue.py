@@ -114,7 +114,7 @@ def n_held_out(n_images, holdout):
 
 def shaping(name, settings):
     """Return the settings of a source that are part of its address: not the location of files."""
-    excluded = {"classes_per_block", "smallest_class", "root", "download", "on_leak"}
+    excluded = {"classes_per_block", "smallest_class", "root", "download", "on_leak", "license"}
     if settings["kind"] == "parquet":
         excluded |= {"train", "test"}
     return {"name": name, **{k: v for k, v in settings.items() if k not in excluded}}
