@@ -240,8 +240,8 @@ def of_labels(plan):
             drawn = [int(n) for array in [*drawn, views.mix_box] for n in array.ravel()]
             numbers[f"{i} views of epoch {epoch}"] = text_gist(drawn)
             numbers[f"{i} logits of epoch {epoch}"] = gist(logits)
-            if views.op.size:
-                numbers[f"{i} operations of epoch {epoch}"] = text_gist(views.op.ravel())
+            if views.op.numel():
+                numbers[f"{i} operations of epoch {epoch}"] = text_gist(views.op.ravel().tolist())
                 numbers[f"{i} magnitudes of epoch {epoch}"] = gist(views.magnitude)
     return numbers
 
