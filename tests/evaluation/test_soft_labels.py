@@ -84,6 +84,10 @@ def test_columns_are_as_promised(in_tiny_results):
         "batch",
     )
     assert json.loads(metadata["teachers"]) == [teacher.name]
+    numbers = {"n_images": "6", "n_classes": "3", "batch_size": "4"}
+    assert numbers.items() <= metadata.items()
+    distilled = table_of(in_tiny_results).upstream["distilled"]
+    assert metadata["distilled"] == str(distilled.directory)
     assert 0 <= float(metadata["recognised"]) <= 100
 
 
