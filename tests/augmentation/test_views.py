@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from stillhouse.augmentation.ops import NAMES, OPERATIONS
-from stillhouse.augmentation.views import MAX_SIDE, Views, draw, render
+from stillhouse.augmentation.views import GENERATOR, MAX_SIDE, Views, draw, render
 from stillhouse.data.boxes import N_DRAWS
 from stillhouse.rng import generator
 
@@ -338,3 +340,58 @@ def test_padded_views_are_crops_of_a_bordered_image():
         torch.testing.assert_close(rendered[place], (view / 255 - mean) / std)
         tops.add(int(top))
     assert tops == {0, 1, 2, 3, 4}
+
+
+def test_render_returns_all_rows_by_default_and_none_beyond_the_last():
+    pixels, drawn = images(), views_of().to("cpu")
+    complete = render(pixels, drawn)
+    assert len(complete) == len(pixels)
+    assert torch.equal(complete, render(pixels, drawn, 0, len(pixels) + 5))
+    step = len(pixels) // 2
+    halves = [render(pixels, drawn, 0, step), render(pixels, drawn, step, 2 * step)]
+    assert torch.equal(complete[: 2 * step], torch.cat(halves))
+
+
+BASE = {"crop": [0.3, 1.0], "flip": 0.5, "patches_per_side": 2}
+# Recorded with NumPy 2.4 and SciPy 1.17.
+CHECKSUMS = {
+    "cutmix": ({**BASE, "mix": "cutmix", "mix_alpha": 1.0, "mix_per": "batch"}, "bd154bf0a2ad"),
+    "cutmix per row": (
+        {**BASE, "mix": "cutmix", "mix_alpha": 0.7, "mix_per": "row"},
+        "7a3c1ef35f9d",
+    ),
+    "mixup": ({**BASE, "mix": "mixup", "mix_alpha": 0.8, "mix_per": "batch"}, "01a1a94902c5"),
+    "pad": ({"pad": 2, "flip": 0.5, "patches_per_side": 1, "mix": "none"}, "d4f61b0e4909"),
+    "randaugment": ({**BASE, "mix": "none", "randaugment": {"n": 2, "m": 9}}, "13eee5db4149"),
+    "jitter": ({**BASE, "mix": "none", "jitter": 0.4}, "0654afe1f86d"),
+    "lighting": ({**BASE, "mix": "none", "lighting": 0.1}, "e288125e3fd7"),
+    "siamese": (
+        {
+            **{**BASE, "mix": "none"},
+            "siamese": {"operations": ["color", "crop", "cutout", "scale"], "per": "row"},
+        },
+        "e193799f87b5",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKSUMS)
+def test_draws_are_those_of_the_generator_version(kind):
+    settings, checksum = CHECKSUMS[kind]
+    assert GENERATOR == 1, "record the checksums of the new version"
+    actual = draw(settings, 3, 2, 40, 16, 8).checksum()
+    assert actual[:12] == checksum, (
+        "tables that store no views would be read with others; raise GENERATOR in "
+        "augmentation/views.py and record the checksum"
+    )
+
+
+def test_the_checksum_of_views_covers_every_field():
+    views = views_of(randaugment={"n": 1, "m": 9})
+    checksums = {views.checksum(), dataclasses.replace(views, mix="mixup").checksum()}
+    names = [field.name for field in dataclasses.fields(views)][1:]
+    for name in names:
+        array = getattr(views, name).copy()
+        array.flat[0] = ~array.flat[0] if array.dtype == bool else array.flat[0] + 1
+        checksums.add(dataclasses.replace(views, **{name: array}).checksum())
+    assert len(checksums) == 2 + len(names)

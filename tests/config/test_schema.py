@@ -172,7 +172,7 @@ REFUSED = {
     ),
     "no match": (
         put("labels.soft.encoding", "top0"),
-        "labels.soft.encoding: must match ^(float16|int8|top[1-9][0-9]*)$, not 'top0' (storage",
+        "labels.soft.encoding: must match ^(float16|int[2-8]|top[1-9][0-9]*)$, not 'top0' (storage",
     ),
     "quality of zero": (
         put("methods.rded.encoding", "webp0"),

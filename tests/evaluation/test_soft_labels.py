@@ -11,7 +11,8 @@ from stillhouse.artifacts import store
 from stillhouse.augmentation.views import draw, render
 from stillhouse.data.distilled_set import read_set
 from stillhouse.evaluation import label_sources, soft_labels, teacher_ensemble
-from stillhouse.evaluation.soft_labels import SoftLabelTable, decode_logits
+from stillhouse.evaluation.label_tables import load_labels
+from stillhouse.evaluation.logit_encodings import decode_logits
 from stillhouse.evaluation.teacher_ensemble import TeacherEnsemble
 from stillhouse.planning.inputs import job_inputs
 from stillhouse.training import teachers
@@ -83,6 +84,10 @@ def test_columns_are_as_promised(in_tiny_results):
         "batch",
     )
     assert json.loads(metadata["teachers"]) == [teacher.name]
+    numbers = {"n_images": "6", "n_classes": "3", "batch_size": "4"}
+    assert numbers.items() <= metadata.items()
+    distilled = table_of(in_tiny_results).upstream["distilled"]
+    assert metadata["distilled"] == str(distilled.directory)
     assert 0 <= float(metadata["recognised"]) <= 100
 
 
@@ -124,11 +129,11 @@ def test_recognised_images_are_not_augmented(in_tiny_results):
         assert float(metadata[b"recognised"]) == pytest.approx(share)
 
 
-def test_a_row_group_holds_an_epoch(in_tiny_results):
-    table = pq.ParquetFile(file_of(table_of(in_tiny_results)))
-    assert table.num_row_groups == 2
+def test_an_epoch_has_every_row_once(in_tiny_results):
+    table = pq.read_table(file_of(table_of(in_tiny_results)))
+    assert table.num_rows == 2 * 6
     for epoch in range(2):
-        rows = table.read_row_group(epoch).to_pylist()
+        rows = table[6 * epoch : 6 * epoch + 6].to_pylist()
         assert {row["epoch"] for row in rows} == {epoch}
         assert sorted(row["index"] for row in rows) == list(range(6))
         crops = np.array([row["crop"] for row in rows])
@@ -165,7 +170,7 @@ def test_stored_labels_are_those_of_the_teacher_online(made, tiny, planned, make
     make(artifact, batch_size=5)
     images, hard = images_of(artifact)
     settings = {"views": artifact.settings["views"], "batch_size": 4, "seed": 0}
-    table = SoftLabelTable(file_of(artifact), 3)
+    table = load_labels(file_of(artifact), CPU)
     stored = label_sources.StoredLabels(settings, images, hard, table)
     online = label_sources.OnlineLabels(settings, images, hard, ensemble_of(artifact))
     for epoch in range(3):
@@ -183,9 +188,10 @@ def test_stored_labels_are_those_of_the_teacher_online(made, tiny, planned, make
 def test_labels_are_the_teachers_logits_of_each_view(in_tiny_results):
     artifact = table_of(in_tiny_results)
     images, _ = images_of(artifact)
-    views, logits = SoftLabelTable(file_of(artifact), 3).epoch(1)
+    views, logits = load_labels(file_of(artifact)).epoch(1)
+    logits = logits.numpy()
     net = teachers.load_teacher(Path(artifact.upstream["teachers"][0].file), CPU).net
-    alone = torch.cat([net(image[None]) for image in render(images, views.to(CPU), 0, 6)]).numpy()
+    alone = torch.cat([net(image[None]) for image in render(images, views)]).numpy()
     assert np.abs(logits - alone).max() < 1e-2
     assert np.abs(logits).max() > 0.05
 
@@ -193,7 +199,7 @@ def test_labels_are_the_teachers_logits_of_each_view(in_tiny_results):
 def test_other_artifacts_are_refused_as_tables(in_tiny_results):
     path = file_of(table_of(in_tiny_results).upstream["distilled"])
     with pytest.raises(store.WrongType, match="must be a soft label table") as caught:
-        SoftLabelTable(path, 3)
+        load_labels(path)
     assert caught.value.path == path
 
 
@@ -201,14 +207,13 @@ def test_a_longer_table_extends_a_shorter_one(made, make_labels):
     short = make_labels(epochs_stored=2)
     long = make_labels(epochs_stored=5)
     assert short != long
-    short, long = pq.ParquetFile(short), pq.ParquetFile(long)
-    assert long.num_row_groups == 5
-    for epoch in range(2):
-        assert long.read_row_group(epoch).equals(short.read_row_group(epoch))
+    short, long = pq.read_table(short), pq.read_table(long)
+    assert (short.num_rows, long.num_rows) == (2 * 6, 5 * 6)
+    assert long[: 2 * 6].equals(short)
 
 
 def test_a_table_starts_over_after_its_last_epoch(in_tiny_results):
-    table = SoftLabelTable(file_of(table_of(in_tiny_results)), 3)
+    table = load_labels(file_of(table_of(in_tiny_results)))
     for epoch, again in [(0, 2), (1, 3), (1, 101)]:
         views, logits = table.epoch(epoch)
         same, same_logits = table.epoch(again)
@@ -264,8 +269,9 @@ def test_labels_are_the_mean_logits_of_two_teachers(made, tiny, planned, make):
     for teacher in artifact.upstream["teachers"]:
         make(teacher)
     make(artifact)
-    views, logits = SoftLabelTable(file_of(artifact), 3).epoch(0)
-    images = render(images_of(artifact)[0], views.to(CPU), 0, 6)
+    views, logits = load_labels(file_of(artifact)).epoch(0)
+    logits = logits.numpy()
+    images = render(images_of(artifact)[0], views, 0, 6)
     nets = [teachers.load_teacher(Path(t.file), CPU).net for t in artifact.upstream["teachers"]]
     assert len(nets) == 2
     outputs = [net(images).numpy() for net in nets]
@@ -290,34 +296,35 @@ def test_tables_have_only_the_classes_of_the_dataset(made, tiny, planned, make_a
     wanted.families["students"].clear()
     make_all(wanted)
     artifact = table_of(wanted)
-    views, logits = SoftLabelTable(file_of(artifact), 2).epoch(0)
+    views, logits = load_labels(file_of(artifact)).epoch(0)
+    logits = logits.numpy()
     pixels, hard = images_of(artifact)
     teacher = teachers.load_teacher(Path(artifact.upstream["teachers"][0].file), CPU)
     assert teacher.class_ids == ["0", "1", "2"]
-    outputs = teacher.net(render(pixels, views.to(CPU), 0, 4)).numpy()
+    outputs = teacher.net(render(pixels, views)).numpy()
     assert np.abs(logits - outputs[:, [2, 0]]).max() < 1e-2
     assert hard.tolist() == [0, 0, 1, 1]
 
 
 def test_int8_tables_decode_to_within_half_a_step(made, make_labels):
-    reference = SoftLabelTable(file_of(table_of(made)), 3).epoch(1)[1]
+    reference = load_labels(file_of(table_of(made))).epoch(1)[1].numpy()
     path = make_labels(encoding="int8")
     schema = pq.read_schema(path)
     assert schema.field("logits").type == pa.binary(3)
     assert schema.field("logit_scale").type == pa.float32()
     assert schema.metadata[b"encoding"] == b"int8"
-    found = SoftLabelTable(path, 3).epoch(1)[1]
+    found = load_labels(path).epoch(1)[1].numpy()
     assert np.abs(found - reference).max() <= np.abs(reference).max() / 254 + 2e-3
     assert (found != reference).any()
 
 
 def test_top_k_tables_decode_to_the_largest_logits_and_the_mean_of_the_others(made, make_labels):
-    reference = SoftLabelTable(file_of(table_of(made)), 3).epoch(1)[1]
+    reference = load_labels(file_of(table_of(made))).epoch(1)[1].numpy()
     path = make_labels(encoding="top1")
     schema = pq.read_schema(path)
     assert schema.field("logit_classes").type == pa.list_(pa.int16(), 1)
     assert schema.field("logit_rest").type == pa.float16()
-    found = SoftLabelTable(path, 3).epoch(1)[1]
+    found = load_labels(path).epoch(1)[1].numpy()
     for row, kept in zip(reference, found, strict=True):
         first, *rest = np.argsort(-row)
         assert kept[first] == row[first]

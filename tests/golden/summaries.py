@@ -11,7 +11,7 @@ from stillhouse.artifacts import store
 from stillhouse.data.bitstream import files
 from stillhouse.data.codecs import decode
 from stillhouse.data.distilled_set import read_set
-from stillhouse.evaluation import soft_labels
+from stillhouse.evaluation.label_tables import load_labels
 from stillhouse.methods.common.features import read_features
 from stillhouse.methods.registry import stages
 from stillhouse.reporting import tables
@@ -233,15 +233,15 @@ def of_distilled(plan):
 def of_labels(plan):
     numbers = {}
     for i, path in enumerate(paths(plan, "labels", "labels.parquet")):
-        table = soft_labels.SoftLabelTable(path, 3)
+        table = load_labels(path)
         for epoch in range(2):
             views, logits = table.epoch(epoch)
             drawn = [views.index, views.box, views.flip, views.patch_order, views.partner]
             drawn = [int(n) for array in [*drawn, views.mix_box] for n in array.ravel()]
             numbers[f"{i} views of epoch {epoch}"] = text_gist(drawn)
             numbers[f"{i} logits of epoch {epoch}"] = gist(logits)
-            if views.op.size:
-                numbers[f"{i} operations of epoch {epoch}"] = text_gist(views.op.ravel())
+            if views.op.numel():
+                numbers[f"{i} operations of epoch {epoch}"] = text_gist(views.op.ravel().tolist())
                 numbers[f"{i} magnitudes of epoch {epoch}"] = gist(views.magnitude)
     return numbers
 

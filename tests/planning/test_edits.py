@@ -383,6 +383,8 @@ EDITS_BESIDE = [
     ("labels.soft.seed", 1, "labels", None),
     ("labels.soft.epochs_stored", 1, "labels", None),
     ("labels.soft.encoding", "top2", "labels", None),
+    ("labels.soft.views_stored", False, "labels", None),
+    ("labels.soft.epoch_order", "random", "students", None),
     ("labels.soft.fidelity", "paper", "labels", None),
     ("labels.soft.views.flip", 0.1, "labels", None),
     ("labels.soft.views.pad", 2, "labels", None),
@@ -435,6 +437,8 @@ def test_an_edit_beside_the_methods_changes_what_depends_on_it(
         ("teachers.t.pad", 0),
         ("teachers.t.decay", "dimension"),
         ("labels.soft.views.pad", 0),
+        ("labels.soft.views_stored", True),
+        ("labels.soft.epoch_order", "stored"),
         ("protocols.soft.tests", {"after": 0.8}),
     ],
 )

@@ -364,6 +364,8 @@ def test_stored_and_online_labels_are_the_same():
     stored = published.comparable(student("ab", online=False), "last")
     assert stored == published.comparable(student("ab", online=True), "last")
     assert stored == canonical(json.loads(stored))
+    seeded = student("ab", online=False, views_stored=False)
+    assert stored == published.comparable(seeded, "last")
     for settings in ({"epochs_stored": 10}, {"encoding": "top1"}, {"views": {"flip": 0.0}}):
         assert stored != published.comparable(student("ab", online=False, **settings), "last")
 

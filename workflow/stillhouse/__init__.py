@@ -13,14 +13,20 @@ above it in this list:
 - `export`: distilled sets, archives and learning curves for other tools; decoded bitstreams
 """
 
+import importlib
+
+_PUBLIC = {
+    "DistilledSet": "stillhouse.data.distilled_set",
+    "load_labels": "stillhouse.evaluation.label_tables",
+    "render": "stillhouse.augmentation.views",
+}
+
 
 def __getattr__(name):
     # On demand: torch takes seconds to import, and the Snakefile is parsed without it.
-    if name == "DistilledSet":
-        from stillhouse.data.distilled_set import DistilledSet
-
-        return DistilledSet
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["DistilledSet"]
+__all__ = [*_PUBLIC]

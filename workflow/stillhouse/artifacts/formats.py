@@ -13,7 +13,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from stillhouse.errors import StillhouseError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Dictionaries and statistics would enlarge a label table of 200 row groups by half.
+# Dictionaries and statistics enlarge files of small row groups.
 PARQUET = {
     "compression": "zstd",
     "compression_level": 3,
@@ -40,10 +40,19 @@ BATCH_ROWS = 2**16
 
 @dataclass(frozen=True)
 class RowGroups:
-    """Content of a Parquet file that is written one row group at a time, to save memory."""
+    """Content of a Parquet file that is written one row group at a time, to save memory.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    groups : iterable of pyarrow.Table
+    options : dict
+        Of `pyarrow.parquet.ParquetWriter`, in place of those in `PARQUET`.
+    """
 
     schema: pa.Schema
     groups: Iterable[pa.Table]
+    options: dict = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -186,7 +195,7 @@ def _write_parquet(path, content):
 
     if isinstance(content, pa.Table):
         content = RowGroups(content.schema, [content])
-    with pq.ParquetWriter(path, content.schema, **PARQUET) as writer:
+    with pq.ParquetWriter(path, content.schema, **{**PARQUET, **content.options}) as writer:
         for group in content.groups:
             finite.check_table(group)
             writer.write_table(group, row_group_size=max(group.num_rows, 1))

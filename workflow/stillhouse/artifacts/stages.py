@@ -135,7 +135,7 @@ DISTILLED = Stage(
 )
 LABELS = Stage(
     "labels",
-    version=4,
+    version=5,
     files=("labels.parquet",),
     function="stillhouse.evaluation.soft_labels:labels",
     description="soft label table",

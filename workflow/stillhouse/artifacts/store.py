@@ -185,7 +185,7 @@ def read_table(path, columns=None, schema=None):
     import pyarrow.parquet as pq
 
     _check(Path(path))
-    _check_schema(path, schema)
+    check_schema(path, schema)
     table = pq.read_table(path, columns=columns, partitioning=None)
     _check_finite(path, finite.check_table, table)
     return table
@@ -204,7 +204,7 @@ def open_row_groups(path, schema=None):
     import pyarrow.parquet as pq
 
     _check(Path(path))
-    _check_schema(path, schema)
+    check_schema(path, schema)
     return pq.ParquetFile(path)
 
 
@@ -227,13 +227,16 @@ def open_copy(path, schema=None):
         listed = json.loads((path.parent / SPEC).read_bytes())["files"][path.name]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         listed = None
-    if listed is not None and formats.checksum(path) != listed:
+    state = path.stat()
+    checked = _checked.get(path.absolute()) == (state.st_mtime_ns, state.st_size, listed)
+    if listed is not None and not checked and formats.checksum(path) != listed:
         raise Damaged(path, f"differs from the file listed in {SPEC}; copy both again")
-    _check_schema(path, schema)
+    check_schema(path, schema)
     return pq.ParquetFile(path)
 
 
-def _check_schema(path, schema):
+def check_schema(path, schema):
+    """Raise `WrongType` if a file is not Parquet or lacks a column of a schema or its type."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

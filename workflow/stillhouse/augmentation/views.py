@@ -5,6 +5,7 @@ and a mix with the view of a partner row (FKD, Shen & Xing 2022). The view of ep
 (seed, e, row).
 """
 
+import hashlib
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -16,6 +17,9 @@ from stillhouse.data.transforms import cut, normalise
 from stillhouse.rng import generator
 
 MAX_SIDE = 8
+# Version of `draw`, raised when it returns other views for the same arguments: label tables that
+# store the seed alone depend on it.
+GENERATOR = 1
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,15 @@ class Views:
         """Return the views as tensors on a device."""
         arrays = (getattr(self, field.name) for field in fields(self)[1:])
         return Views(self.mix, *(torch.tensor(array).to(device) for array in arrays))
+
+    def checksum(self):
+        """Return the SHA-256 over all arrays as hexadecimal text."""
+        digest = hashlib.sha256(self.mix.encode())
+        for field in fields(self)[1:]:
+            array = np.ascontiguousarray(getattr(self, field.name))
+            digest.update(f"{field.name} {array.dtype.str} {array.shape}".encode())
+            digest.update(array)
+        return digest.hexdigest()
 
 
 def draw(settings, seed, epoch, n_rows, resolution, batch_size, stage="views"):
@@ -156,8 +169,8 @@ def _beta(uniform, alpha):
     return betaincinv(alpha, alpha, uniform)
 
 
-def render(images, views, start, stop):
-    """Return the normalised views of rows start … stop of an epoch.
+def render(images, views, start=0, stop=None):
+    """Return the views of rows start … stop of an epoch, by default of all.
 
     Parameters
     ----------
@@ -165,11 +178,16 @@ def render(images, views, start, stop):
         The distilled set.
     views : Views
         Of tensors, on the same device.
+    start, stop : int, optional
+        Positions in the epoch, of a training step.
 
     Returns
     -------
     (stop - start, 3, side, side) float32
+        Normalised by ImageNet's mean and deviation.
     """
+    n_rows = len(views.index)
+    stop = n_rows if stop is None else min(stop, n_rows)
     rows = slice(start, stop)
     own = _cut(images, views, rows)
     if views.mix == "none":

@@ -5,11 +5,13 @@ from abc import ABC, abstractmethod
 import torch
 from torch.nn.functional import one_hot, softmax
 
+from stillhouse.artifacts import store
 from stillhouse.augmentation.views import draw, render
 from stillhouse.data.distilled_set import read_learned
 from stillhouse.errors import StillhouseError
-from stillhouse.evaluation.soft_labels import SoftLabelTable
+from stillhouse.evaluation.label_tables import load_labels
 from stillhouse.evaluation.teacher_ensemble import TeacherEnsemble
+from stillhouse.rng import generator
 
 
 def open_labels(settings, images, hard, classes, inputs):
@@ -19,7 +21,7 @@ def open_labels(settings, images, hard, classes, inputs):
     ----------
     settings : dict
         ``kind`` (hard, learned, soft, online), ``batch_size``; for drawn views ``views``, and of
-        online labels ``seed``.
+        online labels ``seed``; of soft ones optionally ``epoch_order``.
     images : (n, 3, side, side) uint8 tensor
     hard : (n,) int64 tensor
     classes : list of str
@@ -29,7 +31,8 @@ def open_labels(settings, images, hard, classes, inputs):
     """
     kind = settings["kind"]
     if kind == "soft":
-        table = SoftLabelTable(inputs["labels"], len(classes))
+        store.check([inputs["labels"]])
+        table = load_labels(inputs["labels"], images.device)
         return StoredLabels(settings, images, hard, table)
     if kind == "online":
         ensemble = TeacherEnsemble(inputs["teachers"], classes, images.device)
@@ -135,11 +138,15 @@ class LearnedLabels(FixedLabels):
 
 
 class StoredLabels(LabelSource):
-    """Views and teacher logits of a soft label table, the same for every student.
+    """Views and teacher logits of a soft label table.
+
+    By default the same for every student. With ``epoch_order: random`` each epoch is a stored one,
+    drawn with the student's seed, as in LPLD (Xiao & He, NeurIPS 2024;
+    train_FKD_label_pruning_batch.py, granularity epoch).
 
     Parameters
     ----------
-    table : stillhouse.evaluation.soft_labels.SoftLabelTable
+    table : stillhouse.evaluation.label_tables.SoftLabelTable
     """
 
     def __init__(self, settings, images, hard, table):
@@ -148,8 +155,9 @@ class StoredLabels(LabelSource):
 
     def epoch(self, epoch, seed):
         """Return (views, logits) of an epoch, on the device."""
-        views, logits = self.table.epoch(epoch)
-        return views.to(self.images.device), torch.from_numpy(logits).to(self.images.device)
+        if self.settings.get("epoch_order") == "random":
+            epoch = int(generator(seed, "label epochs", item=epoch).random() * len(self.table))
+        return self.table.epoch(epoch)
 
 
 class OnlineLabels(LabelSource):

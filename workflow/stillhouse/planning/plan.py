@@ -308,6 +308,8 @@ def _labels(plan, distilled, labels, teachers, batch_size):
         drawn = {"views": labels["views"], "seed": labels["seed"]}
         return {**shaping, **drawn}, {"teachers": teachers}
     if labels["kind"] == "soft":
+        if labels["epoch_order"] == "random":
+            shaping["epoch_order"] = "random"
         return shaping, {"labels": _label_table(plan, distilled, labels, teachers, batch_size)}
     raise ValueError(f"unknown kind of labels {labels['kind']!r}")
 
@@ -317,6 +319,8 @@ def _label_table(plan, distilled, labels, teachers, batch_size):
     settings = {name: labels[name] for name in ("views", "encoding", "epochs_stored", "seed")}
     if labels["views"].get("mix_per") == "batch" or "siamese" in labels["views"]:
         settings["batch_size"] = batch_size
+    if not labels["views_stored"]:
+        settings["views_stored"] = False
     upstream = {"distilled": distilled, "teachers": teachers}
     return plan.add(Artifact(LABELS, _set_slug(distilled, "soft"), settings, upstream))
 

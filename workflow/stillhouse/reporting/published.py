@@ -62,6 +62,8 @@ IGNORED = {
     },
     # A union over the methods of a config; the step that is sampled from is compared.
     "inversion": {"snapshots"},
+    # How views are stored, not which.
+    "labels": {"views_stored"},
     # The device that random numbers are drawn on.
     "samples": {"draw_on"},
 }
@@ -189,7 +191,7 @@ def comparable(spec, report):
     teachers = {"teachers": upstream.pop("teachers")} if "teachers" in upstream else {}
     if "labels" in upstream:
         table = upstream.pop("labels")
-        labels |= table["settings"]
+        labels |= {k: v for k, v in table["settings"].items() if k not in IGNORED["labels"]}
         teachers = {k: part for k, part in table["upstream"].items() if k != "distilled"}
     if teachers:
         epochs = settings["training"]["epochs"]
