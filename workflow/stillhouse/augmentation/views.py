@@ -156,8 +156,8 @@ def _beta(uniform, alpha):
     return betaincinv(alpha, alpha, uniform)
 
 
-def render(images, views, start, stop):
-    """Return the normalised views of rows start … stop of an epoch.
+def render(images, views, start, stop, prepare=normalise):
+    """Return the views of rows start … stop of an epoch, as inputs of networks.
 
     Parameters
     ----------
@@ -165,6 +165,8 @@ def render(images, views, start, stop):
         The distilled set.
     views : Views
         Of tensors, on the same device.
+    prepare : callable
+        From pixels in [0, 255] to inputs: affine, since views are mixed before it.
 
     Returns
     -------
@@ -173,16 +175,16 @@ def render(images, views, start, stop):
     rows = slice(start, stop)
     own = _cut(images, views, rows)
     if views.mix == "none":
-        return ops.apply(normalise(own), views.op[rows], views.magnitude[rows], "normalised")
+        return ops.apply(prepare(own), views.op[rows], views.magnitude[rows], "normalised")
     partner = views.partner[rows]
     if start <= partner.min() and partner.max() < stop:
         other = own[partner - start]
     else:
         other = _cut(images, views, partner)
     if views.mix == "mixup":
-        return normalise(torch.lerp(other, own, views.mix_weight[rows, None, None, None]))
+        return prepare(torch.lerp(other, own, views.mix_weight[rows, None, None, None]))
     inside = _inside(views.mix_box[rows], own.shape[-1])
-    return normalise(torch.where(inside[:, None], other, own))
+    return prepare(torch.where(inside[:, None], other, own))
 
 
 def _cut(images, views, rows):
