@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "workflow/presets").glob("*.yaml"))
 KINDS = {
     *("random", "herding", "kmeans", "rded", "ddps", "d3hr", "d4m", "sre2l", "gvbsm", "edc"),
-    *("dm", "gm", "tm", "compressed", "ruo", "given"),
+    *("cda", "dm", "gm", "tm", "compressed", "ruo", "given"),
 }
 FOLDER = {"kind": "image_folder", "root": "pets", "classes": ["cat", "dog"], "smallest_class": 40}
 EDC = {"kind": "edc", "observers": ["t"]}
@@ -116,7 +116,7 @@ REFUSED = {
         drop("methods.rded.teacher"),
         "methods.rded.teacher: missing (name of the teacher that scores patches)",
     ),
-    "missing kind": (put("methods.random", {}), "methods.random.kind: missing (`compressed`: "),
+    "missing kind": (put("methods.random", {}), "methods.random.kind: missing (`cda`: "),
     "unknown kind": (
         put("methods.random.kind", "rdedd"),
         f"methods.random.kind: must be one of {', '.join(sorted(KINDS))}, not 'rdedd'",

@@ -99,14 +99,15 @@ def test_every_kind_has_its_keys():
     assert keys(common) == ["kind", "fidelity"]
     assert list(methods) == [
         *(
+            "cda",
+            "edc",
+            "gvbsm",
+            "sre2l",
             "compressed",
             "d3hr",
             "d4m",
             "ddps",
             "dm",
-            "edc",
-            "gvbsm",
-            "sre2l",
             "given",
             "gm",
             "herding",
@@ -120,7 +121,7 @@ def test_every_kind_has_its_keys():
     assert all("denoiser" in keys(methods[kind]) for kind in ("ddps", "d3hr", "d4m"))
     assert "loss_weights.skewness" in keys(methods["d3hr"])
     assert keys(methods["sre2l"])[:2] == ["observers", "initial"]
-    assert methods["sre2l"] == methods["gvbsm"] == methods["edc"]
+    assert methods["sre2l"] == methods["cda"] == methods["gvbsm"] == methods["edc"]
     assert {"real_images", "initial"} <= set(keys(methods["dm"])) < set(keys(methods["gm"]))
     assert "experts.count" in keys(methods["tm"])
     assert {"decoder", "warmup.beta", "bound"} <= set(keys(methods["compressed"]))

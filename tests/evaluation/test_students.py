@@ -7,6 +7,8 @@ from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
 from stillhouse.augmentation.views import draw, render
 from stillhouse.config import protocols
+from stillhouse.data.transforms import normalise
+from stillhouse.data.whitening import Whitening, fit
 from stillhouse.errors import StillhouseError
 from stillhouse.evaluation import students
 from stillhouse.evaluation.label_sources import HardLabels
@@ -123,11 +125,12 @@ def hard_labels(views=VIEWS, batch_size=10):
     return HardLabels({"views": views, "batch_size": batch_size}, *colours(), 3)
 
 
-def train(labels, seed=0, net_seed=None, work=None, **changes):
+def train(labels, seed=0, net_seed=None, work=None, prepare=normalise, **changes):
     settings = {"arch": "convnet1", "width": 4, "norm": "batch"}
     net = registry.build(settings, 3, 8, seed if net_seed is None else net_seed, "student")
     context = Context(work=work) if work else Context()
-    return students.train(net, labels, colours(90, 60, 1), {**TRAINING, **changes}, seed, context)
+    training = {**TRAINING, **changes}
+    return students.train(net, labels, colours(90, 60, 1), training, seed, context, prepare)
 
 
 def test_a_student_learns():
@@ -138,6 +141,21 @@ def test_a_student_learns():
     assert [row["epoch"] for row in cell["curve"]] == list(range(1, 13))
     assert cell["curve"][-1]["loss"] < cell["curve"][0]["loss"] / 2
     assert [row["epoch"] for row in cell["curve"] if "accuracy" in row] == [10, 12]
+
+
+def test_whitened_inputs_are_those_of_training_and_tests():
+    whitening, calls = Whitening(*fit(colours()[0], 0.1)), []
+
+    def prepare(pixels):
+        calls.append(pixels)
+        return whitening(pixels)
+
+    cell = train(hard_labels(), prepare=prepare, tests={"every": 100, "offset": 0, "after": 0.0})
+    assert cell["accuracy"] > 90
+    # Twelve epochs of three steps, then the 90 test images in batches.
+    assert [len(part) for part in calls[:36]] == [10] * 36
+    assert torch.equal(torch.cat(calls[36:]), colours(90, 60, 1)[0])
+    assert cell != train(hard_labels(), tests={"every": 100, "offset": 0, "after": 0.0})
 
 
 def test_a_student_of_wrong_labels_does_not_learn():

@@ -164,13 +164,16 @@ MATCHING = {
             "experts": {"count": 2, "batch_size": 64, "learning_rate": 0.1},
         },
     },
-    "students": {"i": {"arch": "convnet1", "width": 4, "norm": "instance"}},
+    "students": {
+        "i": {"arch": "convnet1", "width": 4, "norm": "instance"},
+        "z": {"arch": "convnet1", "width": 4, "norm": "instance", "zca": 0.1},
+    },
     "experiments": {
         "x": {
             "dataset": "d",
             "methods": ["dm", "gm", "tm"],
             "ipc": [2],
-            "students": ["i"],
+            "students": ["i", "z"],
             "protocols": ["hard"],
             "seeds": [0],
         },
@@ -194,6 +197,6 @@ CODED = {
 # Whose plan has the stages that the first has not.
 BESIDE = {
     **dict.fromkeys(("statistics", "synthesis"), SYNTHESIS),
-    **dict.fromkeys(("trajectories", "matched"), MATCHING),
+    **dict.fromkeys(("whitening", "trajectories", "matched"), MATCHING),
     **dict.fromkeys(("compression", "rate_utility", "bound", "bitstream"), CODED),
 }

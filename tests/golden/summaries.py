@@ -303,6 +303,7 @@ STAGES = {
     "clusters": of_clusters,
     "statistics": of_statistics,
     "synthesis": of_synthesis,
+    "whitening": of_tensors("whitening"),
     "trajectories": of_trajectories,
     "matched": of_matched,
     "compression": of_compression,

@@ -21,6 +21,7 @@ MINIMAL = {
     "d3hr": {"denoiser": "n"},
     "d4m": {"denoiser": "n"},
     "sre2l": {"observers": ["t"]},
+    "cda": {"observers": ["t"]},
     "gvbsm": {"observers": ["t", "u"]},
     "edc": {"observers": ["t", "u"]},
     "dm": {"network": "s"},

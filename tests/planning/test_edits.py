@@ -106,6 +106,8 @@ EDITS = [
     ("edc", "learning_rate", 0.5, "synthesis"),
     ("edc", "schedule", "constant", "synthesis"),
     ("edc", "crop", [0.3, 1.0], "synthesis"),
+    ("edc", "curriculum", {"kind": "linear"}, "synthesis"),
+    ("edc", "curriculum", {"kind": "cosine", "share": 0.5}, "synthesis"),
     ("edc", "flip", 0.0, "synthesis"),
     ("edc", "shift", 2, "synthesis"),
     ("edc", "loss_weights", {"cross_entropy": 2}, "synthesis"),

@@ -43,6 +43,7 @@ ADDRESSES = {
     "prototypes": "b07b97bb5f15",
     "statistics": "21544a8c4c3f",
     "synthesis": "edefc9f612ad",
+    "whitening": "3bb491f33da3",
     "trajectories": "11e477f6a90c",
     "matched": "8d0469c2cc57",
     "compression": "2b82627ee2f1",
@@ -67,7 +68,9 @@ def every_stage():
 def test_addresses_are_stable():
     matching = places(build(with_matching(copy.deepcopy(TINY))))
     coded = places(build(with_codec(copy.deepcopy(TINY))))
-    by_stage = matching | coded | places(build(every_stage()))
+    whitened = copy.deepcopy(TINY)
+    whitened["students"]["s"]["zca"] = 0.1
+    by_stage = places(build(whitened)) | matching | coded | places(build(every_stage()))
     assert by_stage.keys() == stages().keys()
     actual = {stage: digest(sorted(by_stage[stage])) for stage in ADDRESSES}
     assert actual == ADDRESSES, f"new addresses; if they were meant to change, record {actual}"

@@ -39,8 +39,8 @@ def default_jobs(default):
 
 
 def test_a_rule_is_named_after_its_stage_and_there_is_one_per_stage(default_jobs):
-    # Experts' trajectories are of methods that the default does not have.
-    stages_of_default = stages().keys() - {"trajectories"}
+    # Experts' trajectories and whitenings are of settings that the default does not have.
+    stages_of_default = stages().keys() - {"trajectories", "whitening"}
     assert {job.rule for job in default_jobs} == {*stages_of_default, *REPORTS, *FIGURES}
     outputs = [path for job in default_jobs for path in job.outputs]
     assert "results/tables/quickstart.csv" in outputs

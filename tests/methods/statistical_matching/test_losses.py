@@ -77,6 +77,44 @@ def test_all_images_have_the_same_view(shift):
         torch.testing.assert_close(show(batch.images[2:3]), wanted[2:3], rtol=1e-4, atol=1e-5)
 
 
+# Ten iterations, of which eight have a smallest area above 0.2, for areas of 0.2 to 1.
+CURRICULA = {
+    "step": [1.0] * 8,
+    "linear": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3],
+    # 0.6 + 0.4 cos(π i / 8)
+    "cosine": [1.0, 0.969552, 0.882843, 0.753073, 0.6, 0.446927, 0.317157, 0.230448],
+}
+
+
+@pytest.mark.parametrize(("kind", "smallest"), CURRICULA.items())
+def test_the_smallest_area_falls_in_its_share_of_the_iterations(kind, smallest):
+    settings = stage_settings("sre2l", crop=[0.2, 1.0], iterations=10)
+    settings["curriculum"] = {"kind": kind, "share": 0.8}
+    areas = [losses.crop_at(settings, i) for i in range(10)]
+    assert [area for area, _ in areas] == pytest.approx([*smallest, 0.2, 0.2], abs=1e-6)
+    assert {largest for _, largest in areas} == {1.0}
+
+
+def test_a_curriculum_begins_at_the_largest_area_of_the_crop():
+    settings = stage_settings("sre2l", crop=[0.08, 0.5], iterations=4000)
+    assert losses.crop_at(settings, 0) == (0.08, 0.5)
+    settings["curriculum"] = {"kind": "cosine", "share": 1.0}
+    assert losses.crop_at(settings, 0) == (0.5, 0.5)
+    assert losses.crop_at(settings, 2000) == pytest.approx((0.29, 0.5))
+    assert losses.crop_at(settings, 3999) == pytest.approx((0.08, 0.5), abs=1e-6)
+
+
+def test_views_of_a_curriculum_begin_with_complete_images():
+    settings = stage_settings("sre2l", crop=[0.08, 1.0], flip=0.0, shift=0, iterations=100)
+    settings["curriculum"] = {"kind": "step", "share": 0.5}
+    batch = batch_of(settings)
+    complete = [
+        torch.allclose(losses.view(batch, i)(batch.images), batch.images, atol=1e-5)
+        for i in range(100)
+    ]
+    assert all(complete[:50]) and sum(complete[50:]) < 5
+
+
 def test_views_differ_by_iteration_batch_and_seed_alone():
     settings = stage_settings("gvbsm", **VIEW)
     images = batch_of(settings).images

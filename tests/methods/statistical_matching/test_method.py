@@ -1,4 +1,4 @@
-"""Settings of paper and code of SRe2L, G-VBSM and EDC, and settings without effect."""
+"""Settings of paper and code of SRe2L, CDA, G-VBSM and EDC, and settings without effect."""
 
 import itertools
 
@@ -7,7 +7,7 @@ from stillhouse.config.schema import definition, fill
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 
-KINDS = ("sre2l", "gvbsm", "edc")
+KINDS = ("sre2l", "cda", "gvbsm", "edc")
 
 
 def filled(kind, fidelity="code", **changes):
@@ -34,6 +34,7 @@ SAME = {
     "edc": {"initial": "real", "order": "by_class", "learning_rate": 0.05},
 }
 SAME["sre2l"] |= {"crop": [0.08, 1.0], "alpha": 1.0, "momentum": 0.0, "kinds": ["batchnorm"]}
+SAME["cda"] = {**SAME["sre2l"], "curriculum": {"kind": "cosine", "share": 1.0}}
 SAME["gvbsm"] |= {"crop": [0.08, 1.0], "alpha": 1.0, "momentum": 0.4}
 SAME["edc"] |= {"crop": [0.5, 1.0], "alpha": 0.5, "momentum": 0.8}
 SAME["gvbsm"]["kinds"] = SAME["edc"]["kinds"] = ["batchnorm", "convolution"]
@@ -49,6 +50,7 @@ CLASS_KEYS = {"class_terms", "class_variance", "class_layers", "tile_statistics"
 # Which of the switches have an effect on each kind.
 USED = {
     "sre2l": {"observer_order"},
+    "cda": {"observer_order"},
     "gvbsm": {"observer_order", "momentum_start"},
     "edc": set(CODE),
 }
@@ -64,7 +66,7 @@ def test_each_kind_is_as_published(kind, fidelity, choices):
     }
     assert settings["schedule"] == "cosine" and settings["batch_size"] == 100
     weights = {"cross_entropy": 1.0, "batchnorm": 0.01, "first_layer": 10.0}
-    weights |= {"convolution": 0.0 if kind == "sre2l" else 0.01}
+    weights |= {"convolution": 0.0 if kind in ("sre2l", "cda") else 0.01}
     weights |= {"densification": float(kind == "gvbsm")}
     assert settings["loss_weights"] == weights
     if kind == "edc":
@@ -110,11 +112,24 @@ def test_flatness_has_the_settings_of_its_kind(kind, used):
     ],
 )
 def test_settings_without_effect_are_omitted(changes, names, reason):
-    with_flatness = {"flatness": {"kind": "logits"}, **changes}
-    assert unused("edc", **with_flatness) == [("", names, reason)]
+    groups = {"flatness": {"kind": "logits"}, "curriculum": {"kind": "step"}}
+    assert unused("edc", **groups, **changes) == [("", names, reason)]
     usual, settings = resolved("edc"), resolved("edc", **changes)
     assert usual.keys() - settings.keys() == names
     assert all(settings[k] == usual[k] for k in settings.keys() - changes.keys())
+
+
+def test_sre2l_with_a_curriculum_is_cda():
+    cda = {**resolved("cda"), "kind": "sre2l"}
+    assert resolved("sre2l", curriculum={"kind": "cosine"}) == cda
+    assert resolved("cda", curriculum={"kind": "none"}).keys() == resolved("sre2l").keys()
+
+
+def test_a_curriculum_needs_a_range_of_areas():
+    entry = ("", {"curriculum"}, "a crop of one area")
+    assert entry in unused("cda", crop=[0.5, 0.5])
+    assert "curriculum" not in resolved("cda", crop=[0.5, 0.5])
+    assert ("curriculum", {"share"}, "kind: none") in unused("sre2l", curriculum={"share": 0.5})
 
 
 def test_a_border_leaves_no_crop():
@@ -149,6 +164,7 @@ def test_all_images_at_once_is_a_batch_of_size_zero():
 def test_kinds_are_names_of_settings(kind, fidelity):
     wanted = resolved("edc", fidelity, iterations=9)
     own = {k: v for k, v in wanted.items() if k not in ("kind", "kinds", "fidelity")}
+    own["curriculum"] = {"kind": "none"}
     for other in ("code", "paper"):
         assert resolved(kind, other, **own) == {**wanted, "kind": kind, "fidelity": other}
 

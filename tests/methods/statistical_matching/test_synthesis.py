@@ -303,6 +303,7 @@ LONG = {
     "sharpness": {"flatness": {"kind": "sam"}, "class_terms": "mixture"},
     "G-VBSM": {"kind": "gvbsm", "shift": 1, "verifier": "last"},
     "SRe2L": {"kind": "sre2l"},
+    "CDA": {"kind": "sre2l", "curriculum": {"kind": "cosine", "share": 0.8}},
 }
 
 

@@ -83,6 +83,15 @@ DATASET = Stage(
     description="manifest of a dataset's images",
     on_device=False,
 )
+WHITENING = Stage(
+    "whitening",
+    version=1,
+    files=("whitening.safetensors",),
+    function="stillhouse.data.whitening:whitening",
+    description="whitening of a dataset's images",
+    cost="train",
+    on_device=False,
+)
 TEACHER = Stage(
     "teacher",
     version=4,
@@ -152,7 +161,7 @@ STUDENTS = Stage(
     lowered="batch_size of the protocol, or compute.batch_size",
 )
 SHARED = (
-    *(INDEX, IMAGES, DATASET, TEACHER, DENOISER, LATENTS, DECODED, FEATURES),
+    *(INDEX, IMAGES, DATASET, WHITENING, TEACHER, DENOISER, LATENTS, DECODED, FEATURES),
     *(DISTILLED, LABELS, STUDENTS),
 )
 # Versions of tables and figures, which have no addresses.

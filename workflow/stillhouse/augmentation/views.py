@@ -169,8 +169,8 @@ def _beta(uniform, alpha):
     return betaincinv(alpha, alpha, uniform)
 
 
-def render(images, views, start=0, stop=None):
-    """Return the views of rows start … stop of an epoch, by default of all.
+def render(images, views, start=0, stop=None, prepare=normalise):
+    """Return the views of rows start … stop of an epoch, by default of all, as inputs of networks.
 
     Parameters
     ----------
@@ -180,27 +180,29 @@ def render(images, views, start=0, stop=None):
         Of tensors, on the same device.
     start, stop : int, optional
         Positions in the epoch, of a training step.
+    prepare : callable
+        From pixels in [0, 255] to inputs: affine, since views are mixed before it.
 
     Returns
     -------
     (stop - start, 3, side, side) float32
-        Normalised by ImageNet's mean and deviation.
+        By default normalised by ImageNet's mean and deviation.
     """
     n_rows = len(views.index)
     stop = n_rows if stop is None else min(stop, n_rows)
     rows = slice(start, stop)
     own = _cut(images, views, rows)
     if views.mix == "none":
-        return ops.apply(normalise(own), views.op[rows], views.magnitude[rows], "normalised")
+        return ops.apply(prepare(own), views.op[rows], views.magnitude[rows], "normalised")
     partner = views.partner[rows]
     if start <= partner.min() and partner.max() < stop:
         other = own[partner - start]
     else:
         other = _cut(images, views, partner)
     if views.mix == "mixup":
-        return normalise(torch.lerp(other, own, views.mix_weight[rows, None, None, None]))
+        return prepare(torch.lerp(other, own, views.mix_weight[rows, None, None, None]))
     inside = _inside(views.mix_box[rows], own.shape[-1])
-    return normalise(torch.where(inside[:, None], other, own))
+    return prepare(torch.where(inside[:, None], other, own))
 
 
 def _cut(images, views, rows):

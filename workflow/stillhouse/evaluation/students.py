@@ -9,6 +9,7 @@ from stillhouse.augmentation.views import render
 from stillhouse.data.distilled_set import SCHEMA, read_learned, read_set
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import normalise
+from stillhouse.data.whitening import preparation
 from stillhouse.errors import StillhouseError
 from stillhouse.evaluation.label_sources import open_labels
 from stillhouse.networks import registry
@@ -32,6 +33,7 @@ class Students:
         pixels, hard = read_set(store.read_table(path, schema=SCHEMA))
         images = torch.from_numpy(pixels).to(self.device)
         hard = torch.from_numpy(np.array(hard)).to(self.device)
+        self.prepare = preparation(inputs, self.device)
         self.training = with_learned_rate(self.settings["training"], path)
         self.labels = open_labels(self.settings["labels"], images, hard, self.classes, inputs)
         test = load_split(
@@ -50,7 +52,7 @@ class Students:
         net = registry.build(network, n_classes, self.resolution, seed, "student")
         net.to(self.device)
         try:
-            cell = train(net, self.labels, self.test, self.training, seed, context)
+            cell = train(net, self.labels, self.test, self.training, seed, context, self.prepare)
         except loop.Diverged as error:
             if context.extra.get("on_divergence") != "mark":
                 raise StillhouseError(
@@ -135,7 +137,7 @@ def evaluation_epochs(settings):
     return {e for e in tested if e > tests["after"]} | {n_epochs}
 
 
-def batches(labels, loss, seed, epoch, bounds):
+def batches(labels, loss, seed, epoch, bounds, prepare=normalise):
     """Return (steps, their (inputs, loss of outputs)) of one epoch, for `training.loop.fit`.
 
     Parameters
@@ -146,18 +148,20 @@ def batches(labels, loss, seed, epoch, bounds):
     seed, epoch : int
     bounds : list of (int, int)
         Rows of each step, see `training.loop.step_bounds`.
+    prepare : callable
+        See `train`.
     """
     views, targets = labels.epoch(epoch, seed)
 
     def batch(start, stop):
-        inputs = render(labels.images, views, start, stop)
+        inputs = render(labels.images, views, start, stop, prepare)
         hard = labels.hard[views.index[start:stop]]
         return inputs, lambda outputs: loss(outputs, targets[start:stop], hard)
 
     return len(bounds), (batch(start, stop) for start, stop in bounds)
 
 
-def train(net, labels, test, settings, seed, context):
+def train(net, labels, test, settings, seed, context, prepare=normalise):
     """Train one student and return its cell.
 
     Parameters
@@ -170,6 +174,8 @@ def train(net, labels, test, settings, seed, context):
         The protocol as `stillhouse.config.protocols.for_cell` returns it.
     seed : int
     context : stillhouse.artifacts.context.Context
+    prepare : callable
+        From pixels to inputs of networks, see `stillhouse.data.whitening.preparation`.
 
     Returns
     -------
@@ -191,12 +197,12 @@ def train(net, labels, test, settings, seed, context):
     def evaluate(net, epoch):
         if epoch not in tested:
             return {}
-        outputs = loop.logits(net, test[0], context.batch_size, normalise, settings)
+        outputs = loop.logits(net, test[0], context.batch_size, prepare, settings)
         top1, top5 = loop.accuracies(outputs, test[1])
         return {"accuracy": top1, "accuracy_top5": top5}
 
     def steps(epoch):
-        return batches(labels, loss, seed, epoch, bounds)
+        return batches(labels, loss, seed, epoch, bounds, prepare)
 
     curve = loop.fit(net, settings, steps, evaluate, context, "student", seed)
     return {

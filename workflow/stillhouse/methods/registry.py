@@ -11,7 +11,7 @@ from stillhouse.methods.given.method import Given
 from stillhouse.methods.matching.method import DM, GM, TM
 from stillhouse.methods.rded.method import RDED
 from stillhouse.methods.ruo.method import RUO, Compressed
-from stillhouse.methods.statistical_matching.method import EDC, GVBSM, SRe2L
+from stillhouse.methods.statistical_matching.method import CDA, EDC, GVBSM, SRe2L
 
 METHODS = {
     method.kind: method
@@ -25,6 +25,7 @@ METHODS = {
         D3HR(),
         D4M(),
         SRe2L(),
+        CDA(),
         GVBSM(),
         EDC(),
         DM(),

@@ -14,9 +14,13 @@ from stillhouse.artifacts.stages import (
     INDEX,
     LATENTS,
     TEACHER,
+    WHITENING,
 )
 from stillhouse.data.sources import catalogue
+from stillhouse.errors import StillhouseError
 
+# Largest side of images whose covariance is computed [px].
+MOST_WHITENED = 64
 # Short names of the kinds of denoisers in slugs.
 SHORT = {"dit": "dit", "stable_diffusion": "sd"}
 
@@ -98,6 +102,10 @@ class Task:
     def network(self, name):
         """Return the network of the student of this name for the task's dataset."""
         return network(self.plan, name, self.dataset_name)
+
+    def whitening(self, network):
+        """Return {"whitening": the whitening of the dataset's images}, or {}; see `whitening`."""
+        return whitening(self.plan, network, self.dataset_name)
 
     def teacher_features(self, teacher_artifact, settings, scores=None):
         """Return a teacher's features of complete images, or of scored patches."""
@@ -219,10 +227,40 @@ def teacher(plan, name, dataset):
 
 
 def network(plan, name, dataset):
-    """Return the network of a student for a dataset, with the dataset's normalisation, if any."""
+    """Return the network of a student for a dataset, with the dataset's normalisation, if any.
+
+    Whitened inputs are not normalised.
+    """
+    chosen, settings = plan.config["datasets"][dataset], plan.config["students"][name]
+    own = {k: chosen[k] for k in ("normalisation",) if k in chosen and "zca" not in settings}
+    return {**settings, **own}
+
+
+def whitening(plan, network, dataset):
+    """Return {"whitening": artifact} for a network with whitened inputs, {} for any other.
+
+    Parameters
+    ----------
+    plan : stillhouse.planning.plan.Plan
+    network : dict
+        Of a student; ``zca`` makes its inputs whitened.
+    dataset : str
+    """
+    if "zca" not in network:
+        return {}
     chosen = plan.config["datasets"][dataset]
-    own = {"normalisation": chosen["normalisation"]} if "normalisation" in chosen else {}
-    return {**plan.config["students"][name], **own}
+    source, resolution = chosen["source"], chosen["resolution"]
+    if resolution > MOST_WHITENED:
+        raise StillhouseError(
+            f"datasets.{dataset}.resolution: {resolution} px conflicts with zca of a student; must "
+            f"be at most {MOST_WHITENED} px"
+        )
+    settings = {"epsilon": network["zca"], "resolution": resolution}
+    # The order of the classes affects the labels of a set, not the whitening.
+    settings["classes"] = sorted(chosen["classes"])
+    upstream = {"images": dataset_manifest(plan, source, chosen["classes"])}
+    name = slug(source, f"{resolution}px")
+    return {"whitening": plan.add(Artifact(WHITENING, name, settings, upstream))}
 
 
 def denoiser(plan, source, settings):

@@ -15,7 +15,7 @@ from stillhouse.config import protocols, yaml_files
 from stillhouse.config.load import complete
 from stillhouse.data.sources import catalogue
 from stillhouse.methods import registry
-from stillhouse.methods.task import Task, dataset_manifest, teacher
+from stillhouse.methods.task import Task, dataset_manifest, teacher, whitening
 from stillhouse.methods.task import network as student_network
 
 
@@ -288,6 +288,7 @@ def _students(plan, dataset, distilled, protocol, student):
         chosen, labels, network, architecture, n_classes, resolution, distilled.keys["ipc"]
     )
     shaping, upstream = _labels(plan, distilled, labels, teachers, batch_size)
+    upstream |= whitening(plan, network, dataset)
     images = dataset_manifest(
         plan, config["datasets"][dataset]["source"], distilled.settings["classes"]
     )

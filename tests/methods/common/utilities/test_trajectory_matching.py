@@ -1,6 +1,8 @@
 import pytest
 import torch
 from stillhouse.artifacts import store
+from stillhouse.data.transforms import normalise
+from stillhouse.data.whitening import Whitening, fit
 from stillhouse.methods.common.utilities.networks import inputs_of, random_network
 from stillhouse.methods.common.utilities.siamese import augment
 from stillhouse.methods.common.utilities.trajectory_matching import TrajectoryMatching
@@ -36,9 +38,9 @@ def files(tmp_path_factory):
 def utility(files, siamese):
     """Return a function that makes a `TrajectoryMatching`."""
 
-    def utility(operations=("crop", "rotate"), **changes):
-        settings = {**SETTINGS, **STUDENT, **changes}
-        return TrajectoryMatching(settings, files, siamese(operations), torch.device("cpu"))
+    def utility(operations=("crop", "rotate"), prepare=normalise, **changes):
+        settings, device = {**SETTINGS, **STUDENT, **changes}, torch.device("cpu")
+        return TrajectoryMatching(settings, files, siamese(operations), device, prepare)
 
     return utility
 
@@ -57,17 +59,21 @@ def asked(one, images, iteration):
     return calls
 
 
-def test_the_gradient_is_that_of_the_whole_graph(utility, images):
+@pytest.mark.parametrize("whitened", [False, True])
+def test_the_gradient_is_that_of_the_whole_graph(utility, images, real, whitened):
+    prepare = Whitening(*fit(real.pixels, 0.1)) if whitened else normalise
     pixels, labels = images
     for iteration in range(3):
-        one = utility()
+        one = utility(prepare=prepare)
         start, target = (one.snapshots.read(*pair) for pair in asked(utility(), images, iteration))
         rows = one._rows(6, iteration, pixels.device)
         drawn = one.siamese.of_steps([len(r) for r in rows], "utility student siamese", iteration)
 
         def step_loss(t, weights, inputs, rows=rows, drawn=drawn, one=one):
             named = dict(zip(one.names, weights, strict=True))
-            outputs = functional_call(one.net, named, (augment(inputs_of(inputs), drawn[t]),))
+            outputs = functional_call(
+                one.net, named, (augment(inputs_of(inputs, prepare), drawn[t]),)
+            )
             return cross_entropy(outputs, labels[rows[t]])
 
         wanted_loss, wanted, slope = whole_graph(step_loss, rows, pixels, start, target, 0.05)

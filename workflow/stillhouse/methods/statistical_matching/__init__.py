@@ -1,1 +1,1 @@
-"""SRe2L, G-VBSM and EDC: images optimised to match feature statistics."""
+"""SRe2L, CDA, G-VBSM and EDC: images optimised to match feature statistics."""

@@ -1,4 +1,4 @@
-"""Images of SRe2L, G-VBSM and EDC, collected from the batches of a synthesis."""
+"""Images of SRe2L, CDA, G-VBSM and EDC, collected from the batches of a synthesis."""
 
 from stillhouse.artifacts import store
 from stillhouse.data.codecs import decode

@@ -19,6 +19,7 @@ from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.transforms import cut
 from stillhouse.rng import generator
 from stillhouse.training import loop
+from stillhouse.training.lr_schedules import half_cosine
 
 # Densification: side of the reduced images [px], and temperature.
 DENSE_SIDE, DENSE_TEMPERATURE = 32, 4
@@ -75,7 +76,7 @@ def view(batch, iteration):
     rng = generator(batch.keys["seed"], "synthesis view", item=item)
     draws = rng.random(N_DRAWS + 3)
     shift = [int(share * (settings["shift"] + 1)) for share in draws[1:3]]
-    box = torch.from_numpy(random_boxes(draws[None, 3:], size, size, settings["crop"]))
+    box = torch.from_numpy(random_boxes(draws[None, 3:], size, size, crop_at(settings, iteration)))
     flip = torch.tensor([bool(draws[0] < settings["flip"])])
     device = batch.images.device
 
@@ -86,6 +87,29 @@ def view(batch, iteration):
         return views.contiguous(memory_format=loop.memory_format(settings))
 
     return augment
+
+
+def crop_at(settings, iteration):
+    """Return the smallest and largest area of the crop in an iteration, as shares of the image.
+
+    With a curriculum, the smallest area begins as the largest and falls to that of ``crop`` (CDA,
+    Yin & Shen, TMLR 2024; C VILA-Lab/SRe2L at 2e346ff, recover_cda_in1k.py).
+
+    Parameters
+    ----------
+    settings : dict
+        ``crop``; ``iterations``; optionally ``curriculum``, with ``kind`` (step, linear, cosine)
+        and ``share``, of the iterations until the smallest area is that of ``crop``.
+    iteration : int
+    """
+    (smallest, largest), curriculum = settings["crop"], settings.get("curriculum")
+    if curriculum is None:
+        return smallest, largest
+    progress = iteration / (curriculum["share"] * settings["iterations"])
+    if progress >= 1:
+        return smallest, largest
+    factors = {"step": 1.0, "linear": 1 - progress, "cosine": half_cosine(progress)}
+    return smallest + (largest - smallest) * factors[curriculum["kind"]], largest
 
 
 def _included(batch, observer, iteration):

@@ -1,11 +1,12 @@
-"""SRe2L, G-VBSM and EDC: images optimised to match the statistics of teachers' layers.
+"""SRe2L, CDA, G-VBSM and EDC: images optimised to match the statistics of teachers' layers.
 
 Yin et al., "Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New
-Perspective", NeurIPS 2023 (VILA-Lab/SRe2L at 8d00cba). Shao et al., "Generalized Large-Scale Data
-Condensation via Various Backbone and Statistical Matching", CVPR 2024
+Perspective", NeurIPS 2023 (VILA-Lab/SRe2L at 8d00cba). CDA: Yin & Shen, "Dataset Distillation via
+Curriculum Data Synthesis in Large Data Era", TMLR 2024 (VILA-Lab/SRe2L at 2e346ff). Shao et al.,
+"Generalized Large-Scale Data Condensation via Various Backbone and Statistical Matching", CVPR 2024
 (shaoshitong/G_VBSM_Dataset_Condensation at 1ed80b0). Shao et al., "Elucidating the Design Space of
 Dataset Condensation", NeurIPS 2024 (shaoshitong/EDC at 80116a7, utils.py and recover.py, and the
-tables of appendix A.1). The three are settings of one synthesis.
+tables of appendix A.1). The four are settings of one synthesis.
 """
 
 from stillhouse.artifacts.stages import Stage
@@ -39,6 +40,7 @@ CODE = {
     "momentum_start": "zero",
     "observer_order": "continued",
     "flatness": {"kind": "none"},
+    "curriculum": {"kind": "none"},
 }
 PAPER = {
     "initial_draw": "distinct",
@@ -48,8 +50,17 @@ PAPER = {
     "momentum_start": "first",
     "observer_order": "restart",
     "flatness": {"kind": "none"},
+    "curriculum": {"kind": "none"},
 }
 FROM_NOISE = {"initial": "noise", "iterations": 4000, "crop": [0.08, 1.0], "alpha": 1.0}
+OF_SRE2L = {
+    **FROM_NOISE,
+    "order": "by_copy",
+    "learning_rate": 0.25,
+    "momentum": 0.0,
+    "verifier": "none",
+    "loss_weights": {"convolution": 0.0, "densification": 0.0},
+}
 # Settings used by each kind of `flatness`.
 FLATNESS = {
     "none": set(),
@@ -73,7 +84,7 @@ class StatisticalMatching(Method):
         """Return the settings without effect."""
         flatness = settings["flatness"]["kind"]
         idle = FLATNESS["logits"] - FLATNESS[flatness]
-        unused = [Unused(idle, f"kind: {flatness}", "flatness")]
+        unused = [Unused(idle, f"kind: {flatness}", "flatness"), *_unused_curriculum(settings)]
         pad = settings["statistics"]["pad"]
         if pad:
             unused.append(Unused({"crop"}, f"pad: {pad}", "statistics"))
@@ -103,6 +114,8 @@ class StatisticalMatching(Method):
         decided = {**settings, "kinds": kinds}
         if settings["batch_size"] == "all":
             decided["batch_size"] = 0
+        if settings.get("curriculum") == {"kind": "none"}:
+            del decided["curriculum"]
         if "convolution" not in kinds:
             decided |= {"tile": 0, "convolution_dropout": 0.0}
         return decided
@@ -165,6 +178,14 @@ class StatisticalMatching(Method):
         return {"statistics": statistics}
 
 
+def _unused_curriculum(settings):
+    """Return the settings of a curriculum without effect."""
+    if settings["curriculum"]["kind"] == "none":
+        return [Unused({"share"}, "kind: none", "curriculum")]
+    smallest, largest = settings["crop"]
+    return [Unused({"curriculum"}, "a crop of one area")] if smallest == largest else []
+
+
 def _fidelity(**own):
     """Return the fidelity of a kind, with settings that are equal in code and paper."""
     return {"code": {**CODE, **own}, "paper": {**PAPER, **own}}
@@ -174,14 +195,14 @@ class SRe2L(StatisticalMatching):
     """Batch-norm statistics of one teacher, one image of each class per batch."""
 
     kind = "sre2l"
-    fidelity = _fidelity(
-        **FROM_NOISE,
-        order="by_copy",
-        learning_rate=0.25,
-        momentum=0.0,
-        verifier="none",
-        loss_weights={"convolution": 0.0, "densification": 0.0},
-    )
+    fidelity = _fidelity(**OF_SRE2L)
+
+
+class CDA(StatisticalMatching):
+    """SRe2L with a curriculum: the smallest area of the crop falls during the synthesis."""
+
+    kind = "cda"
+    fidelity = _fidelity(**OF_SRE2L, curriculum={"kind": "cosine"})
 
 
 class GVBSM(StatisticalMatching):

@@ -1,7 +1,7 @@
 """Synthesis of images by gradient descent on the losses of frozen teachers, the observers.
 
-SRe2L (Yin et al., NeurIPS 2023), G-VBSM (Shao et al., CVPR 2024) and EDC (Shao et al., NeurIPS
-2024) are settings of this loop.
+SRe2L (Yin et al., NeurIPS 2023), CDA (Yin & Shen, TMLR 2024), G-VBSM (Shao et al., CVPR 2024) and
+EDC (Shao et al., NeurIPS 2024) are settings of this loop.
 """
 
 import pyarrow as pa

@@ -45,7 +45,7 @@ class DistributionMatching(Utility):
         for sizes in chunks({label: len(own) for label, own in rows.items()}, self.chunk):
             places = torch.cat([rows[label] for label in sizes])
             pixels = images[places].detach().requires_grad_(True)
-            augmented = augment_classes(inputs_of(pixels), sizes, drawn)
+            augmented = augment_classes(inputs_of(pixels, self.real.prepare), sizes, drawn)
             means = class_means(embedding(augmented), sizes)
             wanted = torch.stack([targets[label] for label in sizes])
             distance = ((means - wanted) ** 2).sum()

@@ -56,7 +56,8 @@ class GradientMatching(Utility):
             real = augment_classes(real, {label: len(real)}, drawn)
             wanted = self._slopes(real, label)
             pixels = images[places].detach().requires_grad_(True)
-            distilled = augment_classes(inputs_of(pixels), {label: len(places)}, drawn)
+            inputs = inputs_of(pixels, self.real.prepare)
+            distilled = augment_classes(inputs, {label: len(places)}, drawn)
             distance = layer_distance(self._slopes(distilled, label, create_graph=True), wanted)
             gradient[places] = torch.autograd.grad(distance, pixels)[0]
             loss += distance.item()
@@ -78,7 +79,7 @@ class GradientMatching(Utility):
 
     def _train(self, images, labels, iteration):
         """Train the network on distilled images by gradient descent."""
-        settings, inputs = self.settings, inputs_of(images)
+        settings, inputs = self.settings, inputs_of(images, self.real.prepare)
         weights = list(self.weights.values())
         for epoch in range(settings["inner_epochs"]):
             item = f"{iteration}, {epoch}"

@@ -1,6 +1,7 @@
 """Loading a utility: the real images or expert trajectories that it compares with."""
 
 from stillhouse.data.splits import load_split
+from stillhouse.data.whitening import preparation
 from stillhouse.methods.common.utilities.distribution_matching import DistributionMatching
 from stillhouse.methods.common.utilities.gradient_matching import GradientMatching
 from stillhouse.methods.common.utilities.real_images import RealImages
@@ -17,7 +18,7 @@ def load_utility(kind, inputs, settings, seed, context):
         ``dm``, ``gm`` or ``tm``.
     inputs : dict
         ``images``: files of the encoded images by class id, of ``dm`` and ``gm``;
-        ``trajectories``: files of the experts by number, of ``tm``. Upstream as
+        ``trajectories``: files of the experts by number, of ``tm``; ``whitening``. Upstream as
         `stillhouse.methods.common.utilities.settings.plan_utility` names it.
     settings : dict
         As `plan_utility` returns them.
@@ -34,10 +35,11 @@ def load_utility(kind, inputs, settings, seed, context):
         Siamese(settings["siamese"], classes, resolution, seed),
         context.torch_device(),
     )
+    prepare = preparation(inputs, device)
     if kind == "tm":
-        return TrajectoryMatching(settings, inputs["trajectories"], siamese, device)
+        return TrajectoryMatching(settings, inputs["trajectories"], siamese, device, prepare)
     pixels, labels = load_split(
         inputs["images"], classes, resolution, "train", context.source_roots
     )
-    real = RealImages(pixels.to(device), labels, classes, seed)
+    real = RealImages(pixels.to(device), labels, classes, seed, prepare)
     return {"dm": DistributionMatching, "gm": GradientMatching}[kind](settings, real, siamese)

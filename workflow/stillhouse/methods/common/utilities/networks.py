@@ -29,6 +29,9 @@ def random_network(settings, seed, item, device):
     return net.to(device).requires_grad_(False)
 
 
-def inputs_of(images):
-    """Return images in [0, 1], float32, as normalised inputs of networks; differentiable."""
-    return normalise(images * 255)
+def inputs_of(images, prepare=normalise):
+    """Return images in [0, 1], float32, as inputs of networks; differentiable.
+
+    `prepare` is the function from pixels to inputs, see `stillhouse.data.whitening.preparation`.
+    """
+    return prepare(images * 255)

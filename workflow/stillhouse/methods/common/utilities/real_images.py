@@ -19,10 +19,13 @@ class RealImages:
     class_ids : list of str
         The addresses of the random numbers.
     seed : int
+    prepare : callable
+        From pixels to inputs of networks, see `stillhouse.data.whitening.preparation`.
     """
 
-    def __init__(self, pixels, labels, class_ids, seed):
+    def __init__(self, pixels, labels, class_ids, seed, prepare=normalise):
         self.pixels, self.class_ids, self.seed = pixels, class_ids, seed
+        self.prepare = prepare
         counts = torch.bincount(labels.cpu(), minlength=len(class_ids)).tolist()
         starts = [sum(counts[:label]) for label in range(len(counts))]
         self.ranges = list(zip(starts, counts, strict=True))
@@ -37,9 +40,9 @@ class RealImages:
         return start + permutation(rng, available)[:count]
 
     def draw(self, labels, count, iteration):
-        """Return random images of classes, one after the other, normalised, float32."""
+        """Return random images of classes, one after the other, as inputs, float32."""
         rows = np.concatenate([self.rows(label, count, iteration) for label in labels])
-        return normalise(self.pixels[torch.from_numpy(rows).to(self.pixels.device)])
+        return self.prepare(self.pixels[torch.from_numpy(rows).to(self.pixels.device)])
 
     def sizes(self, labels, count):
         """Return {label: number of images} that `draw` returns."""

@@ -99,14 +99,15 @@ def plan_utility(kind, task, settings):
         loops = dict(zip(("outer_steps", "inner_epochs"), loops_of(task.keys["ipc"]), strict=True))
         shaping |= {name: value for name, value in loops.items() if shaping[name] == "auto"}
     dataset = {"classes": task.classes, "resolution": task.resolution}
+    whitening = task.whitening(network)
     if kind != "tm":
-        return {"images": task.dataset}, {**dataset, **shaping}
+        return {"images": task.dataset, **whitening}, {**dataset, **shaping}
     experts = {name: value for name, value in settings["experts"].items() if name != "count"}
     experts |= {**dataset, "network": network, "siamese": settings["siamese"]}
     count, slug_parts = settings["experts"]["count"], (f"{task.resolution}px", network["arch"])
-    upstream = {"images": task.dataset}
+    upstream = {"images": task.dataset, **whitening}
     trajectories = task.numbered(TRAJECTORIES, slug_parts, experts, upstream, count, ())
-    return {"trajectories": trajectories}, {**dataset, **shaping, "experts": count}
+    return {"trajectories": trajectories, **whitening}, {**dataset, **shaping, "experts": count}
 
 
 def loops_of(ipc):

@@ -14,7 +14,7 @@ from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.progress import track
 from stillhouse.data.splits import load_split
-from stillhouse.data.transforms import normalise
+from stillhouse.data.whitening import preparation
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common.utilities.networks import random_network
 from stillhouse.methods.common.utilities.siamese import Siamese, augment
@@ -42,6 +42,7 @@ class Experts:
             inputs["images"], classes, resolution, "train", context.source_roots
         )
         self.pixels, self.labels = pixels.to(device), labels.to(device)
+        self.prepare = preparation(inputs, device)
         self.siamese = Siamese(settings["siamese"], classes, resolution, settings["seed"])
 
     def __call__(self, number, context):
@@ -70,7 +71,7 @@ class Experts:
         parts, weights = order.split(settings["batch_size"]), list(net.parameters())
         drawn = self.siamese.of_steps([len(part) for part in parts], "expert siamese", item)
         for rows, operations in zip(parts, drawn, strict=True):
-            images = augment(normalise(self.pixels[rows]), operations)
+            images = augment(self.prepare(self.pixels[rows]), operations)
             loss = cross_entropy(net(images), self.labels[rows])
             slopes = torch.autograd.grad(loss, weights)
             with torch.no_grad():

@@ -8,6 +8,7 @@ import torch
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from stillhouse.data.transforms import normalise
 from stillhouse.methods.common.utilities.base import Utility
 from stillhouse.methods.common.utilities.networks import inputs_of, random_network
 from stillhouse.methods.common.utilities.siamese import augment
@@ -37,10 +38,12 @@ class TrajectoryMatching(Utility):
         ``snapshots.safetensors`` by the number of the expert.
     siamese : stillhouse.methods.common.utilities.siamese.Siamese
     device : torch.device
+    prepare : callable
+        From pixels to inputs of networks, see `stillhouse.data.whitening.preparation`.
     """
 
-    def __init__(self, settings, files, siamese, device):
-        self.settings, self.siamese = settings, siamese
+    def __init__(self, settings, files, siamese, device, prepare=normalise):
+        self.settings, self.siamese, self.prepare = settings, siamese, prepare
         self.net = random_network(settings, 0, 0, device)
         self.names = [name for name, _ in self.net.named_parameters()]
         self.snapshots = Snapshots(files, self.names, device)
@@ -59,7 +62,7 @@ class TrajectoryMatching(Utility):
         drawn = self.siamese.of_steps(sizes, "utility student siamese", iteration)
 
         def step_loss(t, weights, inputs):
-            batch = augment(inputs_of(inputs), drawn[t])
+            batch = augment(inputs_of(inputs, self.prepare), drawn[t])
             outputs = functional_call(
                 self.net, dict(zip(self.names, weights, strict=True)), (batch,)
             )
