@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from stillhouse.reporting import latent_space, synthesis_progress
+from stillhouse.reporting.method_figures import latent_space, synthesis_progress
 from stillhouse.reporting.page import document
 
 from tests.reporting import fakes
@@ -22,7 +22,7 @@ PICTURES = {
     "latents-random-seed0.svg": ("Latents before and after inversion", "latents"),
     "terms-random-seed0.svg": ("Loss terms", "terms"),
 }
-NUMBERS = "stillhouse.reporting.latent_space:number_table"
+NUMBERS = "stillhouse.reporting.method_figures.latent_space:number_table"
 SHARED = "random, <b>&{{ 1 }}"
 
 
