@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import canonical
-from stillhouse.reporting import tables
+from stillhouse.reporting import comparisons, tables
 
 REPORT = Path(__file__).parents[2] / "workflow/report"
 TABLES = {"csv": "csv", "markdown": "md", "latex": "tex"}
@@ -142,6 +142,8 @@ def identity(kind, ipc, protocol, seed, artifact):
         "label_teachers": "t" if soft else "",
         "report": "last",
         "on_divergence": "error",
+        "hard_protocol": "hard",
+        "twin": "",
     }
 
 
@@ -176,7 +178,13 @@ def page_inputs(cells):
         "captions": sorted(REPORT.glob("*.rst")),
         "template": sorted((REPORT / "page").iterdir()),
     }
-    return inputs, {"cells": cells, "sets": list(sets.values()), "pictures": [], "config": "a.yaml"}
+    return inputs, {
+        "cells": cells,
+        "sets": list(sets.values()),
+        "pictures": [],
+        "teachers": {"results/teacher/t": ["t"]},
+        "config": "a.yaml",
+    }
 
 
 def frame(**changes):
@@ -209,6 +217,9 @@ def frame(**changes):
         "seconds_train": 6.0,
         "device": "abacus",
         "published": None,
+        "hard_protocol": "",
+        "twin": "",
+        **dict.fromkeys(comparisons.SCORES, math.nan),
         **changes,
     }
     scores = [(60.0, 62.0), (61.0, 61.0), (65.0, 66.0)]
