@@ -67,8 +67,10 @@ def teacher_names(plan, cells):
     """Return {folder: names in the config} of the teachers in the lineage of cells."""
     configs = plan.config["teachers"].items()
     return {
-        str(one.directory): [n for n, own in configs if own in plan.teacher_configs[one.name]]
-        for one in _of_stage(cells, "teacher")
+        str(artifact.directory): [
+            n for n, own in configs if own in plan.teacher_configs[artifact.name]
+        ]
+        for artifact in _of_stage(cells, "teacher")
     }
 
 

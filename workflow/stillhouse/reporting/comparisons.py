@@ -105,7 +105,7 @@ def are_wanted(frame):
 
 
 def score_notes(frame):
-    """Return the notes on the scores, as sentences: definition, parts, and what is missing.
+    """Return the notes on the scores, as sentences: definition, parts, and missing parts.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def _full_data_notes(frame):
 
 
 def _reasons(frame, hard, twin):
-    """Return {score: what is missing for it}."""
+    """Return {score: reason of its absence}."""
     no_full, reasons = not (frame["kind"] == FULL_DATA).any(), {}
     if table_layout.baseline(frame) is None:
         reasons = dict.fromkeys(("ior", "lrs", "ars"), "no random images")

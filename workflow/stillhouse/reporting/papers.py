@@ -1,4 +1,4 @@
-"""Papers of methods as references of the Citation File Format and as BibTeX."""
+"""Papers of methods as BibTeX and as references of the Citation File Format."""
 
 import re
 from pathlib import Path
@@ -69,6 +69,6 @@ def _author(author):
 def _key(reference):
     """Return family name, year and first particular word of the title, in lower case."""
     first = reference["authors"][0].get("family-names", "")
-    words = re.findall(r"[a-z]{4,}", reference["title"].lower())
-    word = next(word for word in words if word not in COMMON)
-    return f"{first}{reference.get('year', '')}{word}".lower()
+    of_title = re.findall(r"[a-z]{4,}", reference["title"].lower())
+    particular = next(word for word in of_title if word not in COMMON)
+    return f"{first}{reference.get('year', '')}{particular}".lower()

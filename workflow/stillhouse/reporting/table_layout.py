@@ -127,19 +127,17 @@ def _score_columns(sets, by_protocol):
     if all(cells[["hlr", "ars"]].isna().all(axis=None) for cells in sets):
         return []
 
-    def column(name, of, value):
-        texts = [score_text(cells[value].max()) for cells in of]
-        return _if_any(Column("scores", name, "", texts))
-
-    return [
-        *column("HLR", sets, "hlr"),
-        *(
-            one
-            for protocol, of in by_protocol.items()
-            for name in ("ior", "lrs", "ars")
-            for one in column(f"{name.upper()}, {protocol}", of, name)
-        ),
+    scores = [("HLR", sets, "hlr")]
+    scores += [
+        (f"{name.upper()}, {protocol}", of_protocol, name)
+        for protocol, of_protocol in by_protocol.items()
+        for name in ("ior", "lrs", "ars")
     ]
+    columns = [
+        Column("scores", title, "", [score_text(cells[name].max()) for cells in rows])
+        for title, rows, name in scores
+    ]
+    return [column for column in columns if set(column.texts) != {MISSING}]
 
 
 def score_text(value):
