@@ -3,7 +3,7 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
-from stillhouse.data.class_images import read_class
+from stillhouse.data.class_images import ClassImages, read_class
 from stillhouse.data.crops import whole_image
 from stillhouse.data.splits import load_split
 from stillhouse.evaluation import full_data, students
@@ -27,6 +27,12 @@ def test_every_image_is_used_once_before_any_is_used_again():
     assert list(rows[:10]) != list(rows[10:])
 
 
+def test_rows_are_the_recorded_ones():
+    # Other rows are other numbers of students: they need a new version of their stage.
+    assert full_data.epoch_rows(0, 0, 4, 10).tolist() == [0, 6, 4, 1]
+    assert full_data.epoch_rows(0, 2, 4, 10).tolist() == [7, 2, 9, 5]
+
+
 def test_rows_of_an_epoch_depend_on_seed_and_epoch_alone():
     again = full_data.epoch_rows(3, 2, 4, 10)
     assert list(full_data.epoch_rows(3, 2, 4, 10)) == list(again)
@@ -46,6 +52,19 @@ def test_images_that_are_decoded_when_used_are_those_in_memory(files):
     assert (len(stored), tuple(stored.shape)) == (len(images), tuple(images.shape))
     rows = torch.tensor([5, 0, 5, len(images) - 1])
     assert torch.equal(stored[rows], images[rows])
+
+
+def test_only_images_that_are_used_are_read(files):
+    own, read = read_class(files["0"], "train"), []
+
+    def reading(data):
+        read.append(data)
+        return data
+
+    images = full_data.StoredImages([ClassImages(own.rows, reading)], 8, torch.device("cpu"))
+    assert read == []
+    assert images[torch.tensor([3, 1])].shape == (2, 3, 8, 8)
+    assert read == [own[3][1], own[1][1]]
 
 
 def test_full_data_are_the_images_that_random_draws_from(files):
