@@ -77,6 +77,14 @@ def test_of_several_protocols_with_hard_labels_the_config_names_one(parts):
     assert parts(protocols, hard_protocol="b") == dict.fromkeys(protocols, ("b", ""))
 
 
+def test_a_twin_that_the_config_names_is_a_protocol_of_full_data(tiny, parts):
+    protocols = {"hard": ("hard", {}, {}), "plain": ("hard", PLAIN, {})}
+    assert parts(protocols, hard_protocol="plain")["hard"] == ("plain", "plain")
+    config = complete(tiny, "tiny.yaml")
+    own = config["experiments"]["x"]
+    assert references.hard_protocols(config, own) == ["hard", "plain"]
+
+
 def test_a_row_of_full_data_has_a_name_that_no_method_can_have():
     assert references.full_data_name("matched") == "full data, matched"
     assert references.full_data_name(1) == "full data, 1 epoch"

@@ -97,7 +97,7 @@ def without(**columns):
         (without(kind="full_data"), "HLR (no full_data), LRS (no full_data)"),
         (without(kind="random"), "IOR (no random images), LRS (no random images), ARS (no random"),
         (experiment().assign(hard_protocol=""), "HLR (several protocols with hard labels: set"),
-        (experiment().assign(twin=""), "ARS (no protocol, or several, that differs by no"),
+        (experiment().assign(twin=""), "ARS (no twin without augmentation"),
     ],
     ids=["full data", "random", "hard protocol", "twin"],
 )

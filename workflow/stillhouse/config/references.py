@@ -54,9 +54,13 @@ def of_protocol(config, experiment, protocol):
 
 
 def hard_protocols(config, experiment):
-    """Return the protocols with hard labels, without twins of others: those of full data."""
+    """Return the protocols of full data: those with hard labels, without twins of others.
+
+    The one that the experiment names is always among them.
+    """
     names = experiment["protocols"]
     without = {twin for name in names for twin in twins(config, experiment, name)}
+    without.discard(experiment.get("hard_protocol"))
     return [name for name in names if _kind(config, name) == "hard" and name not in without]
 
 

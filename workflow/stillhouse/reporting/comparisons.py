@@ -161,7 +161,7 @@ def _reasons(frame, hard, twin):
     if table_layout.baseline(frame) is None:
         reasons = dict.fromkeys(("ior", "lrs", "ars"), "no random images")
     if not twin:
-        reasons.setdefault("ars", "no protocol, or several, that differs by no augmentation alone")
+        reasons.setdefault("ars", "no twin without augmentation")
     if not hard:
         several = (frame["labels"] == "hard").any()
         reason = "several protocols with hard labels: set hard_protocol"
