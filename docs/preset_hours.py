@@ -77,9 +77,13 @@ class Hours:
         return self.of_class[spec["settings"]["name"]]
 
     def _students(self, settings, upstream, spec):
-        own = upstream["distilled"]
-        n_images = own["keys"]["ipc"] * len(own["settings"]["classes"])
-        side, network = own["settings"]["resolution"], settings["network"]
+        own = upstream["distilled"]["settings"] if "distilled" in upstream else settings
+        if "distilled" in upstream:
+            n_images = upstream["distilled"]["keys"]["ipc"] * len(own["classes"])
+        else:
+            all_images = self.per_class(spec) * len(own["classes"])
+            n_images = settings.get("images_per_epoch", all_images)
+        side, network = own["resolution"], settings["network"]
         work = 3 * forward(network["arch"], network.get("width", 128), side)
         if settings["labels"]["kind"] == "online":
             work += passes(upstream["teachers"], side)

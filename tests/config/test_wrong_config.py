@@ -23,6 +23,7 @@ FOLDER = {
     "smallest_class": 40,
 }
 FILE = {"file": "x", "sha256": "0" * 64}
+LEARNING = {"kind": "tm", "student_steps": 2, "expert_epochs": 1, "start_epochs": 2}
 
 
 # A change of the tiny config, the beginning of the message after the file, and its end.
@@ -79,6 +80,44 @@ WRONG = {
         ),
         "teachers.t.batch_size: 1 conflicts with 'torchvision/resnet18', whose batch norms",
         "must be at least 2",
+    ),
+    "too many cells with full data": (
+        all_of(
+            put("experiments.x.seeds", list(range(1000))),
+            put("experiments.x.full_data", list(range(1, 30))),
+        ),
+        "experiments: 124,000 cells; must be at most 100,000",
+        "",
+    ),
+    "full data without hard labels": (
+        all_of(
+            put("experiments.x.full_data", ["matched"]),
+            put("experiments.x.protocols", ["soft"]),
+        ),
+        "experiments.x.full_data: has no effect without a protocol with hard labels",
+        "or remove it",
+    ),
+    "full data with a learned rate": (
+        all_of(
+            put("experiments.x.full_data", [2]),
+            put("experiments.x.protocols", ["hard"]),
+            put("protocols.hard.learning_rate", "learned"),
+            put("methods", {"tm": {**LEARNING, "network": "i"}}),
+            put("students.i", {"arch": "convnet1", "width": 4, "norm": "instance"}),
+            put(METHODS, ["tm"]),
+        ),
+        "experiments.x.full_data: conflicts with protocols.hard.learning_rate: learned",
+        "use another protocol, or remove it",
+    ),
+    "soft protocol as the hard one": (
+        put("experiments.x.hard_protocol", "soft"),
+        "experiments.x.hard_protocol: 'soft' has soft labels",
+        "must be a protocol with hard labels",
+    ),
+    "unknown hard protocol": (
+        put("experiments.x.hard_protocol", "hart"),
+        "experiments.x.hard_protocol: unknown protocol of the experiment 'hart'",
+        "did you mean 'hard'?",
     ),
     "unknown source": (
         put("datasets.three.source", "digit"),

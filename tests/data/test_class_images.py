@@ -271,7 +271,7 @@ class TestLoadSplit:
 
 def test_more_images_than_a_batch_are_all_resized():
     pixels = [np.full((3, 6, 6), value % 256, np.uint8) for value in range(300)]
-    resized = splits._squares(pixels, 4, True)
+    resized = splits.squares(pixels, 4, True)
     assert resized[:, 0, 0, 0].tolist() == [value % 256 for value in range(300)]
 
 

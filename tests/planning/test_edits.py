@@ -409,6 +409,8 @@ EDITS_BESIDE = [
     ("protocols.soft.tests", {"every": 1}, "students", None),
     ("students.s.width", 6, "students", "students"),
     ("students.s.arch", "convnet2", "students", "students"),
+    ("experiments.x.full_data", ["matched", 2], None, None),
+    ("experiments.x.hard_protocol", "hard", None, None),
 ]
 
 

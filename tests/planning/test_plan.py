@@ -190,7 +190,7 @@ def test_a_cell_names_its_settings_and_teachers(tiny):
         **{"fidelity": "paper", "ipc": 1, "distill_seed": 0, "seed": 3, "protocol": "soft"},
         **{"teacher": "w+v+u", "student": "s", "arch": "convnet1", "report": "last"},
         **{"labels": "soft", "label_encoding": "float16", "label_teachers": "v+u"},
-        "on_divergence": "error",
+        **{"on_divergence": "error", "hard_protocol": "hard", "twin": ""},
     }
     assert [cell["teacher"] for cell in others] == ["w+v", "v+u", ""]
 

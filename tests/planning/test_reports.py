@@ -131,7 +131,7 @@ def test_files_of_figures_are_named_by_experiment_method_and_seed(cells):
     assert files["results/figures/x/latents-d3hr-seed3.svg"] == {
         **{"name": "latents", "caption": "latents", "methods": ["d3hr"], "distill_seed": 3},
         "title": "Latents before and after inversion",
-        "numbers": "stillhouse.reporting.latent_space:number_table",
+        "numbers": "stillhouse.reporting.method_figures.latent_space:number_table",
     }
     assert reports.figure_numbers("x", drawn) == [
         f"results/figures/x/latents-d3hr-seed{seed}.csv" for seed in (0, 3)
@@ -150,7 +150,11 @@ def test_every_figure_of_a_method_has_a_rule():
     [
         ("elsewhere:heat_maps", "png", "a rule of this name exists"),
         ("elsewhere:latents", "png", "a rule of this name exists"),
-        ("stillhouse.reporting.score_maps:heat_maps", "png", "draws two figures with suffix 'png'"),
+        (
+            "stillhouse.reporting.method_figures.score_maps:heat_maps",
+            "png",
+            "draws two figures with suffix 'png'",
+        ),
     ],
 )
 def test_figures_of_methods_do_not_take_each_others_files(monkeypatch, function, suffix, problem):

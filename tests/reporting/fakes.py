@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import canonical
-from stillhouse.reporting import tables
+from stillhouse.reporting import comparisons, tables
 
 REPORT = Path(__file__).parents[2] / "workflow/report"
 TABLES = {"csv": "csv", "markdown": "md", "latex": "tex"}
@@ -118,6 +118,35 @@ def put_experiment():
     return cells
 
 
+def put_full_data():
+    """Write students of full data at two IPCs and two seeds; return their identities.
+
+    Their accuracy is 90 %, of 12 training images with 100 bytes each.
+    """
+    splits = ["train"] * 4 + ["test"]
+    rows = [{"class_id": c, "split": s, "bytes": 100} for c in CLASSES for s in splits]
+    index = spec_of("index", "listed", {"name": "digits"})
+    put(index, {"index.parquet": pa.Table.from_pylist(rows)})
+    images = spec_of("images", "digits", {}, {"index": index})
+    counts = [{"class_id": class_id, "train": 4, "test": 1} for class_id in CLASSES]
+    upstream = {"images": images, "index": index}
+    dataset = spec_of("dataset", "three", {"classes": CLASSES}, upstream)
+    put(dataset, {"dataset.json": {"classes": counts, "in_both_splits": 0}})
+    cells = []
+    for seed in (0, 1):
+        settings = {"classes": CLASSES, "labels": {"kind": "hard"}}
+        spec = spec_of(
+            "students", f"full-data/seed{seed}", settings, {"images": dataset}, seed=seed
+        )
+        curve = [{"epoch": 1, "loss": 1.0, "accuracy": 90.0}]
+        accuracies = {"accuracy": 90.0, "accuracy_best": 90.0, "accuracy_top5": None}
+        put(spec, {"cell.json": {**accuracies, "curve": curve}})
+        for ipc in (1, 2):
+            own = identity("full_data", ipc, "hard", seed, spec["address"])
+            cells.append({**own, "method": "full data, 9 epochs", "teacher": ""})
+    return sorted(cells, key=lambda cell: cell["ipc"])
+
+
 def identity(kind, ipc, protocol, seed, artifact):
     """Return what identifies a cell, as a plan has it."""
     soft = protocol == "soft"
@@ -142,6 +171,8 @@ def identity(kind, ipc, protocol, seed, artifact):
         "label_teachers": "t" if soft else "",
         "report": "last",
         "on_divergence": "error",
+        "hard_protocol": "hard",
+        "twin": "",
     }
 
 
@@ -165,6 +196,7 @@ def page_inputs(cells):
             name: cell[name] for name in ("method", "ipc", "distill_seed")
         }
         for cell in cells
+        if cell["kind"] != "full_data"
     }
     inputs = {
         **{name: [Path(f"x.{suffix}")] for name, suffix in TABLES.items()},
@@ -176,7 +208,13 @@ def page_inputs(cells):
         "captions": sorted(REPORT.glob("*.rst")),
         "template": sorted((REPORT / "page").iterdir()),
     }
-    return inputs, {"cells": cells, "sets": list(sets.values()), "pictures": [], "config": "a.yaml"}
+    return inputs, {
+        "cells": cells,
+        "sets": list(sets.values()),
+        "pictures": [],
+        "teachers": {"results/teacher/t": ["t"]},
+        "config": "a.yaml",
+    }
 
 
 def frame(**changes):
@@ -209,6 +247,9 @@ def frame(**changes):
         "seconds_train": 6.0,
         "device": "abacus",
         "published": None,
+        "hard_protocol": "",
+        "twin": "",
+        **dict.fromkeys(comparisons.SCORES, math.nan),
         **changes,
     }
     scores = [(60.0, 62.0), (61.0, 61.0), (65.0, 66.0)]

@@ -2,17 +2,22 @@ import pandas as pd
 import pytest
 from stillhouse.methods import registry
 from stillhouse.reporting import notes
+from stillhouse.reporting.page import leaderboards
 
 from tests.reporting.fakes import frame
 
 
 def rows(means, deviation=1.0, **changes):
-    """Return cells of methods under a soft protocol: three seeds of this mean and deviation."""
+    """Return cells of methods under a soft protocol: three seeds of this mean and deviation.
+
+    Deviations of random have the opposite order, so that differences deviate by twice as much.
+    """
     parts = []
     for method, mean in means.items():
         part = frame(method=method, kind=method, **changes)
-        part["accuracy"] = part["accuracy_best"] = [mean - deviation, mean, mean + deviation]
-        parts.append(part)
+        sign = -1 if method == "random" else 1
+        part["accuracy"] = [mean - sign * deviation, mean, mean + sign * deviation]
+        parts.append(part.assign(accuracy_best=part["accuracy"]))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -21,11 +26,12 @@ def with_hard(cells):
     return pd.concat([cells, hard], ignore_index=True)
 
 
+# Differences deviate by 2: the interval's half-width is 4.302653 · 2 / √3 = 4.968.
 def test_saturation_is_noted():
-    cells = with_hard(rows({"random": 90.0, "rded": 91.9, "d3hr": 88.1}))
+    cells = with_hard(rows({"random": 90.0, "rded": 94.9, "d3hr": 85.1}))
     assert notes.saturation_notes(cells) == [
-        "At IPC 10, soft, student s: no method differs from `random` by more than the sum of "
-        "their standard deviations. Soft labels saturate here; compare under plain."
+        "At IPC 10, soft, student s: all methods tie with `random` (95 % intervals of the paired "
+        "differences, over students). Soft labels saturate here; compare under plain."
     ]
 
 
@@ -36,22 +42,39 @@ def test_without_hard_labels_no_protocol_is_recommended():
 
 def test_methods_below_random_images_are_named():
     (note,) = notes.saturation_notes(
-        rows({"random": 90.0, "rded": 87.0, "d3hr": 91.0, "d4m": 80.0})
+        rows({"random": 90.0, "rded": 85.0, "d3hr": 91.0, "d4m": 80.0})
     )
-    assert "no method exceeds `random` by more than the sum of their standard deviations" in note
-    assert "(below by more: rded, d4m)" in note
+    assert "no method exceeds `random` (95 % intervals" in note
+    assert "over students; below it: rded, d4m)" in note
+
+
+def test_the_banner_has_the_criterion_of_the_leaderboard():
+    for mean in (94.9, 95.0):
+        cells = rows({"random": 90.0, "rded": mean})
+        (board,) = leaderboards.boards(cells)
+        (row,) = [row for row in board.rows if row.name == "rded"]
+        assert bool(notes.saturation_notes(cells)) == row.difference.is_tie == (mean < 95)
+
+
+def test_with_several_sets_saturation_is_over_sets():
+    # Means of the pairs of sets differ by 4 and 6: 5 ± 12.7062.
+    sets = [rows({"random": 90.0, "rded": 94.0}), rows({"random": 90.0, "rded": 96.0})]
+    cells = pd.concat([sets[0], sets[1].assign(distill_seed=1)], ignore_index=True)
+    (note,) = notes.saturation_notes(cells)
+    assert "paired differences, over sets)" in note
+    assert notes.saturation_notes(sets[1]) == []
 
 
 @pytest.mark.parametrize(
     "cells",
     [
-        rows({"random": 90.0, "rded": 90.0, "d3hr": 92.1}),
+        rows({"random": 90.0, "rded": 90.0, "d3hr": 95.0}),
         rows({"random": 90.0}),
         rows({"rded": 90.0, "d3hr": 90.0}),
         rows({"random": 90.0, "rded": 90.0})[lambda cells: cells["seed"] == 0],
         rows({"random": 90.0, "rded": 90.0}, protocol="plain", labels="hard"),
     ],
-    ids=["one beats it", "no other", "no random images", "one seed", "hard labels"],
+    ids=["one exceeds it", "no other", "no random images", "one seed", "hard labels"],
 )
 def test_results_without_saturation_have_no_note(cells):
     assert notes.saturation_notes(cells) == []
@@ -62,7 +85,7 @@ def test_every_baseline_is_one_by_its_class(monkeypatch):
     assert notes.saturation_notes(cells) == []
     monkeypatch.setattr(registry.method("herding"), "baseline", True)
     (note,) = notes.saturation_notes(cells)
-    assert "no method differs from `herding` by more" in note
+    assert "all methods tie with `herding`" in note
 
 
 def test_statistics_of_a_method_are_explained_once_by_its_note(monkeypatch):

@@ -3,17 +3,17 @@ import re
 
 import pandas as pd
 import pytest
-from stillhouse.reporting import notes, table_layout
+from stillhouse.reporting import markup, notes, table_layout
 
 from tests.reporting.fakes import frame
 
 
 def markdown(rows):
-    return table_layout.markdown(rows, notes.all_notes(rows, []))
+    return markup.markdown(rows, notes.all_notes(rows, []))
 
 
 def latex(rows):
-    return table_layout.latex(rows, notes.accuracy_notes(rows))
+    return markup.latex(rows, notes.accuracy_notes(rows))
 
 
 def test_markdown_has_the_last_or_the_best_accuracy():
@@ -176,7 +176,7 @@ def test_markdown_of_two_students():
 def latex_tables(text):
     """Return (caption, label, rows) of every table; fail where LaTeX would.
 
-    A small reader of what `table_layout.latex` may write: one command a line, balanced braces and
+    A small reader of what `markup.latex` may write: one command a line, balanced braces and
     environments, rows that end in ``\\\\`` with as many cells as the tabular has columns, no
     character that LaTeX takes for a command.
     """
@@ -228,8 +228,8 @@ def test_latex_has_the_accuracies_of_the_markdown():
 @pytest.mark.parametrize("name", ["a_b", "50%", "a&b", "x^2~y", "$1", "{a}", "a\\b", "#1|<2>"])
 def test_latex_escapes_names(name):
     (table,) = latex_tables(latex(frame(method=name, protocol=name, student=name)))
-    assert table["rows"][1][0] == table_layout.escaped(name) == table["rows"][0][2].split(" [")[0]
-    assert table_layout.escaped(name) != name
+    assert table["rows"][1][0] == markup.escaped(name) == table["rows"][0][2].split(" [")[0]
+    assert markup.escaped(name) != name
 
 
 def test_groups_are_runs_of_columns():

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from stillhouse.artifacts import store
 from stillhouse.errors import StillhouseError
-from stillhouse.reporting import notes, published, table_layout, tables
+from stillhouse.reporting import markup, notes, published, table_layout, tables
 
 COLUMNS = (
     "experiment,dataset,method,fidelity,ipc,distill_seed,teacher,labels,label_encoding,student,"
     "protocol,seed,accuracy,accuracy_best,accuracy_top5,image_bytes,label_bytes,seconds_teacher,"
     "seconds_denoiser,seconds_distill,seconds_label,seconds_train,device,published,published_std,"
     "digest,recognised,statistics_bytes,image_bits_per_class,label_bits_per_class,artifact,diverged,"
-    "report"
+    "report,kind,hlr,ior,lrs,ars"
 )
 PUBLISHED = ",".join(published.COLUMNS) + "\n"
 
@@ -151,8 +151,8 @@ def test_a_frame_read_from_its_csv_gives_the_same_tables(experiment):
     (Path(experiment[0]["artifact"]) / "timing.json").unlink()
     _, markdown = make(experiment)
     frame = tables.read(Path("out/x.csv"), experiment)
-    assert table_layout.markdown(frame, notes.all_notes(frame, [])) == markdown
-    latex = table_layout.latex(frame, notes.accuracy_notes(frame))
+    assert markup.markdown(frame, notes.all_notes(frame, [])) == markdown
+    latex = markup.latex(frame, notes.accuracy_notes(frame))
     assert latex == Path("out/x.latex").read_text()
     assert frame["label_encoding"].isin(["", "float16"]).all()
     assert frame["published"].isna().all()

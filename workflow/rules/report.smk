@@ -40,6 +40,7 @@ rule page:
             reports.figure_files(w.experiment, figures_of(w.experiment)).values()
         ),
         sets=lambda w: list(reports.distilled_files(cells_of(w)).values()),
+        teachers=lambda w: reports.teacher_names(plan, cells_of(w)),
         version=REPORT_VERSIONS["figures"],
     script:
         "../scripts/report.py"

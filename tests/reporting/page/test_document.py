@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from stillhouse.reporting import latent_space, synthesis_progress
+from stillhouse.reporting.method_figures import latent_space, synthesis_progress
 from stillhouse.reporting.page import document
 
 from tests.reporting import fakes
@@ -22,7 +22,7 @@ PICTURES = {
     "latents-random-seed0.svg": ("Latents before and after inversion", "latents"),
     "terms-random-seed0.svg": ("Loss terms", "terms"),
 }
-NUMBERS = "stillhouse.reporting.latent_space:number_table"
+NUMBERS = "stillhouse.reporting.method_figures.latent_space:number_table"
 SHARED = "random, <b>&{{ 1 }}"
 
 
@@ -170,7 +170,7 @@ def test_notes_are_those_of_the_markdown_and_saturation_is_a_banner(page):
     lines = (page.folder / "x.md").read_text().splitlines()
     notes = [line[2:].replace("`", "") for line in lines if line.startswith("- ")]
     (banner,) = re.findall(r'<p class="banner" role="note">(.*)</p>', page.text)
-    assert banner.startswith("At IPC 2, soft, student s: no method differs from random by more")
+    assert banner.startswith("At IPC 2, soft, student s: all methods tie with random (95 %")
     items = re.findall(r"<li>(.*)</li>", section(page, "leaderboard"))
     shown = [html.unescape(item) for item in [*items, banner]]
     assert sorted(shown) == sorted([*notes, "Config: a.yaml."])
@@ -199,12 +199,19 @@ def test_the_run_card_has_command_machine_and_tables(page):
     assert entries["command"] == "snakemake --cores all --configfile a.yaml"
     assert entries["machine"] == "abacus"
     assert entries["students trained"] == "2026-01-01"
-    assert entries["teachers"] == "convnet1"
+    assert entries["teachers"] == "t (convnet1)"
     files = re.findall(r'href="data:[^,]*,([^"]*)" download="([^"]*)"', card)
-    assert {name: base64.b64decode(data) for data, name in files} == {
+    contents = {name: base64.b64decode(data) for data, name in files}
+    references = contents.pop("x.bib").decode()
+    assert contents == {
         f"x.{suffix}": (page.folder / f"x.{suffix}").read_bytes()
         for suffix in fakes.TABLES.values()
     }
+    # The paper of RDED, random images have none, and Stillhouse.
+    assert re.findall(r"^@(\w+)\{(\w+),$", references, re.M) == [
+        ("inproceedings", "sun2024diversity"),
+        ("misc", "stillhouse"),
+    ]
 
 
 def test_a_page_has_a_sheet_of_every_set_and_every_picture(page):

@@ -4,9 +4,9 @@ import re
 
 import pandas as pd
 import pytest
+from stillhouse.evaluation.differences import Difference
 from stillhouse.reporting import plotting
 from stillhouse.reporting.page import drawing, panels, scales
-from stillhouse.reporting.page.differences import Difference
 
 from tests.reporting.fakes import frame
 
@@ -104,12 +104,12 @@ def test_a_missing_timing_is_marked():
 
 def test_most_intervals_fit_a_forest_plot():
     # By hand: ends 1, 2, 2, 3 and 40; the third quartile is 2 (index 3 of 5 sorted is 3).
-    ends = [Difference(0.0, -end, end, 3) for end in (1.0, 2.0, 2.0, 3.0, 40.0)]
+    ends = [Difference(0.0, -end, end, 3, "students") for end in (1.0, 2.0, 2.0, 3.0, 40.0)]
     assert drawing.forest_limit(ends) == pytest.approx(1.05 * 3)
     assert drawing.forest_limit([]) == 1.0
-    inside = drawing.forest(Difference(1.0, 0.5, 1.5, 3), 3.0, "m0")
+    inside = drawing.forest(Difference(1.0, 0.5, 1.5, 3, "students"), 3.0, "m0")
     assert "beyond" not in inside and "interval" in inside and "circle" in inside
-    outside = drawing.forest(Difference(-20.0, -40.0, -10.0, 3), 3.0, "m0")
+    outside = drawing.forest(Difference(-20.0, -40.0, -10.0, 3, "students"), 3.0, "m0")
     assert "beyond" in outside and "interval" not in outside and "circle" not in outside
 
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from stillhouse.config import protocols
+from stillhouse.config import protocols, references
 from stillhouse.data.sources import catalogue
 from stillhouse.diffusion.settings import check_classes
 from stillhouse.errors import StillhouseError, known
@@ -41,9 +41,13 @@ def check_experiments(config, labels):
 
 def _check_cells(config):
     """Raise a `StillhouseError` if all experiments together have too many cells to be planned."""
-    lists = ("methods", "ipc", "students", "protocols", "distill_seeds", "seeds")
+    shared = ("ipc", "students", "protocols", "seeds")
     count = sum(
-        math.prod(len(experiment[name]) for name in lists)
+        (
+            len(experiment["methods"]) * len(experiment["distill_seeds"])
+            + len(experiment["full_data"])
+        )
+        * math.prod(len(experiment[name]) for name in shared)
         for experiment in config["experiments"].values()
     )
     if count > MAX_CELLS:
@@ -74,6 +78,7 @@ def _check_experiment(config, key, experiment):
             _check_learned(config, name, method, settings)
     for name, method in experiment["methods"].items():
         _check_use(config, key, experiment, name, method)
+    references.check(config, key, experiment)
 
 
 def _check_use(config, key, experiment, name, settings):

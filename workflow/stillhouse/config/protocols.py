@@ -138,6 +138,15 @@ def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc
     return training, batch_size(protocol["batch_size"], ipc, *task)
 
 
+def with_epochs(protocol, n_epochs):
+    """Return a settled protocol with another number of epochs; milestones keep their shares."""
+    changed = {**protocol, "epochs": n_epochs}
+    if "milestones" in protocol:
+        shares = (m if m < 1 else m / protocol["epochs"] for m in protocol["milestones"])
+        changed["milestones"] = list(shares)
+    return changed
+
+
 def tests_in_epochs(tests, n_epochs):
     """Return the tests of a protocol with ``every`` and ``after`` in epochs.
 

@@ -39,13 +39,26 @@ def load_split(files, class_ids, resolution, split, source_roots=None, whole=Fal
     for label, class_id in enumerate(class_ids):
         rows = read_class(files[class_id], split, source_roots)
         pixels = [decode(data, image_id) for image_id, data in rows]
-        images.append(_squares(pixels, resolution, whole or split == "train"))
+        images.append(squares(pixels, resolution, whole or split == "train"))
         labels += [label] * len(rows)
     return torch.cat(images), torch.tensor(labels)
 
 
-def _squares(pixels, resolution, whole):
-    """Crop and resize images to one square size, grouped by shape."""
+def squares(pixels, resolution, whole):
+    """Crop and resize images to one square size, grouped by shape.
+
+    Parameters
+    ----------
+    pixels : list of (3, height, width) uint8 arrays
+    resolution : int
+        Side of the result [px].
+    whole : bool
+        Use the largest centred square, not the crop of `test_crop_box`.
+
+    Returns
+    -------
+    (n, 3, resolution, resolution) uint8 tensor
+    """
     result = torch.empty((len(pixels), 3, resolution, resolution), dtype=torch.uint8)
     by_shape = {}
     for i, image in enumerate(pixels):

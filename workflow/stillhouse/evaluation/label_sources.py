@@ -52,6 +52,11 @@ class LabelSource(ABC):
     images : (n, 3, side, side) uint8 tensor
     hard : (n,) int64 tensor
         Class of each image.
+
+    Attributes
+    ----------
+    n_views : int
+        Views per epoch.
     """
 
     # Of the random numbers of views; other numbers than those of a label table of the same seed.
@@ -59,6 +64,7 @@ class LabelSource(ABC):
 
     def __init__(self, settings, images, hard):
         self.settings, self.images, self.hard = settings, images, hard
+        self.n_views = len(images)
 
     @abstractmethod
     def epoch(self, epoch, seed):
@@ -69,9 +75,10 @@ class LabelSource(ABC):
 
     def draw(self, epoch, seed):
         """Return random views of an epoch, on the device."""
-        n, side = self.images.shape[0], self.images.shape[-1]
-        batch_size = self.settings["batch_size"]
-        views = draw(self.settings["views"], seed, epoch, n, side, batch_size, self.stage)
+        side, batch_size = self.images.shape[-1], self.settings["batch_size"]
+        views = draw(
+            self.settings["views"], seed, epoch, self.n_views, side, batch_size, self.stage
+        )
         return views.to(self.images.device)
 
 

@@ -1,4 +1,4 @@
-"""Students: networks trained from scratch on a distilled set, tested on real images."""
+"""Students: networks trained from scratch on a set or on full data, tested on real images."""
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import normalise
 from stillhouse.data.whitening import preparation
 from stillhouse.errors import StillhouseError
+from stillhouse.evaluation.full_data import labels_of_full_data
 from stillhouse.evaluation.label_sources import open_labels
 from stillhouse.networks import registry
 from stillhouse.networks.batchnorm import set_batchnorm_updates
@@ -18,24 +19,45 @@ from stillhouse.training import loop
 
 
 def students(inputs, spec, context):
-    """Stage: train one student per seed and test it."""
-    return Students(inputs, spec, context)
+    """Stage: train one student per seed, on a distilled set or on full data, and test it."""
+    if "distilled" in inputs:
+        path = inputs["distilled"]
+        dataset = store.read_spec(path.parent)["settings"]
+        training = with_learned_rate(spec["settings"]["training"], path)
+        labels = labels_of_set(inputs, spec, dataset["classes"], context)
+    else:
+        dataset, training = spec["settings"], spec["settings"]["training"]
+        labels = labels_of_full_data(inputs, spec, context)
+    return Students(inputs, spec, dataset, labels, training, context)
+
+
+def labels_of_set(inputs, spec, classes, context):
+    """Return the `LabelSource` of a distilled set, in memory on the device."""
+    device = context.torch_device()
+    pixels, hard = read_set(store.read_table(inputs["distilled"], schema=SCHEMA))
+    images, hard = (torch.from_numpy(np.array(part)).to(device) for part in (pixels, hard))
+    return open_labels(spec["settings"]["labels"], images, hard, classes, inputs)
 
 
 class Students:
-    """A distilled set with its labels and the test images, loaded once for all seeds."""
+    """Students of all seeds, with the test images, which are loaded once.
 
-    def __init__(self, inputs, spec, context):
-        self.settings, self.device = spec["settings"], context.torch_device()
-        path = inputs["distilled"]
-        set_settings = store.read_spec(path.parent)["settings"]
-        self.classes, self.resolution = set_settings["classes"], set_settings["resolution"]
-        pixels, hard = read_set(store.read_table(path, schema=SCHEMA))
-        images = torch.from_numpy(pixels).to(self.device)
-        hard = torch.from_numpy(np.array(hard)).to(self.device)
+    Parameters
+    ----------
+    inputs, spec : dict
+    dataset : dict
+        ``classes`` and ``resolution``.
+    labels : stillhouse.evaluation.label_sources.LabelSource
+    training : dict
+        The protocol as `stillhouse.config.protocols.for_cell` returns it, its rate a number.
+    context : stillhouse.artifacts.context.Context
+    """
+
+    def __init__(self, inputs, spec, dataset, labels, training, context):
+        self.network, self.device = spec["settings"]["network"], context.torch_device()
+        self.classes, self.resolution = dataset["classes"], dataset["resolution"]
+        self.labels, self.training = labels, training
         self.prepare = preparation(inputs, self.device)
-        self.training = with_learned_rate(self.settings["training"], path)
-        self.labels = open_labels(self.settings["labels"], images, hard, self.classes, inputs)
         test = load_split(
             inputs["images"],
             self.classes,
@@ -48,8 +70,8 @@ class Students:
 
     def __call__(self, seed, context):
         """Return the file of the student of one seed."""
-        network, n_classes = self.settings["network"], len(self.classes)
-        net = registry.build(network, n_classes, self.resolution, seed, "student")
+        n_classes = len(self.classes)
+        net = registry.build(self.network, n_classes, self.resolution, seed, "student")
         net.to(self.device)
         try:
             cell = train(net, self.labels, self.test, self.training, seed, context, self.prepare)
@@ -191,7 +213,7 @@ def train(net, labels, test, settings, seed, context, prepare=normalise):
     set_batchnorm_updates(net, settings.get("batchnorm_updates", 1))
     net.to(memory_format=loop.memory_format(settings))
     tested = evaluation_epochs(settings)
-    n, side = len(labels.images), labels.images.shape[-1]
+    n, side = labels.n_views, labels.images.shape[-1]
     bounds = loop.step_bounds(net, n, labels.settings["batch_size"], side)
 
     def evaluate(net, epoch):

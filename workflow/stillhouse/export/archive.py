@@ -10,7 +10,8 @@ from pathlib import Path
 from stillhouse.artifacts import formats
 from stillhouse.artifacts.addresses import RESULTS
 from stillhouse.errors import StillhouseError
-from stillhouse.export import folders, papers
+from stillhouse.export import folders
+from stillhouse.reporting import papers
 
 METADATA = "ro-crate-metadata.json"
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"

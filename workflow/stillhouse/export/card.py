@@ -8,10 +8,9 @@ import yaml
 
 from stillhouse.artifacts import store
 from stillhouse.data.distilled_set import read_learned
-from stillhouse.export import papers
 from stillhouse.export.evaluations import evaluations
 from stillhouse.methods import registry
-from stillhouse.reporting import costs, lineage
+from stillhouse.reporting import costs, lineage, papers
 from stillhouse.reporting.page.scales import byte_text, second_text
 
 TEMPLATE = papers.ROOT / "workflow/report/card.md.jinja"

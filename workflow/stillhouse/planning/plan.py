@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 
 from stillhouse.artifacts.addresses import MANIFESTS, Artifact, digest, slug
-from stillhouse.artifacts.stages import DISTILLED, LABELS, STUDENTS
-from stillhouse.config import protocols, yaml_files
+from stillhouse.artifacts.stages import DISTILLED, STUDENTS
+from stillhouse.config import references, yaml_files
 from stillhouse.config.load import complete
 from stillhouse.data.sources import catalogue
 from stillhouse.methods import registry
-from stillhouse.methods.task import Task, dataset_manifest, teacher, whitening
-from stillhouse.methods.task import network as student_network
+from stillhouse.methods.task import Task
+from stillhouse.planning import students
 
 
 @dataclass(frozen=True)
@@ -223,38 +223,71 @@ def build(config):
 
 
 def _cells(plan, name, experiment):
-    """Yield the cells of one experiment: every combination of its parts."""
+    """Yield the cells of one experiment: every combination of its parts, then full data."""
+    config, chosen = plan.config, plan.config["datasets"][experiment["dataset"]]
+    parts = {
+        protocol: references.of_protocol(config, experiment, protocol)
+        for protocol in experiment["protocols"]
+    }
+    cells = itertools.chain(_set_cells(plan, experiment), _full_data_cells(plan, experiment))
+    for identity, artifact in cells:
+        protocol, student = identity["protocol"], identity["student"]
+        plan.add_members(artifact, experiment["seeds"])
+        if config["protocols"][protocol]["on_divergence"] == "mark":
+            plan.marking.add(artifact.relative_path)
+        shared = {
+            "experiment": name,
+            "dataset": experiment["dataset"],
+            "n_classes": len(chosen["classes"]),
+            "resolution": chosen["resolution"],
+            "arch": config["students"][student]["arch"],
+            "artifact": artifact,
+            **_label_columns(config, protocol),
+            **parts[protocol],
+        }
+        for seed in experiment["seeds"]:
+            yield {**identity, **shared, "seed": seed}
+
+
+def _set_cells(plan, experiment):
+    """Yield (identity, student artifact) of every distilled set, protocol and student."""
     dataset = experiment["dataset"]
-    chosen = plan.config["datasets"][dataset]
     sets = itertools.product(
         experiment["methods"].items(), experiment["ipc"], experiment["distill_seeds"]
     )
     for (method, settings), ipc, distill_seed in sets:
         distilled = plan.distilled(dataset, method, settings, ipc, distill_seed)
         for protocol, student in itertools.product(experiment["protocols"], experiment["students"]):
-            artifact = _students(plan, dataset, distilled, protocol, student)
-            plan.add_members(artifact, experiment["seeds"])
-            if plan.config["protocols"][protocol]["on_divergence"] == "mark":
-                plan.marking.add(artifact.relative_path)
             identity = {
-                "experiment": name,
-                "dataset": dataset,
-                "n_classes": len(chosen["classes"]),
-                "resolution": chosen["resolution"],
                 "method": method,
+                "kind": settings["kind"],
                 "fidelity": settings["fidelity"],
                 "ipc": ipc,
                 "distill_seed": distill_seed,
                 "teacher": _teacher_names(plan.config, settings, protocol),
                 "student": student,
                 "protocol": protocol,
-                "kind": settings["kind"],
-                "arch": plan.config["students"][student]["arch"],
-                "artifact": artifact,
-                **_label_columns(plan.config, protocol),
             }
-            for seed in experiment["seeds"]:
-                yield {**identity, "seed": seed}
+            yield identity, students.of_set(plan, dataset, distilled, protocol, student)
+
+
+def _full_data_cells(plan, experiment):
+    """Yield (identity, student artifact) of every budget of full data, IPC, protocol, student."""
+    dataset = experiment["dataset"]
+    hard = references.hard_protocols(plan.config, experiment) if experiment["full_data"] else []
+    parts = (experiment["full_data"], experiment["ipc"], hard, experiment["students"])
+    for budget, ipc, protocol, student in itertools.product(*parts):
+        identity = {
+            "method": references.full_data_name(budget),
+            "kind": references.FULL_DATA,
+            "fidelity": "",
+            "ipc": ipc,
+            "distill_seed": experiment["distill_seeds"][0],
+            "teacher": "",
+            "student": student,
+            "protocol": protocol,
+        }
+        yield identity, students.of_full_data(plan, dataset, budget, ipc, protocol, student)
 
 
 def _teacher_names(config, settings, protocol):
@@ -273,60 +306,3 @@ def _label_columns(config, protocol):
         "report": settings["report"],
         "on_divergence": settings["on_divergence"],
     }
-
-
-def _students(plan, dataset, distilled, protocol, student):
-    """Return the artifact of the students of one cell, stored per seed."""
-    config = plan.config
-    chosen = config["protocols"][protocol]
-    labels, network = config["labels"][chosen["labels"]], student_network(plan, student, dataset)
-    teachers = [teacher(plan, name, dataset) for name in labels.get("teachers", ())]
-    # RDED's tables of rates and batch sizes have one teacher.
-    architecture = teachers[0].settings["arch"] if len(teachers) == 1 else ""
-    n_classes, resolution = len(distilled.settings["classes"]), distilled.settings["resolution"]
-    training, batch_size = protocols.for_cell(
-        chosen, labels, network, architecture, n_classes, resolution, distilled.keys["ipc"]
-    )
-    shaping, upstream = _labels(plan, distilled, labels, teachers, batch_size)
-    upstream |= whitening(plan, network, dataset)
-    images = dataset_manifest(
-        plan, config["datasets"][dataset]["source"], distilled.settings["classes"]
-    )
-    return Artifact(
-        STUDENTS,
-        _set_slug(distilled, labels["kind"], network["arch"]),
-        {"labels": shaping, "network": network, "training": training},
-        {"distilled": distilled, "images": images, **upstream},
-    )
-
-
-def _labels(plan, distilled, labels, teachers, batch_size):
-    """Return (settings, upstream) of the training labels of students."""
-    shaping = {"kind": labels["kind"], "batch_size": batch_size}
-    if labels["kind"] in protocols.FIXED_LABELS:
-        return {**shaping, "views": labels["views"]}, {}
-    if labels["kind"] == "online":
-        drawn = {"views": labels["views"], "seed": labels["seed"]}
-        return {**shaping, **drawn}, {"teachers": teachers}
-    if labels["kind"] == "soft":
-        if labels["epoch_order"] == "random":
-            shaping["epoch_order"] = "random"
-        return shaping, {"labels": _label_table(plan, distilled, labels, teachers, batch_size)}
-    raise ValueError(f"unknown kind of labels {labels['kind']!r}")
-
-
-def _label_table(plan, distilled, labels, teachers, batch_size):
-    """Return the soft label table of a distilled set."""
-    settings = {name: labels[name] for name in ("views", "encoding", "epochs_stored", "seed")}
-    if labels["views"].get("mix_per") == "batch" or "siamese" in labels["views"]:
-        settings["batch_size"] = batch_size
-    if not labels["views_stored"]:
-        settings["views_stored"] = False
-    upstream = {"distilled": distilled, "teachers": teachers}
-    return plan.add(Artifact(LABELS, _set_slug(distilled, "soft"), settings, upstream))
-
-
-def _set_slug(distilled, *parts):
-    """Return a readable slug, without names of labels, protocols and students in the config."""
-    keys = [f"{name}{value}" for name, value in distilled.keys.items()]
-    return slug(distilled.folder, distilled.slug, *keys, *parts)

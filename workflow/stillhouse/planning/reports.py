@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stillhouse.artifacts.addresses import digest
 from stillhouse.artifacts.stages import REPORT_VERSIONS
+from stillhouse.config.references import FULL_DATA
 from stillhouse.methods import registry
 
 
@@ -68,6 +69,17 @@ def datasets(cells):
     return [one.file for one in _of_stage(cells, "dataset")]
 
 
+def teacher_names(plan, cells):
+    """Return {folder: names in the config} of the teachers in the lineage of cells."""
+    configs = plan.config["teachers"].items()
+    return {
+        str(artifact.directory): [
+            n for n, own in configs if own in plan.teacher_configs[artifact.name]
+        ]
+        for artifact in _of_stage(cells, "teacher")
+    }
+
+
 def _of_stage(cells, name):
     """Return the artifacts of a stage in the lineage of cells, each once."""
     artifacts, visited = {}, set()
@@ -83,20 +95,25 @@ def _of_stage(cells, name):
     return list(artifacts.values())
 
 
+def of_sets(cells):
+    """Return the cells of distilled sets, without those of full data."""
+    return [cell for cell in cells if cell["kind"] != FULL_DATA]
+
+
 def distilled_files(cells):
     """Return {file: method, IPC and seed} of an experiment's distilled sets."""
     return {
         cell["artifact"].upstream["distilled"].file: {
             name: cell[name] for name in ("method", "ipc", "distill_seed")
         }
-        for cell in cells
+        for cell in of_sets(cells)
     }
 
 
 def distilled_sets(cells):
     """Return {(method, distill seed): (kind, {IPC: distilled set})} of an experiment's cells."""
     sets = {}
-    for cell in cells:
+    for cell in of_sets(cells):
         _, by_ipc = sets.setdefault((cell["method"], cell["distill_seed"]), (cell["kind"], {}))
         by_ipc[cell["ipc"]] = cell["artifact"].upstream["distilled"]
     return sets

@@ -36,7 +36,7 @@ def charts(inputs, params, outputs):
     outputs : dict
         ``accuracy``, ``rates`` and ``cost``: SVG files.
     """
-    frame = tables.read(inputs["csv"][0], params["cells"])
+    frame = table_layout.of_sets(tables.read(inputs["csv"][0], params["cells"]))
     for name, draw in (("accuracy", accuracy), ("rates", rates), ("cost", cost)):
         formats.save_bytes(outputs[name], draw(frame))
 
@@ -53,11 +53,9 @@ def curves(inputs, params, outputs):
     outputs : dict
         ``svg``.
     """
-    frame = pd.DataFrame(params["cells"])
-    paths = [Path(folder) / "cell.json" for folder in frame["artifact"]]
-    cells = [store.read_json(path) for path in paths]
-    frame["curve"] = [cell["curve"] for cell in cells]
-    frame["accuracy"] = [cell["accuracy"] for cell in cells]
+    frame = table_layout.of_sets(pd.DataFrame(params["cells"]))
+    cells = [store.read_json(Path(folder) / "cell.json") for folder in frame["artifact"]]
+    frame = frame.assign(**{name: [cell[name] for cell in cells] for name in ("curve", "accuracy")})
     formats.save_bytes(outputs["svg"], learning(frame))
 
 

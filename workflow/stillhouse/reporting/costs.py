@@ -4,6 +4,8 @@ import functools
 import math
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import member_folder
 from stillhouse.methods import registry
@@ -39,11 +41,12 @@ class Measurements:
             nothing is stored or a timing is missing.
         """
         distilled, labels = (spec["upstream"].get(name) for name in ("distilled", "labels"))
-        address = distilled["address"]
+        stored = distilled or spec["upstream"]["images"]
+        address = stored["address"]
         if address not in self._storage:
-            self._storage[address] = storage_bytes(distilled)
+            self._storage[address] = (storage_bytes if distilled else training_bytes)(stored)
         storage, of_labels = self._storage[address], label_bits(spec)
-        n_classes = len(distilled["settings"]["classes"])
+        n_classes = len(stored["settings"]["classes"])
         return {
             **storage,
             "label_bytes": of_labels if math.isnan(of_labels) else math.ceil(of_labels / 8),
@@ -69,6 +72,22 @@ def storage_bytes(spec):
     }
 
 
+def training_bytes(spec):
+    """Return ``image_bytes`` and ``statistics_bytes`` of the training images of a dataset."""
+    index = Path(spec["upstream"]["index"]["address"]) / "index.parquet"
+    table = store.read_table(index, columns=["class_id", "split", "bytes"])
+    classes = set(spec["settings"]["classes"])
+    rows = table.filter(pc.equal(table["split"], "train")).to_pylist()
+    total = sum(row["bytes"] for row in rows if row["class_id"] in classes)
+    return {"image_bytes": total, "statistics_bytes": float("nan")}
+
+
+def training_images(spec):
+    """Return the number of training images of a dataset, from its manifest."""
+    content = store.read_json(Path(spec["address"]) / "dataset.json")
+    return sum(one["train"] for one in content["classes"])
+
+
 def image_bytes(spec):
     """Return the bytes of a distilled set's encoded images."""
     table = store.read_table(Path(spec["address"]) / "images.parquet", columns=["image"])
@@ -86,8 +105,11 @@ def label_bits(spec):
         return float("nan")
     if "labels" in upstream:
         return 8 * (Path(upstream["labels"]["address"]) / "labels.parquet").stat().st_size
-    n_classes = len(upstream["distilled"]["settings"]["classes"])
-    n_images = upstream["distilled"]["keys"]["ipc"] * n_classes
+    if "distilled" not in upstream:
+        n_classes, n_images = len(spec["settings"]["classes"]), training_images(upstream["images"])
+    else:
+        n_classes = len(upstream["distilled"]["settings"]["classes"])
+        n_images = upstream["distilled"]["keys"]["ipc"] * n_classes
     return n_images * (
         n_classes * LEARNED_VALUE_BITS if kind == "learned" else math.log2(n_classes)
     )

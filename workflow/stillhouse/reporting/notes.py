@@ -1,12 +1,9 @@
 """Notes below an experiment's tables: labels, accuracies, saturation, costs, images."""
 
-import numpy as np
-
 from stillhouse.artifacts import store
 from stillhouse.data.class_images import skipped_images
 from stillhouse.methods import registry
-from stillhouse.reporting import costs
-from stillhouse.reporting.table_layout import SET, reported_accuracy
+from stillhouse.reporting import comparisons, costs, table_layout
 
 REPORTED = {
     "last": "after the last epoch",
@@ -43,7 +40,7 @@ def divergence_notes(frame):
         f"{method} (distill seed {distill_seed}), IPC {ipc}, {protocol}, {student}: seed "
         f"{', '.join(map(str, seeds))}"
         for (student, method, distill_seed, ipc, protocol), seeds in diverged.groupby(
-            SET, sort=False
+            table_layout.SET, sort=False
         )["seed"]
     ]
     if not cells:
@@ -55,7 +52,8 @@ def divergence_notes(frame):
 
 
 def cost_notes(frame):
-    """Return the notes on stored bytes and compute time, as sentences."""
+    """Return the notes on stored bytes and compute time of sets, as sentences."""
+    frame = table_layout.of_sets(frame)
     devices = ", ".join(sorted(set(frame["device"].dropna()) - {""})) or "an unknown device"
     notes = []
     if frame["recognised"].notna().any():
@@ -92,17 +90,16 @@ def cost_notes(frame):
 def saturation_notes(frame):
     """Return a sentence per student and soft protocol under which no method exceeds a baseline.
 
-    That is: at the largest IPC, no method's mean accuracy exceeds that of the baseline (random
-    images) by more than the sum of both standard deviations (n - 1). One student seed gives no
-    note.
+    That is: at the largest IPC, no method's difference to the baseline (random images) has its 95 %
+    interval above zero, see `comparisons.to_baseline`. One student seed gives no note.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         One row per cell, as `stillhouse.reporting.tables.cell_row` returns them.
     """
+    frame = table_layout.of_sets(frame)
     largest = frame[frame["ipc"] == frame["ipc"].max()]
-    largest = largest.assign(reported=reported_accuracy(largest))
     hard = list(dict.fromkeys(largest.loc[largest["labels"] == "hard", "protocol"]))
     soft = largest[largest["labels"].isin(["soft", "online"])]
     groups = soft.groupby(["student", "protocol"], sort=False)
@@ -112,25 +109,25 @@ def saturation_notes(frame):
 
 def _saturation(student, protocol, cells, hard):
     """Return the note on one student under one soft protocol, None if it does not saturate."""
-    scores = cells.groupby(["kind", "method"], sort=False)["reported"].agg(["mean", "std"])
-    kinds = scores.index.get_level_values("kind")
-    is_baseline = np.array([registry.method(kind).baseline for kind in kinds])
-    baselines, others = scores[is_baseline], scores[~is_baseline]
-    if baselines.empty or others.empty or scores["std"].isna().any():
+    baseline = table_layout.baseline(cells)
+    random = cells[cells["method"] == baseline]
+    gains = {
+        method: comparisons.to_baseline(own, random)
+        for (method, kind), own in cells.groupby(["method", "kind"], sort=False)
+        if not registry.method(kind).baseline
+    }
+    if random.empty or not gains:
         return None
-    baseline = baselines.iloc[0]
-    gains, tolerance = others["mean"] - baseline["mean"], others["std"] + baseline["std"]
-    if (gains > tolerance).any():
+    if any(gain is None or not gain.has_interval or gain.is_above for gain in gains.values()):
         return None
-    name = baselines.index[0][1]
-    worse = [method for (_, method), below in (gains < -tolerance).items() if below]
-    verb = "exceeds" if worse else "differs from"
-    exceptions = f" (below by more: {', '.join(worse)})" if worse else ""
+    worse = [name for name, gain in gains.items() if gain.is_below]
+    finding = f"no method exceeds `{baseline}`" if worse else f"all methods tie with `{baseline}`"
+    below = f"; below it: {', '.join(worse)}" if worse else ""
+    over = next(iter(gains.values())).over
     remedy = f"; compare under {', '.join(hard)}" if hard else ""
     return (
-        f"At IPC {cells['ipc'].iloc[0]}, {protocol}, student {student}: no method {verb} `{name}` "
-        f"by more than the sum of their standard deviations{exceptions}. "
-        f"Soft labels saturate here{remedy}."
+        f"At IPC {cells['ipc'].iloc[0]}, {protocol}, student {student}: {finding} (95 % intervals "
+        f"of the paired differences, over {over}{below}). Soft labels saturate here{remedy}."
     )
 
 
@@ -179,6 +176,7 @@ def all_notes(frame, indexes, config="", datasets=()):
         *accuracy_notes(frame),
         *divergence_notes(frame),
         *saturation_notes(frame),
+        *comparisons.score_notes(frame),
         *cost_notes(frame),
         *unreadable_notes(indexes),
         *leak_notes(datasets),

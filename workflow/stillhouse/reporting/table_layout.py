@@ -1,11 +1,12 @@
-"""Layout of an experiment's tables, and their Markdown and LaTeX."""
+"""Layout of an experiment's tables: sections, columns and texts."""
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 
 import pandas as pd
 
-from stillhouse.artifacts.addresses import slug
+from stillhouse.config.references import FULL_DATA, MATCHED, full_data_name
 from stillhouse.methods import registry
 
 MISSING = "–"
@@ -19,19 +20,6 @@ COST_COLUMNS = {
     "seconds_label": "label",
     "seconds_train": "train",
 }
-LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "±": r"$\pm$",
-        "–": "--",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -41,7 +29,7 @@ class Column:
     Parameters
     ----------
     group : str
-        ``set``, ``accuracy``, ``teacher``, ``bytes``, ``bits`` or ``seconds``.
+        ``set``, ``accuracy``, ``scores``, ``teacher``, ``bytes``, ``bits`` or ``seconds``.
     name : str
     unit : str
         Empty without a unit.
@@ -95,27 +83,66 @@ def sections(frame):
     ]
 
 
+def of_sets(frame):
+    """Return the rows of distilled sets, without those of full data."""
+    return frame[frame["kind"] != FULL_DATA]
+
+
+def ipc_text(cells):
+    """Return the IPC of a row; ``all`` for epochs of full data, which do not depend on it."""
+    first = cells.iloc[0]
+    is_any = first["kind"] == FULL_DATA and first["method"] != full_data_name(MATCHED)
+    return "all" if is_any else str(first["ipc"])
+
+
 def _columns(part):
     """Return the columns of one student's table."""
-    rows = list(part.groupby(["method", "ipc", "distill_seed"], sort=False))
+    rows = {}
+    for (method, _, seed), cells in part.groupby(["method", "ipc", "distill_seed"], sort=False):
+        # Full data that do not depend on the IPC have the same cells for each: one row.
+        rows.setdefault((method, ipc_text(cells), seed), cells)
     names = set_names(part)
-    sets = [cells for _, cells in rows]
+    sets = list(rows.values())
     by_protocol = {
         protocol: [cells[cells["protocol"] == protocol] for cells in sets]
         for protocol in part["protocol"].unique()
     }
     return [
-        Column("set", "method", "", [names[method, seed] for (method, _, seed), _ in rows]),
-        Column("set", "IPC", "", [str(ipc) for (_, ipc, _), _ in rows]),
+        Column("set", "method", "", [names[method, seed] for method, _, seed in rows]),
+        Column("set", "IPC", "", [ipc for _, ipc, _ in rows]),
         *(
             Column("accuracy", protocol, "%", [accuracy(cells) for cells in of_sets])
             for protocol, of_sets in by_protocol.items()
         ),
+        *_score_columns(sets, by_protocol),
         *_if_any(Column("teacher", "recognised", "%", [_recognised(cells) for cells in sets])),
         *_byte_columns(sets, by_protocol),
         *_bit_columns(sets, by_protocol),
         *_second_columns(part, sets, by_protocol),
     ]
+
+
+def _score_columns(sets, by_protocol):
+    """Return the columns of DD-Ranking's scores; none without full data or a twin."""
+    if all(cells[["hlr", "ars"]].isna().all(axis=None) for cells in sets):
+        return []
+
+    scores = [("HLR", sets, "hlr")]
+    scores += [
+        (f"{name.upper()}, {protocol}", of_protocol, name)
+        for protocol, of_protocol in by_protocol.items()
+        for name in ("ior", "lrs", "ars")
+    ]
+    columns = [
+        Column("scores", title, "", [score_text(cells[name].max()) for cells in rows])
+        for title, rows, name in scores
+    ]
+    return [column for column in columns if set(column.texts) != {MISSING}]
+
+
+def score_text(value):
+    """Return a score, or – for NaN."""
+    return MISSING if pd.isna(value) else f"{value:.3f}".replace("-", "−")
 
 
 def _byte_columns(sets, by_protocol):
@@ -195,15 +222,16 @@ def groups(columns):
 
 
 def set_names(frame):
-    """Return {(method, distill seed): name}, with the seed if the frame has several."""
+    """Return {(method, distill seed): name}, with the seed if the method has several."""
     pairs = dict.fromkeys(zip(frame["method"], frame["distill_seed"], strict=True))
-    several = frame["distill_seed"].nunique() > 1
-    return {(m, seed): f"{m} (seed {seed})" if several else m for m, seed in pairs}
+    counts = Counter(method for method, _ in pairs)
+    return {(m, seed): f"{m} (seed {seed})" if counts[m] > 1 else m for m, seed in pairs}
 
 
 def baseline(frame):
     """Return the name of the first method that is a baseline (`Method.baseline`), else None."""
-    kinds = dict(zip(frame["method"], frame["kind"], strict=True))
+    sets = of_sets(frame)
+    kinds = dict(zip(sets["method"], sets["kind"], strict=True))
     return next((name for name, kind in kinds.items() if registry.method(kind).baseline), None)
 
 
@@ -215,8 +243,10 @@ def reported_accuracy(cells):
 def accuracy(cells):
     """Return mean ± std of the reported accuracy as text, with the published number beside it.
 
-    Over the students that did not diverge, with the number of the others.
+    Over the students that did not diverge, with the number of the others; – for no cells.
     """
+    if cells.empty:
+        return MISSING
     values, published = reported_accuracy(cells).dropna(), cells["published"].iloc[0]
     text = f"{values.mean():.1f}" if len(values) else MISSING
     if len(values) > 1:
@@ -230,7 +260,7 @@ def accuracy(cells):
 
 def _thousands(values):
     """Return the first value in thousands as text; below one with three significant digits."""
-    value = values.iloc[0] / 1000
+    value = values.iloc[0] / 1000 if len(values) else None
     if pd.isna(value):
         return MISSING
     return f"{value:.1f}" if value >= 1 else f"{value:.3g}"
@@ -268,50 +298,3 @@ def cost_columns(frame):
         *(Column("seconds", name, "s", [_seconds(v) for v in seconds[name]]) for name in seconds),
         Column("seconds", "total", "s", [_seconds(value) for value in total]),
     ]
-
-
-def markdown(frame, notes):
-    """Return the tables of one experiment as Markdown, followed by its notes.
-
-    `frame` as for `sections`; `notes` as sentences.
-    """
-    lines = [f"# {frame['experiment'].iloc[0]}", ""]
-    for section in sections(frame):
-        lines += [f"## {section.dataset}, student {section.student}", ""]
-        lines += [*_markdown_table(section.only()), ""]
-    return "\n".join(lines + [f"- {note}" for note in notes])
-
-
-def _markdown_table(rows):
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows]
-    padded.insert(1, ["-" * w for w in widths])
-    return [f"| {' | '.join(row)} |" for row in padded]
-
-
-def latex(frame, notes):
-    """Return the accuracies of one experiment as LaTeX tables, with its notes in their captions.
-
-    `frame` and `notes` as for `markdown`.
-    """
-    tables = [_latex_table(section, frame, notes) for section in sections(frame)]
-    return "\n".join([r"% Needs \usepackage{booktabs}.", *tables])
-
-
-def _latex_table(section, frame, notes):
-    experiment = frame["experiment"].iloc[0]
-    header, *rows = [[escaped(text) for text in row] for row in section.only("set", "accuracy")]
-    title = f"{experiment}: {section.dataset}, student {section.student}."
-    table = pd.DataFrame(rows, columns=header)
-    return table.style.hide(axis="index").to_latex(
-        hrules=True,
-        column_format=f"lr{'l' * (len(header) - 2)}",
-        position_float="centering",
-        caption=escaped(" ".join([title, *notes])),
-        label=f"tab:{slug(experiment, section.dataset, section.student)}",
-    )
-
-
-def escaped(text):
-    """Return a text with all characters escaped that LaTeX interprets."""
-    return text.translate(LATEX)

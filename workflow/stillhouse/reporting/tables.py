@@ -6,17 +6,18 @@ import pandas as pd
 
 from stillhouse.artifacts import formats, store
 from stillhouse.errors import StillhouseError
-from stillhouse.reporting import costs, notes, published, table_layout
+from stillhouse.reporting import comparisons, costs, markup, notes, published, table_layout
 
 COLUMNS = """
 experiment dataset method fidelity ipc distill_seed teacher labels label_encoding student protocol
 seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher seconds_denoiser
 seconds_distill seconds_label seconds_train device published published_std digest recognised
-statistics_bytes image_bits_per_class label_bits_per_class artifact diverged report
+statistics_bytes image_bits_per_class label_bits_per_class artifact diverged report kind hlr ior
+lrs ars
 """.split()  # noqa: SIM905
 TEXT_COLUMNS = """
 experiment dataset method fidelity teacher labels label_encoding student protocol device digest
-artifact report
+artifact report kind
 """.split()  # noqa: SIM905
 
 
@@ -37,16 +38,16 @@ def tables(inputs, params, outputs):
     numbers = published.numbers(inputs["published"], inputs["signatures"][0])
     measurements = costs.Measurements()
     rows = [cell_row(identity, numbers, measurements) for identity in params["cells"]]
-    frame = pd.DataFrame(rows)
+    frame = comparisons.with_scores(pd.DataFrame(rows))
     text = frame[COLUMNS].to_csv(index=False, lineterminator="\n", float_format="%.4f")
     formats.save_bytes(outputs["csv"], text.encode())
     # Markdown, LaTeX and charts use the rounded numbers of the CSV, so that all agree.
     frame = read(outputs["csv"], params["cells"])
     all_notes = notes.all_notes(frame, inputs["indexes"], params.get("config"), inputs["datasets"])
-    markdown = table_layout.markdown(frame, all_notes)
+    markdown = markup.markdown(frame, all_notes)
     formats.save_bytes(outputs["markdown"], markdown.encode())
     latex_notes = [*notes.accuracy_notes(frame), *notes.divergence_notes(frame)]
-    latex = table_layout.latex(frame, latex_notes)
+    latex = markup.latex(frame, latex_notes)
     formats.save_bytes(outputs["latex"], latex.encode())
 
 

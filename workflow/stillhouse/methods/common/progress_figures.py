@@ -5,7 +5,7 @@ Light: the Snakefile is parsed with it.
 
 from stillhouse.methods.base import Figure
 
-FUNCTION = "stillhouse.reporting.synthesis_progress:synthesis_progress"
+FUNCTION = "stillhouse.reporting.method_figures.synthesis_progress:synthesis_progress"
 
 
 def _largest(sets):

@@ -71,11 +71,11 @@ class D3HR(Method):
             "latents",
             title="Latents before and after inversion",
             caption="latents",
-            function="stillhouse.reporting.latent_space:latent_space_figure",
+            function="stillhouse.reporting.method_figures.latent_space:latent_space_figure",
             inputs=_latents,
             suffix="svg",
             extra=("csv",),
-            numbers="stillhouse.reporting.latent_space:number_table",
+            numbers="stillhouse.reporting.method_figures.latent_space:number_table",
         ),
     )
 

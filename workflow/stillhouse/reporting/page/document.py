@@ -15,6 +15,7 @@ PIXELS_PER_POINT = 4 / 3
 # Tables of further columns: title, groups of columns.
 DETAILS = {
     "Accuracy": ("set", "accuracy", "teacher"),
+    "Scores": ("set", "scores"),
     "Storage": ("set", "bytes", "bits"),
     "Time": ("set", "seconds"),
 }
@@ -34,14 +35,15 @@ def page(inputs, params, outputs):
     params : dict
         ``cells``: the identity of each cell, in the order of the table. ``sets``: ``method``,
         ``ipc`` and ``distill_seed`` of each set. ``pictures``: ``title``, ``caption`` (the name of
-        a text file), ``methods`` and ``distill_seed`` of each picture. ``config``: file names of
-        the config.
+        a text file), ``methods`` and ``distill_seed`` of each picture. ``teachers``: names in the
+        config of each teacher, by its folder. ``config``: file names of the config.
     outputs : dict
         ``html``.
     """
     import jinja2
 
     frame = tables.read(inputs["csv"][0], params["cells"])
+    sets = table_layout.of_sets(frame)
     experiment, config = frame["experiment"].iloc[0], params.get("config", "")
     captions = {path.stem: " ".join(path.read_text().split()) for path in inputs["captions"]}
     names = {
@@ -59,6 +61,7 @@ def page(inputs, params, outputs):
         second_text=scales.second_text,
         forest=drawing.forest,
         groups=table_layout.groups,
+        score_text=table_layout.score_text,
     )
     text = environment.from_string(parts[".jinja"]).render(
         experiment=experiment,
@@ -66,23 +69,23 @@ def page(inputs, params, outputs):
         style=parts[".css"],
         script=parts[".js"],
         colours=plotting.COLOURS,
-        styles=panels.styles(frame),
-        choices=_choices(frame),
+        styles=panels.styles(sets),
+        choices=_choices(sets),
         boards=leaderboards.boards(frame),
         banners=banners,
         notes=[note for note in all_notes if note not in banners],
         details=_details(frame),
-        run_card=run_card.run_card(frame, config),
-        downloads=run_card.downloads(inputs, experiment),
-        accuracy_panels=panels.accuracy_panels(frame),
-        curve_panels=panels.curve_panels(frame),
-        cost_panels=panels.cost_panels(frame),
-        parts=list(table_layout.costs(frame)),
-        matrices=matrix.matrices(frame, params["sets"], inputs["sets"]),
+        run_card=run_card.run_card(frame, config, params["teachers"]),
+        downloads=run_card.downloads(inputs, frame),
+        accuracy_panels=panels.accuracy_panels(sets),
+        curve_panels=panels.curve_panels(sets),
+        cost_panels=panels.cost_panels(sets),
+        parts=list(table_layout.costs(sets)),
+        matrices=matrix.matrices(sets, params["sets"], inputs["sets"]),
         captions=captions,
         pictures=_pictures(params["pictures"], inputs["pictures"], names, captions),
         number_tables=_number_tables(params["pictures"], inputs, names),
-        costs=table_layout.cost_columns(frame),
+        costs=table_layout.cost_columns(sets),
         lineages=_lineages(frame),
     )
     formats.save_bytes(outputs["html"], text.encode())
@@ -100,7 +103,8 @@ def _details(frame):
     for section in table_layout.sections(frame):
         for title, groups in DETAILS.items():
             columns = [column for column in section.columns if column.group in groups]
-            yield f"{title}: {section.dataset}, student {section.student}", columns
+            if any(column.group != "set" for column in columns):
+                yield f"{title}: {section.dataset}, student {section.student}", columns
 
 
 def _number_tables(pictures, inputs, names):
@@ -155,12 +159,15 @@ def _lineages(frame):
     names, lineages = table_layout.set_names(frame), {}
     for key, cells in frame.groupby(table_layout.SET, sort=False):
         student, method, seed, ipc, protocol = key
-        lineages[key] = {
+        folder, ipc_text = cells["artifact"].iloc[0], table_layout.ipc_text(cells)
+        same = [one for one in lineages.values() if one["folder"] == folder]
+        lineages[key] = next(iter(same), None) or {
             "id": f"lineage-{len(lineages) + 1}",
+            "folder": folder,
             "method": method,
-            "name": f"{names[method, seed]}, IPC {ipc}, {protocol}, student {student}",
+            "name": f"{names[method, seed]}, IPC {ipc_text}, {protocol}, student {student}",
             "accuracy": table_layout.accuracy(cells),
-            "text": "\n".join(lineage.explain(store.read_spec(cells["artifact"].iloc[0]))),
+            "text": "\n".join(lineage.explain(store.read_spec(folder))),
             "data": {"ipc": ipc, "protocol": protocol, "student": student},
         }
     return lineages

@@ -1,54 +1,77 @@
-"""Leaderboards: the distilled sets of an experiment, ranked per student, IPC and protocol."""
+"""Leaderboards: the methods of an experiment, ranked per student, IPC and protocol."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from stillhouse.reporting import table_layout
-from stillhouse.reporting.page import differences, drawing
+from stillhouse.reporting import comparisons, table_layout
+from stillhouse.reporting.page import drawing
 
 
 @dataclass(frozen=True)
 class Row:
-    """A distilled set on a leaderboard.
+    """A distilled set, or a method with several sets, on a leaderboard; or full data.
 
     Parameters
     ----------
     key : tuple
-        Student, method, distill seed, IPC and protocol.
+        Student, method, distill seed, IPC and protocol; of several sets those of the first.
     name, method : str
+    n_sets : int
+    mean, std : float
+        Accuracy over student seeds, of several sets over their means [%]; NaN without one.
+    note : str
+        Published number and diverged students, if any.
+    n_bytes, seconds : float
+        Of images and labels; of the full lineage with one student; of several sets the mean. NaN
+        where unknown.
+    scores : dict of str to float
+        By name, see `comparisons.SCORES`.
+    is_baseline : bool
+    difference : stillhouse.evaluation.differences.Difference or None
+        To the baseline.
     rank : int
         Of the accuracy as shown, 1 is the highest; equal accuracies share a rank. 0 without one.
     place : str
         ``best``, ``second`` or empty.
-    mean, std : float
-        Accuracy over student seeds [%]; NaN without one.
-    note : str
-        Published number and diverged students, if any.
-    is_baseline : bool
-    difference : differences.Difference or None
-        To the baseline.
-    n_bytes, seconds : float
-        Of images and labels; of the full lineage with one student. NaN where unknown.
     """
 
     key: tuple
     name: str
     method: str
-    rank: int
-    place: str
+    n_sets: int
     mean: float
     std: float
     note: str
-    is_baseline: bool
-    difference: object
     n_bytes: float
     seconds: float
+    scores: dict
+    is_baseline: bool = False
+    difference: object = None
+    rank: int = 0
+    place: str = ""
 
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard; `limit` is the end of its forest plots' axis [percentage points]."""
+    """A leaderboard.
+
+    Parameters
+    ----------
+    student, protocol, labels : str
+    ipc : int
+    baseline : str or None
+    limit : float
+        End of the forest plots' axis [percentage points].
+    rows : list of Row
+        Methods by accuracy, highest first.
+    full_data : list of Row
+        Students trained on all training images, without rank.
+    sets : list of Row
+        Single sets by accuracy, if methods have several.
+    scores : list of str
+        Names of the scores that a row has.
+    """
 
     student: str
     ipc: int
@@ -57,6 +80,9 @@ class Board:
     baseline: str
     limit: float
     rows: list
+    full_data: list = field(default_factory=list)
+    sets: list = field(default_factory=list)
+    scores: list = field(default_factory=list)
 
 
 def boards(frame):
@@ -70,12 +96,12 @@ def boards(frame):
     Returns
     -------
     list of Board
-        Rows by accuracy, highest first. Differences are to the baseline's set of the same distill
-        seed; there are none without a baseline.
+        Differences are to the baseline's sets of the same distill seeds; there are none without a
+        baseline.
     """
     return [
         _board(*key, cells, frame)
-        for key, cells in frame.groupby(table_layout.COMPARISON, sort=False)
+        for key, cells in table_layout.of_sets(frame).groupby(table_layout.COMPARISON, sort=False)
     ]
 
 
@@ -103,37 +129,69 @@ def totals(frame):
 
 
 def _board(student, ipc, protocol, cells, frame):
-    baseline, names = table_layout.baseline(frame), table_layout.set_names(frame)
-    sets = dict(list(cells.groupby(["method", "distill_seed"], sort=False)))
-    values = totals(cells)
-    shown = values["mean"].round(1).dropna()
-    heights = sorted(set(shown), reverse=True)
-    places = dict(zip(heights, ("best", "second"), strict=False))
+    baseline = table_layout.baseline(frame)
+    several = cells["distill_seed"].nunique() > 1
+    rows = _ranked(cells, ["method"], baseline)
+    differences = [row.difference for row in rows if row.difference]
+    place = (frame[table_layout.COMPARISON] == [student, ipc, protocol]).all(axis=1)
+    full = frame[place].drop(cells.index)
+    return Board(
+        student,
+        ipc,
+        protocol,
+        cells["labels"].iloc[0],
+        baseline,
+        drawing.forest_limit(differences),
+        rows,
+        [_row(one) for _, one in full.groupby("method", sort=False)],
+        _ranked(cells, ["method", "distill_seed"], baseline) if several else [],
+        [name for name in ("lrs", "ars") if cells[name].notna().any()],
+    )
+
+
+def _ranked(cells, grouping, baseline):
+    """Return the rows of the groups of a board's cells, by accuracy, with ranks."""
+    random, names = cells[cells["method"] == baseline], table_layout.set_names(cells)
     rows = []
-    for (method, seed), of_set in sets.items():
-        key = (student, method, seed, ipc, protocol)
-        of_baseline, accuracy = sets.get((baseline, seed)), shown.get(key)
-        rows.append(
-            Row(
-                key=key,
-                name=names[method, seed],
-                method=method,
-                rank=0 if accuracy is None else 1 + int((shown > accuracy).sum()),
-                place=places.get(accuracy, ""),
-                mean=values["mean"][key],
-                std=values["std"][key],
-                note=_note(of_set),
-                is_baseline=method == baseline,
-                difference=None
-                if method == baseline or of_baseline is None
-                else differences.paired(of_set, of_baseline),
-                n_bytes=values["n_bytes"][key],
-                seconds=values["seconds"][key],
-            )
-        )
-    rows.sort(key=lambda row: (not row.rank, -row.mean))
-    limit = drawing.forest_limit([row.difference for row in rows if row.difference])
-    return Board(student, ipc, protocol, cells["labels"].iloc[0], baseline, limit, rows)
+    for key, of_row in cells.groupby(grouping, sort=False):
+        is_baseline = key[0] == baseline
+        row = {"is_baseline": is_baseline}
+        if len(grouping) > 1:
+            row["name"] = names[key]
+        if not (is_baseline or random.empty):
+            row["difference"] = comparisons.to_baseline(of_row, random)
+        rows.append(_row(of_row, **row))
+    shown = pd.Series([row.mean for row in rows]).round(1)
+    heights = sorted(set(shown.dropna()), reverse=True)
+    places = dict(zip(heights, ("best", "second"), strict=False))
+    ranked = [
+        replace(row, rank=1 + int((shown > accuracy).sum()), place=places.get(accuracy, ""))
+        if pd.notna(accuracy)
+        else row
+        for row, accuracy in zip(rows, shown, strict=True)
+    ]
+    return sorted(ranked, key=lambda row: (not row.rank, -row.mean))
+
+
+def _row(cells, **further):
+    """Return the row of a set, or of several sets of one method."""
+    values = totals(cells)
+    several, (key, first) = len(values) > 1, next(values.iterrows())
+    return Row(
+        **{
+            "key": key,
+            "name": key[1],
+            "method": key[1],
+            "n_sets": len(values),
+            "mean": values["mean"].mean(),
+            "std": values["mean"].std() if several else first["std"],
+            "note": _note(cells),
+            "n_bytes": values["n_bytes"].mean(skipna=False),
+            "seconds": values["seconds"].mean(skipna=False),
+            "scores": comparisons.mean_scores(cells),
+            **further,
+        }
+    )
 
 
 def _note(cells):

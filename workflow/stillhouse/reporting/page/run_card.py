@@ -1,15 +1,20 @@
-"""The run card of the page: command, commit, dates, machines and teachers of an experiment."""
+"""The run card of the page: command, commit, dates, machines, teachers, and files to download."""
 
 from pathlib import Path
 
 from stillhouse.artifacts import store
-from stillhouse.reporting import costs, table_layout
+from stillhouse.reporting import costs, papers, table_layout
 from stillhouse.reporting.page.drawing import data_uri
 
-MIME = {"csv": "text/csv", "md": "text/markdown", "tex": "text/x-tex"}
+MIME = {
+    "csv": "text/csv",
+    "md": "text/markdown",
+    "tex": "text/x-tex",
+    "bib": "application/x-bibtex",
+}
 
 
-def run_card(frame, config):
+def run_card(frame, config, teacher_names):
     """Return what is known about the run of an experiment, {name: text}.
 
     Parameters
@@ -18,6 +23,8 @@ def run_card(frame, config):
         Rows of `stillhouse.reporting.tables.read`.
     config : str
         Names of the config's files, with ``--config`` for settings of the command line.
+    teacher_names : dict of str to list of str
+        Names in the config of each teacher, by its folder.
     """
     timings = [timing for folder in frame["artifact"] if (timing := store.read_timing(folder))]
     entries = {
@@ -26,7 +33,7 @@ def run_card(frame, config):
         "students trained": _dates(timings),
         "machine": _values(timings, "device"),
         "versions": _versions(timings),
-        "teachers": ", ".join(teachers(frame)),
+        "teachers": ", ".join(teachers(frame, teacher_names)),
     }
     return {name: text for name, text in entries.items() if text}
 
@@ -39,15 +46,17 @@ def command(config):
     return " ".join(["snakemake --cores all", *arguments]) if arguments else ""
 
 
-def teachers(frame):
-    """Return network and test accuracy of every teacher in the lineage of the cells, as texts."""
+def teachers(frame, names):
+    """Return name, network and test accuracy of every teacher in the lineage of cells, as texts."""
     folders = frame.drop_duplicates(table_layout.SET)["artifact"]
     specs = costs.distinct(store.read_spec(folder) for folder in folders)
-    return [_teacher(spec) for spec in specs if spec["stage"] == "teacher"]
+    return [_teacher(spec, names) for spec in specs if spec["stage"] == "teacher"]
 
 
-def _teacher(spec):
-    path, name = Path(spec["address"]) / "metrics.json", spec["settings"].get("arch", "loaded")
+def _teacher(spec, names):
+    path = Path(spec["address"]) / "metrics.json"
+    own, network = " and ".join(names.get(spec["address"], [])), spec["settings"]["arch"]
+    name = f"{own} ({network})" if own else network
     accuracy = store.read_json(path).get("accuracy") if path.exists() else None
     return name if accuracy is None else f"{name} {accuracy:.1f} %"
 
@@ -70,13 +79,21 @@ def _versions(timings):
     return ", ".join(f"{name} {' / '.join(sorted(of))}" for name, of in sorted(used.items()))
 
 
-def downloads(inputs, experiment):
-    """Return file name and address of the tables that the page contains as files."""
+def downloads(inputs, frame):
+    """Return name and address of the files in the page: tables, and references of its methods."""
     paths = [inputs[name][0] for name in ("csv", "markdown", "latex")]
+    contents = {path.suffix: path.read_bytes() for path in paths}
+    contents[".bib"] = references(frame).encode()
+    experiment = frame["experiment"].iloc[0]
     return [
-        {
-            "name": f"{experiment}{path.suffix}",
-            "uri": data_uri(path.read_bytes(), MIME[path.suffix[1:]]),
-        }
-        for path in paths
+        {"name": f"{experiment}{suffix}", "uri": data_uri(data, MIME[suffix[1:]])}
+        for suffix, data in contents.items()
     ]
+
+
+def references(frame):
+    """Return the papers of an experiment's methods, and Stillhouse, as BibTeX, each once."""
+    kinds = dict.fromkeys(frame["kind"])
+    cited = [reference for kind in kinds for reference in papers.of_method(kind)]
+    entries = dict.fromkeys(papers.bibtex(one) for one in (*cited, papers.of_software()))
+    return "\n\n".join(entries) + "\n"

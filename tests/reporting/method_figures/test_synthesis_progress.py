@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 from stillhouse.artifacts import store
-from stillhouse.reporting import contact_sheets, synthesis_progress
+from stillhouse.reporting import contact_sheets
+from stillhouse.reporting.method_figures import synthesis_progress
 
 from tests.reporting.fakes import spec_of
 

@@ -10,7 +10,8 @@ from PIL import Image, ImageFont
 from stillhouse.artifacts import store
 from stillhouse.data.class_images import IMAGES_SCHEMA, REFERENCES_SCHEMA
 from stillhouse.data.codecs import encode
-from stillhouse.reporting import contact_sheets, score_maps
+from stillhouse.reporting import contact_sheets
+from stillhouse.reporting.method_figures import score_maps
 
 from tests.reporting.fakes import spec_of
 

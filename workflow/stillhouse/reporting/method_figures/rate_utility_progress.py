@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stillhouse.artifacts import formats, store
 from stillhouse.reporting import plotting
-from stillhouse.reporting.synthesis_progress import interval_ends, snapshot_sheet
+from stillhouse.reporting.method_figures.synthesis_progress import interval_ends, snapshot_sheet
 
 CURVES = {
     "utility": "utility loss",

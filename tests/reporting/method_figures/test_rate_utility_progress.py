@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from stillhouse.artifacts import store
 from stillhouse.methods.common.snapshots import snapshot_table
-from stillhouse.reporting import contact_sheets, rate_utility_progress
+from stillhouse.reporting import contact_sheets
+from stillhouse.reporting.method_figures import rate_utility_progress
 
 from tests.reporting.fakes import spec_of
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 from stillhouse.config import yaml_files
-from stillhouse.export import papers
 from stillhouse.methods.registry import METHODS
+from stillhouse.reporting import papers
 
 WITHOUT = {"random", "kmeans", "given"}
 

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 from stillhouse.artifacts import store
-from stillhouse.reporting import latent_space, plotting
+from stillhouse.reporting import plotting
+from stillhouse.reporting.method_figures import latent_space
 
 from tests.reporting.fakes import spec_of
 

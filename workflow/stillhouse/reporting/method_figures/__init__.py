@@ -1,0 +1,1 @@
+"""Figures of single methods: latents, score maps, progress of optimisations."""
