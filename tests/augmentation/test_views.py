@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from stillhouse.artifacts.rng import generator
 from stillhouse.augmentation.ops import NAMES, OPERATIONS
 from stillhouse.augmentation.views import GENERATOR, MAX_SIDE, Views, draw, render
 from stillhouse.data.boxes import N_DRAWS
-from stillhouse.rng import generator
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.bitstream import files
 from stillhouse.data.bitstream.layout import Layout
 from stillhouse.methods.common.utilities.distribution_matching import DistributionMatching
@@ -11,7 +12,6 @@ from stillhouse.methods.ruo import quantiser
 from stillhouse.methods.ruo.codec import Codec
 from stillhouse.methods.ruo.post_quantisation import Quantiser
 from stillhouse.methods.ruo.rate_utility import Joint
-from stillhouse.rng import generator
 from timing import clock, paired
 
 CLASSES, SIDE, PER_CLASS = 2, 32, 32

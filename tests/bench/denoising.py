@@ -6,9 +6,9 @@ A DiT as small as the one of the embedded default, on a CPU.
 import pipelines
 import torch
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
-from stillhouse.rng import generator
 from timing import paired
 
 N, STEPS, COUNT, GUIDANCE = 64, 50, 31, 1.5

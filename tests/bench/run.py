@@ -32,6 +32,7 @@ from stillhouse import load_labels, render  # noqa: E402
 from stillhouse.artifacts import store  # noqa: E402
 from stillhouse.artifacts.context import Context, device_name  # noqa: E402
 from stillhouse.artifacts.formats import save_table  # noqa: E402
+from stillhouse.artifacts.rng import generator  # noqa: E402
 from stillhouse.augmentation.views import draw  # noqa: E402
 from stillhouse.data.codecs import encode  # noqa: E402
 from stillhouse.data.crops import cut_many  # noqa: E402
@@ -40,7 +41,6 @@ from stillhouse.evaluation import label_sources, label_tables, students  # noqa:
 from stillhouse.methods.rded.patch_scores import score_class  # noqa: E402
 from stillhouse.methods.registry import stages  # noqa: E402
 from stillhouse.networks import registry  # noqa: E402
-from stillhouse.rng import generator  # noqa: E402
 from stillhouse.training import loop as training  # noqa: E402
 from stillhouse.training.optimizers import Optimizer  # noqa: E402
 from timing import clock, line, paired  # noqa: E402

@@ -1,6 +1,7 @@
 """Steps of a synthesis against bare passes of its observer, forward and backward to the images."""
 
 import torch
+from stillhouse.artifacts.rng import generator
 from stillhouse.config.schema import definition, fill
 from stillhouse.methods.registry import METHODS
 from stillhouse.methods.statistical_matching import losses
@@ -10,7 +11,6 @@ from stillhouse.methods.statistical_matching.observers import Observer
 from stillhouse.methods.statistical_matching.statistics import sum_statistics, summary
 from stillhouse.methods.statistical_matching.synthesis import Batch
 from stillhouse.networks import registry
-from stillhouse.rng import generator
 from stillhouse.training import loop
 from timing import paired
 from torch.nn.functional import cross_entropy

@@ -5,13 +5,13 @@ import subprocess
 import sys
 
 import torch
+from stillhouse.artifacts.rng import generator
 from stillhouse.methods.common.utilities.distribution_matching import CHUNK, DistributionMatching
 from stillhouse.methods.common.utilities.real_images import RealImages
 from stillhouse.methods.common.utilities.siamese import Siamese
 from stillhouse.methods.common.utilities.trajectory_adjoint import trajectory_gradient
 from stillhouse.methods.matching.method import OPERATIONS
 from stillhouse.networks import registry
-from stillhouse.rng import generator
 from stillhouse.training import loop
 from timing import paired
 from torch.func import functional_call

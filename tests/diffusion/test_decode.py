@@ -4,11 +4,11 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.codecs import decode as decode_image
 from stillhouse.diffusion import decode
 from stillhouse.diffusion.ddim import denoise, sample
 from stillhouse.diffusion.denoisers import load_denoiser
-from stillhouse.rng import generator
 
 COMMON = {"steps": 10, "guidance": 1.5, "precision": "float32"}
 D3HR = COMMON | {"sampling": "from_noise", "inversion_steps": 7, "start": "aligned"}

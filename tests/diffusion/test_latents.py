@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.class_images import IMAGES_SCHEMA, ClassImages
 from stillhouse.data.transforms import cut
 from stillhouse.diffusion import latents
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
-from stillhouse.rng import generator
 from torchvision.transforms.v2.functional import resize
 
 SIZES = [(8, 8), (16, 12), (8, 8), (10, 31), (24, 16), (12, 16), (8, 8), (31, 10)]

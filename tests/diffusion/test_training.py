@@ -5,6 +5,7 @@ import pytest
 import torch
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.training import (
     Batches,
@@ -14,7 +15,6 @@ from stillhouse.diffusion.training import (
     train_autoencoder,
     train_network,
 )
-from stillhouse.rng import generator, permutation
 from stillhouse.training.loop import Diverged
 
 AUTOENCODER = {

@@ -14,7 +14,7 @@ from PIL import Image
 from stillhouse import DistilledSet
 from stillhouse.artifacts import store
 from stillhouse.errors import StillhouseError
-from stillhouse.evaluation.soft_labels import decode_logits
+from stillhouse.evaluation.logit_encodings import decode_logits
 from stillhouse.export import dataset
 
 KINDS = ["png", "jpeg", "webp", "bitstream", "learned"]

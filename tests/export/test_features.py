@@ -3,10 +3,10 @@
 import pyarrow as pa
 import pytest
 from stillhouse.data.distilled_set import SCHEMA
-from stillhouse.evaluation.soft_labels import table_schema
+from stillhouse.evaluation.label_tables import table_schema
 from stillhouse.export.features import features
 
-SOFT = [table_schema({"encoding": encoding}, 10) for encoding in ("float16", "int8", "top3")]
+SOFT = [table_schema(encoding, True, 10) for encoding in ("float16", "int8", "top3")]
 LEARNED = SCHEMA.append(pa.field("learned_label", pa.list_(pa.float32(), 10)))
 
 

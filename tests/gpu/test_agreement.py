@@ -6,6 +6,7 @@ import pytest
 import torch
 from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.augmentation.views import draw, render
 from stillhouse.config.schema import definition, fill
 from stillhouse.data.bitstream.layout import Layout
@@ -28,7 +29,6 @@ from stillhouse.methods.statistical_matching.observers import Observer
 from stillhouse.methods.statistical_matching.statistics import sum_statistics, summary
 from stillhouse.methods.statistical_matching.synthesis import Batch
 from stillhouse.networks import registry
-from stillhouse.rng import generator
 from stillhouse.training import loop as training
 
 pytestmark = [

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.class_images import IMAGES_SCHEMA
 from stillhouse.data.codecs import encode
 from stillhouse.networks import registry
-from stillhouse.rng import generator
 
 # Class id → training images; every class has five test images too.
 COUNTS = {"0": 40, "1": 31, "2": 36}

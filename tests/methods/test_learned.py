@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.config import schema
 from stillhouse.data.distilled_set import DistilledSet, LearnedParts
 from stillhouse.errors import StillhouseError
@@ -17,7 +18,6 @@ from stillhouse.methods.coresets.method import Random
 from stillhouse.planning import reports
 from stillhouse.planning.inputs import job_inputs
 from stillhouse.reporting import tables
-from stillhouse.rng import generator
 
 from tests.config.changes import all_of, drop, put, refusal
 

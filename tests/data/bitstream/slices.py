@@ -1,10 +1,10 @@
 """A slice with random latents and networks, for tests of its file."""
 
 import numpy as np
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.bitstream import files
 from stillhouse.data.bitstream.layout import Layout
 from stillhouse.data.bitstream.networks import Networks
-from stillhouse.rng import generator
 
 STEPS = {
     "entropy_weights": 6,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.bitstream import range_coder, tables
 from stillhouse.data.bitstream.range_coder import Encoder, FastDecoder, PlainDecoder
 from stillhouse.errors import StillhouseError
-from stillhouse.rng import generator
 
 DECODERS = [
     PlainDecoder,

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from stillhouse.artifacts.rng import generator
 from stillhouse.methods.common import patches
-from stillhouse.rng import generator
 
 
 def test_preselection_is_a_prefix_of_any_larger_one():

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.methods.common.features import features, read_features
 from stillhouse.methods.common.selection import herding, kmeans
 from stillhouse.methods.coresets.images import coreset_images, random_images
-from stillhouse.rng import generator
 
 
 def ids_of(images):

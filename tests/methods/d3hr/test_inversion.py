@@ -5,12 +5,12 @@ import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
 from stillhouse.artifacts.jobs import produce
+from stillhouse.artifacts.rng import generator
 from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.methods.d3hr import inversion
 from stillhouse.methods.d3hr.method import INVERSION
 from stillhouse.methods.d3hr.normality import Moments, normality
-from stillhouse.rng import generator
 
 COUNT, SNAPSHOTS = 70, [2, 4]
 SETTINGS = {

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.diffusion import latents
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.d4m import prototypes
-from stillhouse.rng import generator
 
 cluster = pytest.importorskip("sklearn.cluster")
 

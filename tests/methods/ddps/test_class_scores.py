@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.data import boxes
 from stillhouse.data.boxes import centre_box
 from stillhouse.data.class_images import IMAGES_SCHEMA
@@ -13,7 +14,6 @@ from stillhouse.data.codecs import encode
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.ddps import class_scores
-from stillhouse.rng import generator
 
 functional = torch.nn.functional
 BOX = ("top", "left", "height", "width")

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.methods.common.features import WHOLE, features_table
 from stillhouse.methods.ddps import class_scores, clusters
-from stillhouse.rng import generator
 
 BOX = ("top", "left", "height", "width")
 

@@ -8,6 +8,7 @@ from pipelines import denoiser, tiny_dit, tiny_stable_diffusion
 from safetensors.torch import load_file, save_file
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.data.transforms import cut
@@ -17,7 +18,6 @@ from stillhouse.methods.common.features import WHOLE, read_features
 from stillhouse.methods.ddps import class_scores, patch_features
 from stillhouse.methods.ddps.clip import CLIP_FILES, clip_files, load_clip
 from stillhouse.networks.registry import global_generator
-from stillhouse.rng import generator
 
 from tests.methods.ddps.test_class_scores import SIZES, Dummy, files, stacks_of
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.methods.common.features import features, read_features
 from stillhouse.methods.common.selection import herding, kmeans
 from stillhouse.methods.rded.images import images_of_class
 from stillhouse.methods.rded.patch_scores import patch_scores
-from stillhouse.rng import generator
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.codecs import decode
 from stillhouse.methods.common.patches import SCORES_SCHEMA
 from stillhouse.methods.rded.patch_scores import score_class
 from stillhouse.networks import registry
-from stillhouse.rng import generator
 
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.bitstream.layout import STREAMS, Layout, context_offsets
 from stillhouse.methods.ruo import codec as codecs
 from stillhouse.methods.ruo import tiles
 from stillhouse.methods.ruo.codec import Codec
-from stillhouse.rng import generator
 from torch.nn import functional
 
 

@@ -8,6 +8,7 @@ import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.bitstream import files
 from stillhouse.data.bitstream.layout import Layout
 from stillhouse.data.distilled_set import DistilledSet, read_learned
@@ -19,7 +20,6 @@ from stillhouse.methods.ruo import compression, rate_utility
 from stillhouse.methods.ruo.codec import Codec
 from stillhouse.methods.ruo.images import FILE
 from stillhouse.planning.inputs import job_inputs
-from stillhouse.rng import generator
 from stillhouse.training.loop import Diverged
 
 from tests.methods.ruo.configs import DM, GM, TM, WARMUP, coded, compressed

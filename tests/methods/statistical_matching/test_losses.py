@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.methods.statistical_matching import losses
 from stillhouse.methods.statistical_matching.feature_statistics import StatisticsRecorder
@@ -10,7 +11,6 @@ from stillhouse.methods.statistical_matching.matching import Matching, Targets
 from stillhouse.methods.statistical_matching.observers import Observer
 from stillhouse.methods.statistical_matching.synthesis import Batch
 from stillhouse.networks import registry
-from stillhouse.rng import generator
 from stillhouse.training import loop
 from torch.nn.functional import cross_entropy, interpolate
 

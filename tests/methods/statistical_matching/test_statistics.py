@@ -5,6 +5,7 @@ import pytest
 import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.jobs import produce
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import normalise
 from stillhouse.methods.statistical_matching import statistics
@@ -18,7 +19,6 @@ from stillhouse.methods.statistical_matching.statistics import (
     training_views,
 )
 from stillhouse.networks import registry
-from stillhouse.rng import generator
 from stillhouse.training.teachers import load_teacher
 from torch.nn.functional import interpolate, unfold
 

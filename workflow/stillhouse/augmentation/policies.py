@@ -5,8 +5,8 @@ The functions of the operations are in `ops`.
 
 import numpy as np
 
+from stillhouse.artifacts.rng import generator
 from stillhouse.augmentation.ops import NAMES
-from stillhouse.rng import generator
 
 MAX_OPERATIONS = 8
 # torchvision's RandAugment: magnitudes at strength 30 of the operations with a random sign.

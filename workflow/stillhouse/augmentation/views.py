@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from stillhouse.artifacts.rng import generator
 from stillhouse.augmentation import ops, policies
 from stillhouse.data.boxes import N_DRAWS, augmentation_boxes
 from stillhouse.data.transforms import cut, normalise
-from stillhouse.rng import generator
 
 MAX_SIDE = 8
 # Version of `draw`, raised when it returns other views for the same arguments: label tables that

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 from stillhouse.artifacts import formats
 from stillhouse.artifacts.checkpoints import TableCheckpoint
 from stillhouse.artifacts.progress import LINE_SECONDS
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data import leaks
 from stillhouse.data.codecs import unreadable
 from stillhouse.data.sources import catalogue, torchvision_sets
 from stillhouse.data.sources.base import UnreadableFile, sha256
 from stillhouse.data.sources.registry import open_source_of_job
 from stillhouse.errors import StillhouseError
-from stillhouse.rng import generator, permutation
 
 INDEX_SCHEMA = pa.schema(
     [

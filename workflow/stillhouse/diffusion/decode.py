@@ -11,12 +11,12 @@ import torch
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.codecs import IMAGE, encode
 from stillhouse.data.transforms import unit_to_bytes
 from stillhouse.diffusion import pipeline_scheduler
 from stillhouse.diffusion.ddim import pass_size, sample
 from stillhouse.diffusion.denoisers import load_denoiser
-from stillhouse.rng import generator
 
 SCHEMA = pa.schema([("image", IMAGE), ("index", pa.int32())])
 

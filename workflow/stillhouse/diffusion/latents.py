@@ -11,6 +11,7 @@ import torch
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.boxes import centre_box
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
@@ -18,7 +19,6 @@ from stillhouse.data.crops import cut_many
 from stillhouse.data.transforms import resampling, to_unit
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
-from stillhouse.rng import generator
 
 NAMES = "images.json"
 

@@ -15,10 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stillhouse.artifacts.checkpoints import select_prefix
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.networks.registry import global_generator
-from stillhouse.rng import generator, permutation
 from stillhouse.training import loop
 from stillhouse.training.lr_schedules import learning_rate_factor
 from stillhouse.training.optimizers import Optimizer

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.augmentation.views import draw
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.data.splits import load_split, squares
 from stillhouse.evaluation.label_sources import HardLabels
-from stillhouse.rng import generator, permutation
 
 # Decoded images up to this size are in memory; larger datasets are decoded step by step.
 MEMORY_BYTES = 2 * 2**30

@@ -6,12 +6,12 @@ import torch
 from torch.nn.functional import one_hot, softmax
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.rng import generator
 from stillhouse.augmentation.views import draw, render
 from stillhouse.data.distilled_set import read_learned
 from stillhouse.errors import StillhouseError
 from stillhouse.evaluation.label_tables import load_labels
 from stillhouse.evaluation.teacher_ensemble import TeacherEnsemble
-from stillhouse.rng import generator
 
 
 def open_labels(settings, images, hard, classes, inputs):

@@ -4,9 +4,9 @@ import contextlib
 
 import torch
 
+from stillhouse.artifacts.rng import key
 from stillhouse.networks import distillation_zoo, glad, libraries, resnets
 from stillhouse.networks.convnet import ConvNet
-from stillhouse.rng import key
 
 
 def _convnet(depth):

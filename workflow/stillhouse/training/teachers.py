@@ -9,12 +9,12 @@ from torch.nn.functional import cross_entropy
 
 from stillhouse.artifacts import foreign_files, formats, store
 from stillhouse.artifacts.finite import NotFinite
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.boxes import N_DRAWS, augmentation_boxes
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import libraries, registry, state_dicts
-from stillhouse.rng import generator
 from stillhouse.training import loop
 from stillhouse.training.teacher_accuracy import check_accuracy
 

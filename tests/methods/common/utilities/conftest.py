@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from stillhouse.artifacts.rng import generator
 from stillhouse.methods.common.utilities.real_images import RealImages
 from stillhouse.methods.common.utilities.siamese import Siamese
-from stillhouse.rng import generator
 
 CLASSES = ["a", "b", "c"]
 COUNTS, SIDE = (9, 6, 7), 8

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from stillhouse.artifacts.rng import generator
 from stillhouse.augmentation import ops, policies
 from stillhouse.methods.common.utilities.siamese import augment, augment_classes
-from stillhouse.rng import generator
 
 from tests.methods.common.utilities.conftest import ALL, SIDE
 

@@ -6,13 +6,13 @@ import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import member_folder
 from stillhouse.artifacts.jobs import produce
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import normalise
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common.utilities import trajectories
 from stillhouse.methods.common.utilities.networks import random_network
 from stillhouse.methods.common.utilities.settings import TRAJECTORIES
-from stillhouse.rng import generator, permutation
 from torch.nn.functional import cross_entropy
 
 SETTINGS = {

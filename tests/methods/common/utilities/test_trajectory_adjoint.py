@@ -1,8 +1,8 @@
 import pytest
 import torch
+from stillhouse.artifacts.rng import generator
 from stillhouse.methods.common.utilities.trajectory_adjoint import trajectory_gradient
 from stillhouse.networks import registry
-from stillhouse.rng import generator
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 

@@ -5,9 +5,9 @@ import io
 import numpy as np
 from PIL import Image as Pillow
 
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.sources.base import Image
 from stillhouse.data.sources.catalogue import DIGITS
-from stillhouse.rng import generator, permutation
 
 
 class Digits:

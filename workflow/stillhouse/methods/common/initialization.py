@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.class_images import read_class
 from stillhouse.data.crops import whole_image
 from stillhouse.data.distilled_set import read_set
 from stillhouse.data.transforms import normalise
-from stillhouse.rng import generator, permutation
 
 
 def initial_images(kind, places, files, resolution, seed, draw="distinct", flip=0.0, roots=None):

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.boxes import BOX_COLUMNS
 from stillhouse.data.codecs import decode
 from stillhouse.data.crops import boxes_of, cut_many
 from stillhouse.data.transforms import cut, normalise, pad, pixels_to_bytes
-from stillhouse.rng import generator, permutation
 
 BOX_FIELDS = [(name, pa.int32()) for name in BOX_COLUMNS]
 SCORES_SCHEMA = pa.schema(

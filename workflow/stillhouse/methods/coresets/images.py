@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.class_images import read_class
 from stillhouse.data.crops import whole_image
 from stillhouse.methods.common.features import WHOLE, read_features
 from stillhouse.methods.common.selection import select
-from stillhouse.rng import generator, permutation
 
 
 def random_images(inputs, spec, class_id, context):

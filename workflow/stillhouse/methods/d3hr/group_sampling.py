@@ -12,8 +12,8 @@ import math
 import torch
 
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import key
 from stillhouse.methods.d3hr.group_loss import GroupLoss
-from stillhouse.rng import key
 
 # Normals per draw: the size of a core's cache, or enough to occupy a GPU (256 MB). Candidates
 # depend on it, so a change requires a new version of the stage.

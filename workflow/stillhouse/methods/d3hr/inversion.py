@@ -10,11 +10,11 @@ import torch
 
 from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.diffusion import latents as encoded
 from stillhouse.diffusion.ddim import invert, pass_size, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.methods.d3hr.normality import Moments, normality
-from stillhouse.rng import generator, permutation
 
 # Latents per class that are stored before and after inversion, and sampled back for quality.
 N_STORED = 64

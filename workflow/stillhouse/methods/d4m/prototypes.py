@@ -7,9 +7,9 @@ suduo94/D4M at da35d10, gen_prototype.py.
 import numpy as np
 import torch
 
+from stillhouse.artifacts.rng import generator
 from stillhouse.diffusion import latents
 from stillhouse.errors import StillhouseError
-from stillhouse.rng import generator
 
 
 def prototypes(inputs, spec, context):

@@ -14,6 +14,7 @@ from torch.nn.functional import avg_pool1d, interpolate
 from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.boxes import BOX_COLUMNS, centre_box, region_of
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
@@ -21,7 +22,6 @@ from stillhouse.diffusion import latents
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common.patches import BOX_FIELDS, preselect
-from stillhouse.rng import generator
 
 # Images per class whose score maps are stored, for figures.
 N_MAPS = 10

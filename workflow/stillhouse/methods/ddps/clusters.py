@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.rng import generator
 from stillhouse.methods.common.features import WHOLE, read_features
 from stillhouse.methods.common.selection import fit_kmeans
 from stillhouse.methods.ddps.class_scores import PATCH
 from stillhouse.methods.ddps.class_scores import SCHEMA as SCORES_SCHEMA
-from stillhouse.rng import generator
 
 SCHEMA = pa.schema(
     [

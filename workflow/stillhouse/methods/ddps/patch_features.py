@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.boxes import region_of
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
@@ -20,7 +21,6 @@ from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.methods.common.features import WHOLE, features_table
 from stillhouse.methods.ddps import class_scores
 from stillhouse.methods.ddps.clip import load_clip
-from stillhouse.rng import generator
 
 
 def patch_features(inputs, spec, context):

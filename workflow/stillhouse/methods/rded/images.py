@@ -7,6 +7,7 @@ supplement section C.2; official code LINs-lab/RDED at 3f6453d, synthesize/.
 import numpy as np
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.class_images import read_class
 from stillhouse.methods.common.features import read_features
 from stillhouse.methods.common.patches import (
@@ -16,7 +17,6 @@ from stillhouse.methods.common.patches import (
     stitched_images,
 )
 from stillhouse.methods.common.selection import select
-from stillhouse.rng import generator, permutation
 
 
 def images_of_class(inputs, spec, class_id, context):

@@ -10,13 +10,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.boxes import BOX_COLUMNS, N_DRAWS, random_boxes
 from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.data.crops import cut_many
 from stillhouse.methods.common.patches import SCORES_SCHEMA, preselect, scoring_view
 from stillhouse.networks.batchnorm import fold_batchnorm
-from stillhouse.rng import generator
 from stillhouse.training import loop
 from stillhouse.training.teachers import load_teacher
 

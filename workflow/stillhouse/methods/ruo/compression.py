@@ -11,6 +11,7 @@ import torch
 
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.bitstream.layout import DECODERS, Layout
 from stillhouse.data.transforms import normalised_to_bytes
 from stillhouse.errors import StillhouseError
@@ -20,7 +21,6 @@ from stillhouse.methods.ruo import quantiser
 from stillhouse.methods.ruo.codec import Codec
 from stillhouse.methods.ruo.optimiser import SliceOptimiser
 from stillhouse.methods.ruo.slices import set_slices
-from stillhouse.rng import generator
 
 
 def compression(inputs, spec, context):

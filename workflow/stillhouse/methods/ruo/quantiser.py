@@ -9,7 +9,7 @@ import math
 import numpy as np
 import torch
 
-from stillhouse.rng import generator
+from stillhouse.artifacts.rng import generator
 
 # Quantiser input per unit of the stored latents (parameters.py:15).
 GAIN = 16.0
@@ -42,7 +42,7 @@ def noise(count, kind, strength, key):
     strength : float
         a of Kumaraswamy's distribution, at least 1 (uniform); standard deviation.
     key : tuple
-        Arguments of `stillhouse.rng.generator`.
+        Arguments of `stillhouse.artifacts.rng.generator`.
     """
     rng = generator(*key)
     if kind == "gaussian":

@@ -15,9 +15,9 @@ from torch.nn.functional import (
     softmax,
 )
 
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.boxes import N_DRAWS, random_boxes
 from stillhouse.data.transforms import cut
-from stillhouse.rng import generator
 from stillhouse.training import loop
 from stillhouse.training.lr_schedules import half_cosine
 

@@ -10,11 +10,11 @@ import torch
 from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator
 from stillhouse.data.boxes import N_DRAWS, padded_boxes, random_boxes
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.methods.statistical_matching.feature_statistics import KINDS, StatisticsRecorder
-from stillhouse.rng import generator
 from stillhouse.training.teachers import load_teacher
 
 SUMS = ("mean", "square", "variance")

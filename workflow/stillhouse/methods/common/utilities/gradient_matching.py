@@ -10,11 +10,11 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from stillhouse.artifacts.checkpoints import select_prefix
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.methods.common.utilities.base import Utility
 from stillhouse.methods.common.utilities.distribution_matching import rows_of_classes
 from stillhouse.methods.common.utilities.networks import inputs_of, random_network
 from stillhouse.methods.common.utilities.siamese import augment, augment_classes
-from stillhouse.rng import generator, permutation
 
 # Added to the product of two norms (utils.py, distance_wb).
 EPSILON = 1e-6

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.transforms import normalise
-from stillhouse.rng import generator, permutation
 
 
 class RealImages:

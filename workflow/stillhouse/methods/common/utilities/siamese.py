@@ -9,8 +9,8 @@ training of networks, a step shares the operation alone.
 import numpy as np
 import torch
 
+from stillhouse.artifacts.rng import generator
 from stillhouse.augmentation import ops, policies
-from stillhouse.rng import generator
 
 
 class Siamese:

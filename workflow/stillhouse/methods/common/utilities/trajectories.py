@@ -13,12 +13,12 @@ from torch.nn.functional import cross_entropy
 from stillhouse.artifacts import store
 from stillhouse.artifacts.checkpoints import Checkpoint, select_prefix
 from stillhouse.artifacts.progress import track
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.splits import load_split
 from stillhouse.data.whitening import preparation
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common.utilities.networks import random_network
 from stillhouse.methods.common.utilities.siamese import Siamese, augment
-from stillhouse.rng import generator, permutation
 
 
 def trajectories(inputs, spec, context):

@@ -8,13 +8,13 @@ import torch
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.transforms import normalise
 from stillhouse.methods.common.utilities.base import Utility
 from stillhouse.methods.common.utilities.networks import inputs_of, random_network
 from stillhouse.methods.common.utilities.siamese import augment
 from stillhouse.methods.common.utilities.trajectories import Snapshots
 from stillhouse.methods.common.utilities.trajectory_adjoint import trajectory_gradient
-from stillhouse.rng import generator, permutation
 
 # Of the learned rate's gradient descent (distill.py).
 MOMENTUM = 0.5

@@ -1,7 +1,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from stillhouse.rng import generator, key, permutation
+from stillhouse.artifacts.rng import generator, key, permutation
 
 
 def numbers(*address):

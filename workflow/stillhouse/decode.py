@@ -1,4 +1,4 @@
-"""``python -m stillhouse.export.decode FILE OUT.parquet``: the images and labels of a bitstream.
+"""``python -m stillhouse.decode FILE OUT.parquet``: the images and labels of a bitstream.
 
 Needs NumPy, Pillow and pyarrow, and none of the networks' libraries. The table has the columns
 ``image`` (struct of PNG bytes and path), ``label`` (int64) and ``index`` (int32, within the class),
@@ -71,7 +71,7 @@ def _failed(path, ability, error):
 def main(arguments):
     """Run the command; return its exit status."""
     if len(arguments) != 2:
-        print("usage: python -m stillhouse.export.decode FILE OUT.parquet", file=sys.stderr)
+        print("usage: python -m stillhouse.decode FILE OUT.parquet", file=sys.stderr)
         return 2
     try:
         decode(*map(Path, arguments))

@@ -1,4 +1,4 @@
-"""``python -m stillhouse.export.decode``: what it writes, without torch, and its errors."""
+"""``python -m stillhouse.decode``: what it writes, without torch, and its errors."""
 
 import subprocess
 import sys
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from stillhouse import decode
 from stillhouse.data.bitstream import files
 from stillhouse.data.codecs import decode as decode_image
-from stillhouse.export import decode
 
 from tests.data.bitstream.slices import contents
 
@@ -27,7 +27,7 @@ def test_a_fresh_process_decodes_the_same_pixels_without_torch(tmp_path):
         "    def find_spec(self, name, *_):\n"
         "        if name.split('.')[0] in blocked: raise ImportError(name)\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "from stillhouse.export.decode import main\n"
+        "from stillhouse.decode import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", code, "slice.bits", "out.parquet"]
