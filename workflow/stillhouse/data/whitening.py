@@ -50,9 +50,12 @@ def fit(images, epsilon):
         divided by n - 1. W is symmetric, and does not depend on the signs of U. Computed in
         float64.
     """
-    batches = [batch.flatten(1).double() / 255 for batch in images.split(BATCH)]
-    mean = sum(batch.sum(0) for batch in batches) / len(images)
-    covariance = sum((batch - mean).T @ (batch - mean) for batch in batches) / (len(images) - 1)
+    batches = images.flatten(1).split(BATCH)
+    mean = sum(batch.double().sum(0) for batch in batches) / (255 * len(images))
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for batch in batches:
+        centred = batch.double() / 255 - mean
+        covariance.addmm_(centred.T, centred, alpha=1 / (len(images) - 1))
     variances, components = torch.linalg.eigh(covariance)
     scale = (variances.clamp(min=0) + epsilon).rsqrt()
     return mean.float(), ((components * scale) @ components.T).float()
