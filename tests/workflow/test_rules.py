@@ -78,6 +78,12 @@ def test_profiles_address_stages_by_their_names(default):
     assert default.jobs("--until", "images", configfile=None) == {"index": 1, "images": 1}
 
 
+def test_jobs_ask_a_cluster_for_memory_and_time(default_jobs):
+    for job in default_jobs:
+        asks = "mem_mb=" in job.resources and "runtime=" in job.resources
+        assert asks == (job.rule in stages()), job
+
+
 def test_every_rules_file_is_included():
     written = (ROOT / "Snakefile").read_text()
     named = set(re.findall(r'^include: "(.+)"$', written, re.M))

@@ -12,6 +12,8 @@ from stillhouse.artifacts.locks import try_lock
 from stillhouse.errors import StillhouseError
 
 WORK = RESULTS / ".work"
+# Images per forward pass where compute.batch_size is auto: more do not fit a CPU's caches.
+AUTO_BATCH = {"cpu": 64, "cuda": 256}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""Cost formulas of the stages that methods share; those of methods are beside their stages.
+
+Without torch, because rules ask for them.
+"""
+
+from math import ceil
+
+from stillhouse.artifacts.stages import Work
+from stillhouse.data.sources import catalogue
+from stillhouse.planning.sizes import PRETRAINED_BYTES, trained_denoiser_passes
+
+
+def n_images(distilled):
+    """Return the number of images of a distilled set."""
+    return distilled.keys["ipc"] * len(distilled.settings["classes"])
+
+
+def index(artifact, sizes):
+    """Every image is read, hashed and decoded."""
+    n_classes = len(catalogue.classes(sizes.source(artifact)))
+    count = (sizes.per_class(artifact) + sizes.tests_per_class(artifact)) * n_classes
+    pixels = sizes.decoded(count, artifact=artifact)
+    return Work(pixels=pixels, held_bytes=500 * count, stored_bytes=120 * count)
+
+
+def images(artifact, sizes):
+    """A class is read and stored as it is; images of folders are not copied."""
+    count = sizes.per_class(artifact) + sizes.tests_per_class(artifact)
+    pixels = sizes.decoded(count, artifact=artifact)
+    stored = 100 * count if catalogue.by_reference(sizes.source(artifact)) else pixels
+    return Work(pixels=pixels, stored_bytes=stored)
+
+
+def teacher(artifact, sizes):
+    """Epochs over the training split, which is in memory; or weights that are loaded."""
+    settings = artifact.settings
+    resolution, stored = settings["resolution"], 4e6 + 400 * len(settings["classes"])
+    n_classes = len(settings["classes"])
+    count, tested = (
+        n * n_classes for n in (sizes.per_class(artifact), sizes.tests_per_class(artifact))
+    )
+    test_bytes = tested * 3 * resolution**2
+    if "epochs" not in settings:
+        return Work(
+            multiply_adds=tested * sizes.network(settings, resolution),
+            pixels=sizes.decoded(tested, resolution),
+            held_bytes=test_bytes,
+            stored_bytes=stored,
+        )
+    seen = settings["epochs"] * count
+    return Work(
+        multiply_adds=sizes.trained(seen * sizes.network(settings, resolution)),
+        steps=seen / settings["batch_size"],
+        pixels=sizes.decoded(count + tested, resolution),
+        held_bytes=sizes.split_bytes(artifact, resolution, settings["classes"]) + test_bytes,
+        activation_bytes=sizes.trained_bytes(settings["batch_size"], resolution),
+        stored_bytes=stored,
+    )
+
+
+def denoiser(artifact, sizes):
+    """Training of an autoencoder, then of a noise predictor; or weights that are checked."""
+    settings = artifact.settings
+    if "train" not in settings:
+        return Work(held_bytes=PRETRAINED_BYTES)
+    pass_, half = trained_denoiser_passes(settings)
+    autoencoder, network = (settings["train"][name] for name in ("autoencoder", "network"))
+    steps = autoencoder["steps"], network["steps"]
+    seen = [n * part["batch_size"] for n, part in zip(steps, (autoencoder, network), strict=True)]
+    largest = max(autoencoder["batch_size"], network["batch_size"])
+    return Work(
+        multiply_adds=sizes.trained(seen[0] * 2 * half + seen[1] * pass_),
+        steps=sum(steps),
+        pixels=sizes.decoded(
+            sizes.per_class(artifact) * len(settings["classes"]), settings["resolution"]
+        ),
+        held_bytes=sizes.split_bytes(artifact, settings["resolution"], settings["classes"]),
+        activation_bytes=sizes.trained_bytes(largest, settings["resolution"]),
+        stored_bytes=4 * (12 * network["width"] ** 2 * network["layers"]) + 5e6,
+    )
+
+
+def latents(artifact, sizes):
+    """A class is encoded; mean and deviation of its latents are stored."""
+    part, count = artifact.upstream["denoiser"], sizes.per_class(artifact)
+    numbers = count * 2 * sizes.latent_numbers(part)
+    pixels = sizes.decoded(count, part.settings["resolution"])
+    return sizes.denoiser_work(part, encoded=count, pixels=pixels, stored_bytes=4 * numbers)
+
+
+def decode(artifact, sizes):
+    """IPC images of a class are sampled with guidance, in two passes per step, and decoded."""
+    settings, ipc = artifact.settings, artifact.keys["ipc"]
+    n_steps = settings.get("inversion_steps") or settings["steps"] * settings["strength"]
+    part = artifact.upstream["denoiser"]
+    size = 3 * part.settings["resolution"] ** 2
+    passes = ipc * 2 * n_steps
+    return sizes.denoiser_work(part, passes, decoded=ipc, stored_bytes=ipc * size)
+
+
+def features(artifact, sizes):
+    """A class passes the teacher once."""
+    part, count = artifact.upstream["teacher"], sizes.per_class(artifact)
+    side = part.settings["resolution"]
+    return Work(
+        multiply_adds=count * sizes.passes([part], side),
+        pixels=sizes.decoded(count, side),
+        activation_bytes=sizes.batch_bytes(side),
+        stored_bytes=count * 2000,
+    )
+
+
+def distilled(artifact, sizes):
+    """The images of all classes are collected."""
+    side = artifact.settings["resolution"]
+    size = n_images(artifact) * 3 * side**2
+    pixels = sizes.decoded(n_images(artifact), side)
+    return Work(pixels=pixels, held_bytes=size, stored_bytes=0.7 * size)
+
+
+def labels(artifact, sizes):
+    """Teachers pass every view of every epoch once; logits are stored in float16, or the top k."""
+    part, settings = artifact.upstream["distilled"], artifact.settings
+    side, views = part.settings["resolution"], settings["epochs_stored"] * n_images(part)
+    encoding, n_classes = settings["encoding"], len(part.settings["classes"])
+    top = encoding.get("top_k", n_classes) if isinstance(encoding, dict) else n_classes
+    return Work(
+        multiply_adds=views * sizes.passes(artifact.upstream["teachers"], side),
+        held_bytes=n_images(part) * (3 * side**2 + 8 * n_classes),
+        activation_bytes=sizes.batch_bytes(side),
+        stored_bytes=views * (2 * top if top == n_classes else 4 * top) + 40 * views,
+    )
+
+
+def students(artifact, sizes):
+    """Epochs over the distilled set, and with online labels the teachers beside; tests."""
+    part, settings = artifact.upstream["distilled"], artifact.settings
+    side, batch = part.settings["resolution"], settings["labels"]["batch_size"]
+    work = sizes.trained(sizes.network(settings["network"], side))
+    if settings["labels"]["kind"] == "online":
+        work += sizes.passes(artifact.upstream["teachers"], side)
+    epochs, tested = settings["training"]["epochs"], part.settings["classes"]
+    n_tests = sizes.tests_per_class(artifact) * len(tested)
+    return Work(
+        multiply_adds=epochs * n_images(part) * work,
+        steps=epochs * ceil(n_images(part) / batch),
+        pixels=sizes.decoded(n_tests, side),
+        held_bytes=(n_tests + n_images(part)) * 3 * side**2,
+        activation_bytes=max(sizes.trained_bytes(batch, side), sizes.batch_bytes(side)),
+        stored_bytes=100 * epochs,
+    )
