@@ -1,5 +1,5 @@
 # make run, make test: each sets up all it needs. Python 3.11+ and a compiler-free machine suffice.
-.PHONY: run test test-all check bench lock explain verify format clean
+.PHONY: run test test-all check bench lock slurm explain verify estimate prune format clean
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -28,12 +28,24 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py
 
-# These two only read: they never set up or change the environment.
+# Snakemake's plugin for Slurm: envs/slurm.txt, with checksums. Not part of the environment otherwise.
+slurm: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement envs/slurm.txt
+
+# These never set up or change the environment.
 explain:
 	@$(BIN)/python -m stillhouse.reporting.lineage "$(TARGET)"
 
 verify:
 	@$(BIN)/python -m stillhouse.planning.verify "$(CONFIG)"
+
+# Jobs, hours and bytes of a config before its run, on one GPU; with DEVICE=cpu on one CPU.
+estimate:
+	@$(BIN)/python -m stillhouse.planning.estimate "$(CONFIG)" $(DEVICE)
+
+# Artifacts that none of the configs refers to; deletes them after a yes.
+prune:
+	@$(BIN)/python -m stillhouse.planning.prune $(CONFIG)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -49,6 +61,9 @@ lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --extra dev --output-file envs/requirements.txt pyproject.toml
 	$(BIN)/python envs/conda_env.py
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --constraint envs/requirements.txt \
+	  --output-file envs/slurm.txt envs/slurm.in
 
 $(READY): envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is \
