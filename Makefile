@@ -14,7 +14,8 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
-# Before a release: also every kind of kill, every preset by a dry run, the page in a browser.
+# Before a release: also every kind of kill, every preset by a dry run, the page in a browser, and
+# runs on Slurm, which needs root, Debian's packages, and `make slurm` before.
 test-all: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 

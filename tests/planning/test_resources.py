@@ -84,11 +84,13 @@ def test_a_job_of_more_members_asks_for_more_time_and_the_same_memory():
     )
 
 
-def test_another_attempt_asks_for_more_memory_and_for_time_up_to_a_day():
+def test_another_attempt_asks_for_more_memory_and_for_time_up_to_the_limit():
     own = Work(multiply_adds=1e14, held_bytes=1e9)
     first, second = (resources.asked(own, 1, CPU, attempt=n) for n in (1, 2))
     assert second == {name: 2 * value for name, value in first.items()}
-    assert resources.asked(Work(multiply_adds=1e18), 1, CPU)["runtime"] == 24 * 60
+    long = Work(multiply_adds=1e18)
+    assert resources.asked(long, 1, CPU)["runtime"] == 24 * 60
+    assert resources.asked(long, 1, CPU, attempt=2, max_hours=7.5)["runtime"] == 450
 
 
 def test_tensors_in_a_gpu_are_not_in_the_memory_that_a_job_asks_for():

@@ -96,8 +96,8 @@ def asked(stage, name, w, attempt):
         own, n_members = block(stage, w).artifact, len(block(stage, w).members)
     else:
         own, n_members = wanted(stage, w), 1
-    work, on_device = SIZES.work(own), own.stage.on_device
-    return resources.asked(work, n_members, MACHINE, on_device, attempt)[name]
+    job = (SIZES.work(own), n_members, MACHINE, own.stage.on_device)
+    return resources.asked(*job, attempt, COMPUTE["max_hours"])[name]
 
 
 def block(stage, w):

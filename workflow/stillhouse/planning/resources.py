@@ -14,8 +14,6 @@ SLACK = 4
 START_MINUTES = 20
 # Of torch, without a GPU; stages without torch need less.
 LIBRARIES_MB = 750
-# Long jobs store checkpoints: one that is cut off continues with its next attempt.
-MOST_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def memory_mb(work, machine, on_device=True):
     return SNAKEMAKE_MB + libraries + held / MIB
 
 
-def asked(work, n_members, machine, on_device=True, attempt=1):
+def asked(work, n_members, machine, on_device=True, attempt=1, max_hours=24):
     """Return {"mem_mb": …, "runtime": …} that a job asks a cluster for.
 
     Parameters
@@ -90,7 +88,9 @@ def asked(work, n_members, machine, on_device=True, attempt=1):
     on_device : bool
         See `stillhouse.artifacts.stages.Stage`.
     attempt : int
-        Number of the attempt, from 1: memory grows with it, and time up to `MOST_MINUTES`.
+        Number of the attempt, from 1: memory and time grow with it.
+    max_hours : float
+        Largest time limit [h]. Long jobs store checkpoints: one that is cut off continues.
 
     Returns
     -------
@@ -99,4 +99,4 @@ def asked(work, n_members, machine, on_device=True, attempt=1):
     """
     memory = ceil(memory_mb(work, machine, on_device) / 100) * 100
     minutes = START_MINUTES + ceil(SLACK * n_members * seconds(work, machine) / 60)
-    return {"mem_mb": memory * attempt, "runtime": min(minutes * attempt, MOST_MINUTES)}
+    return {"mem_mb": memory * attempt, "runtime": min(minutes * attempt, ceil(max_hours * 60))}
