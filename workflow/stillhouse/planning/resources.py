@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import ceil
 
 MIB = 2**20
-# Added to the memory of every job: Snakemake itself, which a cluster's job runs beside the stage.
-SNAKEMAKE_MB = 400
+# Added to the memory of every job: two processes of Snakemake, which a cluster's job carries.
+SNAKEMAKE_MB = 500
 # A job may take this often its estimated time, and the time of its start in addition.
 SLACK = 4
 START_MINUTES = 20
