@@ -40,11 +40,6 @@ except StillhouseError as error:
     raise WorkflowError(str(error)) from None
 
 
-# One job at a time uses a GPU, unless --resources or the resources of a profile say otherwise.
-if "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
-
-
 wildcard_constraints:
     block=r"\d+-[0-9a-f]+",
     dataset=r"[^/]+",
@@ -58,6 +53,10 @@ wildcard_constraints:
 
 
 COMPUTE = settings["compute"]
+# Without a number of GPUs in --resources or in a profile, jobs use one.
+if "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", COMPUTE["jobs_per_gpu"])
+
 # Settings outside of addresses are `resources`, which hold numbers and text alone.
 LIGHT = {
     "checkpoint_seconds": str(COMPUTE["checkpoint_seconds"]),
