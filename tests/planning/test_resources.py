@@ -11,6 +11,7 @@ from stillhouse.methods.registry import stages
 from stillhouse.planning import resources
 from stillhouse.planning.plan import of_file
 from stillhouse.planning.sizes import Sizes
+from stillhouse.planning.work import VIEW_BYTES
 
 from tests.conftest import TINY
 from tests.planning.configs import build, put
@@ -66,6 +67,13 @@ def test_every_stage_but_a_list_of_files_declares_its_work():
 def test_twice_the_settings_are_twice_the_work(path, few, many, stage, field):
     smaller, larger = (getattr(work(path, value, stage), field) for value in (few, many))
     assert larger == pytest.approx(2 * smaller)
+
+
+def test_an_encoding_of_labels_with_fewer_bytes_is_stored_in_fewer():
+    encodings = ("float16", "int8", "top1")
+    sizes = [work("labels.soft.encoding", one, "labels").stored_bytes for one in encodings]
+    views = 2 * 3  # epochs, images of the first set
+    assert sizes == [views * (VIEW_BYTES + n) for n in (6, 3, 4)]
 
 
 def test_memory_and_time_grow_with_the_resolution():

@@ -9,6 +9,9 @@ from stillhouse.artifacts.stages import Work
 from stillhouse.data.sources import catalogue
 from stillhouse.planning.sizes import PRETRAINED_BYTES, trained_denoiser_passes
 
+# Parameters of a view in a label table; an assumption.
+VIEW_BYTES = 40
+
 
 def n_images(distilled):
     """Return the number of images of a distilled set."""
@@ -119,17 +122,23 @@ def distilled(artifact, sizes):
 
 
 def labels(artifact, sizes):
-    """Teachers pass every view of every epoch once; logits are stored in float16, or the top k."""
+    """Teachers pass every view of every epoch once; logits are stored as the encoding has them."""
     part, settings = artifact.upstream["distilled"], artifact.settings
     side, views = part.settings["resolution"], settings["epochs_stored"] * n_images(part)
-    encoding, n_classes = settings["encoding"], len(part.settings["classes"])
-    top = encoding.get("top_k", n_classes) if isinstance(encoding, dict) else n_classes
+    n_classes = len(part.settings["classes"])
     return Work(
         multiply_adds=views * sizes.passes(artifact.upstream["teachers"], side),
         held_bytes=n_images(part) * (3 * side**2 + 8 * n_classes),
         activation_bytes=sizes.batch_bytes(side),
-        stored_bytes=views * (2 * top if top == n_classes else 4 * top) + 40 * views,
+        stored_bytes=views * (VIEW_BYTES + logit_bytes(settings["encoding"], n_classes)),
     )
+
+
+def logit_bytes(encoding, n_classes):
+    """Return the bytes of the logits of a view: float16, 8-bit integers, or the top K."""
+    if encoding.startswith("top"):
+        return 4 * min(int(encoding.removeprefix("top")), n_classes)
+    return n_classes * {"float16": 2, "int8": 1}[encoding]
 
 
 def students(artifact, sizes):
