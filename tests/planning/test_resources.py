@@ -61,7 +61,7 @@ def test_every_stage_but_a_list_of_files_declares_its_work():
         ("labels.soft.epochs_stored", 2, 4, "labels", "stored_bytes"),
         ("methods.rded.crops_per_image", 2, 4, "patch_scores", "multiply_adds"),
         ("methods.rded.images_per_class", 20, 40, "patch_scores", "pixels"),
-        ("experiments.x.ipc", [1], [2], "distilled", "stored_bytes"),
+        ("experiments.x.ipc", [1], [2], "distilled", "held_bytes"),
     ],
 )
 def test_twice_the_settings_are_twice_the_work(path, few, many, stage, field):

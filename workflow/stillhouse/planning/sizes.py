@@ -119,15 +119,13 @@ class Sizes:
         """Return the bytes of a training split in memory, as pixels."""
         return self.per_class(artifact) * len(classes) * RGB * resolution**2
 
-    def decoded(self, count, resolution=None, artifact=None):
-        """Return the pixels of images that are read and decoded, see `Work`.
+    def side(self, artifact):
+        """Return the largest resolution that an index or its images are used at [px]."""
+        name = artifact.upstream.get("index", artifact).settings["name"]
+        return max(d["resolution"] for d in self.datasets.values() if d["source"] == name)
 
-        Without a resolution, of a source, it is the largest of its datasets.
-        """
-        if resolution is None:
-            name = artifact.upstream.get("index", artifact).settings["name"]
-            sides = [one["resolution"] for one in self.datasets.values() if one["source"] == name]
-            resolution = max(sides)
+    def decoded(self, count, resolution):
+        """Return the pixels of images that are read and decoded, see `Work`."""
         return count * (OPENED + resolution**2)
 
     def chosen(self, artifact):

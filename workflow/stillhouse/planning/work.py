@@ -22,16 +22,16 @@ def index(artifact, sizes):
     """Every image is read, hashed and decoded."""
     n_classes = len(catalogue.classes(sizes.source(artifact)))
     count = (sizes.per_class(artifact) + sizes.tests_per_class(artifact)) * n_classes
-    pixels = sizes.decoded(count, artifact=artifact)
+    pixels = sizes.decoded(count, sizes.side(artifact))
     return Work(pixels=pixels, held_bytes=500 * count, stored_bytes=120 * count)
 
 
 def images(artifact, sizes):
     """A class is read and stored as it is; images of folders are not copied."""
     count = sizes.per_class(artifact) + sizes.tests_per_class(artifact)
-    pixels = sizes.decoded(count, artifact=artifact)
-    stored = 100 * count if catalogue.by_reference(sizes.source(artifact)) else pixels
-    return Work(pixels=pixels, stored_bytes=stored)
+    pixels = sizes.decoded(count, sizes.side(artifact))
+    copied = 0 if catalogue.by_reference(sizes.source(artifact)) else 2 * sizes.side(artifact) ** 2
+    return Work(pixels=pixels, stored_bytes=count * (100 + copied))
 
 
 def teacher(artifact, sizes):
@@ -118,7 +118,7 @@ def distilled(artifact, sizes):
     side = artifact.settings["resolution"]
     size = n_images(artifact) * 3 * side**2
     pixels = sizes.decoded(n_images(artifact), side)
-    return Work(pixels=pixels, held_bytes=size, stored_bytes=0.7 * size)
+    return Work(pixels=pixels, held_bytes=size, stored_bytes=size + 20e3)
 
 
 def labels(artifact, sizes):
