@@ -1,5 +1,5 @@
 # make run, make test: each sets up all it needs. Python 3.11+ and a compiler-free machine suffice.
-.PHONY: run test test-all check bench lock explain verify export overview format clean
+.PHONY: run test test-all check bench lock slurm explain verify estimate prune export overview format clean
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -14,7 +14,8 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
-# Before a release: also every kind of kill, every preset by a dry run, the page in a browser.
+# Before a release: also every kind of kill, every preset by a dry run, the page in a browser, and
+# runs on Slurm, which needs root, Debian's packages, and `make slurm` before.
 test-all: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
@@ -28,7 +29,11 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py
 
-# These never set up or change the environment; the first two only read.
+# Snakemake's plugin for Slurm: envs/slurm.txt, with checksums. Not part of the environment otherwise.
+slurm: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement envs/slurm.txt
+
+# These never set up or change the environment.
 explain:
 	@$(BIN)/python -m stillhouse.reporting.lineage "$(TARGET)"
 
@@ -40,6 +45,14 @@ export:
 
 overview:
 	@$(BIN)/python -m stillhouse.reporting.page.overview
+
+# Jobs, hours and bytes of a config before its run, on one GPU; with DEVICE=cpu on one CPU.
+estimate:
+	@$(BIN)/python -m stillhouse.planning.estimate "$(CONFIG)" $(DEVICE)
+
+# Artifacts that none of the configs refers to; deletes them after a yes.
+prune:
+	@$(BIN)/python -m stillhouse.planning.prune $(CONFIG)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -55,6 +68,9 @@ lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --extra dev --output-file envs/requirements.txt pyproject.toml
 	$(BIN)/python envs/conda_env.py
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --constraint envs/requirements.txt \
+	  --output-file envs/slurm.txt envs/slurm.in
 
 $(READY): envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is \

@@ -60,11 +60,15 @@ class Folder:
         (self / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def command(self, *arguments, cores=2, configfile="config.yaml"):
-        """Return the command line; a config, if any, has an absolute path."""
+        """Return the command line; a config, if any, has an absolute path.
+
+        Without cores: those of a profile.
+        """
         command = [BIN / "snakemake", "--snakefile", self.snakefile, "--directory", self.path]
         if configfile:
             command += ["--configfile", self / configfile]
-        return [str(word) for word in [*command, "--cores", cores, *arguments]]
+        limit = [] if cores is None else ["--cores", cores]
+        return [str(word) for word in [*command, *limit, *arguments]]
 
     def environment(self):
         """Return the environment without variables that affect Snakemake."""

@@ -97,3 +97,14 @@ def test_a_lock_is_tried_without_waiting(empty):
     assert try_lock(Path("new/y.gpu")) is not None
     held.release()
     assert try_lock(Path("new/x.gpu")) is not None
+
+
+def test_a_group_may_take_the_locks_of_its_members(empty):
+    umask = os.umask(0o002)
+    try:
+        with lock(Path("x.lock")):
+            assert Path("x.lock").stat().st_mode & 0o777 == 0o664
+        try_lock(Path("y.lock"))
+        assert Path("y.lock").stat().st_mode & 0o777 == 0o664
+    finally:
+        os.umask(umask)

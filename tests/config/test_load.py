@@ -47,6 +47,8 @@ def test_defaults_are_filled_in(tiny):
         "index_threads": 4,
         "batch_size": "auto",
         "checkpoint_seconds": 60.0,
+        "jobs_per_gpu": 1,
+        "max_hours": 24.0,
     }
     assert config["sources"]["digits"]["holdout"] == 0.0
     assert config["labels"]["hard"]["kind"] == "hard"

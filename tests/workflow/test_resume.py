@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from snakemake_runs import Folder
 
 pytestmark = pytest.mark.workflow
 
@@ -132,3 +133,14 @@ def test_a_failed_teacher_leaves_no_output_and_need_not_be_trained_again(finishe
     finished.make(target)
     assert "resumes after epoch 10" in finished.logs("teacher")
     finished.assert_same(cold)
+
+
+def test_another_user_needs_nothing_of_linked_results(cold, tmp_path, config):
+    other = Folder(tmp_path / "other")
+    other.configure(config)
+    (other / "results").symlink_to(cold.path / "results")
+    assert other.jobs() == {}
+    config["experiments"]["tiny"]["methods"] = ["rded"]
+    config["experiments"]["mine"] = config["experiments"].pop("tiny") | {"seeds": [0, 2]}
+    other.configure(config)
+    assert other.jobs("--until", "students") == {"students": 1}

@@ -78,6 +78,12 @@ def test_profiles_address_stages_by_their_names(default):
     assert default.jobs("--until", "images", configfile=None) == {"index": 1, "images": 1}
 
 
+def test_jobs_ask_a_cluster_for_memory_and_time(default_jobs):
+    for job in default_jobs:
+        asks = "mem_mb=" in job.resources and "runtime=" in job.resources
+        assert asks == (job.rule in stages()), job
+
+
 def test_every_rules_file_is_included():
     written = (ROOT / "Snakefile").read_text()
     named = set(re.findall(r'^include: "(.+)"$', written, re.M))
@@ -148,4 +154,17 @@ def test_a_profile_of_the_user_sets_how_many_jobs_use_gpus(folder, arguments, co
         arguments = ("--profile", folder / "lab", *arguments)
         count = count if "--resources" in arguments else in_profile
     done = folder.make("--until", "index", "--printshellcmds", *arguments)
-    assert re.search(rf"^Provided resources: gpu=\D*{count}\D*$", done.stdout + done.stderr, re.M)
+    assert provided(done) == count
+
+
+def test_jobs_share_a_gpu_as_the_config_has_it(folder, config):
+    config["compute"]["jobs_per_gpu"] = 4
+    folder.configure(config)
+    assert provided(folder.make("--until", "index", "--printshellcmds")) == 4
+
+
+def provided(done):
+    """Return how many jobs of an ended run may use a GPU at once."""
+    return int(
+        re.search(r"^Provided resources: gpu=\D*(\d+)\D*$", done.stdout + done.stderr, re.M)[1]
+    )

@@ -18,7 +18,7 @@ from stillhouse.config.load import complete, wants_gpu
 from stillhouse.data.sources.catalogue import n_smallest, roots
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
-from stillhouse.planning import reports
+from stillhouse.planning import reports, resources
 from stillhouse.planning.inputs import (
     check_files,
     check_user_files,
@@ -27,6 +27,7 @@ from stillhouse.planning.inputs import (
     weight_folders,
 )
 from stillhouse.planning.plan import build
+from stillhouse.planning.sizes import Sizes
 from stillhouse.training.teacher_accuracy import check_existing
 
 command_line = ["--config"] if workflow.config_settings.config else []
@@ -37,11 +38,6 @@ try:
     folders = weight_folders(settings)
 except StillhouseError as error:
     raise WorkflowError(str(error)) from None
-
-
-# One job at a time uses a GPU, unless --resources or the resources of a profile say otherwise.
-if "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
 
 
 wildcard_constraints:
@@ -57,6 +53,10 @@ wildcard_constraints:
 
 
 COMPUTE = settings["compute"]
+# Without a number of GPUs in --resources or in a profile, jobs use one.
+if "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", COMPUTE["jobs_per_gpu"])
+
 # Settings outside of addresses are `resources`, which hold numbers and text alone.
 LIGHT = {
     "checkpoint_seconds": str(COMPUTE["checkpoint_seconds"]),
@@ -71,6 +71,9 @@ HEAVY = {
     "weight_folders": json.dumps(folders),
 }
 
+DEVICE = "cuda" if wants_gpu(COMPUTE["device"]) else "cpu"
+SIZES, MACHINE = Sizes(settings), resources.machine(DEVICE, COMPUTE["threads"])
+
 
 def wanted(stage, w):
     """Return the artifact that wildcards name; raise if the config does not need it."""
@@ -81,8 +84,19 @@ def wanted(stage, w):
 
 
 def computing(stage):
-    """Return the resources of a stage's jobs."""
-    return HEAVY if stages()[stage].on_device else LIGHT
+    """Return the resources of a stage's jobs; memory and time limit are for clusters."""
+    limits = {name: functools.partial(asked, stage, name) for name in ("mem_mb", "runtime")}
+    return (HEAVY if stages()[stage].on_device else LIGHT) | limits
+
+
+def asked(stage, name, w, attempt):
+    """Return a resource that a job of a stage asks a cluster for."""
+    if stages()[stage].member:
+        own, n_members = block(stage, w).artifact, len(block(stage, w).members)
+    else:
+        own, n_members = wanted(stage, w), 1
+    job = (SIZES.work(own), n_members, MACHINE, own.stage.on_device)
+    return resources.asked(*job, attempt, COMPUTE["max_hours"])[name]
 
 
 def block(stage, w):

@@ -42,6 +42,7 @@ for drawing, (function, drawn) in DRAWINGS.items():
             log_path,
         benchmark:
             benchmark_path
+        localrule: True
         conda:
             "../../envs/stillhouse.yaml"
         threads: 1
@@ -76,6 +77,7 @@ rule contact_sheet:
         "results/logs/figures/{dataset}/{spec}/ipc{ipc}-seed{seed}.log",
     benchmark:
         "results/benchmarks/figures/{dataset}/{spec}/ipc{ipc}-seed{seed}.jsonl"
+    localrule: True
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1

@@ -28,6 +28,7 @@ rule page:
         "results/logs/report/{experiment}.log",
     benchmark:
         "results/benchmarks/report/{experiment}.jsonl"
+    localrule: True
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1

@@ -22,6 +22,7 @@ rule tables:
         "results/logs/tables/{experiment}.log",
     benchmark:
         "results/benchmarks/tables/{experiment}.jsonl"
+    localrule: True
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1
@@ -47,6 +48,7 @@ rule curves:
         "results/logs/figures/{experiment}/curves.log",
     benchmark:
         "results/benchmarks/figures/{experiment}/curves.jsonl"
+    localrule: True
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1
@@ -71,6 +73,7 @@ rule charts:
         "results/logs/figures/{experiment}/charts.log",
     benchmark:
         "results/benchmarks/figures/{experiment}/charts.jsonl"
+    localrule: True
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1

@@ -1,6 +1,7 @@
 """Resources of a stage that do not affect its result: devices, batch sizes, folders."""
 
 import functools
+import itertools
 import os
 import platform
 import sys
@@ -12,6 +13,10 @@ from stillhouse.artifacts.locks import try_lock
 from stillhouse.errors import StillhouseError
 
 WORK = RESULTS / ".work"
+# Jobs that share a GPU evenly.
+MOST_SHARING = 64
+# Images per forward pass where compute.batch_size is auto: more do not fit a CPU's caches.
+AUTO_BATCH = {"cpu": 64, "cuda": 256}
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,12 @@ def _exact_cuda():
 
 @functools.cache
 def _free_gpu(count):
-    """Return the number of a GPU that no other job of this working directory uses.
+    """Return the number of a GPU that the fewest jobs of this working directory use.
 
-    With ``--resources gpu=N``, N jobs run at once, each on another GPU. If all GPUs are in use,
-    jobs share them.
+    With ``--resources gpu=N``, N jobs run at once. Each holds one of the places of a GPU.
     """
-    for number in range(count):
-        held = try_lock(WORK / f"gpu{number}-{platform.node()}.gpu")
+    for place, number in itertools.product(range(MOST_SHARING), range(count)):
+        held = try_lock(WORK / f"gpu{number}-{place}-{platform.node()}.gpu")
         if held is not None:
             _held.append(held)  # until the process ends
             return number

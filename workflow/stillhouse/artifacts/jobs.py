@@ -19,12 +19,10 @@ from pathlib import Path
 
 from stillhouse.artifacts import finite, machine_faults, manifests, progress, store
 from stillhouse.artifacts.addresses import RESULTS, digest, member_spec
-from stillhouse.artifacts.context import WORK, Context, device_name
-from stillhouse.artifacts.locks import lock
+from stillhouse.artifacts.context import AUTO_BATCH, WORK, Context, device_name
+from stillhouse.artifacts.locks import SHARED, lock
 from stillhouse.errors import StillhouseError
 
-# Images per forward pass where compute.batch_size is auto: more do not fit a CPU's caches.
-AUTO_BATCH = {"cpu": 64, "cuda": 256}
 PACKAGES = ("numpy", "pyarrow", "torch", "torchvision")
 # Numerical libraries read these when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -265,7 +263,7 @@ def _redirect(log, label=""):
     progress.keep_console(os.dup(2), label)
     try:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, SHARED)
     except OSError as error:
         print(f"error: {log}: {error.strerror}; make room or change permissions", file=sys.stderr)
         sys.exit(1)

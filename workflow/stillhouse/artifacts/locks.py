@@ -4,6 +4,9 @@ import contextlib
 
 from filelock import FileLock, Timeout
 
+# Permissions of locks and logs, less the user's umask: with umask 002, a group shares results.
+SHARED = 0o666
+
 
 @contextlib.contextmanager
 def lock(path):
@@ -13,7 +16,7 @@ def lock(path):
     still held. A process that waits for a removed file detects this and creates a new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(path)
+    held = FileLock(path, mode=SHARED)
     try:
         held.acquire(blocking=False)
     except Timeout:
@@ -29,7 +32,7 @@ def lock(path):
 def try_lock(path):
     """Take a lock until the process ends; return None if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(path)
+    held = FileLock(path, mode=SHARED)
     try:
         held.acquire(blocking=False)
     except Timeout:

@@ -10,6 +10,35 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Work:
+    """What one artifact, or one of its members, needs of any machine; estimated from settings.
+
+    Parameters
+    ----------
+    multiply_adds, half_multiply_adds : float
+        Of networks in float32 and in float16.
+    steps : float
+        Training steps, one after the other, each of which takes at least a machine's fixed time.
+    pixels : float
+        Of images that are read and decoded.
+    held_bytes : float
+        Data and weights in the machine's memory at once.
+    activation_bytes : float
+        Tensors of one batch inside a network, in the memory of the computing device.
+    stored_bytes : float
+        Files of the artifact.
+    """
+
+    multiply_adds: float = 0.0
+    half_multiply_adds: float = 0.0
+    steps: float = 0.0
+    pixels: float = 0.0
+    held_bytes: float = 0.0
+    activation_bytes: float = 0.0
+    stored_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
 class Stage:
     """A kind of artifact and how it is computed.
 
@@ -35,6 +64,10 @@ class Stage:
         Whether its jobs compute on the configured device and reserve a GPU.
     lowered : str
         Settings to lower when memory runs out, for the message.
+    work : str
+        ``module:function`` of the stage's cost formula, without torch: takes the artifact and
+        `stillhouse.planning.sizes.Sizes`, returns the `Work` of one member, or of an artifact
+        without members. Empty for one too small to count.
     """
 
     name: str
@@ -46,6 +79,7 @@ class Stage:
     cost: str = "distill"
     on_device: bool = True
     lowered: str = "compute.batch_size"
+    work: str = ""
 
     def load(self):
         """Import and return the stage's function."""
@@ -65,6 +99,7 @@ INDEX = Stage(
     function="stillhouse.data.index:index",
     description="index of a source",
     on_device=False,
+    work="stillhouse.planning.work:index",
 )
 IMAGES = Stage(
     "images",
@@ -74,6 +109,7 @@ IMAGES = Stage(
     description="encoded images of a source",
     member="class_id",
     on_device=False,
+    work="stillhouse.planning.work:images",
 )
 DATASET = Stage(
     "dataset",
@@ -91,6 +127,7 @@ WHITENING = Stage(
     description="whitening of a dataset's images",
     cost="train",
     on_device=False,
+    work="stillhouse.planning.work:whitening",
 )
 TEACHER = Stage(
     "teacher",
@@ -100,6 +137,7 @@ TEACHER = Stage(
     description="teacher",
     cost="teacher",
     lowered="batch_size of the teacher, or compute.batch_size",
+    work="stillhouse.planning.work:teacher",
 )
 DENOISER = Stage(
     "denoiser",
@@ -109,6 +147,7 @@ DENOISER = Stage(
     description="denoiser",
     cost="denoiser",
     lowered="train.autoencoder.batch_size or train.network.batch_size of the denoiser",
+    work="stillhouse.planning.work:denoiser",
 )
 LATENTS = Stage(
     "latents",
@@ -117,6 +156,7 @@ LATENTS = Stage(
     function="stillhouse.diffusion.latents:latents",
     description="encoded latents of real images",
     member="class_id",
+    work="stillhouse.planning.work:latents",
 )
 DECODED = Stage(
     "decode",
@@ -125,6 +165,7 @@ DECODED = Stage(
     function="stillhouse.diffusion.decode:decode",
     description="images sampled by a denoiser",
     member="class_id",
+    work="stillhouse.planning.work:decode",
 )
 FEATURES = Stage(
     "features",
@@ -133,6 +174,7 @@ FEATURES = Stage(
     function="stillhouse.methods.common.features:features",
     description="teacher features of images or patches",
     member="class_id",
+    work="stillhouse.planning.work:features",
 )
 DISTILLED = Stage(
     "distilled",
@@ -141,6 +183,7 @@ DISTILLED = Stage(
     function="stillhouse.methods.distilled:distilled",
     description="distilled set",
     on_device=False,
+    work="stillhouse.planning.work:distilled",
 )
 LABELS = Stage(
     "labels",
@@ -149,6 +192,7 @@ LABELS = Stage(
     function="stillhouse.evaluation.soft_labels:labels",
     description="soft label table",
     cost="label",
+    work="stillhouse.planning.work:labels",
 )
 STUDENTS = Stage(
     "students",
@@ -159,6 +203,7 @@ STUDENTS = Stage(
     member="seed",
     cost="train",
     lowered="batch_size of the protocol, or compute.batch_size",
+    work="stillhouse.planning.work:students",
 )
 SHARED = (
     *(INDEX, IMAGES, DATASET, WHITENING, TEACHER, DENOISER, LATENTS, DECODED, FEATURES),

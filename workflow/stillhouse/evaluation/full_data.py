@@ -12,9 +12,7 @@ from stillhouse.data.class_images import read_class
 from stillhouse.data.codecs import decode
 from stillhouse.data.splits import load_split, squares
 from stillhouse.evaluation.label_sources import HardLabels
-
-# Decoded images up to this size are in memory; larger datasets are decoded step by step.
-MEMORY_BYTES = 2 * 2**30
+from stillhouse.planning.sizes import MEMORY_BYTES
 
 
 class StoredImages:

@@ -17,6 +17,7 @@ INVERSION = Stage(
     function="stillhouse.methods.d3hr.inversion:inversion",
     description="inverted latents and their statistics",
     member="class_id",
+    work="stillhouse.methods.d3hr.work:inversion",
 )
 SAMPLES = Stage(
     "samples",
@@ -25,6 +26,7 @@ SAMPLES = Stage(
     function="stillhouse.methods.d3hr.samples:samples",
     description="groups of sampled latents",
     member="class_id",
+    work="stillhouse.methods.d3hr.work:samples",
 )
 
 

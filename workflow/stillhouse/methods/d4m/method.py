@@ -16,6 +16,7 @@ PROTOTYPES = Stage(
     description="centres of clustered latents",
     member="class_id",
     on_device=False,
+    work="stillhouse.methods.d4m.work:prototypes",
 )
 
 

@@ -17,6 +17,7 @@ CLASS_SCORES = Stage(
     function="stillhouse.methods.ddps.class_scores:class_scores",
     description="patches scored by a denoiser",
     member="class_id",
+    work="stillhouse.methods.ddps.work:class_scores",
 )
 PATCH_FEATURES = Stage(
     "patch_features",
@@ -25,6 +26,7 @@ PATCH_FEATURES = Stage(
     function="stillhouse.methods.ddps.patch_features:patch_features",
     description="features of the best patches",
     member="class_id",
+    work="stillhouse.methods.ddps.work:patch_features",
 )
 CLUSTERS = Stage(
     "clusters",
@@ -34,6 +36,7 @@ CLUSTERS = Stage(
     description="clusters of the best patches",
     member="class_id",
     on_device=False,
+    work="stillhouse.methods.ddps.work:clusters",
 )
 DIFT = {"timestep", "layer", "ensemble", "dift_input"}
 CLUSTERING = {"features", "clip", "clusters", "clusters_used"}

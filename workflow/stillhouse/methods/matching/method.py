@@ -22,6 +22,7 @@ MATCHED = Stage(
     files=("images.parquet", "curve.json", "snapshots.parquet"),
     function="stillhouse.methods.matching.matched:matched",
     description="images optimised by matching",
+    work="stillhouse.methods.common.utilities.work:matched",
 )
 # Settings of the optimisation of pixels, beside those of the utility.
 PIXELS = ("iterations", "learning_rate", "momentum", "clamp")

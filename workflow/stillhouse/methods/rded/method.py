@@ -15,6 +15,7 @@ PATCH_SCORES = Stage(
     function="stillhouse.methods.rded.patch_scores:patch_scores",
     description="patches scored by a teacher",
     member="class_id",
+    work="stillhouse.methods.rded.work:patch_scores",
 )
 # Settings that affect the scores.
 SCORED = ("crops_per_image", "images_per_class", "crop", "scoring", "patches_per_side")

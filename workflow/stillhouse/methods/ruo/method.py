@@ -22,6 +22,7 @@ COMPRESSION = Stage(
     function="stillhouse.methods.ruo.compression:compression",
     description="real images compressed by latents and networks",
     member="slice",
+    work="stillhouse.methods.ruo.work:compression",
 )
 BITSTREAM = Stage(
     "bitstream",
@@ -30,6 +31,7 @@ BITSTREAM = Stage(
     function="stillhouse.methods.ruo.bitstream:bitstream",
     description="bitstreams",
     member="slice",
+    work="stillhouse.methods.ruo.work:bitstream",
 )
 RATE_UTILITY = Stage(
     "rate_utility",
@@ -37,6 +39,7 @@ RATE_UTILITY = Stage(
     files=("state.safetensors", "curve.json", "snapshots.parquet"),
     function="stillhouse.methods.ruo.rate_utility:rate_utility",
     description="latents and networks optimised for rate and utility",
+    work="stillhouse.methods.ruo.work:rate_utility",
 )
 BOUND = Stage(
     "bound",
@@ -44,6 +47,7 @@ BOUND = Stage(
     files=("bound.json",),
     function="stillhouse.methods.ruo.bound:bound",
     description="bound on the error of quantised networks",
+    work="stillhouse.methods.ruo.work:bound",
 )
 # Of all images of a file; `stillhouse.data.bitstream.files` has the same limit.
 MOST_PIXELS = 2**25

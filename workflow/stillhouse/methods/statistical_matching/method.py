@@ -22,6 +22,7 @@ STATISTICS = Stage(
     files=("statistics.safetensors",),
     function="stillhouse.methods.statistical_matching.statistics:statistics",
     description="feature statistics of real images",
+    work="stillhouse.methods.statistical_matching.work:statistics",
 )
 SYNTHESIS = Stage(
     "synthesis",
@@ -31,6 +32,7 @@ SYNTHESIS = Stage(
     description="synthesised images",
     member="batch",
     lowered="batch_size of the method",
+    work="stillhouse.methods.statistical_matching.work:synthesis",
 )
 CODE = {
     "initial_draw": "replacement",

@@ -14,6 +14,7 @@ TRAJECTORIES = Stage(
     function="stillhouse.methods.common.utilities.trajectories:trajectories",
     description="expert trajectories",
     member="expert",
+    work="stillhouse.methods.common.utilities.work:trajectories",
 )
 # Settings of each kind, beside `network`.
 SETTINGS = {

@@ -1,0 +1,63 @@
+"""Estimated cost of configs: sums over a plan, and the lines of presets."""
+
+import re
+from pathlib import Path
+
+import pytest
+from stillhouse.planning import estimate
+from stillhouse.planning.plan import of_file
+from stillhouse.planning.resources import GPU
+
+PRESETS = Path(__file__).parents[2] / "workflow/presets"
+
+
+def hours(name):
+    """Return {stage: hours} of a preset."""
+    costs = estimate.estimate(of_file(PRESETS / f"{name}.yaml"))
+    return {stage: cost.seconds / 3600 for stage, cost in costs.items()}
+
+
+@pytest.mark.parametrize("name", ["gvbsm-cifar10", "edc-cifar10-ablation", "sre2l-cifar100"])
+def test_the_line_of_a_preset_has_its_estimate(name):
+    line = (PRESETS / f"{name}.yaml").read_text().splitlines()[1]
+    stated = float(re.search(r"about ([\d.]+) on one GPU", line)[1])
+    assert stated == pytest.approx(sum(hours(name).values()), rel=0.07)
+
+
+def test_students_of_a_small_set_take_the_time_of_their_steps():
+    # Table 18: six sets, three seeds, 300 epochs of two steps of 50 images.
+    steps = {"rded": 18 * 600, "batch50": 9 * 2000, "ema": 2 * 9 * 2000, "batch10": 9 * 10000}
+    steps |= {"batch25": 9 * 4000 * 4}
+    least = sum(steps.values()) * GPU.step_seconds / 3600
+    assert least <= hours("edc-cifar10-ablation")["students"] < 2 * least
+
+
+def test_jobs_are_blocks_and_artifacts(planned, tiny):
+    plan = planned(tiny)
+    costs = estimate.estimate(plan)
+    assert costs["images"].jobs == 1
+    assert costs["students"].jobs == 8  # two methods, two IPCs, two protocols
+    tiny["compute"] = {"seeds_per_job": 1}
+    several = estimate.estimate(planned(tiny))
+    assert several["students"].jobs == 16
+    assert several["students"].seconds == pytest.approx(costs["students"].seconds)
+
+
+@pytest.mark.parametrize(
+    "name", ["digits-scores", "digits-label-rates", "digits-cda", "ruo-cifar10"]
+)
+def test_every_stage_of_a_preset_has_an_estimate(name):
+    """With full data, seeded views, integers of few bits, a curriculum and whitening."""
+    costs = estimate.estimate(of_file(PRESETS / f"{name}.yaml"))
+    assert {stage for stage, cost in costs.items() if not cost.seconds} == {"dataset"}
+
+
+def test_the_command_prints_a_line_per_stage_and_the_total(capsys):
+    assert estimate.main([str(PRESETS / "gvbsm-cifar10.yaml")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    stages = {line.split()[0] for line in lines[1:-2]}
+    assert stages == set(hours("gvbsm-cifar10"))
+    assert lines[-2].startswith("total")
+    assert estimate.main([str(PRESETS / "missing.yaml")]) == 1
+    assert "missing.yaml" in capsys.readouterr().err
+    assert estimate.main([""]) == 2

@@ -1,0 +1,104 @@
+"""Pruning: what no config refers to is listed, and deleted after a yes alone."""
+
+import copy
+import os
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from stillhouse.artifacts import manifests
+from stillhouse.artifacts.context import WORK
+from stillhouse.artifacts.locks import lock
+from stillhouse.planning import prune, verify
+from stillhouse.planning.plan import of_file
+
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def configs(made):
+    """Work in complete results with manifests; return the config, and a smaller one."""
+    for by_name in made.families.values():
+        for family in by_name.values():
+            for block in family.blocks.values():
+                artifact = block.artifact
+                manifests.write(block.manifest, artifact.stage, artifact.spec(), block.members)
+    smaller = copy.deepcopy(TINY)
+    smaller["experiments"]["x"] |= {"methods": ["random"], "protocols": ["hard"], "seeds": [0]}
+    for name, config in (("all.yaml", TINY), ("small.yaml", smaller)):
+        Path(name).write_text(yaml.safe_dump(config))
+    return "all.yaml", "small.yaml"
+
+
+def files():
+    """Return all files below ``results``, as a set of paths."""
+    return {path for path in Path("results").rglob("*") if path.is_file()}
+
+
+def no_question(text):
+    raise AssertionError(text)
+
+
+def test_nothing_of_the_configs_is_unused(configs, capsys):
+    before = files()
+    assert prune.main(list(configs), ask=no_question) == 0
+    assert "0 artifacts and manifests" in capsys.readouterr().out
+    assert files() == before
+
+
+def test_artifacts_of_no_config_are_listed_with_bytes_and_age(configs, capsys):
+    past = time.time() - 2 * prune.DAY
+    for path in files():
+        os.utime(path, (past, past))
+    assert prune.main(["small.yaml"], ask=lambda text: "no") == 0
+    *lines, total, last = capsys.readouterr().out.splitlines()
+    assert last == "nothing deleted"
+    assert "of none of the configs" in total
+    listed = {Path(line.split()[-1]) for line in lines}
+    assert {path.parts[1] for path in listed} >= {"teacher", "patch_scores", "labels", "students"}
+    assert all(line.split()[2:4] == ["2.0", "days"] for line in lines)
+    sizes = [float(line.split()[0].replace(",", "")) for line in lines]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > 0
+
+
+@pytest.mark.parametrize("answer", ["", "y", "no"])
+def test_anything_but_yes_deletes_nothing(configs, answer):
+    before = files()
+    assert prune.main(["small.yaml"], ask=lambda text: answer) == 0
+    assert files() == before
+
+
+def test_what_is_left_after_a_yes_is_exactly_what_the_configs_need(configs, planned, make_all):
+    assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
+    plan = of_file("small.yaml")
+    assert prune.unused([plan]) == []
+    assert list(verify.verify(plan)) == []
+    before = {path: path.stat().st_ino for path in files()}
+    make_all(plan)
+    assert {path: path.stat().st_ino for path in files()} == before
+    folders = [path for path in Path("results").rglob("*") if path.is_dir() and path != WORK]
+    assert all(any(folder.iterdir()) for folder in folders)
+
+
+def test_reports_logs_and_checkpoints_stay(configs):
+    kept = [Path(f"results/{name}") for name in ("tables/x.md", "logs/teacher/a.log", ".work/a/b")]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
+    assert all(path.exists() for path in kept)
+
+
+def test_nothing_is_deleted_while_a_job_runs(configs, capsys):
+    before = files()
+    with lock(WORK / "teacher-0.lock"):
+        assert prune.main(["small.yaml"], ask=no_question) == 1
+        assert "held by running jobs" in capsys.readouterr().err
+    assert files() == before
+
+
+def test_a_config_that_cannot_be_read_stops_the_command(configs, capsys):
+    assert prune.main(["all.yaml", "missing.yaml"], ask=no_question) == 1
+    assert "missing.yaml" in capsys.readouterr().err
+    assert prune.main([], ask=no_question) == 2

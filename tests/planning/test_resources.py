@@ -1,0 +1,107 @@
+"""What jobs ask a cluster for: from the work of their artifacts, which stages declare."""
+
+import copy
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from stillhouse.artifacts.stages import Work
+from stillhouse.methods.registry import stages
+from stillhouse.planning import resources
+from stillhouse.planning.plan import of_file
+from stillhouse.planning.sizes import Sizes
+from stillhouse.planning.work import VIEW_BYTES
+
+from tests.conftest import TINY
+from tests.planning.configs import build, put
+
+ROOT = Path(__file__).parents[2]
+CPU = resources.cpu(1)
+PRESETS_FOLDER = ROOT / "workflow/presets"
+PRESETS = ("d3hr-imagenet", "ddps-ablation", "ruo-cifar10", "gvbsm-cifar10", "digits-matching")
+
+
+def artifacts(plan):
+    """Yield all artifacts of a plan, also those that are stored per member."""
+    for by_name in plan.families.values():
+        yield from (family.artifact for family in by_name.values())
+    for by_path in plan.artifacts.values():
+        yield from by_path.values()
+
+
+def work(path, value, stage):
+    """Return the work of the first artifact of a stage in the tiny config with one edit."""
+    config = copy.deepcopy(TINY)
+    put(config, path, value)
+    plan = build(config)
+    return Sizes(plan.config).work(next(a for a in artifacts(plan) if a.stage.name == stage))
+
+
+@pytest.mark.parametrize("name", ["config", *PRESETS])
+def test_every_stage_has_a_work_of_finite_size(name):
+    plan = of_file(ROOT / "config.yaml" if name == "config" else PRESETS_FOLDER / f"{name}.yaml")
+    sizes = Sizes(plan.config)
+    for artifact in artifacts(plan):
+        own = sizes.work(artifact)
+        assert all(0 <= getattr(own, f.name) < math.inf for f in fields(Work)), artifact
+        assert (own == Work()) == (artifact.stage.name == "dataset"), artifact
+
+
+def test_every_stage_but_a_list_of_files_declares_its_work():
+    assert {stage.name for stage in stages().values() if not stage.work} == {"dataset"}
+
+
+@pytest.mark.parametrize(
+    ("path", "few", "many", "stage", "field"),
+    [
+        ("teachers.t.epochs", 2, 4, "teacher", "multiply_adds"),
+        ("teachers.t.epochs", 2, 4, "teacher", "steps"),
+        ("protocols.soft.epochs", 2, 4, "students", "multiply_adds"),
+        ("labels.soft.epochs_stored", 2, 4, "labels", "stored_bytes"),
+        ("methods.rded.crops_per_image", 2, 4, "patch_scores", "multiply_adds"),
+        ("methods.rded.images_per_class", 20, 40, "patch_scores", "pixels"),
+        ("experiments.x.ipc", [1], [2], "distilled", "held_bytes"),
+    ],
+)
+def test_twice_the_settings_are_twice_the_work(path, few, many, stage, field):
+    smaller, larger = (getattr(work(path, value, stage), field) for value in (few, many))
+    assert larger == pytest.approx(2 * smaller)
+
+
+def test_an_encoding_of_labels_with_fewer_bytes_is_stored_in_fewer():
+    encodings = ("float16", "int8", "top1")
+    sizes = [work("labels.soft.encoding", one, "labels").stored_bytes for one in encodings]
+    views = 2 * 3  # epochs, images of the first set
+    assert sizes == [views * (VIEW_BYTES + n) for n in (6, 3, 4)]
+
+
+def test_memory_and_time_grow_with_the_resolution():
+    small, large = (work("datasets.three.resolution", side, "teacher") for side in (8, 256))
+    assert resources.seconds(large, CPU) > 10 * resources.seconds(small, CPU)
+    few, many = (resources.asked(one, 1, CPU) for one in (small, large))
+    assert many["mem_mb"] > few["mem_mb"]
+
+
+def test_a_job_of_more_members_asks_for_more_time_and_the_same_memory():
+    own = Work(multiply_adds=6e12)
+    one, ten = (resources.asked(own, n, CPU) for n in (1, 10))
+    assert ten["mem_mb"] == one["mem_mb"]
+    assert ten["runtime"] - resources.START_MINUTES == 10 * (
+        one["runtime"] - resources.START_MINUTES
+    )
+
+
+def test_another_attempt_asks_for_more_memory_and_for_time_up_to_the_limit():
+    own = Work(multiply_adds=1e14, held_bytes=1e9)
+    first, second = (resources.asked(own, 1, CPU, attempt=n) for n in (1, 2))
+    assert second == {name: 2 * value for name, value in first.items()}
+    long = Work(multiply_adds=1e18)
+    assert resources.asked(long, 1, CPU)["runtime"] == 24 * 60
+    assert resources.asked(long, 1, CPU, attempt=2, max_hours=7.5)["runtime"] == 450
+
+
+def test_tensors_in_a_gpu_are_not_in_the_memory_that_a_job_asks_for():
+    own = Work(activation_bytes=1e12)
+    assert resources.memory_mb(own, resources.GPU) == resources.memory_mb(Work(), resources.GPU)
+    assert resources.memory_mb(own, CPU) > resources.memory_mb(Work(), CPU) + 9e5

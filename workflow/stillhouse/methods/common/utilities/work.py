@@ -1,0 +1,70 @@
+"""Cost formulas of matching: expert trajectories, and updates by DM, GM or TM."""
+
+from stillhouse.artifacts.stages import Work
+
+PARAMETERS = 1e6  # of a matched network; an assumption
+
+
+def trajectories(artifact, sizes):
+    """An expert is trained on the training split, and its weights are stored every epoch."""
+    settings = artifact.settings
+    classes, side = settings["classes"], settings["resolution"]
+    seen = settings["epochs"] * sizes.per_class(artifact) * len(classes)
+    return Work(
+        multiply_adds=sizes.trained(seen * sizes.network(settings["network"], side)),
+        steps=seen / settings["batch_size"],
+        pixels=sizes.decoded(sizes.per_class(artifact) * len(classes), side),
+        held_bytes=sizes.split_bytes(artifact, side, classes),
+        activation_bytes=sizes.trained_bytes(settings["batch_size"], side),
+        stored_bytes=4 * PARAMETERS * (settings["epochs"] + 1),
+    )
+
+
+def matched(artifact, sizes):
+    """All images of a set are updated in every iteration."""
+    pixels = 3 * n_images(artifact) * artifact.settings["resolution"] ** 2
+    return updates(artifact, sizes, artifact.settings["iterations"], stored_bytes=6 * pixels)
+
+
+def updates(artifact, sizes, count, multiply_adds=0.0, **others):
+    """Return the `Work` of updates of all images of a set by a utility.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    sizes : stillhouse.planning.sizes.Sizes
+    count : int
+    multiply_adds : float
+        Of an update, beside the utility.
+    **others
+        Fields of `Work`.
+    """
+    settings = artifact.settings
+    classes, side = settings["classes"], settings["resolution"]
+    computed, steps, batch = _update(settings, len(classes), n_images(artifact))
+    return Work(
+        multiply_adds=count * (computed * sizes.network(settings["network"], side) + multiply_adds),
+        steps=count * steps,
+        pixels=sizes.decoded(sizes.per_class(artifact) * len(classes), side),
+        held_bytes=sizes.split_bytes(artifact, side, classes),
+        activation_bytes=2 * sizes.trained_bytes(batch, side),
+        **others,
+    )
+
+
+def n_images(artifact):
+    """Return the number of images that are optimised."""
+    return artifact.keys["ipc"] * len(artifact.settings["classes"])
+
+
+def _update(settings, n_classes, count):
+    """Return passes over an image, steps one after the other, and images at once of an update."""
+    if settings["utility"] == "tm":
+        # Forward, backward, and backward through both, as twice a training pass.
+        batch, steps = min(settings["student_batch_size"], count), settings["student_steps"]
+        return steps * 6 * batch, 3 * steps, 2 * batch
+    real, batch = n_classes * settings["real_images"], settings["real_images"] + count / n_classes
+    if settings["utility"] == "dm":
+        return real + 3 * count, n_classes, batch
+    inner = settings["inner_epochs"] * count / settings["outer_steps"]
+    return 3 * real + 6 * count + 3 * inner, n_classes, batch

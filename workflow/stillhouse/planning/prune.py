@@ -1,0 +1,144 @@
+"""Find artifacts that no config refers to: ``python -m stillhouse.planning.prune my.yaml …``.
+
+Lists them with bytes and age, and deletes them after a ``yes`` on standard input.
+"""
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillhouse.artifacts import manifests, store
+from stillhouse.artifacts.addresses import MANIFESTS, RESULTS, member_folder
+from stillhouse.artifacts.context import WORK
+from stillhouse.artifacts.locks import try_lock
+from stillhouse.errors import StillhouseError
+from stillhouse.methods.registry import stages
+from stillhouse.planning.plan import of_file
+
+DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A folder or file that no config refers to.
+
+    Parameters
+    ----------
+    path : Path
+    n_bytes : int
+    days : float
+        Since its youngest file changed.
+    """
+
+    path: Path
+    n_bytes: int
+    days: float
+
+
+def referred(plan):
+    """Return the folders of all artifacts and members of a plan, and its manifests, as paths."""
+    paths = {one.directory for by_path in plan.artifacts.values() for one in by_path.values()}
+    for by_name in plan.families.values():
+        for family in by_name.values():
+            kind = family.artifact.stage.member
+            folder = family.artifact.directory
+            paths |= {member_folder(folder, kind, member) for member in family.members}
+            paths |= {Path(block.manifest) for block in family.blocks.values()}
+    return paths
+
+
+def unused(plans):
+    """Return `Unused` artifacts and manifests of blocks below ``results/``, the largest first.
+
+    Folders without a ``spec.json``, reports, logs and checkpoints are no artifacts.
+
+    Parameters
+    ----------
+    plans : list of stillhouse.planning.plan.Plan
+        Those whose artifacts stay.
+    """
+    needed = set().union(*map(referred, plans))
+    leftovers = [
+        path.parent
+        for name in stages()
+        for path in (RESULTS / name).rglob(store.SPEC)
+        if path.parent not in needed
+    ]
+    leftovers += [
+        path for path in MANIFESTS.glob("*/*/*.json") if _lists_blocks(path) and path not in needed
+    ]
+    return sorted(map(_measured, leftovers), key=lambda one: -one.n_bytes)
+
+
+def _lists_blocks(path):
+    return path.parent.parent.name in stages() and bool(manifests.read(path))
+
+
+def _measured(path):
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    states = [file.stat() for file in files]
+    youngest = max(state.st_mtime for state in states)
+    return Unused(path, sum(state.st_size for state in states), (time.time() - youngest) / DAY)
+
+
+def delete(leftovers):
+    """Delete artifacts and manifests, and the folders that are empty then.
+
+    Parameters
+    ----------
+    leftovers : list of Unused
+    """
+    # First what lists others: a listed member must not be missing.
+    paths = [leftover.path for leftover in leftovers]
+    for path in sorted(paths, key=lambda path: (path.is_dir(), path.parts[1] != "dataset")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        for parent in path.parents:
+            if parent == RESULTS or any(parent.iterdir()):
+                break
+            parent.rmdir()
+
+
+def main(arguments, ask=input):
+    """List what no config of the command line refers to, and delete it after a yes.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    if not arguments or not all(arguments):
+        print('usage: make prune CONFIG="config.yaml my.yaml"', file=sys.stderr)
+        return 2
+    try:
+        leftovers = unused([of_file(path) for path in arguments])
+    except StillhouseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for leftover in leftovers:
+        print(f"{leftover.n_bytes / 1e6:12,.3f} MB {leftover.days:8.1f} days  {leftover.path}")
+    size = sum(one.n_bytes for one in leftovers) / 1e6
+    print(f"{len(leftovers)} artifacts and manifests of none of the configs, {size:,.3f} MB")
+    if not leftovers:
+        return 0
+    if any(try_lock(path) is None for path in WORK.glob("*.lock")):
+        print(f"error: {WORK}: held by running jobs; wait for their end", file=sys.stderr)
+        return 1
+    try:
+        answer = ask("Delete them? Other configs would compute them again. [yes/no] ")
+    except EOFError:
+        answer = ""
+    if answer.strip() != "yes":
+        print("nothing deleted")
+        return 0
+    delete(leftovers)
+    print(f"deleted {len(leftovers)} artifacts and manifests")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
