@@ -157,31 +157,33 @@ def whitening(artifact, sizes):
 
 
 def students(artifact, sizes):
-    """Epochs over the distilled set or over full data, and with online labels the teachers; tests.
-
-    Full data that is not in memory is decoded at every use.
-    """
-    settings, n_stored = artifact.settings, 0
+    """Epochs over the training images, and with online labels the teachers beside; tests."""
+    settings = artifact.settings
     data = artifact.upstream["distilled"].settings if "distilled" in artifact.upstream else settings
     side, classes = data["resolution"], data["classes"]
-    if "distilled" in artifact.upstream:
-        n_epoch = n_stored = n_images(artifact.upstream["distilled"])
-    else:
-        n_stored = sizes.per_class(artifact) * len(classes)
-        n_epoch = settings.get("images_per_epoch", n_stored)
+    n_epoch, n_decoded, n_held = _training_images(artifact, sizes, side, len(classes))
     batch, epochs = settings["labels"]["batch_size"], settings["training"]["epochs"]
     work = sizes.trained(sizes.network(settings["network"], side))
     if settings["labels"]["kind"] == "online":
         work += sizes.passes(artifact.upstream["teachers"], side)
     n_tests = sizes.tests_per_class(artifact) * len(classes)
-    n_decoded, held = n_tests + n_stored, (n_tests + n_stored) * 3 * side**2
-    if 3 * side**2 * n_stored > MEMORY_BYTES:
-        n_decoded, held = n_tests + epochs * n_epoch, n_tests * 3 * side**2
     return Work(
         multiply_adds=epochs * n_epoch * work,
         steps=epochs * ceil(n_epoch / batch),
-        pixels=sizes.decoded(n_decoded, side),
-        held_bytes=held,
+        pixels=sizes.decoded(n_tests + n_decoded, side),
+        held_bytes=(n_tests + n_held) * 3 * side**2,
         activation_bytes=max(sizes.trained_bytes(batch, side), sizes.batch_bytes(side)),
         stored_bytes=100 * epochs,
     )
+
+
+def _training_images(artifact, sizes, side, n_classes):
+    """Return the images of an epoch, those that are decoded, and those in memory, of students."""
+    if "distilled" in artifact.upstream:
+        count = n_images(artifact.upstream["distilled"])
+        return count, 0, count
+    n_stored = sizes.per_class(artifact) * n_classes
+    n_epoch = artifact.settings.get("images_per_epoch", n_stored)
+    if 3 * side**2 * n_stored > MEMORY_BYTES:
+        return n_epoch, n_epoch * artifact.settings["training"]["epochs"], 0
+    return n_epoch, n_stored, n_stored
