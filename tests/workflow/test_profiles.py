@@ -1,29 +1,35 @@
-"""Profiles: what they share, and what they ask for."""
+"""The profile of Slurm: what it shares with the default, and what its comments do."""
 
+import re
+
+import pytest
 import yaml
 from snakemake_runs import ROOT
-from stillhouse.methods.registry import stages
+
+pytestmark = pytest.mark.workflow
 
 
-def profile(name):
-    """Return the keys of a profile."""
-    return yaml.safe_load((ROOT / f"profiles/{name}/profile.yaml").read_text())
+def text(name):
+    """Return the text of a profile."""
+    return (ROOT / f"profiles/{name}/profile.yaml").read_text()
 
 
 def test_the_profile_of_slurm_has_the_keys_of_the_default():
-    own = profile("slurm")
-    assert own == own | profile("default")
+    own = yaml.safe_load(text("slurm"))
+    assert own == own | yaml.safe_load(text("default"))
 
 
-def test_the_comments_of_the_profile_of_slurm_become_settings():
-    text = (ROOT / "profiles/slurm/profile.yaml").read_text()
-    for key in ("slurm_account", "slurm_partition", "set-resources"):
-        assert f"# {key}:" in text
-    lines = text.replace("  # slurm_", "  slurm_").splitlines()
-    opened = [
-        line[2:] if line.startswith(("# set-", "#   teacher: {mem", "#   stud")) else line
-        for line in lines
-    ]
-    settings = yaml.safe_load("\n".join(opened))
-    assert settings["default-resources"]["slurm_account"] == "my-account"
-    assert settings["set-resources"].keys() <= stages().keys()
+def test_filled_in_lines_of_the_profile_of_slurm_reach_the_jobs(folder):
+    """Without the keys of the plugin, which need not be installed."""
+    filled = re.sub(r"^  # (?=slurm_)", "  ", text("slurm"), flags=re.M)
+    filled = re.sub(r"^# (?=set-resources:|  students:)", "", filled, flags=re.M)
+    filled = re.sub(r"^# (?=  teacher: .*runtime)", "", filled, flags=re.M)
+    filled = re.sub(r"^#   teacher: (?=.*gres)", "  labels: ", filled, flags=re.M)
+    filled = re.sub(r"^(executor|slurm-).*\n", "", filled, flags=re.M)
+    (folder / "profile.yaml").write_text(filled)
+    jobs = folder.plan("--workflow-profile", folder / "profile.yaml")
+    resources = {job.rule: job.resources.split(", ") for job in jobs}
+    asked = ["mem_mb=16000", "runtime=720", "slurm_partition=gpu-long", "gpu_model=a100"]
+    assert set(resources["teacher"]) >= {*asked, "slurm_account=my-account"}
+    assert set(resources["labels"]) >= {"gpu=0", "gres=gpu:1", "slurm_partition=my-partition"}
+    assert "slurm_extra=--exclude=node7" in resources["students"]
