@@ -68,12 +68,13 @@ const click = (name) => board.querySelector("th." + name + " button").click();
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Write the page of an experiment with a long name of a method."""
+    """Write the page of an experiment with a long name of a method, full data and scores."""
     folder = tmp_path_factory.mktemp("browser")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         names = {"random": "random", "rded": "rded-with-four-patches"}
         cells = [{**cell, "method": names[cell["method"]]} for cell in fakes.put_experiment()]
+        cells += fakes.put_full_data()
         fakes.put_tables(cells)
         inputs, params = fakes.page_inputs(cells)
         document.page(inputs, params, {"html": Path("x.html")})
@@ -139,8 +140,8 @@ def test_sorted_columns_are_announced(measure):
     script = "return [...board.querySelectorAll('th')].map((th) => th.getAttribute('aria-sort'))"
     before = measure(COLUMN + script)
     after = measure(COLUMN + "click('time');" + script)
-    assert before[:6] == ["none", "none", "descending", "none", "none", "none"]
-    assert after[:6] == ["none", "none", "none", "none", "none", "descending"]
+    assert before[:7] == ["none", "none", "descending", "none", "none", "none", "none"]
+    assert after[:7] == ["none", "none", "none", "none", "none", "none", "descending"]
 
 
 def test_the_filter_acts_on_all_sections(measure):

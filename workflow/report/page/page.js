@@ -78,7 +78,7 @@ all(".sortable thead button").forEach((button) => {
 
 // The filter acts on everything that has a method, an IPC, a protocol or a student.
 const form = document.getElementById("filter");
-const methods = [...new Set(all("[data-method]").map((element) => element.dataset.method))];
+const methods = [...new Set(all(".board tr[data-method]:not(.reference)").map((row) => row.dataset.method))];
 function filter() {
   const words = form.elements.method.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
   const matches = (name) => !words.length || words.some((word) => name.toLowerCase().includes(word));
