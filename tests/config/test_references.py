@@ -9,10 +9,11 @@ PLAIN = {"crop": [1, 1], "flip": 0, "mix": "none"}
 def parts(tiny):
     """Return a function from protocols, with the views of their labels, to the parts of each."""
 
-    def parts_of(protocols, **experiment):
+    def parts_of(protocols, soft=(), **experiment):
+        soft = dict(soft)
         for name, (kind, views, changes) in protocols.items():
-            teachers = {"teachers": ["t"]} if kind == "soft" else {}
-            tiny["labels"][name] = {"kind": kind, "views": views, **teachers}
+            stored = {"teachers": ["t"], **soft.get(name, {})} if kind == "soft" else {}
+            tiny["labels"][name] = {"kind": kind, "views": views, **stored}
             tiny["protocols"][name] = {"labels": name, "epochs": 2, **changes}
         tiny["experiments"]["x"] |= {"protocols": list(protocols), **experiment}
         config = complete(tiny, "tiny.yaml")
@@ -38,6 +39,20 @@ def test_the_twin_of_a_protocol_differs_by_having_no_augmentation(parts):
         "soft-plain": ("hard", ""),
         "hard-plain": ("hard", ""),
     }
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"epochs_stored": 1},
+        {"views_stored": False},
+        {"epoch_order": "random"},
+        {"encoding": "int4"},
+    ],
+)
+def test_soft_labels_of_a_twin_may_be_stored_in_another_way(parts, stored):
+    protocols = {"soft": ("soft", {}, {}), "plain": ("soft", PLAIN, {})}
+    assert parts(protocols, {"plain": stored})["soft"] == ("", "plain")
 
 
 @pytest.mark.parametrize(

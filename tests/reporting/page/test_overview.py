@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from stillhouse.config.references import FULL_DATA
 from stillhouse.reporting import tables
 from stillhouse.reporting.page import overview
 
@@ -90,6 +91,12 @@ def test_the_best_set_is_that_of_all_experiments_and_protocols(empty):
     ]
     (winner,) = rows[1]["winners"]
     assert winner == {"name": "dm", "experiment": "b", "protocol": "longer"}
+
+
+def test_full_data_is_no_best_set(empty):
+    full = cells("full data, 30 epochs", [99.0], kind=FULL_DATA)
+    put("a", cells("rded", [60.0]), full)
+    assert [row["name"] for row in overview.best(results("a"))] == ["rded"]
 
 
 def test_kinds_of_labels_students_and_datasets_are_compared_apart(empty):

@@ -12,7 +12,7 @@ FULL_DATA = "full_data"
 MATCHED = "matched"
 # Settings that a protocol and labels without augmentation may have of their own.
 OWN_OF_PROTOCOL = {"labels", "on_divergence"}
-OWN_OF_LABELS = {"views", "epochs_stored", "encoding", "seed"}
+OWN_OF_LABELS = {"views", "views_stored", "epochs_stored", "epoch_order", "encoding", "seed"}
 PLAIN_VIEWS = {"crop": [1.0, 1.0], "flip": 0.0, "mix": "none", "patches_per_side": 1}
 
 

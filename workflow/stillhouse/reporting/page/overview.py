@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stillhouse.artifacts import formats, store
 from stillhouse.errors import StillhouseError
-from stillhouse.reporting import tables
+from stillhouse.reporting import table_layout, tables
 from stillhouse.reporting.page import scales
 
 TABLES = Path("results/tables")
@@ -90,10 +90,11 @@ def best(results):
     """Return the best sets, a list of dicts: one row per dataset, IPC, kind of labels and student.
 
     Sets whose accuracies are equal as shown, to one decimal, share a row, in the order of name.
+    Full data is no set.
     """
     if results.empty:
         return []
-    rows = []
+    results, rows = table_layout.of_sets(results), []
     for key, of_group in results.dropna(subset="mean").groupby(GROUP):
         highest = of_group["mean"].round(1).max()
         winners = of_group[of_group["mean"].round(1) == highest].sort_values("name")
