@@ -40,6 +40,7 @@ def with_every_stage(config):
     config["sources"]["digits"]["classes_per_block"] = 2
     config["compute"] = {"batches_per_job": 1, "seeds_per_job": 1}
     config["methods"]["edc"]["batch_size"] = 2
+    config["students"]["i"]["zca"] = 0.1
     return config
 
 
