@@ -1,6 +1,6 @@
 """Recorded numbers of every stage, which must not change without its version.
 
-``python tests/golden/test_golden.py`` records them again.
+``python -m tests.golden.test_golden`` records them again.
 """
 
 import json
@@ -60,12 +60,12 @@ def test_numbers_are_those_of_the_version(actual, stage):
     wanted = json.loads(GOLDEN.read_text())[stage]
     assert actual[stage]["version"] == wanted["version"], (
         f"stage {stage!r} has another version than its recorded numbers; record them with "
-        "`python tests/golden/test_golden.py`"
+        "`python -m tests.golden.test_golden`"
     )
     assert agree(actual[stage]["numbers"], wanted["numbers"]), (
         f"the numbers of stage {stage!r} are not those of version {wanted['version']}; if that is "
         "intended, raise the version of its `Stage` (unless an upstream stage has a new version) "
-        "and record them with `python tests/golden/test_golden.py`\n"
+        "and record them with `python -m tests.golden.test_golden`\n"
         f"actual {actual[stage]['numbers']}\n"
         f"wanted {wanted['numbers']}"
     )
