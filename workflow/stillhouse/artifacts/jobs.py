@@ -20,7 +20,7 @@ from pathlib import Path
 from stillhouse.artifacts import finite, machine_faults, manifests, progress, store
 from stillhouse.artifacts.addresses import RESULTS, digest, member_spec
 from stillhouse.artifacts.context import AUTO_BATCH, WORK, Context, device_name
-from stillhouse.artifacts.locks import SHARED, lock
+from stillhouse.artifacts.locks import lock
 from stillhouse.errors import StillhouseError
 
 PACKAGES = ("numpy", "pyarrow", "torch", "torchvision")
@@ -263,7 +263,7 @@ def _redirect(log, label=""):
     progress.keep_console(os.dup(2), label)
     try:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, SHARED)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError as error:
         print(f"error: {log}: {error.strerror}; make room or change permissions", file=sys.stderr)
         sys.exit(1)

@@ -4,9 +4,6 @@ import contextlib
 
 from filelock import FileLock, Timeout
 
-# Permissions of locks and logs, less the user's umask: with umask 002, a group shares results.
-SHARED = 0o666
-
 
 @contextlib.contextmanager
 def lock(path):
@@ -16,7 +13,7 @@ def lock(path):
     still held. A process that waits for a removed file detects this and creates a new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(path, mode=SHARED)
+    held = FileLock(path)
     try:
         held.acquire(blocking=False)
     except Timeout:
@@ -32,7 +29,7 @@ def lock(path):
 def try_lock(path):
     """Take a lock until the process ends; return None if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(path, mode=SHARED)
+    held = FileLock(path)
     try:
         held.acquire(blocking=False)
     except Timeout:
