@@ -11,7 +11,8 @@ from stillhouse.planning import plan
 
 TEXT = (Path(__file__).parents[2] / "docs/evaluation.md").read_text()
 SETTINGS = TEXT.partition("\n## Differences")[0]
-SNIPPETS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.S)]
+PAPERS = TEXT.partition("\n## Protocols of papers")[2]
+SNIPPETS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAPERS, re.S)]
 
 
 def config_of(snippet):
