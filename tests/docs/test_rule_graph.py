@@ -1,4 +1,4 @@
-"""docs/workflow.md: the graph of rules is that of the embedded default, all folders are described."""
+"""The graph of rules in docs/workflow.md is that of the embedded default; folders are described."""
 
 import re
 
