@@ -50,10 +50,10 @@ def teacher(artifact, sizes):
             held_bytes=test_bytes,
             stored_bytes=stored,
         )
-    seen = settings["epochs"] * count
+    shown = settings["epochs"] * count
     return Work(
-        multiply_adds=sizes.trained(seen * sizes.network(settings, resolution)),
-        steps=seen / settings["batch_size"],
+        multiply_adds=sizes.trained(shown * sizes.network(settings, resolution)),
+        steps=shown / settings["batch_size"],
         pixels=sizes.decoded(count + tested, resolution),
         held_bytes=sizes.split_bytes(artifact, resolution, settings["classes"]) + test_bytes,
         activation_bytes=sizes.trained_bytes(settings["batch_size"], resolution),
@@ -69,10 +69,10 @@ def denoiser(artifact, sizes):
     pass_, half = trained_denoiser_passes(settings)
     autoencoder, network = (settings["train"][name] for name in ("autoencoder", "network"))
     steps = autoencoder["steps"], network["steps"]
-    seen = [n * part["batch_size"] for n, part in zip(steps, (autoencoder, network), strict=True)]
+    shown = [n * part["batch_size"] for n, part in zip(steps, (autoencoder, network), strict=True)]
     largest = max(autoencoder["batch_size"], network["batch_size"])
     return Work(
-        multiply_adds=sizes.trained(seen[0] * 2 * half + seen[1] * pass_),
+        multiply_adds=sizes.trained(shown[0] * 2 * half + shown[1] * pass_),
         steps=sum(steps),
         pixels=sizes.decoded(
             sizes.per_class(artifact) * len(settings["classes"]), settings["resolution"]
