@@ -34,8 +34,8 @@ SHAPES = {
 def config(n_classes, n_cells):
     """Return a config with these numbers of classes and cells."""
     methods, ipc, distill_seeds, protocols, students = SHAPES[n_cells]
-    classes = [f"n{i:08d}" for i in range(n_classes)]
-    source = {"kind": "image_folder", "root": ".", "classes": classes, "smallest_class": 732}
+    own = {"root": "data/imagenet", "classes": imagenet_classes()[:n_classes]}
+    source = {"kind": "image_folder", **own, "smallest_class": 732}
     return {
         "sources": {"s": source},
         "datasets": {"d": {"source": "s", "resolution": 224}},
@@ -59,10 +59,15 @@ def config(n_classes, n_cells):
     }
 
 
+def imagenet_classes():
+    """Return the 1,000 class ids of ImageNet-1K."""
+    lines = (ROOT / "workflow/published/classes/imagenet1k.txt").read_text().split("\n")
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def make_folders(folder):
     """Make the user's folders of all presets, of the right shape and without images."""
-    classes = (ROOT / "workflow/published/classes/imagenet1k.txt").read_text().split("\n")
-    classes = [line for line in classes if line and not line.startswith("#")]
+    classes = imagenet_classes()
     folders = [f"data/imagenet/{split}/{one}" for split in ("train", "val") for one in classes]
     folders += [f"data/tiny-imagenet-200/train/{one}/images" for one in classes[:200]]
     folders += ["data/tiny-imagenet-200/val/images", "data/cifar10"]

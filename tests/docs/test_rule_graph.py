@@ -1,6 +1,9 @@
-"""The graph of rules in docs/workflow.md is that of the embedded default."""
+"""The graph of rules in docs/workflow.md is that of the embedded default; folders are described."""
+
+import re
 
 import pytest
+from stillhouse.methods.registry import stages
 
 from docs import config_table, rule_graph
 
@@ -23,3 +26,9 @@ def test_arrows_that_follow_from_others_are_omitted():
     assert rule_graph.reduced(chain | {("a", "c"), ("a", "d"), ("b", "d")}) == chain
     diamond = {("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")}
     assert rule_graph.reduced(diamond | {("a", "d")}) == diamond
+
+
+def test_the_folder_of_every_stage_is_described():
+    section = rule_graph.PAGE.read_text().partition("\n## Files\n")[2].partition("\n## ")[0]
+    folders = " ".join(row.split("|")[1] for row in section.splitlines() if row.startswith("| `"))
+    assert set(stages()) <= set(re.findall(r"`(\w+)/`", folders))

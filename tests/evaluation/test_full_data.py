@@ -83,10 +83,24 @@ def labels_of(files, **settings):
 def test_targets_are_the_classes_of_the_images_that_are_shown(files):
     labels = labels_of(files, images_per_epoch=6)
     views, targets = labels.epoch(1, seed=2)
-    assert len(views.index) == len(targets) == labels.n_views == 6
-    assert torch.equal(targets.argmax(1), labels.hard[views.index])
+    assert len(views.index) == len(targets[:]) == labels.n_views == 6
+    assert torch.equal(targets[:].argmax(1), labels.hard[views.index])
     shown = {int(row) for epoch in range(3) for row in labels.epoch(epoch, 2)[0].index}
     assert len(shown) == 18
+
+
+def test_targets_of_many_images_and_classes_need_no_memory():
+    """At once, they would have 720 GB."""
+    n, images = 300_000, torch.empty(300_000, 3, 2, 2, dtype=torch.uint8)
+    settings = {**HARD, "views": {**PLAIN, "mix": "cutmix", "mix_alpha": 1.0, "mix_per": "row"}}
+    labels = full_data.FullDataLabels(settings, images, torch.arange(n), n)
+    views, targets = labels.epoch(0, seed=0)
+    own, partner = views.index[5:7], views.index[views.partner[5:7]]
+    rows = torch.arange(2)
+    batch, weight = targets[5:7], views.mix_weight[5:7]
+    assert batch.shape == (2, n)
+    assert torch.equal(batch[rows, own], torch.where(own == partner, 1.0, weight))
+    assert torch.allclose(batch.sum(1), torch.ones(2))
 
 
 def test_without_a_number_an_epoch_has_all_images(files):

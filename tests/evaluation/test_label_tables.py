@@ -11,6 +11,7 @@ from stillhouse.augmentation.views import draw
 from stillhouse.errors import StillhouseError
 from stillhouse.evaluation import label_sources, label_tables
 from stillhouse.evaluation.label_tables import load_labels
+from stillhouse.planning.work import VIEW_BYTES, logit_bytes
 
 PLAIN = {"crop": [0.5, 1.0], "flip": 0.0, "patches_per_side": 1, "mix": "none"}
 CUTMIX = {**PLAIN, "mix": "cutmix", "mix_alpha": 1.0, "mix_per": "batch"}
@@ -30,22 +31,23 @@ def make_table(made, tiny, planned, make):
     return make_table
 
 
-def write_table(path, views=CUTMIX, n_images=10, n_classes=10, n_epochs=100, **metadata):
+def write_table(path, views=CUTMIX, n_images=10, n_classes=10, n_epochs=100, **texts):
     """Write a label table of random logits of some epochs, without its artifact."""
+    texts = {"encoding": "float16", "mix": views["mix"], **texts}
     rng = np.random.default_rng(0)
     tables = [
         label_tables.to_table(
             epoch,
             draw(views, 0, epoch, n_images, 16, 10),
             rng.normal(0, 4, (n_images, n_classes)).astype(np.float32),
-            "float16",
+            texts["encoding"],
             16,
         )
         for epoch in range(n_epochs)
     ]
     numbers = {"n_images": n_images, "n_classes": n_classes, "resolution": 16, "batch_size": 10}
-    texts = {"encoding": "float16", "mix": views["mix"]} | {k: str(v) for k, v in numbers.items()}
-    schema = tables[0].schema.with_metadata(texts | metadata)
+    metadata = {name: str(number) for name, number in numbers.items()} | texts
+    schema = tables[0].schema.with_metadata(metadata)
     size = label_tables.epochs_per_group(n_images, n_classes)
     groups = label_tables.grouped(tables, size)
     content = formats.RowGroups(schema, groups, label_tables.PARQUET)
@@ -59,6 +61,14 @@ def test_a_small_table_has_few_bytes_beyond_its_logits(tmp_path):
     logits = 2 * 10 * content.num_rows
     assert path.stat().st_size < 1.5 * logits
     assert pq.read_table(path).equals(content)
+
+
+@pytest.mark.parametrize("encoding", ["float16", "int8", "int4", "int2", "top3", "top1"])
+def test_bytes_are_estimated_within_half(tmp_path, encoding):
+    path = tmp_path / "labels.parquet"
+    content = write_table(path, n_images=100, encoding=encoding)
+    estimated = len(content) * (VIEW_BYTES + logit_bytes(encoding, 10))
+    assert path.stat().st_size == pytest.approx(estimated, rel=0.5)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Results of a config with every kind of set: PNG, JPEG, WebP, bitstreams, learned labels."""
+"""Results of a config with every kind of set: PNG, JPEG, WebP, bitstreams, learned labels.
+
+Beside them are students of full data, and a soft label table without views.
+"""
 
 import contextlib
 import json
@@ -33,6 +36,7 @@ def config():
     """Return the config; three label tables per set of the experiment ``soft``."""
     names = {"float16": "float16", "int8": "int8", "top2": "top2"}
     labels = {name: {**SOFT, "encoding": encoding} for name, encoding in names.items()}
+    labels["top2"]["views_stored"] = False
     own = {"kind": "learned", "views": {"flip": 0.0}}
     training = {"epochs": 2, "batch_size": 4}
     x = TINY["experiments"]["x"]
@@ -47,7 +51,10 @@ def config():
             "own": {"labels": "own", **training, "learning_rate": "learned"},
         },
         "experiments": {
-            "hard": {**x, "methods": list(METHODS), "ipc": [1], "protocols": ["hard"]},
+            "hard": {
+                **{**x, "methods": list(METHODS), "ipc": [1], "protocols": ["hard"]},
+                "full_data": ["matched"],
+            },
             "soft": {**x, "methods": ["png"], "ipc": [1], "protocols": list(labels)},
             "one": {**x, "methods": ["jpeg"], "ipc": [1], "protocols": ["float16"]},
             "own": {**x, "methods": ["learned"], "ipc": [1], "protocols": ["own"], "seeds": [0]},

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,15 @@ def test_an_unpacked_archive_has_times_in_the_same_order(few):
     with tarfile.open("out.tar") as tar:
         times = {one.name: one.mtime for one in tar.getmembers()}
     assert times["results/tables/old.csv"] == times["results/tables/new.csv"] == 1000
+
+
+def test_large_files_are_not_read_into_memory(few):
+    os.truncate(put("labels/d/labels.parquet"), 2**26)
+    tracemalloc.start()
+    archive.archive("out.tar")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert Path("out.tar").stat().st_size > 2**26 > 8 * peak
 
 
 def test_an_error_leaves_the_earlier_archive(few, monkeypatch):

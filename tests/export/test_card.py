@@ -10,6 +10,8 @@ from stillhouse.artifacts import store
 from stillhouse.data.distilled_set import DistilledSet
 from stillhouse.export import card, dataset
 from stillhouse.export.evaluations import evaluations
+from stillhouse.reporting import costs
+from stillhouse.reporting.page.scales import byte_text, second_text
 
 
 def text_of(spec, license_name="unknown"):
@@ -34,12 +36,28 @@ def test_the_card_has_accuracies_bytes_seconds_and_lineage(results):
     text = text_of(results["png"])
     row = next(iter(evaluations(results["png"])))
     assert f"| s | hard | hard | {row.mean:.1f} ± {row.std:.1f} | 2 | – |" in text
-    seconds = store.read_timing(results["png"]["address"])["seconds"]
-    assert seconds >= 0
-    assert "| images | " in text
+    n_bytes = costs.storage_bytes(results["png"])["image_bytes"]
+    seconds = costs.seconds(results["png"], store.read_timing)["seconds_distill"]
+    assert n_bytes > 0 and seconds > 0
+    cells = [byte_text(n_bytes), "none", "none", second_text(seconds), "none"]
+    assert f"| images | {' | '.join(cells)} |" in text
     assert "hard, s: " in text and "epochs 2" in text and "arch convnet1" in text
     for artifact in (results["png"], row.spec, *dataset.label_tables(results["png"])):
         assert artifact["address"] in text
+
+
+def test_tables_with_views_and_without_are_told_apart(results):
+    text = text_of(results["png"])
+    tables = dataset.parts(results["png"])[1:]
+    for part in tables:
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{part.name}` |")]
+        stored = part.spec["settings"]["encoding"] != "top2"
+        assert ("for recorded views" in row) is stored
+        assert ("drawn from a seed" in row) is not stored
+        assert (f'load_labels("FOLDER/{part.file}")' in text) is not stored
+    (only,) = [part for part in tables if part.spec["settings"]["encoding"] == "top2"]
+    assert "(columns" not in text_of(only.spec)
+    assert "(columns `crop`, " in text
 
 
 def test_a_set_without_tested_students_says_so(made):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from stillhouse.errors import StillhouseError
@@ -68,6 +69,23 @@ def test_an_error_leaves_the_earlier_export_and_no_other_file(tmp_path, error):
     with pytest.raises(error), folders.written(tmp_path / "out") as temporary:
         (temporary / "b.txt").write_text("half")
         raise error
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("failing", ["out", ".tmp"])
+def test_a_folder_that_cannot_be_replaced_is_one_line_and_stays(tmp_path, monkeypatch, failing):
+    write(tmp_path / "out")
+    before, rename = contents(tmp_path), Path.rename
+
+    def busy(path, target):
+        if path.name.endswith(failing):
+            raise OSError(16, "Device or resource busy")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", busy)
+        with pytest.raises(StillhouseError, match=r"out: not written \(Device or resource busy\)"):
+            write(tmp_path / "out", "two")
     assert contents(tmp_path) == before
 
 

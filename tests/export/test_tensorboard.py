@@ -52,7 +52,7 @@ def test_every_cell_is_a_run_with_its_curve_settings_and_metrics(runs):
         for path in sorted(Path("results/tables").glob("*.csv"))
         for row in tables.read_alone(path).to_dict("records")
     ]
-    assert len(runs) == len(rows) == 10 + 6 + 2 + 1
+    assert len(runs) == len(rows) == 12 + 6 + 2 + 1
     for row in rows:
         run = runs[tensorboard.run_name(row)]
         curve = store.read_json(Path(row["artifact"]) / "cell.json")["curve"]

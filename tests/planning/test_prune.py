@@ -1,7 +1,9 @@
 """Pruning: what no config refers to is listed, and deleted after a yes alone."""
 
+import contextlib
 import copy
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -96,6 +98,37 @@ def test_nothing_is_deleted_while_a_job_runs(configs, capsys):
         assert prune.main(["small.yaml"], ask=no_question) == 1
         assert "held by running jobs" in capsys.readouterr().err
     assert files() == before
+
+
+def test_nothing_is_deleted_after_a_job_has_begun(configs, capsys):
+    before = files()
+    with contextlib.ExitStack() as jobs:
+
+        def ask(text):
+            jobs.enter_context(lock(WORK / "teacher-0.lock"))
+            return "yes"
+
+        assert prune.main(["small.yaml"], ask=ask) == 1
+    assert "held by running jobs" in capsys.readouterr().err
+    assert files() == before
+
+
+def test_an_interrupted_deletion_leaves_artifacts_complete_or_missing(configs, monkeypatch):
+    delete, calls = shutil.rmtree, []
+
+    def interrupted(folder):
+        calls.append(folder)
+        if len(calls) == 3:
+            next(Path(folder).glob("*.*")).unlink()
+            raise KeyboardInterrupt
+        delete(folder)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(prune.shutil, "rmtree", interrupted)
+        prune.main(["small.yaml"], ask=lambda text: "yes")
+    assert list(verify.verify(of_file("all.yaml"))) == []
+    assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
+    assert not prune.DELETED.exists()
 
 
 def test_a_config_that_cannot_be_read_stops_the_command(configs, capsys):

@@ -11,7 +11,7 @@ from stillhouse.methods.registry import stages
 from stillhouse.planning import resources
 from stillhouse.planning.plan import of_file
 from stillhouse.planning.sizes import Sizes
-from stillhouse.planning.work import VIEW_BYTES
+from stillhouse.planning.work import VIEW_BYTES, logit_bytes
 
 from tests.conftest import TINY
 from tests.planning.configs import build, put
@@ -69,11 +69,13 @@ def test_twice_the_settings_are_twice_the_work(path, few, many, stage, field):
     assert larger == pytest.approx(2 * smaller)
 
 
-def test_an_encoding_of_labels_with_fewer_bytes_is_stored_in_fewer():
+def test_bytes_of_labels_follow_from_encoding_and_views():
     encodings = ("float16", "int8", "top1")
     sizes = [work("labels.soft.encoding", one, "labels").stored_bytes for one in encodings]
     views = 2 * 3  # epochs, images of the first set
-    assert sizes == [views * (VIEW_BYTES + n) for n in (6, 3, 4)]
+    logits = [logit_bytes(one, 3) for one in encodings]
+    assert sizes == [views * (VIEW_BYTES + n) for n in logits]
+    assert work("labels.soft.views_stored", False, "labels").stored_bytes == views * logits[0]
 
 
 def test_memory_and_time_grow_with_the_resolution():

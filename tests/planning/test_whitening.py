@@ -2,6 +2,7 @@
 
 import pytest
 from stillhouse.errors import StillhouseError
+from stillhouse.reporting import costs
 
 from tests.planning.configs import MATCHING, build, changed, digests, put, sets_of, with_matching
 
@@ -50,6 +51,14 @@ def test_a_whitening_changes_nothing_else(whitened):
         recomputed = changed(digests(sets_of(before)[kind]), digests(one))
         chain = {"whitening", "matched", "distilled"}
         assert recomputed == chain | ({"trajectories"} if kind == "tm" else set())
+
+
+def test_the_time_of_a_whitening_is_in_the_cost_of_a_set(whitened):
+    """As that of index and images, so that the cost of an exported set is complete."""
+    plan = build(whitened)
+    (whitening,) = plan.artifacts["whitening"].values()
+    for one in (sets_of(plan)["dm"], artifacts(plan, "students")[-1]):
+        assert costs.lineage(one.spec())[whitening.directory] == "distill"
 
 
 def test_the_order_of_classes_has_no_effect_on_the_whitening(whitened):

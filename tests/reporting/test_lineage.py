@@ -135,6 +135,11 @@ def test_a_report_without_its_table_is_refused_in_one_line(empty, capsys):
     assert "results/tables/x.csv missing" in capsys.readouterr().err
 
 
+def test_the_overview_is_refused_in_one_line(empty, capsys):
+    assert lineage.main(["results/report/index.html"]) == 1
+    assert capsys.readouterr().err.endswith("has all experiments; give the page or table of one\n")
+
+
 def test_a_table_of_an_earlier_version_is_refused_in_one_line(empty, capsys):
     path = Path("results/tables/x.csv")
     path.parent.mkdir(parents=True)

@@ -21,6 +21,13 @@ COLUMNS = (
 PUBLISHED = ",".join(published.COLUMNS) + "\n"
 
 
+def test_every_column_of_the_csv_is_documented():
+    page = Path(__file__).parents[2] / "docs/storage.md"
+    rows = page.read_text().partition("## Columns of the CSV")[2].splitlines()
+    names = " ".join(row.split("|")[1] for row in rows if row.startswith("| `"))
+    assert sorted(re.findall(r"`(\w+)`", names)) == sorted(tables.COLUMNS)
+
+
 def make(cells, rows=(), signatures=None):
     """Make the tables; return the rows of the CSV, and the Markdown."""
     Path("published.csv").write_text(PUBLISHED + "".join(f"{row}\n" for row in rows))

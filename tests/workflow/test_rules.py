@@ -95,6 +95,15 @@ def test_no_rule_has_a_run_block_or_a_shadow(path):
     assert not re.search(r"^\s+(run|shadow):", path.read_text(), re.M)
 
 
+def test_tables_figures_and_pages_are_drawn_where_snakemake_runs():
+    text = "\n".join(path.read_text() for path in SNAKEFILES)
+    rules = re.split(r"^ *rule\b", text, flags=re.M)[1:]
+    drawn = [rule for rule in rules if '/report.py"' in rule]
+    assert len(drawn) == len(REPORTS) + 1  # that of the figures of methods
+    for rule in rules:
+        assert ("localrule: True" in rule) == (rule in drawn), rule
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_hands_over_to_the_package(path):
     assert len(path.read_text().splitlines()) <= 10

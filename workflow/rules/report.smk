@@ -59,6 +59,7 @@ rule overview:
         "results/logs/report/index.log",
     benchmark:
         "results/benchmarks/report/index.jsonl"
+    localrule: True
     conda:
         "../../envs/stillhouse.yaml"
     threads: 1

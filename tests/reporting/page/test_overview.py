@@ -93,10 +93,11 @@ def test_the_best_set_is_that_of_all_experiments_and_protocols(empty):
     assert winner == {"name": "dm", "experiment": "b", "protocol": "longer"}
 
 
-def test_full_data_is_no_best_set(empty):
+def test_full_data_is_no_method_and_no_best_set(empty):
     full = cells("full data, 30 epochs", [99.0], kind=FULL_DATA)
     put("a", cells("rded", [60.0]), full)
     assert [row["name"] for row in overview.best(results("a"))] == ["rded"]
+    assert "full data" not in page()
 
 
 def test_kinds_of_labels_students_and_datasets_are_compared_apart(empty):

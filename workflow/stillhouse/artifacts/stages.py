@@ -125,7 +125,6 @@ WHITENING = Stage(
     files=("whitening.safetensors",),
     function="stillhouse.data.whitening:whitening",
     description="whitening of a dataset's images",
-    cost="train",
     on_device=False,
     work="stillhouse.planning.work:whitening",
 )

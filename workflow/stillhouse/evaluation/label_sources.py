@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 import torch
-from torch.nn.functional import one_hot, softmax
+from torch.nn.functional import softmax
 
 from stillhouse.artifacts import store
 from stillhouse.artifacts.rng import generator
@@ -70,7 +70,8 @@ class LabelSource(ABC):
     def epoch(self, epoch, seed):
         """Return (views, targets) of an epoch, on the device.
 
-        Targets are (n, classes) float32 in the order of the views: probabilities or logits.
+        Slices of the targets are (rows, classes) float32 in the order of the views: probabilities
+        or logits.
         """
 
     def draw(self, epoch, seed):
@@ -83,24 +84,40 @@ class LabelSource(ABC):
 
 
 class FixedLabels(LabelSource):
-    """One distribution per image, for views drawn by the student's seed; mixed as the views are.
+    """One distribution per image, for views drawn by the student's seed; mixed as the views are."""
+
+    @abstractmethod
+    def distributions(self, rows):
+        """Return the distributions of images, (rows, classes) float32, on the device."""
+
+    def epoch(self, epoch, seed):
+        """Return (views, `FixedTargets`) of an epoch."""
+        views = self.draw(epoch, seed)
+        return views, FixedTargets(self, views)
+
+
+class FixedTargets:
+    """Targets of an epoch's views, computed when they are indexed.
+
+    All targets of ImageNet-1K's training images would have 5 GB.
 
     Parameters
     ----------
-    distributions : (n, classes) float32 tensor
+    labels : FixedLabels
+    views : stillhouse.augmentation.views.Views
     """
 
-    def __init__(self, settings, images, hard, distributions):
-        super().__init__(settings, images, hard)
-        self.distributions = distributions.to(images.device)
+    def __init__(self, labels, views):
+        self.labels, self.views = labels, views
 
-    def epoch(self, epoch, seed):
-        """Return (views, probabilities) of an epoch, on the device."""
-        views = self.draw(epoch, seed)
-        own = self.distributions[views.index]
+    def __getitem__(self, rows):
+        """Return the probabilities of a slice of the views, (rows, classes) float32."""
+        views = self.views
+        own = self.labels.distributions(views.index[rows])
         if views.mix == "none":
-            return views, own
-        return views, torch.lerp(own[views.partner], own, views.mix_weight[:, None])
+            return own
+        partner = self.labels.distributions(views.index[views.partner[rows]])
+        return torch.lerp(partner, own, views.mix_weight[rows, None])
 
 
 class HardLabels(FixedLabels):
@@ -112,7 +129,13 @@ class HardLabels(FixedLabels):
     """
 
     def __init__(self, settings, images, hard, n_classes):
-        super().__init__(settings, images, hard, one_hot(hard, n_classes).float())
+        super().__init__(settings, images, hard)
+        self.classes = torch.arange(n_classes, device=images.device)
+
+    def distributions(self, rows):
+        """Return the one-hot distributions of images, (rows, classes) float32."""
+        # Unlike one_hot, without waiting for a GPU.
+        return (self.hard[rows, None] == self.classes).float()
 
 
 class LearnedLabels(FixedLabels):
@@ -141,7 +164,12 @@ class LearnedLabels(FixedLabels):
             )
         labels = torch.from_numpy(learned.labels.copy())
         labels = softmax(labels, 1) if learned.label_kind == "logits" else labels
-        super().__init__(settings, images, hard, labels)
+        super().__init__(settings, images, hard)
+        self.learned = labels.to(images.device)
+
+    def distributions(self, rows):
+        """Return the learned distributions of images, (rows, classes) float32."""
+        return self.learned[rows]
 
 
 class StoredLabels(LabelSource):

@@ -32,10 +32,10 @@ class SoftLabels:
             "teachers": json.dumps([f"{t['slug']}-{t['digest']}" for t in upstream["teachers"]]),
         }
         path, device = inputs["distilled"], context.torch_device()
-        self.n_classes = len(store.read_spec(path.parent)["settings"]["classes"])
         pixels, self.hard = read_set(store.read_table(path, schema=SCHEMA))
         self.images = torch.from_numpy(pixels).to(device)
         classes = store.read_spec(path.parent)["settings"]["classes"]
+        self.n_classes = len(classes)
         self.teachers = TeacherEnsemble(inputs["teachers"], classes, device)
         self.schema = label_tables.table_schema(
             self.settings["encoding"], self.views_stored, self.n_classes

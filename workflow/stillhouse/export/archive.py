@@ -52,9 +52,11 @@ def archive(target):
     temporary = formats.temporary_path(target.parent, target.name)
     try:
         with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
-            _add(tar, METADATA, metadata(paths), max(map(_seconds, paths)))
+            manifest = metadata(paths)
+            _add(tar, METADATA, io.BytesIO(manifest), len(manifest), max(map(_seconds, paths)))
             for path in paths:
-                _add(tar, path.as_posix(), path.read_bytes(), _seconds(path))
+                with path.open("rb") as stream:
+                    _add(tar, path.as_posix(), stream, path.stat().st_size, _seconds(path))
         temporary.replace(target)
     except OSError as error:
         raise StillhouseError(
@@ -132,7 +134,7 @@ def _seconds(path):
     return int(path.stat().st_mtime)
 
 
-def _add(tar, name, data, seconds):
+def _add(tar, name, stream, size, seconds):
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mtime, entry.mode = len(data), seconds, 0o644
-    tar.addfile(entry, io.BytesIO(data))
+    entry.size, entry.mtime, entry.mode = size, seconds, 0o644
+    tar.addfile(entry, stream)

@@ -147,6 +147,7 @@ def _part(part):
         "rows": metadata.num_rows,
         "bytes": part.source.stat().st_size,
         "encoding": part.spec["settings"].get("encoding", ""),
+        "views_stored": part.spec["settings"].get("views_stored", True),
         "teachers": [one["slug"] for one in part.spec["upstream"].get("teachers", [])],
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stillhouse.artifacts import store
 from stillhouse.errors import StillhouseError
-from stillhouse.reporting import tables
+from stillhouse.reporting import table_layout, tables
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def evaluations(distilled, folder="results/tables"):
 
 
 def _frames(folder, keys):
-    """Return {experiment: rows of its table} that have the IPC and the seed of a set."""
+    """Return {experiment: rows of sets in its table} that have the IPC and the seed of a set."""
     frames = {}
     for path in sorted(Path(folder).glob("*.csv")):
         with contextlib.suppress(StillhouseError):
-            frame = tables.read_alone(path)
+            frame = table_layout.of_sets(tables.read_alone(path))
             same = (frame["ipc"] == keys["ipc"]) & (frame["distill_seed"] == keys["seed"])
             if same.any():
                 frames[path.stem] = frame[same]

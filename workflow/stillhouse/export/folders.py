@@ -42,15 +42,17 @@ def written(folder):
             formats.save_json(
                 temporary / MANIFEST, {"exporter": EXPORTER, "files": listing(temporary)}
             )
+            check(folder)
+            if folder.exists():
+                folder.rename(former)
+            temporary.rename(folder)
         except OSError as error:
             raise StillhouseError(
                 f"{folder}: not written ({error.strerror}); make room or change permissions"
             ) from None
-        check(folder)
-        if folder.exists():
-            folder.rename(former)
-        temporary.rename(folder)
     finally:
+        if former.exists() and not folder.exists():
+            former.rename(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
 

@@ -18,6 +18,8 @@ from stillhouse.methods.registry import stages
 from stillhouse.planning.plan import of_file
 
 DAY = 24 * 3600
+# Place of a folder while its files are deleted.
+DELETED = WORK / "deleted"
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def _measured(path):
 def delete(leftovers):
     """Delete artifacts and manifests, and the folders that are empty then.
 
+    Every artifact is complete or missing, also after an interrupted deletion.
+
     Parameters
     ----------
     leftovers : list of Unused
@@ -94,13 +98,29 @@ def delete(leftovers):
     paths = [leftover.path for leftover in leftovers]
     for path in sorted(paths, key=lambda path: (path.is_dir(), path.parts[1] != "dataset")):
         if path.is_dir():
-            shutil.rmtree(path)
+            _delete_folder(path)
         else:
             path.unlink(missing_ok=True)
         for parent in path.parents:
             if parent == RESULTS or any(parent.iterdir()):
                 break
             parent.rmdir()
+
+
+def _delete_folder(path):
+    if DELETED.exists():
+        shutil.rmtree(DELETED)
+    DELETED.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(DELETED)
+    shutil.rmtree(DELETED)
+
+
+def _is_free():
+    """Return whether no job runs; else print the error."""
+    if all(try_lock(path) is not None for path in WORK.glob("*.lock")):
+        return True
+    print(f"error: {WORK}: held by running jobs; wait for their end", file=sys.stderr)
+    return False
 
 
 def main(arguments, ask=input):
@@ -125,8 +145,7 @@ def main(arguments, ask=input):
     print(f"{len(leftovers)} artifacts and manifests of none of the configs, {size:,.3f} MB")
     if not leftovers:
         return 0
-    if any(try_lock(path) is None for path in WORK.glob("*.lock")):
-        print(f"error: {WORK}: held by running jobs; wait for their end", file=sys.stderr)
+    if not _is_free():
         return 1
     try:
         answer = ask("Delete them? Other configs would compute them again. [yes/no] ")
@@ -135,6 +154,8 @@ def main(arguments, ask=input):
     if answer.strip() != "yes":
         print("nothing deleted")
         return 0
+    if not _is_free():
+        return 1
     delete(leftovers)
     print(f"deleted {len(leftovers)} artifacts and manifests")
     return 0

@@ -9,8 +9,8 @@ from stillhouse.artifacts.stages import Work
 from stillhouse.data.sources import catalogue
 from stillhouse.planning.sizes import MEMORY_BYTES, PRETRAINED_BYTES, trained_denoiser_passes
 
-# Parameters of a view in a label table; an assumption.
-VIEW_BYTES = 40
+# Of a view in a label table, compressed, and of the scale of its logits; an assumption.
+VIEW_BYTES, SCALE_BYTES = 8, 4
 
 
 def n_images(distilled):
@@ -50,10 +50,10 @@ def teacher(artifact, sizes):
             held_bytes=test_bytes,
             stored_bytes=stored,
         )
-    seen = settings["epochs"] * count
+    shown = settings["epochs"] * count
     return Work(
-        multiply_adds=sizes.trained(seen * sizes.network(settings, resolution)),
-        steps=seen / settings["batch_size"],
+        multiply_adds=sizes.trained(shown * sizes.network(settings, resolution)),
+        steps=shown / settings["batch_size"],
         pixels=sizes.decoded(count + tested, resolution),
         held_bytes=sizes.split_bytes(artifact, resolution, settings["classes"]) + test_bytes,
         activation_bytes=sizes.trained_bytes(settings["batch_size"], resolution),
@@ -69,10 +69,10 @@ def denoiser(artifact, sizes):
     pass_, half = trained_denoiser_passes(settings)
     autoencoder, network = (settings["train"][name] for name in ("autoencoder", "network"))
     steps = autoencoder["steps"], network["steps"]
-    seen = [n * part["batch_size"] for n, part in zip(steps, (autoencoder, network), strict=True)]
+    shown = [n * part["batch_size"] for n, part in zip(steps, (autoencoder, network), strict=True)]
     largest = max(autoencoder["batch_size"], network["batch_size"])
     return Work(
-        multiply_adds=sizes.trained(seen[0] * 2 * half + seen[1] * pass_),
+        multiply_adds=sizes.trained(shown[0] * 2 * half + shown[1] * pass_),
         steps=sum(steps),
         pixels=sizes.decoded(
             sizes.per_class(artifact) * len(settings["classes"]), settings["resolution"]
@@ -127,11 +127,12 @@ def labels(artifact, sizes):
     side, views = part.settings["resolution"], settings["epochs_stored"] * n_images(part)
     n_classes = len(part.settings["classes"])
     view_bytes = VIEW_BYTES if settings.get("views_stored", True) else 0
+    row_bytes = view_bytes + logit_bytes(settings["encoding"], n_classes)
     return Work(
         multiply_adds=views * sizes.passes(artifact.upstream["teachers"], side),
         held_bytes=n_images(part) * (3 * side**2 + 8 * n_classes),
         activation_bytes=sizes.batch_bytes(side),
-        stored_bytes=views * (view_bytes + logit_bytes(settings["encoding"], n_classes)),
+        stored_bytes=views * row_bytes,
     )
 
 
@@ -139,8 +140,9 @@ def logit_bytes(encoding, n_classes):
     """Return the bytes of the logits of a view: float16, integers of 2 to 8 bits, or the top K."""
     if encoding.startswith("top"):
         return 4 * min(int(encoding.removeprefix("top")), n_classes)
-    bits = 16 if encoding == "float16" else int(encoding.removeprefix("int"))
-    return n_classes * bits / 8
+    if encoding == "float16":
+        return 2 * n_classes
+    return SCALE_BYTES + n_classes * int(encoding.removeprefix("int")) / 8
 
 
 def whitening(artifact, sizes):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from stillhouse.artifacts import store
+from stillhouse.config.experiments import OVERVIEW
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
 
@@ -77,9 +78,11 @@ def explain_report(target):
     Raises
     ------
     StillhouseError
-        If the experiment has no table.
+        If the experiment has no table, or the page is the overview.
     """
     path = Path(target)
+    if path.stem == OVERVIEW:
+        raise StillhouseError(f"{target}: has all experiments; give the page or table of one")
     experiment = path.parent.name if path.parts[1] == "figures" else path.stem
     table = Path("results/tables") / f"{experiment}.csv"
     if not table.exists():

@@ -127,7 +127,7 @@ def _experiment(name, frame):
     return {
         "name": name,
         "dataset": frame["dataset"].iloc[0],
-        "methods": list(frame["method"].unique()),
+        "methods": list(table_layout.of_sets(frame)["method"].unique()),
         "ipc": sorted(frame["ipc"].unique()),
         "labels": list(frame["labels"].unique()),
         "students": list(frame["student"].unique()),

@@ -9,10 +9,10 @@ def trajectories(artifact, sizes):
     """An expert is trained on the training split, and its weights are stored every epoch."""
     settings = artifact.settings
     classes, side = settings["classes"], settings["resolution"]
-    seen = settings["epochs"] * sizes.per_class(artifact) * len(classes)
+    shown = settings["epochs"] * sizes.per_class(artifact) * len(classes)
     return Work(
-        multiply_adds=sizes.trained(seen * sizes.network(settings["network"], side)),
-        steps=seen / settings["batch_size"],
+        multiply_adds=sizes.trained(shown * sizes.network(settings["network"], side)),
+        steps=shown / settings["batch_size"],
         pixels=sizes.decoded(sizes.per_class(artifact) * len(classes), side),
         held_bytes=sizes.split_bytes(artifact, side, classes),
         activation_bytes=sizes.trained_bytes(settings["batch_size"], side),
