@@ -1,5 +1,6 @@
 import hashlib
 import io
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from stillhouse.artifacts.stages import IMAGES, INDEX
 from stillhouse.data import class_images as images_module
 from stillhouse.data import index as index_module
 from stillhouse.data import splits
-from stillhouse.data.class_images import read_class
+from stillhouse.data.class_images import count_images, read_class
 from stillhouse.data.codecs import decode
 from stillhouse.data.sources.base import Image
 from stillhouse.data.sources.parquet_files import ParquetFiles
@@ -92,7 +93,7 @@ def test_images_are_stored_unchanged_per_class(pets):
         ("test-0000002", picture(102)),
         ("test-0000005", picture(105)),
     ]
-    assert len(read_class(paths[0], "train")) == 10
+    assert len(read_class(paths[0], "train")) == count_images(paths[0], "train") == 10
 
 
 def test_a_job_reads_the_source_once(pets, monkeypatch):
@@ -263,10 +264,24 @@ class TestLoadSplit:
             )
             assert (loaded - expected).abs().max() < 0.51
 
+    def test_the_memory_is_that_of_the_split(self, stored):
+        paths = stored({f"c{i}": [("a", "test", picture(i))] for i in range(60)})
+        load_split(paths, ["c0"], 512, "test")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is the present memory
+        before = peak_kib()
+        pixels, _ = load_split(paths, list(paths), 512, "test")
+        assert 1024 * (peak_kib() - before) < 1.4 * pixels.nbytes
+
     def test_a_damaged_image_is_an_error_with_its_id(self, stored):
         paths = stored({"cat": [("cat-1", "test", b"no image")]})
         with pytest.raises(StillhouseError, match="cat-1: not a readable image"):
             load_split(paths, ["cat"], 8, "test")
+
+
+def peak_kib():
+    """Return the largest memory of this process so far [KiB]."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1])
 
 
 def test_more_images_than_a_batch_are_all_resized():

@@ -144,6 +144,19 @@ def read_class(path, split, source_roots=None):
     return ClassImages(by_id, lambda row: _read_reference(root, row, settings))
 
 
+def count_images(path, split):
+    """Return the number of images of one class in one split; none is read.
+
+    Parameters
+    ----------
+    path : Path
+        ``images.parquet`` of the class.
+    split : str
+    """
+    stored = store.open_row_groups(path, schema=IMAGES_SCHEMA)
+    return stored.read(columns=["split"])["split"].to_pylist().count(split)
+
+
 def _read_reference(root, row, settings):
     """Read an image by reference and compare it with the index."""
     data = read_file(root, row["image"]["path"])

@@ -23,7 +23,7 @@ def index(artifact, sizes):
     n_classes = len(catalogue.classes(sizes.source(artifact)))
     count = (sizes.per_class(artifact) + sizes.tests_per_class(artifact)) * n_classes
     pixels = sizes.decoded(count, sizes.side(artifact))
-    return Work(pixels=pixels, held_bytes=500 * count, stored_bytes=120 * count)
+    return Work(pixels=pixels, held_bytes=2500 * count, stored_bytes=120 * count)
 
 
 def images(artifact, sizes):
