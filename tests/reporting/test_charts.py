@@ -340,7 +340,7 @@ def test_a_panel_without_points_is_annotated(drawn):
 
 
 def test_charts_are_drawn_from_a_table(tmp_path):
-    further = ["label_teachers", "report", "n_classes", "resolution"]
+    further = ["label_teachers", "n_classes", "resolution"]
     rows = numbers().reindex(columns=[*tables.COLUMNS, *further])
     rows[tables.COLUMNS].to_csv(tmp_path / "x.csv", index=False)
     cells = rows[further].to_dict("records")
