@@ -47,12 +47,13 @@ def joint_step():
     settings = {"network": NETWORK, "classes": classes, "resolution": SIDE, "real_images": 64}
     utility = DistributionMatching(settings, real, Siamese(OPERATIONS, classes, SIDE, 0))
     labels = torch.arange(CLASSES).repeat_interleave(PER_CLASS)
-    joint = Joint([trained(PER_CLASS) for _ in classes], labels, JOINT, 0, "bench")
+    parts = [trained(PER_CLASS) for _ in classes]
+    joint = Joint(parts, labels, JOINT, 0, utility, "bench")
     images = torch.rand(len(labels), 3, SIDE, SIDE)
     counter = iter(range(10**6))
 
     def ours():
-        joint.step(utility, next(counter))
+        joint.step(next(counter))
 
     def bare():
         gradient = utility(images, labels, next(counter))[1]
