@@ -11,7 +11,7 @@ from stillhouse.data.distilled_set import read_learned
 from stillhouse.export.evaluations import evaluations
 from stillhouse.methods import registry
 from stillhouse.reporting import costs, lineage, papers
-from stillhouse.reporting.page.scales import byte_text, second_text
+from stillhouse.reporting.page.templates import rendered
 
 TEMPLATE = papers.ROOT / "workflow/report/card.md.jinja"
 # Of the hub: upper ends [rows].
@@ -29,20 +29,22 @@ def files(parts, license_name):
     license_name : str
     """
     spec = parts[0].spec
-    references = papers.of_method(spec["settings"]["kind"])
+    references = papers.of_kinds([spec["settings"]["kind"]])
+    *of_method, _ = references.values()
     facts = {
         "title": title(spec),
         "license": license_name,
-        "papers": [papers.short(one) for one in references],
-        "bibtex": [papers.bibtex(one) for one in (*references, papers.of_software())],
+        "papers": [papers.short(one) for one in of_method],
+        "bibtex": [papers.bibtex(key, one) for key, one in references.items()],
         **_set_facts(parts),
     }
     front = yaml.safe_dump(
         front_matter(parts, facts), sort_keys=False, allow_unicode=True, width=1000
     )
+    body = rendered(TEMPLATE.read_text(), escape=False, **facts)
     return {
-        "README.md": f"---\n{front}---\n\n{_render(facts)}",
-        "CITATION.cff": citation(spec, references),
+        "README.md": f"---\n{front}---\n\n{body}",
+        "CITATION.cff": citation(spec, list(references.values())),
     }
 
 
@@ -84,7 +86,7 @@ def citation(spec, references):
         "title": f"Distilled set: {title(spec)}",
         "authors": [{"name": "unknown"}],
         "keywords": ["dataset distillation", "dataset condensation"],
-        "references": [*references, papers.of_software()],
+        "references": references,
     }
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
 
@@ -170,13 +172,3 @@ def _devices(specs):
     """Return the machines that computed artifacts and their upstream, where a timing has one."""
     timings = [store.read_timing(one["address"]) for one in costs.distinct(specs)]
     return sorted({timing["device"] for timing in timings if timing and "device" in timing})
-
-
-def _render(facts):
-    import jinja2
-
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(byte_text=byte_text, second_text=second_text)
-    return environment.from_string(TEMPLATE.read_text()).render(facts)

@@ -98,6 +98,8 @@ class Method(abc.ABC):
         Whether it is the baseline that other methods must exceed.
     elsewhere : bool
         Whether its sets are made outside of the workflow, so that their cost is unknown.
+    papers : tuple of str
+        BibTeX keys of its papers in ``workflow/published/papers.yaml``.
     statistics_note : str
         Content of its ``statistics_bytes``, a sentence for the notes of tables.
     figures : tuple of Figure
@@ -111,6 +113,7 @@ class Method(abc.ABC):
     unlimited = False
     baseline = False
     elsewhere = False
+    papers = ()
     statistics_note = ""
     figures = ()
 

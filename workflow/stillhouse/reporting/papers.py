@@ -1,16 +1,14 @@
 """Papers of methods as BibTeX and as references of the Citation File Format."""
 
-import re
 from pathlib import Path
 
 from stillhouse.config import yaml_files
+from stillhouse.methods import registry
 
 ROOT = Path(__file__).parents[3]
 PAPERS = ROOT / "workflow/published/papers.yaml"
 # Where a paper appeared, by kind of entry.
 PLACES = {"article": "journal", "conference-paper": "collection-title"}
-# Words of most titles.
-COMMON = ("dataset", "distillation", "condensation", "with")
 ENTRIES = {
     "article": ("article", "journal"),
     "conference-paper": ("inproceedings", "booktitle"),
@@ -18,9 +16,17 @@ ENTRIES = {
 }
 
 
-def of_method(kind):
-    """Return the papers of a kind of method as CFF references; an empty list if it has none."""
-    return yaml_files.read(PAPERS).get(kind, [])
+def of_kinds(kinds):
+    """Return the papers of methods, and Stillhouse, as CFF references by their BibTeX keys.
+
+    Parameters
+    ----------
+    kinds : iterable of str
+        Of methods; others, such as full data, have no paper.
+    """
+    listed, methods = yaml_files.read(PAPERS), registry.METHODS
+    keys = [key for kind in kinds if kind in methods for key in methods[kind].papers]
+    return {**{key: listed[key] for key in keys}, "stillhouse": of_software()}
 
 
 def of_software():
@@ -29,11 +35,12 @@ def of_software():
     return {name: citation[name] for name in ("type", "title", "authors", "version", "license")}
 
 
-def bibtex(reference):
+def bibtex(key, reference):
     """Return a reference as a BibTeX entry.
 
     Parameters
     ----------
+    key : str
     reference : dict
         Of CFF: ``type`` (of `ENTRIES`), ``title``, ``authors``, and ``year`` with the place of a
         paper (`PLACES`), or ``version``.
@@ -47,7 +54,7 @@ def bibtex(reference):
         fields[place] = reference[PLACES[reference["type"]]]
     fields |= {name: str(reference[name]) for name in ("year", "version") if name in reference}
     lines = [f"  {name} = {{{value}}}," for name, value in fields.items()]
-    return "\n".join([f"@{kind}{{{_key(reference)},", *lines, "}"])
+    return "\n".join([f"@{kind}{{{key},", *lines, "}"])
 
 
 def short(reference):
@@ -64,11 +71,3 @@ def _author(author):
     if "name" in author:
         return f"{{{author['name']}}}"
     return f"{author['family-names']}, {author['given-names']}"
-
-
-def _key(reference):
-    """Return family name, year and first particular word of the title, in lower case."""
-    first = reference["authors"][0].get("family-names", "")
-    of_title = re.findall(r"[a-z]{4,}", reference["title"].lower())
-    particular = next(word for word in of_title if word not in COMMON)
-    return f"{first}{reference.get('year', '')}{particular}".lower()

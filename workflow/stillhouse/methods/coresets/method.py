@@ -38,6 +38,7 @@ class Herding(Coreset):
     """Images whose mean approaches that of the class (Welling, ICML 2009)."""
 
     kind = "herding"
+    papers = ("welling2009herding",)
 
 
 class KMeans(Coreset):

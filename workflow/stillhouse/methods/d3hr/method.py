@@ -41,6 +41,7 @@ class D3HR(Method):
     """Groups of latents that match the statistics of a class in the noise domain."""
 
     kind = "d3hr"
+    papers = ("zhao2025taming",)
     stages = (INVERSION, SAMPLES)
     images = "stillhouse.methods.common.decoded_images:images_of_class"
     unlimited = True

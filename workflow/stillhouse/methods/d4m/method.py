@@ -24,6 +24,7 @@ class D4M(Method):
     """Cluster centres of the latents of a class, noised, denoised and decoded."""
 
     kind = "d4m"
+    papers = ("su2024disentangled",)
     stages = (PROTOTYPES,)
     images = "stillhouse.methods.common.decoded_images:images_of_class"
     fidelity = {  # noqa: RUF012

@@ -62,6 +62,7 @@ class DDPS(Method):
     """Patches of real images, scored by a denoiser's loss with and without the class."""
 
     kind = "ddps"
+    papers = ("zhong2024efficient",)
     stages = (CLASS_SCORES, PATCH_FEATURES, CLUSTERS)
     images = "stillhouse.methods.ddps.images:images_of_class"
     figures = (

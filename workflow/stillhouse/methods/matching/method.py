@@ -61,6 +61,7 @@ class DM(Matching):
     """Mean embeddings of each class in networks with random weights."""
 
     kind = "dm"
+    papers = ("zhao2023distribution",)
     fidelity = _fidelity(siamese=OPERATIONS)
 
 
@@ -68,6 +69,7 @@ class GM(Matching):
     """Gradients of each class to the weights of networks that are trained on the images."""
 
     kind = "gm"
+    papers = ("zhao2021gradient", "zhao2021differentiable")
     fidelity = _fidelity(siamese=[])
 
 
@@ -75,6 +77,7 @@ class TM(Matching):
     """Weights after steps of training on the images, and those of experts after some epochs."""
 
     kind = "tm"
+    papers = ("cazenavette2022matching",)
     stages = (TRAJECTORIES, MATCHED)
     learned = "stillhouse.methods.matching.images:learned_parts"
     fidelity = _fidelity(siamese=OPERATIONS)

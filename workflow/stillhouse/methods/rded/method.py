@@ -25,6 +25,7 @@ class RDED(Method):
     """Patches of real images, scored by a teacher's cross-entropy."""
 
     kind = "rded"
+    papers = ("sun2024diversity",)
     stages = (PATCH_SCORES,)
     images = "stillhouse.methods.rded.images:images_of_class"
     fidelity = {  # noqa: RUF012

@@ -110,6 +110,7 @@ class Compressed(Coded):
     """Real images, or the set of another method, compressed without utility."""
 
     kind = "compressed"
+    papers = ("bao2025data",)
 
     def plan(self, task):
         """Return (upstream, settings) of the distilled set; add its bitstreams."""
@@ -140,6 +141,7 @@ class RUO(Coded):
     """Latents and networks optimised for the rate of their bitstreams and the utility of images."""
 
     kind = "ruo"
+    papers = ("bao2025data",)
     stages = (COMPRESSION, TRAJECTORIES, RATE_UTILITY, BOUND, BITSTREAM)
     learned = "stillhouse.methods.ruo.rate_utility:learned_parts"
     fidelity = {  # noqa: RUF012

@@ -197,6 +197,7 @@ class SRe2L(StatisticalMatching):
     """Batch-norm statistics of one teacher, one image of each class per batch."""
 
     kind = "sre2l"
+    papers = ("yin2023squeeze",)
     fidelity = _fidelity(**OF_SRE2L)
 
 
@@ -204,6 +205,7 @@ class CDA(StatisticalMatching):
     """SRe2L with a curriculum: the smallest area of the crop falls during the synthesis."""
 
     kind = "cda"
+    papers = ("yin2024curriculum",)
     fidelity = _fidelity(**OF_SRE2L, curriculum={"kind": "cosine"})
 
 
@@ -211,6 +213,7 @@ class GVBSM(StatisticalMatching):
     """Statistics of batch norms and convolutions of several teachers."""
 
     kind = "gvbsm"
+    papers = ("shao2024generalized",)
     fidelity = _fidelity(
         **FROM_NOISE,
         order="by_class",
@@ -226,6 +229,7 @@ class EDC(StatisticalMatching):
     """Statistics of each class, from real images or another set."""
 
     kind = "edc"
+    papers = ("shao2024elucidating",)
     fidelity = _fidelity(
         initial="real",
         order="by_class",

@@ -9,7 +9,7 @@ from PIL import Image
 from stillhouse.artifacts import formats, store
 from stillhouse.artifacts.stages import load_function
 from stillhouse.reporting import lineage, notes, plotting, table_layout, tables
-from stillhouse.reporting.page import drawing, leaderboards, matrix, panels, run_card, scales
+from stillhouse.reporting.page import drawing, leaderboards, matrix, panels, run_card, templates
 
 PIXELS_PER_POINT = 4 / 3
 # Tables of further columns: title, groups of columns.
@@ -40,8 +40,6 @@ def page(inputs, params, outputs):
     outputs : dict
         ``html``.
     """
-    import jinja2
-
     frame = tables.read(inputs["csv"][0], params["cells"])
     sets = table_layout.of_sets(frame)
     experiment, config = frame["experiment"].iloc[0], params.get("config", "")
@@ -53,17 +51,11 @@ def page(inputs, params, outputs):
     banners = notes.saturation_notes(frame)
     all_notes = notes.all_notes(frame, inputs["indexes"], config, inputs["datasets"])
     parts = {path.suffix: path.read_text() for path in inputs["template"]}
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(
-        byte_text=scales.byte_text,
-        second_text=scales.second_text,
+    text = templates.rendered(
+        parts[".jinja"],
         forest=drawing.forest,
         groups=table_layout.groups,
         score_text=table_layout.score_text,
-    )
-    text = environment.from_string(parts[".jinja"]).render(
         experiment=experiment,
         dataset=frame["dataset"].iloc[0],
         style=parts[".css"],

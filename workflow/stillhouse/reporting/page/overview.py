@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from stillhouse.artifacts import formats, store
+from stillhouse.artifacts.addresses import RESULTS, TABLES
 from stillhouse.errors import StillhouseError
 from stillhouse.reporting import table_layout, tables
-from stillhouse.reporting.page import scales
+from stillhouse.reporting.page import templates
 
-TABLES = Path("results/tables")
-PAGE = Path("results/report/index.html")
+PAGE = RESULTS / "report/index.html"
 TEMPLATES = Path(__file__).parents[3] / "report"
 TEMPLATE = (TEMPLATES / "overview.html.jinja", TEMPLATES / "page/page.css")
 GROUP = ["dataset", "ipc", "labels", "student"]
@@ -31,8 +31,6 @@ def overview(inputs, params, outputs):
     outputs : dict
         ``html``.
     """
-    import jinja2
-
     paths = [Path(path) for path in params["tables"]]
     frames, problems = {}, {}
     for path in sorted(paths, key=lambda path: path.stem):
@@ -41,13 +39,10 @@ def overview(inputs, params, outputs):
         except StillhouseError as error:
             problems[path.stem] = str(error)
     parts = {path.suffix: path.read_text() for path in inputs["template"]}
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(byte_text=scales.byte_text, second_text=scales.second_text)
     results = all_results(frames)
     pages = {path.stem: outputs["html"].with_name(f"{path.stem}.html") for path in paths}
-    text = environment.from_string(parts[".jinja"]).render(
+    text = templates.rendered(
+        parts[".jinja"],
         style=parts[".css"],
         experiments=[_experiment(name, frame) for name, frame in frames.items()],
         pages={name: page.name if page.exists() else "" for name, page in pages.items()},

@@ -93,7 +93,5 @@ def downloads(inputs, frame):
 
 def references(frame):
     """Return the papers of an experiment's methods, and Stillhouse, as BibTeX, each once."""
-    kinds = dict.fromkeys(frame["kind"])
-    cited = [reference for kind in kinds for reference in papers.of_method(kind)]
-    entries = dict.fromkeys(papers.bibtex(one) for one in (*cited, papers.of_software()))
-    return "\n\n".join(entries) + "\n"
+    cited = papers.of_kinds(frame["kind"].unique())
+    return "\n\n".join(papers.bibtex(key, one) for key, one in cited.items()) + "\n"
