@@ -5,7 +5,7 @@ Their paths have no digest. Cells are those of `Plan.experiments`, in the order 
 
 from pathlib import Path
 
-from stillhouse.artifacts.addresses import digest
+from stillhouse.artifacts.addresses import TABLES, digest
 from stillhouse.artifacts.stages import REPORT_VERSIONS
 from stillhouse.config.references import FULL_DATA
 from stillhouse.methods import registry
@@ -21,8 +21,8 @@ def identities(cells):
 
 def all_tables(plan):
     """Return the tables of a plan and those that exist already, sorted paths."""
-    planned = {f"results/tables/{experiment}.csv" for experiment in plan.experiments}
-    return sorted(planned | {str(path) for path in Path("results/tables").glob("*.csv")})
+    planned = {str(TABLES / f"{experiment}.csv") for experiment in plan.experiments}
+    return sorted(planned | set(map(str, TABLES.glob("*.csv"))))
 
 
 def table_contents(cells):

@@ -50,6 +50,8 @@ TEST_SHARE = 0.25
 OPENED = 2000
 # Activations of a network per pixel of a batch, on a CPU: without and with gradients [bytes].
 PASSED, TRAINED = 1000, 8000
+# Passes of k-means over its vectors, ten starts included; an assumption.
+KMEANS_PASSES = 300
 RGB = 3
 # Full data of up to so many bytes of decoded images is in memory; more is decoded step by step.
 MEMORY_BYTES = 2 * 2**30
@@ -134,6 +136,14 @@ class Sizes:
         """Return the number of images of a class that a method chooses."""
         chosen, all_images = artifact.settings["images_per_class"], self.per_class(artifact)
         return all_images if chosen == "all" else min(chosen, all_images)
+
+    def n_images(self, artifact):
+        """Return the number of images of a set, of all its classes."""
+        return artifact.keys["ipc"] * len(artifact.settings["classes"])
+
+    def clustered(self, count, centres, numbers):
+        """Return the multiply-adds of k-means on vectors of so many numbers."""
+        return KMEANS_PASSES * count * centres * numbers
 
     def network(self, settings, resolution):
         """Return the multiply-adds of a forward pass of a network of a config."""

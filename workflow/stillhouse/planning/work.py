@@ -13,11 +13,6 @@ from stillhouse.planning.sizes import MEMORY_BYTES, PRETRAINED_BYTES, trained_de
 VIEW_BYTES, SCALE_BYTES = 8, 4
 
 
-def n_images(distilled):
-    """Return the number of images of a distilled set."""
-    return distilled.keys["ipc"] * len(distilled.settings["classes"])
-
-
 def index(artifact, sizes):
     """Every image is read, hashed and decoded."""
     n_classes = len(catalogue.classes(sizes.source(artifact)))
@@ -116,21 +111,21 @@ def features(artifact, sizes):
 def distilled(artifact, sizes):
     """The images of all classes are collected."""
     side = artifact.settings["resolution"]
-    size = n_images(artifact) * 3 * side**2
-    pixels = sizes.decoded(n_images(artifact), side)
+    size = sizes.n_images(artifact) * 3 * side**2
+    pixels = sizes.decoded(sizes.n_images(artifact), side)
     return Work(pixels=pixels, held_bytes=size, stored_bytes=size + 20e3)
 
 
 def labels(artifact, sizes):
     """Teachers pass every view of every epoch once; logits are stored as the encoding has them."""
     part, settings = artifact.upstream["distilled"], artifact.settings
-    side, views = part.settings["resolution"], settings["epochs_stored"] * n_images(part)
+    side, views = part.settings["resolution"], settings["epochs_stored"] * sizes.n_images(part)
     n_classes = len(part.settings["classes"])
     view_bytes = VIEW_BYTES if settings.get("views_stored", True) else 0
     row_bytes = view_bytes + logit_bytes(settings["encoding"], n_classes)
     return Work(
         multiply_adds=views * sizes.passes(artifact.upstream["teachers"], side),
-        held_bytes=n_images(part) * (3 * side**2 + 8 * n_classes),
+        held_bytes=sizes.n_images(part) * (3 * side**2 + 8 * n_classes),
         activation_bytes=sizes.batch_bytes(side),
         stored_bytes=views * row_bytes,
     )
@@ -182,7 +177,7 @@ def students(artifact, sizes):
 def _training_images(artifact, sizes, side, n_classes):
     """Return the images of an epoch, those that are decoded, and those in memory, of students."""
     if "distilled" in artifact.upstream:
-        count = n_images(artifact.upstream["distilled"])
+        count = sizes.n_images(artifact.upstream["distilled"])
         return count, 0, count
     n_stored = sizes.per_class(artifact) * n_classes
     n_epoch = artifact.settings.get("images_per_epoch", n_stored)

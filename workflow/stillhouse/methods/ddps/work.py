@@ -3,8 +3,6 @@
 from stillhouse.artifacts.stages import Work
 
 FEATURES = 2000  # numbers of a patch; an assumption
-# Passes of k-means over the patches of a class, ten starts included; an assumption.
-PASSES = 300
 
 
 def class_scores(artifact, sizes):
@@ -33,7 +31,7 @@ def clusters(artifact, sizes):
     """The features of a class are compared with the centres."""
     count, n_clusters = sizes.chosen(artifact.upstream["scores"]), artifact.settings["clusters"]
     return Work(
-        multiply_adds=PASSES * count * n_clusters * FEATURES,
+        multiply_adds=sizes.clustered(count, n_clusters, FEATURES),
         held_bytes=4 * 3 * count * FEATURES,
         stored_bytes=30 * count,
     )

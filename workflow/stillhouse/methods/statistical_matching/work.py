@@ -25,7 +25,7 @@ def synthesis(artifact, sizes):
     """A batch takes its iterations, each against one of the teachers."""
     settings, teachers = artifact.settings, artifact.upstream["teachers"]
     teachers = teachers if isinstance(teachers, list | tuple) else [teachers]
-    n_images = artifact.keys["ipc"] * len(settings["classes"])
+    n_images = sizes.n_images(artifact)
     batch = min(settings["batch_size"] or n_images, n_images)
     side, steps = teachers[0].settings["resolution"], settings["iterations"]
     work = sizes.trained(sizes.passes(teachers, side)) / len(teachers)

@@ -22,7 +22,7 @@ def trajectories(artifact, sizes):
 
 def matched(artifact, sizes):
     """All images of a set are updated in every iteration."""
-    pixels = 3 * n_images(artifact) * artifact.settings["resolution"] ** 2
+    pixels = 3 * sizes.n_images(artifact) * artifact.settings["resolution"] ** 2
     return updates(artifact, sizes, artifact.settings["iterations"], stored_bytes=6 * pixels)
 
 
@@ -41,7 +41,7 @@ def updates(artifact, sizes, count, multiply_adds=0.0, **others):
     """
     settings = artifact.settings
     classes, side = settings["classes"], settings["resolution"]
-    computed, steps, batch = _update(settings, len(classes), n_images(artifact))
+    computed, steps, batch = _update(settings, len(classes), sizes.n_images(artifact))
     return Work(
         multiply_adds=count * (computed * sizes.network(settings["network"], side) + multiply_adds),
         steps=count * steps,
@@ -50,11 +50,6 @@ def updates(artifact, sizes, count, multiply_adds=0.0, **others):
         activation_bytes=2 * sizes.trained_bytes(batch, side),
         **others,
     )
-
-
-def n_images(artifact):
-    """Return the number of images that are optimised."""
-    return artifact.keys["ipc"] * len(artifact.settings["classes"])
 
 
 def _update(settings, n_classes, count):
