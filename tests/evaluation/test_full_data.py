@@ -103,6 +103,13 @@ def test_targets_of_many_images_and_classes_need_no_memory():
     assert torch.allclose(batch.sum(1), torch.ones(2))
 
 
+def test_images_that_fit_into_memory_are_read_once(files, monkeypatch):
+    read = []
+    monkeypatch.setattr(full_data, "read_class", lambda *arguments: read.append(arguments))
+    assert isinstance(labels_of(files).images, torch.Tensor)
+    assert read == []
+
+
 def test_without_a_number_an_epoch_has_all_images(files):
     labels = labels_of(files)
     views, _ = labels.epoch(0, seed=0)

@@ -4,13 +4,13 @@ The package computes artifacts; the Snakemake rules decide which. A package impo
 above it in this list:
 
 - `artifacts`: addresses, files and jobs; all artifacts are stored under ``results/``
-- `data`: images from a source to arrays; distilled sets; bitstreams
+- `data`, `decode`: images from a source to arrays; distilled sets; bitstreams
 - `networks`, `augmentation`: classifiers; augmentation operations and recorded views
 - `training`, `diffusion`: training loop and teachers; denoisers, latents and sampling
 - `methods`: the distillation methods, a folder per method
 - `config`, `planning`: checked settings; the artifacts that an experiment needs
 - `evaluation`, `reporting`: soft labels and students; tables, figures and the report
-- `export`: distilled sets, archives and learning curves for other tools; decoded bitstreams
+- `export`: distilled sets, archives and learning curves for other tools
 """
 
 import importlib

@@ -19,6 +19,7 @@ from stillhouse.errors import StillhouseError
 
 RESULTS = Path("results")
 MANIFESTS = RESULTS / "manifests"
+TABLES = RESULTS / "tables"
 DIGITS = 12
 
 

@@ -8,7 +8,7 @@ import torch
 
 from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.augmentation.views import draw
-from stillhouse.data.class_images import read_class
+from stillhouse.data.class_images import count_images, read_class
 from stillhouse.data.codecs import decode
 from stillhouse.data.splits import load_split, squares
 from stillhouse.evaluation.label_sources import HardLabels
@@ -107,12 +107,13 @@ def labels_of_full_data(inputs, spec, context):
     """
     settings, device = spec["settings"], context.torch_device()
     files, classes, side = inputs["images"], settings["classes"], settings["resolution"]
-    stored = [read_class(files[name], "train", context.source_roots) for name in classes]
-    counts = torch.tensor([len(images) for images in stored])
-    hard = torch.arange(len(classes)).repeat_interleave(counts)
-    images = StoredImages(stored, side, device)
-    if 3 * side**2 * len(hard) <= MEMORY_BYTES:
+    counts = torch.tensor([count_images(files[name], "train") for name in classes])
+    if 3 * side**2 * counts.sum() <= MEMORY_BYTES:
         images, hard = load_split(files, classes, side, "train", context.source_roots)
         images = images.to(device)
+    else:
+        stored = [read_class(files[name], "train", context.source_roots) for name in classes]
+        images = StoredImages(stored, side, device)
+        hard = torch.arange(len(classes)).repeat_interleave(counts)
     n_views = settings.get("images_per_epoch")
     return FullDataLabels(settings["labels"], images, hard.to(device), len(classes), n_views)

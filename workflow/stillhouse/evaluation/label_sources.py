@@ -213,8 +213,5 @@ class OnlineLabels(LabelSource):
         """Return (views, logits) of an epoch, on the device."""
         views = self.draw(epoch, self.settings["seed"])
         n, step = len(self.images), self.settings["batch_size"]
-        logits = [
-            self.teachers(render(self.images, views, i, min(i + step, n)))
-            for i in range(0, n, step)
-        ]
+        logits = [self.teachers(render(self.images, views, i, i + step)) for i in range(0, n, step)]
         return views, torch.cat(logits)

@@ -90,7 +90,7 @@ class SoftLabels:
         step = max(self.max_batch // batch, 1) * batch
         on_device = views.to(self.images.device)
         outputs = [
-            self.teachers(render(self.images, on_device, first, min(first + step, n)))
+            self.teachers(render(self.images, on_device, first, first + step))
             for first in range(0, n, step)
         ]
         logits, side = torch.cat(outputs).cpu().numpy(), self.images.shape[-1]

@@ -2,9 +2,9 @@
 
 import contextlib
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.addresses import TABLES
 from stillhouse.errors import StillhouseError
 from stillhouse.reporting import table_layout, tables
 
@@ -47,7 +47,7 @@ class Evaluation:
     spec: dict
 
 
-def evaluations(distilled, folder="results/tables"):
+def evaluations(distilled):
     """Return the `Evaluation` of a set under every protocol, in the order of the tables.
 
     Students that several experiments share count once. Tables of earlier versions, and cells whose
@@ -57,10 +57,8 @@ def evaluations(distilled, folder="results/tables"):
     ----------
     distilled : dict
         Spec of the set.
-    folder : str or Path
-        Of the tables.
     """
-    results = tables.pooled(_frames(folder, distilled["keys"]))
+    results = tables.pooled(_frames(distilled["keys"]))
     tested = []
     for row in results.to_dict("records"):
         spec = _spec(row["artifact"])
@@ -70,10 +68,10 @@ def evaluations(distilled, folder="results/tables"):
     return tested
 
 
-def _frames(folder, keys):
+def _frames(keys):
     """Return {experiment: rows of sets in its table} that have the IPC and the seed of a set."""
     frames = {}
-    for path in sorted(Path(folder).glob("*.csv")):
+    for path in sorted(TABLES.glob("*.csv")):
         with contextlib.suppress(StillhouseError):
             frame = table_layout.of_sets(tables.read_alone(path))
             same = (frame["ipc"] == keys["ipc"]) & (frame["distill_seed"] == keys["seed"])

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.addresses import TABLES
 from stillhouse.errors import StillhouseError
 from stillhouse.export import folders
 from stillhouse.reporting import lineage, tables
 
-TABLES = Path("results/tables")
 # Settings by which TensorBoard compares runs, and metrics: columns of a table.
 SETTINGS = """
 experiment dataset method fidelity ipc distill_seed teacher labels label_encoding student protocol

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from stillhouse.artifacts import store
+from stillhouse.artifacts.addresses import TABLES
 from stillhouse.config.experiments import OVERVIEW
 from stillhouse.errors import StillhouseError
 from stillhouse.methods import registry
@@ -84,7 +85,7 @@ def explain_report(target):
     if path.stem == OVERVIEW:
         raise StillhouseError(f"{target}: has all experiments; give the page or table of one")
     experiment = path.parent.name if path.parts[1] == "figures" else path.stem
-    table = Path("results/tables") / f"{experiment}.csv"
+    table = TABLES / f"{experiment}.csv"
     if not table.exists():
         raise StillhouseError(f"{target}: {table} missing; rerun the workflow to create it")
     lines, explained = [f"{target}: experiment {experiment}, {table}"], set()

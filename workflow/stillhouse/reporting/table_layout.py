@@ -240,6 +240,18 @@ def reported_accuracy(cells):
     return cells["accuracy_best"].where(cells["report"] == "best", cells["accuracy"])
 
 
+def with_totals(frame):
+    """Return cells with ``reported`` accuracy [%], ``n_bytes`` of images and labels, ``seconds``.
+
+    Seconds of the full lineage of a cell; NaN where a part is unknown.
+    """
+    return frame.assign(
+        reported=reported_accuracy(frame),
+        n_bytes=frame["image_bytes"] + frame["label_bytes"],
+        seconds=frame[list(COST_COLUMNS)].sum(axis=1, skipna=False),
+    )
+
+
 def accuracy(cells):
     """Return mean ± std of the reported accuracy as text, with the published number beside it.
 

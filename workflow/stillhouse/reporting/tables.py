@@ -151,13 +151,10 @@ def _named(frame, experiment):
     """Return rows with the experiment, the name of the method, and numbers for `pooled`."""
     names = table_layout.set_names(frame)
     pairs = zip(frame["method"], frame["distill_seed"], strict=True)
-    return frame.assign(
+    return table_layout.with_totals(frame).assign(
         experiment=experiment,
         name=[names[pair] for pair in pairs],
         students=[str(Path(folder).parent) for folder in frame["artifact"]],
-        reported=table_layout.reported_accuracy(frame),
-        n_bytes=frame["image_bytes"] + frame["label_bytes"],
-        seconds=frame[list(table_layout.COST_COLUMNS)].sum(axis=1, skipna=False),
     )
 
 

@@ -114,18 +114,14 @@ def totals(frame):
         Indexed by (student, method, distill seed, IPC, protocol); ``mean``, ``std`` [%],
         ``published`` [%], ``n_bytes`` of images and labels, ``seconds`` of the full lineage.
     """
-    values = frame.assign(
-        reported=table_layout.reported_accuracy(frame),
-        n_bytes=frame["image_bytes"] + frame["label_bytes"],
-    )
-    sets = values.groupby(table_layout.SET, sort=False)
-    seconds = table_layout.costs(frame).sum(axis=1, skipna=False)
+    sets = table_layout.with_totals(frame).groupby(table_layout.SET, sort=False)
     return sets.agg(
         mean=("reported", "mean"),
         std=("reported", "std"),
         published=("published", "first"),
         n_bytes=("n_bytes", "first"),
-    ).assign(seconds=seconds)
+        seconds=("seconds", "mean"),
+    )
 
 
 def _board(student, ipc, protocol, cells, frame):
