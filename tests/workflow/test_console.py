@@ -17,6 +17,7 @@ def test_every_job_has_a_line_for_its_start_and_one_for_its_end(cold):
     assert {"index", "teacher", "patch_scores", "students", "tables", "page"} <= set(done)
     assert re.search(r"^\[.*\] students few-rded-\S+ seed 0, 1$", printed, re.M)
     assert "input:" not in printed
+    assert not re.search("error|traceback|exception", printed, re.I), printed
 
 
 def test_a_finished_run_prints_where_its_tables_are(finished):

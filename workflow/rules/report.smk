@@ -28,6 +28,9 @@ rule page:
         "results/logs/report/{experiment}.log",
     benchmark:
         "results/benchmarks/report/{experiment}.jsonl"
+    wildcard_constraints:
+        # That is the overview: no experiment can be named index.
+        experiment=r"(?!index\.html$)[^/]+",
     localrule: True
     conda:
         "../../envs/stillhouse.yaml"
@@ -69,7 +72,3 @@ rule overview:
         version=REPORT_VERSIONS["figures"],
     script:
         "../scripts/report.py"
-
-
-# An experiment cannot be named index.
-ruleorder: overview > page
