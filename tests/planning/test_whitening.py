@@ -35,6 +35,12 @@ def test_networks_with_zca_have_one_whitening_of_the_dataset(whitened):
         assert ("whitening" in one.upstream) is ("zca" in one.settings["network"])
 
 
+def test_pixels_are_optimised_in_the_coordinates_of_the_inputs(whitened):
+    for one in artifacts(build(whitened), "matched"):
+        wanted = "whitened" if "zca" in one.settings["network"] else None
+        assert one.settings.get("coordinates") == wanted
+
+
 def test_whitened_inputs_are_not_normalised(whitened):
     put(whitened, "datasets.three.normalisation", "cifar")
     networks = [one.settings["network"] for one in artifacts(build(whitened), "students")]

@@ -6,7 +6,9 @@ from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.context import Context
 from stillhouse.data.codecs import decode
 from stillhouse.data.distilled_set import DistilledSet
-from stillhouse.data.transforms import normalised_to_bytes
+from stillhouse.data.normalisation import PUBLISHED
+from stillhouse.data.transforms import normalise
+from stillhouse.data.whitening import Whitening, fit
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common import optimisation
 from stillhouse.methods.common.optimisation import optimise
@@ -14,10 +16,12 @@ from stillhouse.methods.common.utilities.base import Utility
 from stillhouse.methods.common.utilities.distribution_matching import DistributionMatching
 from stillhouse.methods.common.utilities.gradient_matching import GradientMatching
 from stillhouse.methods.common.utilities.trajectory_matching import TrajectoryMatching
+from stillhouse.methods.matching.coordinates import Normalised, Whitened
 from stillhouse.methods.matching.matched import Pixels
 
 from tests.planning.configs import ancestor, put, sets_of, with_matching
 
+MEAN, STD = PUBLISHED["imagenet"]
 SETTINGS = {"learning_rate": 0.1, "momentum": 0.5, "clamp": False}
 SHORT = {
     "dm": {"iterations": 7, "real_images": 5},
@@ -31,10 +35,18 @@ CLASSES = {
 }
 
 
-def pixels_of(utility=None, **settings):
+def pixels_of(utility=None, coordinates=None, **settings):
     images = torch.randn((4, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 0, 1, 1])
-    return Pixels(images, labels, {**SETTINGS, **settings}, utility, "x")
+    coordinates = coordinates or Normalised("cpu")
+    return Pixels(images, labels, {**SETTINGS, **settings}, utility, "x", coordinates)
+
+
+def whitening():
+    """Return a whitening of images whose neighbouring pixels are alike."""
+    noise = torch.rand((300, 3, 8, 8), generator=torch.Generator().manual_seed(1))
+    smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1)
+    return Whitening(*fit((255 * smooth).to(torch.uint8), 0.1))
 
 
 class Distance(Utility):
@@ -51,18 +63,35 @@ class Distance(Utility):
         return loss, self.factor * difference
 
 
-def test_steps_are_those_of_gradient_descent_with_momentum_on_normalised_pixels():
-    pixels = pixels_of()
+@pytest.mark.parametrize("whitened", [False, True])
+def test_steps_are_those_of_gradient_descent_with_momentum_on_the_inputs(whitened):
+    pixels = pixels_of(coordinates=Whitened(whitening()) if whitened else None)
     leaf = pixels.images.clone().requires_grad_(True)
     optimizer = torch.optim.SGD([leaf], lr=0.1, momentum=0.5)
-    mean, std = pixels.mean, pixels.std
+
+    def shown():
+        if not whitened:
+            return leaf * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+        map_ = whitening()
+        centred = torch.linalg.solve(map_.matrix, leaf.flatten(1).T).T
+        return (centred + map_.mean).view(leaf.shape)
+
     for _ in range(4):
-        torch.testing.assert_close(pixels.shown(), leaf.detach() * std + mean)
+        torch.testing.assert_close(pixels.shown(), shown().detach())
         pixels.descend(Distance()(pixels.shown(), None, 0)[1])
         optimizer.zero_grad()
-        (((leaf * std + mean - 0.5) ** 2).sum() / 2).backward()
+        (((shown() - 0.5) ** 2).sum() / 2).backward()
         optimizer.step()
         torch.testing.assert_close(pixels.images, leaf.detach())
+
+
+def test_whitened_coordinates_are_the_inputs_of_the_networks():
+    images, map_ = torch.rand((5, 3, 8, 8)), whitening()
+    coordinates = Whitened(map_)
+    torch.testing.assert_close(
+        coordinates.of_normalised(normalise(images * 255)), map_(images * 255)
+    )
+    torch.testing.assert_close(coordinates.pixels(coordinates.of(images)), images)
 
 
 def test_clamped_pixels_stay_in_the_range_of_bytes():
@@ -71,9 +100,7 @@ def test_clamped_pixels_stay_in_the_range_of_bytes():
         one.descend(torch.full_like(one.images, -30.0))
     assert pixels.shown().min() >= -1e-6 and pixels.shown().max() <= 1 + 1e-6
     assert free.shown().max() > 1
-    np.testing.assert_array_equal(
-        normalised_to_bytes(pixels.images), normalised_to_bytes(free.images)
-    )
+    np.testing.assert_array_equal(pixels.bytes(), free.bytes())
 
 
 def run(folder, utility, count=8, seconds=1e9, **settings):
@@ -88,8 +115,7 @@ def test_the_loss_falls_and_its_curve_is_stored(tmp_path):
     assert utility.calls == list(range(8))
     assert len(curve["distance"]) == 8 and curve["distance"][-1] < 0.1 * curve["distance"][0]
     assert snapshots.shape == (5, 2, 3, 8, 8)
-    last = torch.from_numpy(normalised_to_bytes(pixels.images[[0, 2]]))
-    assert torch.equal(snapshots[-1], last)
+    assert torch.equal(snapshots[-1], torch.from_numpy(pixels.bytes([0, 2])))
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])

@@ -46,6 +46,8 @@ class Matching(Method):
         upstream, settings = plan_utility(self.kind, task, task.settings)
         files, initial = task.initialisation(self.starts_from(task.settings))
         settings |= {"utility": self.kind, "initial": initial, **task.only(*PIXELS)}
+        if "whitening" in upstream:
+            settings["coordinates"] = "whitened"
         slug_parts = (f"{task.resolution}px", self.kind)
         upstream |= files
         matched = task.single(MATCHED, slug_parts, settings, upstream, ("ipc", "seed"))
