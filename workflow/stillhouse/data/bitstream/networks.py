@@ -166,24 +166,36 @@ class Networks:
         return values
 
     def _upsampled(self, grids):
-        """Return latents of all grids at full resolution, (n, side, side, grids), in units."""
+        """Return latents of all grids at full resolution and ones, in units.
+
+        (n, side, side, grids + 1); the ones are the last.
+        """
         unit = 2.0**HIDDEN_BITS
         stack = grids[-1][:, None] * unit
         for grid in grids[-2::-1]:
             side = grid.shape[-1]
             finer = _upsample(stack, self.kernel)[:, :, :side, :side]
             stack = np.concatenate([grid[:, None] * unit, finer], 1)
-        return np.ascontiguousarray(stack.transpose(0, 2, 3, 1))
+        n, grids, side, _ = stack.shape
+        result = np.ones((n, side, side, grids + 1))
+        result[..., :-1] = stack.transpose(0, 2, 3, 1)
+        return result
 
     def _colours(self, stack):
         """Return the output of the layers of one pixel, (pixels, 3), in units of 2^-16."""
         result = np.empty((len(stack), 3))
+        # Biases as weights of the constant input: one pass less over the outputs.
+        first_layer = np.vstack(self.pixelwise[0])
         hidden = [np.empty((TILE, weights.shape[1])) for weights, _ in self.pixelwise[:-1]]
         for first in range(0, len(stack), TILE):
             x = stack[first : first + TILE]
-            for (weights, biases), buffer in zip(self.pixelwise[:-1], hidden, strict=True):
-                x = np.matmul(x, weights, out=buffer[: len(x)])
-                x += biases
+            for number, (weights, biases) in enumerate(self.pixelwise[:-1]):
+                buffer = hidden[number][: len(x)]
+                if number == 0:
+                    x = np.matmul(x, first_layer, out=buffer)
+                else:
+                    x = np.matmul(x, weights, out=buffer)
+                    x += biases
                 np.rint(x, out=x)
                 np.maximum(x, 0, out=x)
             weights, biases = self.pixelwise[-1]
