@@ -1,7 +1,8 @@
 """`make bench`: speed as ratios to a bound measured in the same run. Prints one Markdown table.
 
 Each pair is timed in turn, A B A B ..., after a warm-up, and the median of the pairwise ratios is
-printed with the smallest and largest.
+printed with the smallest and largest. ``--once`` times each pair once, without a warm-up, and
+leaves out the runs of Snakemake.
 """
 
 import datetime
@@ -43,7 +44,7 @@ from stillhouse.methods.registry import stages  # noqa: E402
 from stillhouse.networks import registry  # noqa: E402
 from stillhouse.training import loop as training  # noqa: E402
 from stillhouse.training.optimizers import Optimizer  # noqa: E402
-from timing import clock, line, paired  # noqa: E402
+from timing import ONCE, clock, line, paired  # noqa: E402
 
 THREADS = len(os.sched_getaffinity(0))
 NETWORK = {"arch": "convnet3", "width": 128, "norm": "batch"}
@@ -206,18 +207,8 @@ def methods():
     torch.set_num_threads(THREADS)
 
 
-def main():
-    """Measure everything and print the table."""
-    torch.set_num_threads(THREADS)
-    print(f"{datetime.date.today()}, {device_name(Context())}, torch {torch.__version__}\n")
-    print("| what | ours / bound | smallest to largest | ours [s] | bound [s] | target |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    line("student epoch, 20 steps of 50, ConvNet-3, 32 px / bare steps", student_step(), "1.15")
-    with tempfile.TemporaryDirectory() as folder:
-        what = "epoch of 10 steps of 50 in plain PyTorch from a label table / the workflow's"
-        line(what, plain_student(Path(folder)), "")
-    line("1500 patch scores, ConvNet-3, 32 px / cut and forward", patch_scoring(), "1.2")
-    methods()
+def runs():
+    """Print the rows of runs of Snakemake: starts of jobs, nothing to do, the embedded default."""
     with tempfile.TemporaryDirectory() as folder:
         directory, snakemake = Path(folder), str(Path(sys.executable).parent / "snakemake")
         (directory / "empty.smk").touch()
@@ -236,6 +227,22 @@ def main():
         nothing = paired(lambda: shell(run, directory), lambda: shell(empty, directory), 5)
         line("nothing to do / snakemake -n of an empty Snakefile", nothing, "2")
         print(f"| the embedded default, from nothing | | | {cold:.0f} | | 540 s |")
+
+
+def main():
+    """Measure everything and print the table."""
+    torch.set_num_threads(THREADS)
+    print(f"{datetime.date.today()}, {device_name(Context())}, torch {torch.__version__}\n")
+    print("| what | ours / bound | smallest to largest | ours [s] | bound [s] | target |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    line("student epoch, 20 steps of 50, ConvNet-3, 32 px / bare steps", student_step(), "1.15")
+    with tempfile.TemporaryDirectory() as folder:
+        what = "epoch of 10 steps of 50 in plain PyTorch from a label table / the workflow's"
+        line(what, plain_student(Path(folder)), "")
+    line("1500 patch scores, ConvNet-3, 32 px / cut and forward", patch_scoring(), "1.2")
+    methods()
+    if not ONCE:
+        runs()
 
 
 if __name__ == "__main__":
