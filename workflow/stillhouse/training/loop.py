@@ -10,6 +10,7 @@ from stillhouse.artifacts.progress import track
 from stillhouse.errors import StillhouseError
 from stillhouse.networks.batchnorm import has_single_values
 from stillhouse.networks.registry import global_generator
+from stillhouse.training import distributed
 from stillhouse.training.lr_schedules import PER_STEP, learning_rate_factor
 from stillhouse.training.optimizers import Optimizer
 
@@ -124,7 +125,7 @@ def fit(net, settings, batches, evaluate, context, role, seed, nesterov=False):
     for epoch in track(epochs, len(epochs), f"{role} {seed} epoch", last_loss):
         net.train()
         try:
-            with global_generator(seed, f"{role} network", epoch):
+            with global_generator(seed, f"{role} network", distributed.group().item(epoch)):
                 losses = [row["loss"] for row in curve]
                 loss, rate = one_epoch(net, optimizer, settings, epoch, *batches(epoch), losses)
             row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}
@@ -150,6 +151,7 @@ def one_epoch(net, optimizer, settings, epoch, n_steps, batches, losses=()):
         From 0.
     n_steps : int
     batches : iterable of (inputs, loss)
+        Of the rows of each step that this process computes, see `distributed.Group.rows`.
     losses : sequence of float
         Mean losses of the previous epochs.
 
@@ -159,17 +161,15 @@ def one_epoch(net, optimizer, settings, epoch, n_steps, batches, losses=()):
         If a loss is not finite.
     """
     device = next(net.parameters()).device
-    per_step = settings["schedule"] in PER_STEP
+    per_step, group = settings["schedule"] in PER_STEP, distributed.group()
     layout, total, values = memory_format(settings), torch.zeros((), device=device), []
     for step, (inputs, loss) in enumerate(batches):
         fractional_epoch = epoch + (step / n_steps if per_step else 0)
         factor = learning_rate_factor(settings, fractional_epoch, losses)
-        with autocast(settings, device):
+        with autocast(settings, device), group.forward():
             outputs = net(inputs.contiguous(memory_format=layout))
-        value = loss(outputs.float())
-        value.backward()
+        values.append(group.backward(loss(outputs.float()), optimizer.parameters.values()))
         optimizer.step(settings["learning_rate"] * factor)
-        values.append(value.detach())
         total += values[-1]
         if (step + 1) % CHECKED == 0:
             _check_losses(total, values, losses)

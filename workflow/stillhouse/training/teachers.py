@@ -15,7 +15,7 @@ from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import cut, normalise
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import libraries, registry, state_dicts
-from stillhouse.training import loop
+from stillhouse.training import distributed, loop
 from stillhouse.training.teacher_accuracy import check_accuracy
 
 
@@ -111,7 +111,7 @@ def train(net, images, labels, settings, context):
     """
     n, size = images.shape[0], images.shape[-1]
     bounds = loop.step_bounds(net, n, settings["batch_size"], size)
-    smoothing = settings["label_smoothing"]
+    smoothing, group = settings["label_smoothing"], distributed.group()
 
     def batches(epoch):
         draws = generator(settings["seed"], "teacher epoch", item=epoch).random((n, N_DRAWS + 2))
@@ -123,6 +123,7 @@ def train(net, images, labels, settings, context):
         return len(bounds), steps
 
     def batch(rows, boxes, flips):
+        rows = rows[group.rows(len(rows))]
         inputs = normalise(cut(images[rows], boxes[rows], size, flips[rows]))
         targets = labels[rows]
         return inputs, lambda outputs: cross_entropy(outputs, targets, label_smoothing=smoothing)

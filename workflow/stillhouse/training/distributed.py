@@ -1,0 +1,175 @@
+"""Training by several processes: each computes some rows of every step.
+
+Every process draws the random numbers of the whole step and computes its own slice of the rows.
+Losses and gradients are summed over the processes with the weights that make them means over the
+step, so that parameters, which all processes update alike, are those of one process up to rounding.
+With one process, which is the default, nothing here communicates or computes anything.
+"""
+
+import contextlib
+import functools
+
+import torch
+from torch import distributed
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+
+class Group:
+    """The processes of a training, and how they share its current step.
+
+    A step of fewer rows than processes is computed by each of them as a whole.
+
+    Parameters
+    ----------
+    rank : int
+        Number of this process, from 0.
+    size : int
+        Number of processes.
+    """
+
+    def __init__(self, rank=0, size=1):
+        self.rank, self.size = rank, size
+        self.divided, self.share = False, 1.0
+
+    def rows(self, n):
+        """Return the slice of the n rows of the next step that this process computes."""
+        self.divided = 1 < self.size <= n
+        if not self.divided:
+            self.share = 1 / self.size
+            return slice(0, n)
+        first, end = (n * number // self.size for number in (self.rank, self.rank + 1))
+        self.share = (end - first) / n
+        return slice(first, end)
+
+    def item(self, item):
+        """Return the item of random numbers that each process draws for itself.
+
+        That of process 0 is the item of a training with one process.
+        """
+        return f"{item} of process {self.rank}" if self.rank else item
+
+    def forward(self):
+        """Return a context in which batch norms normalise by all rows of the current step."""
+        return _BatchNorms() if self.divided else contextlib.nullcontext()
+
+    def backward(self, loss, parameters):
+        """Compute the gradients of the mean loss of the current step; return that loss, detached.
+
+        Parameters
+        ----------
+        loss : scalar tensor
+            Mean over the rows of this process.
+        parameters : iterable of torch.nn.Parameter
+            Their ``grad`` is the same in all processes afterwards.
+        """
+        if self.size == 1:
+            loss.backward()
+            return loss.detach()
+        loss = loss * self.share
+        loss.backward()
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        summed = torch.cat([*(g.flatten() for g in gradients), loss.detach().flatten()])
+        distributed.all_reduce(summed)
+        for gradient, part in zip(
+            gradients, summed.split([*(g.numel() for g in gradients), 1]), strict=False
+        ):
+            gradient.copy_(part.view_as(gradient))
+        return summed[-1]
+
+
+def group():
+    """Return the `Group` of this process, the same object at every call."""
+    if distributed.is_available() and distributed.is_initialized():
+        return _group(distributed.get_rank(), distributed.get_world_size())
+    return _group(0, 1)
+
+
+@functools.cache
+def _group(rank, size):
+    return Group(rank, size)
+
+
+def join(device):
+    """Join the processes that torch's launcher has started.
+
+    Parameters
+    ----------
+    device : torch.device
+        Of this process; no other process may have the same GPU.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        distributed.init_process_group("nccl", device_id=device)
+    else:
+        distributed.init_process_group("gloo")
+
+
+class _BatchNorms(TorchFunctionMode):
+    """Replace `torch.nn.functional.batch_norm` in training by `_batch_norm`.
+
+    `torch.nn.SyncBatchNorm` computes on GPUs only, and as a module it would replace those of timm,
+    which include an activation. This way all networks remain as they are, on every device.
+    """
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        if function is functional.batch_norm:
+            function = _batch_norm
+        return function(*arguments, **(options or {}))
+
+
+def _batch_norm(x, mean, variance, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    """Normalise by the rows of all processes; parameters of `torch.nn.functional.batch_norm`."""
+    if not training:
+        return functional.batch_norm(x, mean, variance, weight, bias, False, momentum, eps)
+    normalised, global_mean, global_variance, count = _Standardised.apply(x, eps)
+    if mean is not None:
+        with torch.no_grad():
+            mean.lerp_(global_mean.to(mean.dtype), momentum)
+            unbiased = global_variance * (count / (count - 1).clamp(min=1))
+            variance.lerp_(unbiased.to(variance.dtype), momentum)
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    if weight is not None:
+        normalised = normalised * weight.view(shape)
+    if bias is not None:
+        normalised = normalised + bias.view(shape)
+    return normalised.to(x.dtype)
+
+
+class _Standardised(torch.autograd.Function):
+    """Subtract the mean of a channel over all processes, and divide by its deviation.
+
+    With the normalised values x̂, the gradient g of them and means m over the rows of all processes,
+    the gradient of the input is (g - m(g) - x̂ m(g x̂)) / deviation.
+    """
+
+    @staticmethod
+    def forward(context, x, eps):
+        """Return normalised values, (channels,) mean and variance, and values per channel."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+        own = torch.cat([mean, variance, mean.new_tensor([x.numel() / x.shape[1]])])
+        parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, own)
+        means, variances, counts = torch.stack(parts).split([len(mean), len(mean), 1], 1)
+        count = counts.sum()
+        mean = (means * counts).sum(0) / count
+        variance = ((variances + (means - mean).square()) * counts).sum(0) / count
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        inverse = (variance + eps).rsqrt().view(shape)
+        normalised = (x - mean.view(shape)) * inverse
+        context.save_for_backward(normalised, inverse, count)
+        context.mark_non_differentiable(mean, variance, count)
+        return normalised, mean, variance, count
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, gradient, *_):
+        """Return the gradient of the input."""
+        normalised, inverse, count = context.saved_tensors
+        dimensions = [0, *range(2, gradient.ndim)]
+        sums = [gradient.sum(dimensions), (gradient * normalised).sum(dimensions)]
+        sums = torch.cat(sums)
+        distributed.all_reduce(sums)
+        mean, slope = (part.view(inverse.shape) for part in (sums / count).chunk(2))
+        return (gradient - mean - normalised * slope) * inverse, None
