@@ -27,6 +27,8 @@ class Context:
     ----------
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    processes : int
+        That compute together, each on a GPU of its own.
     batch_size : int
         Images per forward pass without gradients.
     checkpoint_seconds : float
@@ -46,6 +48,7 @@ class Context:
     """
 
     device: str = "cpu"
+    processes: int = 1
     batch_size: int = 64
     checkpoint_seconds: float = 60.0
     work: Path = WORK
@@ -57,10 +60,14 @@ class Context:
 
     def torch_device(self):
         """Return the torch device to compute on; the same GPU at every call of a process."""
+        return self.torch_devices()[0]
+
+    def torch_devices(self):
+        """Return the torch devices of ``processes`` processes, GPUs of their own or the CPU."""
         import torch
 
         if self.device == "cpu" or (self.device == "auto" and not torch.cuda.is_available()):
-            return torch.device("cpu")
+            return [torch.device("cpu")] * self.processes
         count = torch.cuda.device_count()
         wanted = torch.device("cuda" if self.device == "auto" else self.device)
         if (wanted.index or 0) >= count:
@@ -68,8 +75,15 @@ class Context:
                 f"compute.device: {self.device!r} is missing, torch detects {count} GPUs on this "
                 "machine; must be auto or cpu"
             )
+        if self.processes > count:
+            raise StillhouseError(
+                f"compute.processes: must be at most {count}, the number of GPUs that torch "
+                f"detects on this machine, not {self.processes}"
+            )
         _exact_cuda()
-        return torch.device("cuda", _free_gpu(count) if wanted.index is None else wanted.index)
+        if wanted.index is not None:
+            return [wanted]
+        return [torch.device("cuda", number) for number in _free_gpus(count, self.processes)]
 
 
 def _exact_cuda():
@@ -84,29 +98,38 @@ def _exact_cuda():
 
 
 @functools.cache
-def _free_gpu(count):
-    """Return the number of a GPU that the fewest jobs of this working directory use.
+def _free_gpus(count, wanted):
+    """Return the numbers of different GPUs that the fewest jobs of this working directory use.
 
-    With ``--resources gpu=N``, N jobs run at once. Each holds one of the places of a GPU.
+    With ``--resources gpu=N``, jobs use N GPUs at once. A job holds one of the places of each of
+    its GPUs, until its process ends.
     """
+    numbers = []
     for place, number in itertools.product(range(MOST_SHARING), range(count)):
-        held = try_lock(WORK / f"gpu{number}-{place}-{platform.node()}.gpu")
+        if len(numbers) == wanted:
+            break
+        held = None
+        if number not in numbers:
+            held = try_lock(WORK / f"gpu{number}-{place}-{platform.node()}.gpu")
         if held is not None:
-            _held.append(held)  # until the process ends
-            return number
-    return os.getpid() % count
+            _held.append(held)
+            numbers.append(number)
+    others = [(os.getpid() + i) % count for i in range(count)]
+    return [*numbers, *(number for number in others if number not in numbers)][:wanted]
 
 
 _held = []
 
 
 def device_name(context):
-    """Return the name of the GPU that a job computes on, or of the processor and its threads."""
+    """Return the name of the GPUs that a job computes on, or of the processor and its threads."""
     torch = sys.modules.get("torch")
+    several = f"{context.processes} × " if context.processes > 1 else ""
     if torch is not None and context.torch_device().type == "cuda":
-        return torch.cuda.get_device_name(context.torch_device())
+        return several + torch.cuda.get_device_name(context.torch_device())
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     threads = torch.get_num_threads() if torch is not None else 1
-    return f"{names[0] if names else platform.machine()}, {threads} thread{'s' * (threads > 1)}"
+    name = names[0] if names else platform.machine()
+    return f"{name}, {several}{threads} thread{'s' * (threads > 1)}"

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,7 +155,10 @@ def write_temporary(directory, name, content):
     """
     temporary = temporary_path(directory, name)
     with _written(Path(directory) / name, temporary, size_of(content)):
-        WRITERS[Path(name).suffix](temporary, content)
+        if isinstance(content, Path):
+            shutil.move(content, temporary)
+        else:
+            WRITERS[Path(name).suffix](temporary, content)
         flush(temporary)
     return temporary
 

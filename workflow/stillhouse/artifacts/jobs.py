@@ -112,7 +112,7 @@ def _report_errors(function, lowered="compute.batch_size"):
     try:
         function()
     except Exception as error:
-        text = _one_line(error, lowered)
+        text = one_line(error, lowered)
         if text is None:
             raise
         try:
@@ -122,7 +122,7 @@ def _report_errors(function, lowered="compute.batch_size"):
         sys.exit(1)
 
 
-def _one_line(error, lowered):
+def one_line(error, lowered):
     """Return the message of an error of the user or the machine; None for any other."""
     if isinstance(error, store.Missing | store.Damaged):
         return f"{error}{manifests.forget(error.path)}"
@@ -167,7 +167,7 @@ def produce(stage, inputs, spec, members, resources):
             (work / ARTIFACT).write_text(json.dumps([own, stage.files]))
             context = Context(work=work, earlier=_earlier(work), **shared)
             if make is None:
-                make = _load(stage, inputs, own, context)
+                make = load_stage(stage, inputs, own, context)
                 setup = (time.perf_counter() - started) / len(missing)
             started = time.perf_counter()
             files = make(member, context)
@@ -180,18 +180,20 @@ def produce(stage, inputs, spec, members, resources):
 
 def _shared(resources, members):
     """Return the fields of a `Context` that all members of a job share."""
-    known = {"device", "batch_size", "checkpoint_seconds", "source_roots", "weight_folders"}
+    known = {"device", "processes", "batch_size", "checkpoint_seconds"}
+    known |= {"source_roots", "weight_folders"}
     shared = {k: v for k, v in resources.items() if k in known}
     if shared.get("batch_size") == "auto":
-        device = Context(device=shared["device"]).torch_device()
+        own = {name: shared[name] for name in ("device", "processes") if name in shared}
+        device = Context(**own).torch_device()
         shared["batch_size"] = AUTO_BATCH[device.type]
     shared["extra"] = {k: v for k, v in resources.items() if k not in known}
     return {**shared, "keys": members}
 
 
-def _load(stage, inputs, spec, context):
+def load_stage(stage, inputs, spec, context):
     """Import and call a stage's function, which loads what its members share."""
-    function = stage.load()
+    function = stage.load() if context.processes == 1 else stage.launched()
     if "torch_threads" in context.extra:
         limit_threads(int(context.extra["torch_threads"]))
     return function(inputs, spec, context)

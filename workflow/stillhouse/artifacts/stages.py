@@ -5,8 +5,12 @@ are declared here. `stillhouse.methods.registry.stages` returns all of them by n
 named as text, because the Snakefile imports this module.
 """
 
+import functools
 import importlib
 from dataclasses import dataclass
+
+# Takes a stage, and what its function takes.
+LAUNCHER = "stillhouse.training.launcher:launched"
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Stage:
         ``module:function`` of the stage's cost formula, without torch: takes the artifact and
         `stillhouse.planning.sizes.Sizes`, returns the `Work` of one member, or of an artifact
         without members. Empty for one too small to count.
+    distributed : bool
+        Whether its trainings are shared by ``compute.processes`` processes.
     """
 
     name: str
@@ -80,10 +86,15 @@ class Stage:
     on_device: bool = True
     lowered: str = "compute.batch_size"
     work: str = ""
+    distributed: bool = False
 
     def load(self):
         """Import and return the stage's function."""
         return load_function(self.function)
+
+    def launched(self):
+        """Import and return a function like the stage's that several processes compute."""
+        return functools.partial(load_function(LAUNCHER), self)
 
 
 def load_function(text):
@@ -137,6 +148,7 @@ TEACHER = Stage(
     cost="teacher",
     lowered="batch_size of the teacher, or compute.batch_size",
     work="stillhouse.planning.work:teacher",
+    distributed=True,
 )
 DENOISER = Stage(
     "denoiser",
@@ -147,6 +159,7 @@ DENOISER = Stage(
     cost="denoiser",
     lowered="train.autoencoder.batch_size or train.network.batch_size of the denoiser",
     work="stillhouse.planning.work:denoiser",
+    distributed=True,
 )
 LATENTS = Stage(
     "latents",

@@ -62,7 +62,8 @@ def write(directory, spec, files, timing=None):
     files : dict of str to content
         By suffix of the name: ``.parquet`` takes a pyarrow Table or `formats.RowGroups`,
         ``.safetensors`` a dict of tensors, ``.json`` plain values, ``.bits`` bytes. Names may
-        include a subfolder (``vae/config.json``). The last file is renamed last.
+        include a subfolder (``vae/config.json``). A `Path` is a finished file, which is moved. The
+        last file is renamed last.
     timing : callable, optional
         Returns the plain values of ``timing.json``; called when all other files are written.
     """

@@ -14,11 +14,15 @@ from torch import distributed
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+# Of elements, and of channels.
+DROPOUTS = (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)
+
 
 class Group:
     """The processes of a training, and how they share its current step.
 
-    A step of fewer rows than processes is computed by each of them as a whole.
+    A step of fewer rows than processes is computed by each of them as a whole. Random numbers that
+    a network draws with torch's global generator are the same in all processes.
 
     Parameters
     ----------
@@ -30,28 +34,34 @@ class Group:
 
     def __init__(self, rank=0, size=1):
         self.rank, self.size = rank, size
-        self.divided, self.share = False, 1.0
+        self.n, self.own = 0, slice(0, 0)
 
     def rows(self, n):
         """Return the slice of the n rows of the next step that this process computes."""
-        self.divided = 1 < self.size <= n
-        if not self.divided:
-            self.share = 1 / self.size
-            return slice(0, n)
-        first, end = (n * number // self.size for number in (self.rank, self.rank + 1))
-        self.share = (end - first) / n
-        return slice(first, end)
-
-    def item(self, item):
-        """Return the item of random numbers that each process draws for itself.
-
-        That of process 0 is the item of a training with one process.
-        """
-        return f"{item} of process {self.rank}" if self.rank else item
+        numbers = (self.rank, self.rank + 1) if self.size <= n else (0, self.size)
+        self.n, self.own = n, slice(*(n * number // self.size for number in numbers))
+        return self.own
 
     def forward(self):
-        """Return a context in which batch norms normalise by all rows of the current step."""
-        return _BatchNorms() if self.divided else contextlib.nullcontext()
+        """Return a context in which networks compute as with all rows of the current step.
+
+        Batch norms normalise by all rows, and dropout draws for all rows.
+        """
+        return _Step(self) if 1 < self.size <= self.n else contextlib.nullcontext()
+
+    def part(self, shape):
+        """Return the number of rows of a tensor in a step of one process, and the slice of it.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Of a tensor of this process, with the same number of rows per image of the step, in
+            their order; or of one that is the same for all images.
+        """
+        per_image, rest = divmod(shape[0], self.own.stop - self.own.start)
+        if rest:
+            return shape[0], slice(None)
+        return self.n * per_image, slice(self.own.start * per_image, self.own.stop * per_image)
 
     def backward(self, loss, parameters):
         """Compute the gradients of the mean loss of the current step; return that loss, detached.
@@ -66,7 +76,8 @@ class Group:
         if self.size == 1:
             loss.backward()
             return loss.detach()
-        loss = loss * self.share
+        whole = self.own.stop - self.own.start == self.n
+        loss = loss * (1 / self.size if whole else (self.own.stop - self.own.start) / self.n)
         loss.backward()
         gradients = [p.grad for p in parameters if p.grad is not None]
         summed = torch.cat([*(g.flatten() for g in gradients), loss.detach().flatten()])
@@ -105,17 +116,50 @@ def join(device):
         distributed.init_process_group("gloo")
 
 
-class _BatchNorms(TorchFunctionMode):
-    """Replace `torch.nn.functional.batch_norm` in training by `_batch_norm`.
+def leave():
+    """Leave the processes that `join` has joined."""
+    distributed.destroy_process_group()
+
+
+class _Step(TorchFunctionMode):
+    """Replace functions of networks that depend on the other rows of the current step.
 
     `torch.nn.SyncBatchNorm` computes on GPUs only, and as a module it would replace those of timm,
     which include an activation. This way all networks remain as they are, on every device.
+
+    Parameters
+    ----------
+    group : Group
     """
 
+    def __init__(self, group):
+        super().__init__()
+        self.group = group
+
     def __torch_function__(self, function, types, arguments=(), options=None):
+        options = options or {}
         if function is functional.batch_norm:
-            function = _batch_norm
-        return function(*arguments, **(options or {}))
+            return _batch_norm(*arguments, **options)
+        if function in DROPOUTS:
+            return self._dropout(function, *arguments, **options)
+        if function is torch.Tensor.bernoulli_:
+            return self._bernoulli(*arguments, **options)
+        return function(*arguments, **options)
+
+    def _dropout(self, function, x, p=0.5, training=True, inplace=False):
+        """Multiply by the factors that dropout would have in a step of one process."""
+        if not training or p == 0:
+            return x
+        n, own = self.group.part(x.shape)
+        is_last = x.ndim == 4 and not x.is_contiguous()
+        layout = torch.channels_last if is_last else torch.contiguous_format
+        ones = torch.ones((n, *x.shape[1:]), dtype=x.dtype, device=x.device)
+        return x * function(ones.contiguous(memory_format=layout), p, True)[own]
+
+    def _bernoulli(self, x, *arguments, **options):
+        """Draw for all rows, as stochastic depth does."""
+        n, own = self.group.part(x.shape)
+        return x.copy_(x.new_empty((n, *x.shape[1:])).bernoulli_(*arguments, **options)[own])
 
 
 def _batch_norm(x, mean, variance, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):

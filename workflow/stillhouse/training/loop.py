@@ -125,7 +125,7 @@ def fit(net, settings, batches, evaluate, context, role, seed, nesterov=False):
     for epoch in track(epochs, len(epochs), f"{role} {seed} epoch", last_loss):
         net.train()
         try:
-            with global_generator(seed, f"{role} network", distributed.group().item(epoch)):
+            with global_generator(seed, f"{role} network", epoch):
                 losses = [row["loss"] for row in curve]
                 loss, rate = one_epoch(net, optimizer, settings, epoch, *batches(epoch), losses)
             row = {"epoch": epoch + 1, "loss": loss, "learning_rate": rate}

@@ -1,0 +1,98 @@
+"""One of the processes of a stage: ``python -m stillhouse.training.worker job.json``.
+
+`stillhouse.training.launcher` starts it. Process 0 prints, stores checkpoints and writes the files
+of the stage; the others compute their rows of each step.
+"""
+
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+from stillhouse.artifacts import formats, jobs, progress
+from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.stages import Stage
+
+# Files beside the description: [name, path] of the stage's files, and the error of a process.
+FILES, ERROR = "files.json", "error-{}.json"
+# Seconds between two checks whether the job that started this process still exists.
+WATCHED = 0.5
+
+
+def main(path):
+    """Compute the stage that a file describes; report an error in a file beside it."""
+    job, rank = json.loads(Path(path).read_text()), int(os.environ["RANK"])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(job["parent"],), daemon=True).start()
+    _redirect(rank, job["spec"]["address"].removeprefix("results/"))
+    stage = Stage(**job["stage"])
+    try:
+        _compute(stage, job, rank, Path(path).parent)
+    except Exception as error:
+        report = {"time": time.time(), "line": jobs.one_line(error, stage.lowered) or ""}
+        report["trace"] = traceback.format_exc()
+        (Path(path).parent / ERROR.format(rank)).write_text(json.dumps(report))
+        sys.stdout.flush()
+        os._exit(1)  # without waiting for the other processes
+
+
+def _compute(stage, job, rank, folder):
+    """Compute the stage; process 0 writes its files and their list."""
+    from stillhouse.training import distributed
+
+    context = _context(job, rank)
+    distributed.join(context.torch_device())
+    make = jobs.load_stage(stage, _as_paths(job["inputs"]), job["spec"], context)
+    files = make(job["member"], context)
+    if rank == 0:
+        written = [
+            (name, str(formats.write_temporary(folder, name, content)))
+            for name, content in files.items()
+        ]
+        formats.save_json(folder / FILES, written)
+    distributed.leave()
+
+
+def _context(job, rank):
+    """Return the `Context` of a process; those without number 0 store no checkpoints."""
+    resources = {**job["resources"], "device": job["devices"][rank]}
+    resources |= {"work": Path(resources["work"]), "keys": tuple(resources["keys"])}
+    if rank:
+        resources["checkpoint_seconds"] = math.inf
+    return Context(**resources)
+
+
+def _as_paths(inputs):
+    """Return inputs of a stage, whose paths are text, with paths."""
+    if isinstance(inputs, dict):
+        return {name: _as_paths(value) for name, value in inputs.items()}
+    if isinstance(inputs, list):
+        return [_as_paths(value) for value in inputs]
+    return Path(inputs)
+
+
+def _redirect(rank, label):
+    """Print to the log alone; keep the console for the progress of process 0."""
+    if rank == 0:
+        progress.keep_console(os.dup(2), label)
+    else:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        warnings.simplefilter("ignore")
+    os.dup2(1, 2)
+
+
+def _end_with(parent):
+    """End this process when its parent has ended, which SIGKILL keeps from ending it."""
+    while os.getppid() == parent:
+        time.sleep(WATCHED)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
