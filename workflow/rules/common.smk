@@ -53,9 +53,9 @@ wildcard_constraints:
 
 
 COMPUTE = settings["compute"]
-# Without a number of GPUs in --resources or in a profile, jobs use one.
+# Without a number of GPUs in --resources or in a profile, jobs use one, or those of one training.
 if "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", COMPUTE["jobs_per_gpu"])
+    workflow.register_resource("gpu", COMPUTE["jobs_per_gpu"] * COMPUTE["processes"])
 
 # Settings outside of addresses are `resources`, which hold numbers and text alone.
 LIGHT = {
@@ -86,6 +86,9 @@ def wanted(stage, w):
 def computing(stage):
     """Return the resources of a stage's jobs; memory and time limit are for clusters."""
     limits = {name: functools.partial(asked, stage, name) for name in ("mem_mb", "runtime")}
+    if stages()[stage].distributed:
+        limits["processes"] = functools.partial(processes, stage)
+        limits["gpu"] = lambda w: HEAVY["gpu"] * processes(stage, w)
     return (HEAVY if stages()[stage].on_device else LIGHT) | limits
 
 
@@ -96,7 +99,20 @@ def asked(stage, name, w, attempt):
     else:
         own, n_members = wanted(stage, w), 1
     job = (SIZES.work(own), n_members, MACHINE, own.stage.on_device)
-    return resources.asked(*job, attempt, COMPUTE["max_hours"])[name]
+    return resources.asked(*job, attempt, COMPUTE["max_hours"], processes(stage, w))[name]
+
+
+def processes(stage, w):
+    """Return the number of processes that a job of a stage starts."""
+    if not stages()[stage].distributed:
+        return 1
+    own = wanted(stage, w)
+    return resources.processes(own.stage, SIZES.work(own), COMPUTE["processes"])
+
+
+def threads_of(stage):
+    """Return the threads of a stage's jobs, all processes together."""
+    return lambda w: COMPUTE["threads"] * processes(stage, w)
 
 
 def block(stage, w):

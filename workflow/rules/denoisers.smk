@@ -13,7 +13,7 @@ rule denoiser:
         "results/benchmarks/denoiser/{place}.jsonl"
     conda:
         "../../envs/stillhouse.yaml"
-    threads: COMPUTE["threads"]
+    threads: threads_of("denoiser")
     resources:
         **computing("denoiser"),
     params:

@@ -14,7 +14,7 @@ rule teacher:
         "results/benchmarks/teacher/{place}.jsonl"
     conda:
         "../../envs/stillhouse.yaml"
-    threads: COMPUTE["threads"]
+    threads: threads_of("teacher")
     resources:
         **computing("teacher"),
         min_accuracy=lambda w: str(plan.min_accuracy(wanted("teacher", w))),

@@ -26,9 +26,19 @@ def check_sections(config):
         "labels": _check_labels,
         "protocols": _check_protocol_names,
     }
+    _check_compute(config["compute"])
     for section, check in checks.items():
         for name, settings in config[section].items():
             check(config, f"{section}.{name}", settings)
+
+
+def _check_compute(compute):
+    device, processes = compute["device"], compute["processes"]
+    if ":" in device and processes > 1:
+        raise StillhouseError(
+            f"compute.processes: {processes} conflicts with compute.device {device!r}, a single "
+            "GPU; must be 1, or the device cuda"
+        )
 
 
 def _check_source(config, key, source):

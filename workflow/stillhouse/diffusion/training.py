@@ -19,7 +19,7 @@ from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.networks.registry import global_generator
-from stillhouse.training import loop
+from stillhouse.training import distributed, loop
 from stillhouse.training.lr_schedules import learning_rate_factor
 from stillhouse.training.optimizers import Optimizer
 
@@ -128,14 +128,18 @@ def train_autoencoder(net, images, settings, seed, minimise):
         A `TrainingLoop`.
     """
     batches = Batches(seed, "autoencoder", len(images), settings["batch_size"])
+    group = distributed.group()
 
     def loss(step):
         rows, rng = batches(step)
-        pixels = _flipped(to_unit(images[rows]), settings["flip"], rng)
+        size, own = len(rows), group.rows(len(rows))
+        flipped = torch.from_numpy(rng.random(size) < settings["flip"])
+        pixels = _flipped(to_unit(images[rows[own]]), flipped[own])
         pixels = pixels.contiguous(memory_format=loop.memory_format(settings))
         with loop.autocast(settings, pixels.device):
             posterior = net.encode(pixels).latent_dist
-            latents = posterior.mean + posterior.std * _normals(rng, posterior.mean)
+            noise = _normals(rng, size, posterior.mean)[own]
+            latents = posterior.mean + posterior.std * noise.to(posterior.mean.device)
             decoded = net.decode(latents).sample
         divergence = posterior.mean.square() + posterior.var - 1 - posterior.logvar
         weight = settings["kl_weight"] * 0.5
@@ -162,20 +166,22 @@ def train_network(net, mean, std, labels, settings, seed, minimise):
     schedule = NoiseSchedule.from_config(SCHEDULER)
     n_views, n = mean.shape[:2]
     batches = Batches(seed, "denoiser", n, settings["batch_size"])
-    null = net.config.num_embeds_ada_norm
+    null, group = net.config.num_embeds_ada_norm, distributed.group()
 
     def loss(step):
         rows, rng = batches(step)
-        rows = rows.to(labels.device)
-        views = torch.from_numpy(rng.integers(n_views, size=len(rows))).to(rows.device)
-        times = rng.integers(SCHEDULER["num_train_timesteps"], size=len(rows))
-        times = torch.from_numpy(times).to(rows.device)
-        dropped = torch.from_numpy(rng.random(len(rows)) < settings["label_dropout"])
-        classes = labels[rows].masked_fill(dropped.to(rows.device), null)
+        size, own = len(rows), group.rows(len(rows))
+        views = torch.from_numpy(rng.integers(n_views, size=size))
+        times = torch.from_numpy(rng.integers(SCHEDULER["num_train_timesteps"], size=size))
+        dropped = torch.from_numpy(rng.random(size) < settings["label_dropout"])
+        rows, views, times, dropped = (
+            drawn[own].to(labels.device) for drawn in (rows, views, times, dropped)
+        )
+        classes = labels[rows].masked_fill(dropped, null)
         centre = mean[views, rows]
         # Samples, not means: samples are inverted later and must follow the training distribution.
-        latents = centre + std[views, rows] * _normals(rng, centre)
-        noise = _normals(rng, centre)
+        latents = centre + std[views, rows] * _normals(rng, size, centre)[own].to(rows.device)
+        noise = _normals(rng, size, centre)[own].to(rows.device)
         with loop.autocast(settings, centre.device):
             predicted = net(schedule.add_noise(latents, noise, times), times, classes).sample
         return (predicted.float() - noise).square().mean()
@@ -212,10 +218,9 @@ class Batches:
         return rows, generator(self.seed, f"{self.stage} step", item=step)
 
 
-def _normals(rng, like):
-    """Return standard normals of a tensor's shape, drawn on the CPU, moved to its device."""
-    drawn = rng.standard_normal(tuple(like.shape), dtype="float32")
-    return torch.from_numpy(drawn).to(like.device)
+def _normals(rng, n, like):
+    """Return standard normals for n rows of the shape of a tensor's rows, on the CPU."""
+    return torch.from_numpy(rng.standard_normal((n, *like.shape[1:]), dtype="float32"))
 
 
 def _deterministic_attention(device):
@@ -223,9 +228,8 @@ def _deterministic_attention(device):
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else contextlib.nullcontext()
 
 
-def _flipped(images, share, rng):
-    flipped = torch.from_numpy(rng.random(len(images)) < share).to(images.device)
-    return torch.where(flipped[:, None, None, None], images.flip(3), images)
+def _flipped(images, flipped):
+    return torch.where(flipped.to(images.device)[:, None, None, None], images.flip(3), images)
 
 
 class TrainingLoop:
@@ -258,6 +262,7 @@ class TrainingLoop:
         """
         optimizer = Optimizer(net, {"optimizer": "adamw", "weight_decay": 0.0, **settings})
         first, curve, total = self._restore(net, optimizer)
+        group, parameters = distributed.group(), optimizer.parameters.values()
         steps = settings["steps"]
         schedule = {"schedule": "one_cycle", "epochs": steps}
 
@@ -267,10 +272,8 @@ class TrainingLoop:
         net.train()
         for step in track(range(first, steps), steps - first, f"{self.name} step", last_loss):
             with _deterministic_attention(total.device):
-                value = loss(step)
-                value.backward()
+                total += group.backward(loss(step), parameters)
             optimizer.step(settings["learning_rate"] * learning_rate_factor(schedule, step))
-            total += value.detach()
             point, due = (step + 1) % STEPS_PER_POINT == 0, self.checkpoint.due(step + 1 == steps)
             if point or due or step + 1 == steps:
                 self._check(total.item(), step, curve, settings["learning_rate"])

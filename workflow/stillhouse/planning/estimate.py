@@ -21,7 +21,7 @@ class Cost:
     ----------
     jobs : int
     seconds : float
-        Without the starts of jobs.
+        Of GPUs, or of processes on a CPU, without the starts of jobs.
     stored_bytes : float
     memory_mb : float
         Of the largest job.
@@ -32,12 +32,13 @@ class Cost:
     stored_bytes: float = 0.0
     memory_mb: float = 0.0
 
-    def add(self, work, n_jobs, n_members, machine, on_device):
+    def add(self, work, n_jobs, n_members, machine, on_device, n_processes=1):
         """Add the members of an artifact, or an artifact without members."""
         self.jobs += n_jobs
-        self.seconds += n_members * resources.seconds(work, machine)
+        self.seconds += n_members * n_processes * resources.seconds(work, machine, n_processes)
         self.stored_bytes += n_members * work.stored_bytes
-        self.memory_mb = max(self.memory_mb, resources.memory_mb(work, machine, on_device))
+        memory = resources.memory_mb(work, machine, on_device, n_processes)
+        self.memory_mb = max(self.memory_mb, memory)
 
 
 def estimate(plan, device="cuda"):
@@ -50,11 +51,14 @@ def estimate(plan, device="cuda"):
         ``cuda`` or ``cpu``.
     """
     sizes, costs = Sizes(plan.config), {}
-    machine = resources.machine(device, plan.config["compute"]["threads"])
+    compute = plan.config["compute"]
+    machine = resources.machine(device, compute["threads"])
     for artifact, n_jobs, n_members in _parts(plan):
         stage = artifact.stage
         cost = costs.setdefault(stage.name, Cost())
-        cost.add(sizes.work(artifact), n_jobs, n_members, machine, stage.on_device)
+        work = sizes.work(artifact)
+        n_processes = resources.processes(stage, work, compute["processes"])
+        cost.add(work, n_jobs, n_members, machine, stage.on_device, n_processes)
     return dict(sorted(costs.items(), key=lambda item: -item[1].seconds))
 
 

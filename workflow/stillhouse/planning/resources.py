@@ -59,23 +59,35 @@ def machine(device, threads):
     return GPU if device == "cuda" else cpu(threads)
 
 
-def seconds(work, machine):
-    """Return the seconds of a `Work`, without the start of its job."""
+def processes(stage, work, wanted):
+    """Return the number of processes of a stage's job: `wanted`, if the job trains a network."""
+    return wanted if stage.distributed and work.steps else 1
+
+
+def seconds(work, machine, n_processes=1):
+    """Return the seconds of a `Work`, without the start of its job.
+
+    Processes share what networks compute; each makes all steps and reads all images.
+    """
     computed = work.multiply_adds / machine.rate + work.half_multiply_adds / machine.half_rate
     waited = work.steps * machine.step_seconds
-    return max(computed, waited) + work.pixels * machine.pixel_seconds
+    return max(computed / n_processes, waited) + work.pixels * machine.pixel_seconds
 
 
-def memory_mb(work, machine, on_device=True):
-    """Return the memory of a job [MB], whose members are computed one after the other."""
-    held = work.held_bytes
-    if on_device and machine.holds_activations:
-        held += work.activation_bytes
+def memory_mb(work, machine, on_device=True, n_processes=1):
+    """Return the memory of a job [MB], whose members are computed one after the other.
+
+    Processes share the tensors inside a network; each holds all data. The job that started them
+    has torch in memory as well.
+    """
+    activations = work.activation_bytes if on_device and machine.holds_activations else 0
     libraries = machine.libraries_mb if on_device else LIBRARIES_MB
-    return SNAKEMAKE_MB + libraries + held / MIB
+    starting = LIBRARIES_MB if n_processes > 1 else 0
+    own = n_processes * (libraries + work.held_bytes / MIB)
+    return SNAKEMAKE_MB + starting + own + activations / MIB
 
 
-def asked(work, n_members, machine, on_device=True, attempt=1, max_hours=24):
+def asked(work, n_members, machine, on_device=True, attempt=1, max_hours=24, n_processes=1):
     """Return {"mem_mb": …, "runtime": …} that a job asks a cluster for.
 
     Parameters
@@ -91,12 +103,15 @@ def asked(work, n_members, machine, on_device=True, attempt=1, max_hours=24):
         Number of the attempt, from 1: memory and time grow with it.
     max_hours : float
         Largest time limit [h]. Long jobs store checkpoints: one that is cut off continues.
+    n_processes : int
+        See `processes`.
 
     Returns
     -------
     dict of str to int
         MB, rounded up to hundreds, and minutes.
     """
-    memory = ceil(memory_mb(work, machine, on_device) / 100) * 100
-    minutes = START_MINUTES + ceil(SLACK * n_members * seconds(work, machine) / 60)
+    memory = ceil(memory_mb(work, machine, on_device, n_processes) / 100) * 100
+    computed = n_members * seconds(work, machine, n_processes)
+    minutes = START_MINUTES + ceil(SLACK * computed / 60)
     return {"mem_mb": memory * attempt, "runtime": min(minutes * attempt, ceil(max_hours * 60))}
