@@ -151,10 +151,12 @@ class _Step(TorchFunctionMode):
         if not training or p == 0:
             return x
         n, own = self.group.part(x.shape)
-        is_last = x.ndim == 4 and not x.is_contiguous()
-        layout = torch.channels_last if is_last else torch.contiguous_format
-        ones = torch.ones((n, *x.shape[1:]), dtype=x.dtype, device=x.device)
-        return x * function(ones.contiguous(memory_format=layout), p, True)[own]
+        shape = (n, *x.shape[1:])
+        # Numbers are drawn in the order of memory, which is that of `x`.
+        order = sorted(range(x.ndim), key=lambda d: (d > 0 or len(x) > 1, -x.stride(d)))
+        ones = torch.ones([shape[d] for d in order], dtype=x.dtype, device=x.device)
+        ones = ones.permute(sorted(range(x.ndim), key=order.__getitem__))
+        return x * function(ones, p, True)[own]
 
     def _bernoulli(self, x, *arguments, **options):
         """Draw for all rows, as stochastic depth does."""
@@ -173,8 +175,8 @@ def _batch_norm(x, mean, variance, weight=None, bias=None, training=False, momen
             unbiased = global_variance * (count / (count - 1).clamp(min=1))
             variance.lerp_(unbiased.to(variance.dtype), momentum)
     shape = [1, -1, *[1] * (x.ndim - 2)]
-    if weight is not None:
-        normalised = normalised * weight.view(shape)
+    # Also without weight a new tensor: a network may change it, and the gradient needs the old one.
+    normalised = normalised * (1 if weight is None else weight.view(shape))
     if bias is not None:
         normalised = normalised + bias.view(shape)
     return normalised.to(x.dtype)
