@@ -34,6 +34,13 @@ def test_a_large_table_is_one_row_group(tmp_path):
     assert pq.ParquetFile(path).num_row_groups == 1
 
 
+def test_a_finished_file_is_moved(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/x").write_text("{}")
+    path = formats.write_temporary(tmp_path, "part/t.json", tmp_path / "work/x")
+    assert path.read_text() == "{}" and not names(tmp_path / "work")
+
+
 SAVED = {
     "bytes": (formats.save_bytes, b"text", {"no": "bytes"}),
     "json": (formats.save_json, {"b": 1, "a": "é"}, {"no plain value": object()}),

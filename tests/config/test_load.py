@@ -42,6 +42,7 @@ def test_defaults_are_filled_in(tiny):
     assert config["compute"] == {
         "device": "auto",
         "threads": 1,
+        "processes": 1,
         "batches_per_job": 10,
         "seeds_per_job": 10,
         "index_threads": 4,

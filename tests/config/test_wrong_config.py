@@ -38,6 +38,11 @@ WRONG = {
         "protocols.soft.epochs: must be at most 1000000, not 1000000000000",
         "",
     ),
+    "several processes on one GPU": (
+        lambda config: config.update(compute={"device": "cuda:1", "processes": 2}),
+        "compute.processes: 2 conflicts with compute.device 'cuda:1', a single GPU",
+        "must be 1, or the device cuda",
+    ),
     "accuracy as a share": (
         put("teachers.t.min_accuracy", 0.6),
         "teachers.t.min_accuracy: 0.6 must be 0 or at least 1, in percent",

@@ -94,7 +94,7 @@ def test_the_division_into_jobs_is_in_no_address(tiny):
     before = places(build(tiny))
     tiny["sources"]["digits"]["classes_per_block"] = 1
     tiny["compute"] = {"device": "cuda", "threads": 3, "batch_size": 7, "checkpoint_seconds": 1}
-    tiny["compute"] |= {"batches_per_job": 1, "seeds_per_job": 1}
+    tiny["compute"] |= {"batches_per_job": 1, "seeds_per_job": 1, "processes": 4}
     assert places(build(tiny)) == before
 
 

@@ -50,6 +50,15 @@ def test_jobs_are_blocks_and_artifacts(planned, tiny):
     assert several["students"].seconds == pytest.approx(costs["students"].seconds)
 
 
+def test_hours_are_those_of_all_gpus_of_a_job(planned, tiny):
+    costs = estimate.estimate(planned(tiny))
+    tiny["compute"] = {"processes": 4}
+    several = estimate.estimate(planned(tiny))
+    # A small network, whose steps take the same time on fewer images: three GPUs for nothing.
+    assert several["teacher"].seconds == pytest.approx(4 * costs["teacher"].seconds)
+    assert several["students"].seconds == costs["students"].seconds
+
+
 @pytest.mark.parametrize(
     "name", ["digits-scores", "digits-label-rates", "digits-cda", "ruo-cifar10"]
 )

@@ -19,6 +19,7 @@ from tests.planning.configs import build, put
 ROOT = Path(__file__).parents[2]
 CPU = resources.cpu(1)
 PRESETS_FOLDER = ROOT / "workflow/presets"
+LOADED = {"arch": "resnet18_modified", "weights": {"file": "x", "sha256": "0" * 64}}
 PRESETS = ("d3hr-imagenet", "ddps-ablation", "ruo-cifar10", "gvbsm-cifar10", "digits-matching")
 
 
@@ -107,3 +108,30 @@ def test_tensors_in_a_gpu_are_not_in_the_memory_that_a_job_asks_for():
     own = Work(activation_bytes=1e12)
     assert resources.memory_mb(own, resources.GPU) == resources.memory_mb(Work(), resources.GPU)
     assert resources.memory_mb(own, CPU) > resources.memory_mb(Work(), CPU) + 9e5
+
+
+def test_processes_share_the_time_of_networks_and_multiply_what_they_hold():
+    own = Work(multiply_adds=1e14, steps=10, pixels=1e6, held_bytes=1e9, activation_bytes=1e9)
+    one, four = (resources.seconds(own, CPU, n) for n in (1, 4))
+    read = own.pixels * CPU.pixel_seconds
+    assert four - read == pytest.approx((one - read) / 4)
+    few = Work(multiply_adds=1.0, steps=10)
+    assert resources.seconds(few, CPU, 4) == resources.seconds(few, CPU)
+    one, four = (resources.memory_mb(own, CPU, n_processes=n) for n in (1, 4))
+    held = CPU.libraries_mb + 1e9 / resources.MIB
+    assert four == pytest.approx(one + 3 * held + resources.LIBRARIES_MB)
+    asked = [resources.asked(own, 1, CPU, n_processes=n) for n in (1, 4)]
+    assert asked[0]["runtime"] > asked[1]["runtime"] and asked[0]["mem_mb"] < asked[1]["mem_mb"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "stage", "count"),
+    [
+        ("teachers.t.epochs", 2, "teacher", 4),
+        ("teachers.t", LOADED, "teacher", 1),
+        ("protocols.soft.epochs", 2, "students", 1),
+    ],
+)
+def test_trainings_of_teachers_and_denoisers_have_several_processes(path, value, stage, count):
+    assert resources.processes(stages()[stage], work(path, value, stage), 4) == count
+    assert {s.name for s in stages().values() if s.distributed} == {"teacher", "denoiser"}

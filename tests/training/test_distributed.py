@@ -164,7 +164,7 @@ def test_processes_compute_every_row_once_or_all_of_them_each(n, size):
     if n < size:
         assert parts == [list(range(n))] * size
     else:
-        assert sum(parts, []) == list(range(n))
+        assert [row for part in parts for row in part] == list(range(n))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 

@@ -172,6 +172,20 @@ def test_jobs_share_a_gpu_as_the_config_has_it(folder, config):
     assert provided(folder.make("--until", "index", "--printshellcmds")) == 4
 
 
+def test_trainings_ask_for_a_gpu_and_threads_per_process(folder, config):
+    config["compute"] |= {"device": "cuda", "processes": 3, "threads": 2}
+    folder.configure(config)
+    jobs = {job.rule: job for job in folder.plan(cores=8)}
+    for rule, count in {"teacher": 3, "denoiser": 3, "patch_scores": 1, "students": 1}.items():
+        assert jobs[rule].threads == 2 * count
+        assert f"gpu={count}" in jobs[rule].resources.split(", ")
+        assert ("processes=3" in jobs[rule].resources) == (count == 3)
+    arguments = ("--until", "index", "--printshellcmds")
+    config["compute"] |= {"device": "cpu", "jobs_per_gpu": 2}
+    folder.configure(config)
+    assert provided(folder.make(*arguments)) == 6
+
+
 def provided(done):
     """Return how many jobs of an ended run may use a GPU at once."""
     return int(

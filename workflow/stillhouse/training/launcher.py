@@ -82,8 +82,8 @@ def _fault(folder, failed, lowered):
     if not reports:
         rank, failure = failed.get_first_failure()
         return StillhouseError(
-            f"process {rank} of {len(failed.failures)} ended with status {failure.exitcode}; if "
-            f"memory is full, lower {lowered}, or compute.processes"
+            f"process {rank} ended with status {failure.exitcode}; if memory is full, lower "
+            f"{lowered}, or compute.processes"
         )
     if reports[0]["line"]:
         return StillhouseError(reports[0]["line"])

@@ -1,0 +1,135 @@
+"""Jobs of several processes, started by torch's launcher, which takes as long as imports."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from stillhouse.artifacts import jobs, store
+from stillhouse.artifacts.addresses import Artifact
+from stillhouse.artifacts.context import Context
+from stillhouse.artifacts.stages import Stage
+from stillhouse.errors import StillhouseError
+from stillhouse.training import launcher
+
+SECONDS = 300
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Let processes import the modules of this one."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+
+
+def local(function):
+    """Return an artifact of a stage of `launched_stages`."""
+    function = f"tests.training.launched_stages:{function}"
+    return Artifact(Stage("pets", 1, ("a.json",), function, "pets", distributed=True), "pets", {})
+
+
+def test_two_processes_make_the_teacher_of_one(made, tiny, planned, make, importable, capfd):
+    tiny["teachers"]["t"] |= {"norm": "batch", "optimizer": "sgd"}
+    (artifact,) = planned(tiny).artifacts["teacher"].values()
+    folder = make(artifact)
+    wanted = store.read_json(folder / "metrics.json")
+    weights = store.read_tensors(folder / "model.safetensors")
+    shutil.rmtree(folder)
+    handler = signal.getsignal(signal.SIGTERM)
+    capfd.readouterr()
+    make(artifact, processes=2)
+    actual = store.read_json(folder / "metrics.json")
+    losses, wanted_losses = ([row.pop("loss") for row in m["curve"]] for m in (actual, wanted))
+    assert losses == pytest.approx(wanted_losses, rel=1e-4)
+    assert actual["accuracy"] == pytest.approx(wanted["accuracy"], abs=1)
+    assert actual["curve"] == wanted["curve"]
+    tensors = store.read_tensors(folder / "model.safetensors")
+    assert tensors.keys() == weights.keys()
+    assert max((tensors[name] - weights[name]).abs().max() for name in weights) < 1e-3
+    assert ", 2 × 1 thread" in store.read_timing(folder)["device"]
+    printed = capfd.readouterr().out.splitlines()
+    assert [line.split(" in ")[0] for line in printed] == [
+        "teacher 0 epoch: 2/2",
+        f"{folder}: computed",
+    ]
+    assert {p.name for p in folder.iterdir()} == {*artifact.stage.files, "spec.json", "timing.json"}
+    assert not list(Path("results/.work").iterdir())
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_an_error_of_one_process_is_the_error_of_the_job(make, importable, empty, capfd):
+    artifact = local("failing")
+    with pytest.raises(SystemExit):
+        jobs._report_errors(lambda: make(artifact, processes=2))
+    assert capfd.readouterr().out == "error: x.parquet: missing; write it\n"
+    assert not artifact.directory.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_a_killed_job(make, importable, empty, number):
+    artifact = local("waiting")
+    context = multiprocessing.get_context("fork")
+    job = context.Process(target=make, args=(artifact,), kwargs={"processes": 2})
+    job.start()
+    until(lambda: Path("started-0").exists() and Path("started-1").exists())
+    processes = psutil.Process(job.pid).children(recursive=True)
+    assert len(processes) >= 2
+    os.kill(job.pid, number)
+    job.join(SECONDS)
+    assert job.exitcode == (143 if number == signal.SIGTERM else -number)
+    _, alive = psutil.wait_procs(processes, 20)
+    assert not alive
+
+
+def until(condition):
+    """Wait for a condition."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def failed(folder, *reports, status=-9):
+    """Return the exception of a job whose processes have written error reports."""
+    for rank, (seconds, line, trace) in enumerate(reports):
+        content = {"time": seconds, "line": line, "trace": trace}
+        (folder / f"error-{rank}.json").write_text(json.dumps(content))
+    failure = SimpleNamespace(exitcode=status)
+    group = SimpleNamespace(failures={1: failure}, get_first_failure=lambda: (1, failure))
+    return launcher._fault(folder, group, "batch_size")
+
+
+def test_the_first_error_is_reported_and_not_what_follows_from_it(tmp_path):
+    error = failed(tmp_path, (2.0, "", "closed by peer"), (1.0, "a: wrong; b", "trace"))
+    assert isinstance(error, StillhouseError) and str(error) == "a: wrong; b"
+    # An error of the user before a bug.
+    error = failed(tmp_path, (2.0, "a: wrong; b", "trace"), (1.0, "", "closed by peer"))
+    assert str(error) == "a: wrong; b"
+    error = failed(tmp_path, (2.0, "", "closed by peer"), (1.0, "", "Traceback: bug"))
+    assert isinstance(error, RuntimeError) and str(error).endswith("Traceback: bug")
+
+
+def test_a_process_that_was_killed_is_named(tmp_path):
+    error = failed(tmp_path)
+    assert str(error) == (
+        "process 1 ended with status -9; if memory is full, lower batch_size, or compute.processes"
+    )
+
+
+def test_processes_but_the_first_store_no_checkpoints(tmp_path):
+    from stillhouse.artifacts.checkpoints import Checkpoint
+    from stillhouse.training import worker
+
+    resources = {"work": str(tmp_path), "keys": [], "checkpoint_seconds": 0.0}
+    job = {"resources": resources, "devices": ["cuda:3", "cuda:1"]}
+    contexts = [worker._context(job, rank) for rank in (0, 1)]
+    assert [context.device for context in contexts] == ["cuda:3", "cuda:1"]
+    assert isinstance(contexts[0], Context) and contexts[0].work == tmp_path
+    assert [Checkpoint(one).due() for one in contexts] == [True, False]
+    assert [Checkpoint(one).due(last=True) for one in contexts] == [True, False]
