@@ -1,0 +1,87 @@
+"""Several processes train autoencoder and denoiser as one does, within a tolerance."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from forks import together
+from stillhouse.artifacts.checkpoints import Checkpoint
+from stillhouse.artifacts.context import Context
+from stillhouse.diffusion import training
+from stillhouse.training import distributed
+
+RECIPE = {
+    **{"channels": [4, 4], "layers": 1, "norm_groups": 2, "latent_channels": 2},
+    **{"width": 8, "heads": 2, "patch_size": 2, "kl_weight": 0.01, "label_dropout": 0.5},
+    **{"steps": 60, "flip": 0.5, "learning_rate": 0.002, "precision": "float32", "ema": 0.9},
+}
+TOLERANCE = 1e-3
+
+
+def loop(name, folder, seconds):
+    """Return a `TrainingLoop`, whose checkpoints process 0 alone stores."""
+    seconds = math.inf if distributed.group().rank else seconds
+    return training.TrainingLoop(name, Checkpoint(Context(work=folder, checkpoint_seconds=seconds)))
+
+
+def autoencoder(folder, seconds=1e9, n=10, **changes):
+    """Train an autoencoder on n images; return its curve and tensors."""
+    settings, rng = {**RECIPE, **changes}, np.random.default_rng(0)
+    net = training.build_autoencoder(settings, 8, 0)
+    images = torch.from_numpy(rng.integers(0, 256, (n, 3, 8, 8), "uint8"))
+    minimise = loop("autoencoder", folder, seconds)
+    return training.train_autoencoder(net, images, settings, 0, minimise), net.state_dict()
+
+
+def network(folder, seconds=1e9, n=10, **changes):
+    """Train a noise predictor on n latents; return its curve and tensors."""
+    settings, rng = {**RECIPE, **changes}, np.random.default_rng(1)
+    net = training.build_network(settings, 2, 4, 3, 0)
+    mean, std = torch.from_numpy(rng.standard_normal((2, 2, n, 2, 4, 4), np.float32))
+    arguments = (mean, std.abs(), torch.arange(n) % 3, settings, 0)
+    minimise = loop("denoiser", folder, seconds)
+    return training.train_network(net, *arguments, minimise), net.state_dict()
+
+
+def check_equal(actual, wanted):
+    """Compare curves and tensors."""
+    (curve, tensors), (wanted_curve, wanted_tensors) = actual, wanted
+    assert len(curve) == 1 and curve == pytest.approx(wanted_curve, rel=TOLERANCE)
+    for name, tensor in wanted_tensors.items():
+        torch.testing.assert_close(tensors[name], tensor, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("train", "batch_size"), [(autoencoder, 5), (network, 5), (network, 1)])
+def test_a_network_is_that_of_one_process(tmp_path, train, batch_size):
+    """With one image per step, each process computes it."""
+
+    def trained():
+        return train(tmp_path, batch_size=batch_size)
+
+    check_equal(together(2, trained), trained())
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_training_resumes_with_another_number_of_processes(
+    tmp_path, monkeypatch, capfd, before, after
+):
+    wanted = network(tmp_path / "undisturbed", batch_size=4)
+    step, steps = training.Optimizer.step, []
+
+    def failing(self, rate):
+        steps.append(rate)
+        if len(steps) == 30:
+            raise KeyboardInterrupt
+        return step(self, rate)
+
+    def interrupted():
+        with pytest.raises(KeyboardInterrupt):
+            network(tmp_path / "work", 0.0, batch_size=4)
+
+    monkeypatch.setattr(training.Optimizer, "step", failing)
+    together(before, interrupted)
+    monkeypatch.setattr(training.Optimizer, "step", step)
+    capfd.readouterr()
+    check_equal(together(after, lambda: network(tmp_path / "work", batch_size=4)), wanted)
+    assert "denoiser: resumes after step 29" in capfd.readouterr().out
