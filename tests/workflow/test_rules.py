@@ -179,7 +179,8 @@ def test_trainings_ask_for_a_gpu_and_threads_per_process(folder, config):
     for rule, count in {"teacher": 3, "denoiser": 3, "patch_scores": 1, "students": 1}.items():
         assert jobs[rule].threads == 2 * count
         assert f"gpu={count}" in jobs[rule].resources.split(", ")
-        assert ("processes=3" in jobs[rule].resources) == (count == 3)
+        for resource in ("processes=3", "nodes=1"):
+            assert (resource in jobs[rule].resources) == (count == 3)
     arguments = ("--until", "index", "--printshellcmds")
     config["compute"] |= {"device": "cpu", "jobs_per_gpu": 2}
     folder.configure(config)

@@ -34,12 +34,14 @@ class Group:
 
     def __init__(self, rank=0, size=1):
         self.rank, self.size = rank, size
-        self.n, self.own = 0, slice(0, 0)
+        self.n, self.own, self.weight = 0, slice(0, 0), 1.0
 
     def rows(self, n):
         """Return the slice of the n rows of the next step that this process computes."""
-        numbers = (self.rank, self.rank + 1) if self.size <= n else (0, self.size)
-        self.n, self.own = n, slice(*(n * number // self.size for number in numbers))
+        self.n, self.own, self.weight = n, slice(0, n), 1 / self.size
+        if self.size <= n:
+            first, end = (n * number // self.size for number in (self.rank, self.rank + 1))
+            self.own, self.weight = slice(first, end), (end - first) / n
         return self.own
 
     def forward(self):
@@ -76,17 +78,16 @@ class Group:
         if self.size == 1:
             loss.backward()
             return loss.detach()
-        whole = self.own.stop - self.own.start == self.n
-        loss = loss * (1 / self.size if whole else (self.own.stop - self.own.start) / self.n)
+        loss = loss * self.weight
         loss.backward()
         gradients = [p.grad for p in parameters if p.grad is not None]
-        summed = torch.cat([*(g.flatten() for g in gradients), loss.detach().flatten()])
+        reduced = [*gradients, loss.detach()]
+        summed = torch.cat([tensor.flatten() for tensor in reduced])
         distributed.all_reduce(summed)
-        for gradient, part in zip(
-            gradients, summed.split([*(g.numel() for g in gradients), 1]), strict=False
-        ):
+        *parts, loss = summed.split([tensor.numel() for tensor in reduced])
+        for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
-        return summed[-1]
+        return loss.squeeze().clone()  # of the step alone: its memory is not that of all gradients
 
 
 def group():

@@ -106,7 +106,7 @@ def _own_signals():
 
 @contextlib.contextmanager
 def _console_as_error_stream():
-    """Let processes inherit the console as their error stream, for the progress."""
+    """Replace the error stream, which processes inherit, by the console, for the progress."""
     screen = progress.console()
     if screen is None:
         yield

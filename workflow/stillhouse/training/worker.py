@@ -22,7 +22,7 @@ from stillhouse.artifacts.stages import Stage
 # Files beside the description: [name, path] of the stage's files, and the error of a process.
 FILES, ERROR = "files.json", "error-{}.json"
 # Seconds between two checks whether the job that started this process still exists.
-WATCHED = 0.5
+CHECK_SECONDS = 0.5
 
 
 def main(path):
@@ -90,7 +90,7 @@ def _redirect(rank, label):
 def _end_with(parent):
     """End this process when its parent has ended, which SIGKILL keeps from ending it."""
     while os.getppid() == parent:
-        time.sleep(WATCHED)
+        time.sleep(CHECK_SECONDS)
     os._exit(1)
 
 
