@@ -67,7 +67,7 @@ def test_an_error_of_one_process_is_the_error_of_the_job(make, importable, empty
     artifact = local("failing")
     with pytest.raises(SystemExit):
         jobs._report_errors(lambda: make(artifact, processes=2))
-    assert capfd.readouterr().out == "error: x.parquet: missing; write it\n"
+    assert capfd.readouterr() == ("error: x.parquet: missing; write it\n", "")
     assert not artifact.directory.exists()
 
 

@@ -26,6 +26,7 @@ from stillhouse.training.worker import ERROR, FILES
 # Folder below ``context.work`` of the job's description, and of what its processes write.
 FOLDER = "processes"
 JOB = "job.json"
+LOGGERS = ("torch.distributed.elastic", "torch.distributed.launcher")
 # torch's launcher replaces the handlers of these.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -51,7 +52,9 @@ def launched(stage, inputs, spec, context):
 
 def _run(folder, count, lowered):
     """Run the processes to their end; raise the error of the first that failed."""
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # Each of the launcher's modules has a logger with a level of its own.
+    for name in [one for one in logging.root.manager.loggerDict if one.startswith(LOGGERS)]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
