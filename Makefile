@@ -33,12 +33,14 @@ bench: $(READY)
 slurm: $(READY)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement envs/slurm.txt
 
-# These never set up or change the environment.
+# These never set up or change the environment. Make reports no error where the reader of a pipe ends.
+PIPED := || test $$? -eq 141
+
 explain:
-	@$(BIN)/python -m stillhouse.reporting.lineage "$(TARGET)"
+	@$(BIN)/python -m stillhouse.reporting.lineage "$(TARGET)" $(PIPED)
 
 verify:
-	@$(BIN)/python -m stillhouse.planning.verify "$(CONFIG)"
+	@$(BIN)/python -m stillhouse.planning.verify "$(CONFIG)" $(PIPED)
 
 export:
 	@$(BIN)/python -m stillhouse.export "$(TARGET)" "$(FOLDER)" "$(CONFIG)"
@@ -48,11 +50,11 @@ overview:
 
 # Jobs, hours and bytes of a config before its run, on one GPU; with DEVICE=cpu on one CPU.
 estimate:
-	@$(BIN)/python -m stillhouse.planning.estimate "$(CONFIG)" $(DEVICE)
+	@$(BIN)/python -m stillhouse.planning.estimate "$(CONFIG)" $(DEVICE) $(PIPED)
 
 # Artifacts that none of the configs refers to; deletes them after a yes.
 prune:
-	@$(BIN)/python -m stillhouse.planning.prune $(CONFIG)
+	@$(BIN)/python -m stillhouse.planning.prune $(CONFIG) $(PIPED)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

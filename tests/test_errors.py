@@ -1,10 +1,21 @@
-"""Messages about unknown names have the nearest name, or the available ones."""
+"""Messages about unknown names have the nearest name; commands end without a traceback."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stillhouse import errors
-from stillhouse.errors import StillhouseError, known, ordered_crops, suggestion
+from stillhouse.errors import (
+    StillhouseError,
+    UsageError,
+    command,
+    known,
+    ordered_crops,
+    suggestion,
+)
 
 
 def test_an_unknown_name_is_one_line():
@@ -62,3 +73,45 @@ def test_names_in_another_unicode_form_are_found():
     assert errors.same_in_unicode(composed, ["a", divided]) == divided
     assert errors.same_in_unicode(composed, [composed, "elan"]) is None
     assert "NFC or NFD" in errors.suggestion(composed, [divided])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "printed"),
+    [
+        (StillhouseError("a.yaml: missing"), 1, "error: a.yaml: missing\n"),
+        (UsageError("usage: make a"), 2, "usage: make a\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_a_command_prints_one_line_at_most(error, status, printed, capsys):
+    @command
+    def main(arguments):
+        raise error
+
+    assert main([]) == status
+    assert capsys.readouterr() == ("", printed)
+
+
+def test_a_command_has_the_status_of_its_function():
+    assert command(lambda arguments, more=0: len(arguments) + more)(["a"], more=2) == 3
+    assert command(lambda arguments: None)([]) == 0
+
+
+PRINTING = """
+import sys
+from stillhouse.errors import command
+@command
+def main(arguments):
+    print("line\\n" * int(arguments[0]))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("n_lines", [1, 100_000])
+def test_a_command_ends_without_a_word_when_the_reader_of_its_output_has(n_lines):
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, "-c", PRINTING, str(n_lines)]
+    ended = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")

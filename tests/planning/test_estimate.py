@@ -1,6 +1,9 @@
 """Estimated cost of configs: sums over a plan, and the lines of presets."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,14 @@ def test_the_command_prints_a_line_per_stage_and_the_total(capsys):
     assert estimate.main([str(PRESETS / "missing.yaml")]) == 1
     assert "missing.yaml" in capsys.readouterr().err
     assert estimate.main([""]) == 2
+
+
+def test_make_is_silent_when_the_reader_of_its_output_has_ended():
+    reader, writer = os.pipe()
+    os.close(reader)
+    root, preset = PRESETS.parents[1], PRESETS / "gvbsm-cifar10.yaml"
+    command = ["make", "-C", root, f"BIN={Path(sys.executable).parent}", "estimate"]
+    options = {"stdout": writer, "stderr": subprocess.PIPE, "check": False}
+    ended = subprocess.run([*command, "-s", f"CONFIG={preset}"], **options)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")

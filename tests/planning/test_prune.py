@@ -123,9 +123,9 @@ def test_an_interrupted_deletion_leaves_artifacts_complete_or_missing(configs, m
             raise KeyboardInterrupt
         delete(folder)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(prune.shutil, "rmtree", interrupted)
-        prune.main(["small.yaml"], ask=lambda text: "yes")
+        assert prune.main(["small.yaml"], ask=lambda text: "yes") == 130
     assert list(verify.verify(of_file("all.yaml"))) == []
     assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
     assert not prune.DELETED.exists()

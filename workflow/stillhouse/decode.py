@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from stillhouse.data.bitstream import files
 from stillhouse.data.codecs import IMAGE, encode
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, UsageError, command
 
 SCHEMA = pa.schema([("image", IMAGE), ("label", pa.int64()), ("index", pa.int32())])
 
@@ -68,17 +68,12 @@ def _failed(path, ability, error):
     return StillhouseError(f"{path}: not {ability} ({error.strerror}); check the path")
 
 
+@command
 def main(arguments):
-    """Run the command; return its exit status."""
+    """Run the command."""
     if len(arguments) != 2:
-        print("usage: python -m stillhouse.decode FILE OUT.parquet", file=sys.stderr)
-        return 2
-    try:
-        decode(*map(Path, arguments))
-    except StillhouseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        raise UsageError("usage: python -m stillhouse.decode FILE OUT.parquet")
+    decode(*map(Path, arguments))
 
 
 if __name__ == "__main__":

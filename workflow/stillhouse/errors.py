@@ -1,7 +1,11 @@
-"""The exception for errors of users, and checks that raise it in one line: key, problem, remedy."""
+"""Errors of users, in one line: key, problem, remedy; checks that raise them; exit statuses."""
 
 import difflib
+import functools
+import os
 import re
+import signal
+import sys
 import unicodedata
 
 # Messages list up to this many names; of more, they give the number.
@@ -14,6 +18,46 @@ TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 
 class StillhouseError(Exception):
     """Invalid input: one line with the place, the problem and the remedy."""
+
+
+class UsageError(Exception):
+    """Wrong arguments of a command: its usage."""
+
+
+def command(main):
+    """Decorate the main function of a command, which has a list of arguments and prints lines.
+
+    The result returns the exit status of the process: that of the function, or 0; 1 for a
+    `StillhouseError`, one line on standard error; 2 for a `UsageError`; and without a word, as for
+    any program that the signal ends, 130 after Ctrl-C and 141 if standard output is a pipe whose
+    reader ended, such as ``head``.
+    """
+
+    @functools.wraps(main)
+    def run(arguments, **options):
+        try:
+            status = _status(functools.partial(main, arguments, **options))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The interpreter writes the rest of its buffer at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        return status
+
+    return run
+
+
+def _status(main):
+    try:
+        return main() or 0
+    except StillhouseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def one_line(error):

@@ -11,7 +11,7 @@ import sys
 
 from stillhouse.config import load, yaml_files
 from stillhouse.data.sources import catalogue
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, UsageError, command
 from stillhouse.export.card import specs_of
 from stillhouse.reporting import lineage
 
@@ -62,7 +62,7 @@ def license_of(spec, config):
 
 
 def run(arguments):
-    """Run the command; return the line that it prints, or None for wrong arguments."""
+    """Run the command; return the line that it prints."""
     if len(arguments) == 2 and arguments[0] == "--archive":
         from stillhouse.export.archive import archive
 
@@ -74,18 +74,13 @@ def run(arguments):
     options = any(argument.startswith("--") for argument in arguments)
     if len(arguments) in (2, 3) and all(arguments[:2]) and not options:
         return export_set(*arguments)
-    return None
+    raise UsageError(USAGE)
 
 
+@command
 def main(arguments):
-    """Run the command; return its exit status."""
-    try:
-        line = run(arguments)
-    except StillhouseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(line or USAGE, file=sys.stdout if line else sys.stderr)
-    return 0 if line else 2
+    """Run the command; print what it wrote."""
+    print(run(arguments))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ after the config, on one CPU. Nothing is computed, and no data is needed.
 import sys
 from dataclasses import dataclass
 
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import UsageError, command
 from stillhouse.planning import resources
 from stillhouse.planning.plan import of_file
 from stillhouse.planning.sizes import Sizes
@@ -87,21 +87,15 @@ def table(costs):
     ]
 
 
+@command
 def main(arguments):
-    """Print the estimate for the config named on the command line; return the exit status."""
+    """Print the estimate for the config named on the command line."""
     if not arguments or not arguments[0] or arguments[1:] not in ([], ["cpu"], ["cuda"]):
-        print("usage: make estimate CONFIG=config.yaml [DEVICE=cpu]", file=sys.stderr)
-        return 2
+        raise UsageError("usage: make estimate CONFIG=config.yaml [DEVICE=cpu]")
     device = (arguments[1:] or ["cuda"])[0]
-    try:
-        plan = of_file(arguments[0])
-    except StillhouseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(table(estimate(plan, device))))
+    print("\n".join(table(estimate(of_file(arguments[0]), device))))
     unit = "GPU" if device == "cuda" else "CPU"
     print(f"Estimated for one {unit}, one job after the other; formulas: docs/scale.md.")
-    return 0
 
 
 if __name__ == "__main__":

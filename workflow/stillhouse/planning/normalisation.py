@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from stillhouse.data.sources.catalogue import roots
-from stillhouse.errors import StillhouseError, known
+from stillhouse.errors import UsageError, command, known
 from stillhouse.methods import task
 from stillhouse.planning.plan import of_file
 
@@ -54,20 +54,13 @@ def of_dataset(plan, dataset):
     return [[round(value, 4) for value in part.tolist()] for part in (mean, std)]
 
 
+@command
 def main(arguments):
-    """Print the normalisation of the dataset named on the command line; return the exit status."""
+    """Print the normalisation of the dataset named on the command line."""
     if len(arguments) != 2:
-        usage = "usage: python -m stillhouse.planning.normalisation config.yaml DATASET"
-        print(usage, file=sys.stderr)
-        return 2
-    try:
-        plan = of_file(arguments[0])
-        mean, std = of_dataset(plan, arguments[1])
-    except StillhouseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        raise UsageError("usage: python -m stillhouse.planning.normalisation config.yaml DATASET")
+    mean, std = of_dataset(of_file(arguments[0]), arguments[1])
     print(f"normalisation: {{mean: {mean}, std: {std}}}")
-    return 0
 
 
 if __name__ == "__main__":

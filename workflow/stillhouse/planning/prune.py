@@ -13,7 +13,7 @@ from stillhouse.artifacts import manifests, store
 from stillhouse.artifacts.addresses import MANIFESTS, RESULTS, member_folder
 from stillhouse.artifacts.context import WORK
 from stillhouse.artifacts.locks import try_lock
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, UsageError, command
 from stillhouse.methods.registry import stages
 from stillhouse.planning.plan import of_file
 
@@ -115,50 +115,35 @@ def _delete_folder(path):
     shutil.rmtree(DELETED)
 
 
-def _is_free():
-    """Return whether no job runs; else print the error."""
-    if all(try_lock(path) is not None for path in WORK.glob("*.lock")):
-        return True
-    print(f"error: {WORK}: held by running jobs; wait for their end", file=sys.stderr)
-    return False
+def _check_free():
+    """Raise a `StillhouseError` if a job runs."""
+    if any(try_lock(path) is None for path in WORK.glob("*.lock")):
+        raise StillhouseError(f"{WORK}: held by running jobs; wait for their end")
 
 
+@command
 def main(arguments, ask=input):
-    """List what no config of the command line refers to, and delete it after a yes.
-
-    Returns
-    -------
-    int
-        Exit status.
-    """
+    """List what no config of the command line refers to, and delete it after a yes."""
     if not arguments or not all(arguments):
-        print('usage: make prune CONFIG="config.yaml my.yaml"', file=sys.stderr)
-        return 2
-    try:
-        leftovers = unused([of_file(path) for path in arguments])
-    except StillhouseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        raise UsageError('usage: make prune CONFIG="config.yaml my.yaml"')
+    leftovers = unused([of_file(path) for path in arguments])
     for leftover in leftovers:
         print(f"{leftover.n_bytes / 1e6:12,.3f} MB {leftover.days:8.1f} days  {leftover.path}")
     size = sum(one.n_bytes for one in leftovers) / 1e6
     print(f"{len(leftovers)} artifacts and manifests of none of the configs, {size:,.3f} MB")
     if not leftovers:
-        return 0
-    if not _is_free():
-        return 1
+        return
+    _check_free()
     try:
         answer = ask("Delete them? Other configs would compute them again. [yes/no] ")
     except EOFError:
         answer = ""
     if answer.strip() != "yes":
         print("nothing deleted")
-        return 0
-    if not _is_free():
-        return 1
+        return
+    _check_free()
     delete(leftovers)
     print(f"deleted {len(leftovers)} artifacts and manifests")
-    return 0
 
 
 if __name__ == "__main__":

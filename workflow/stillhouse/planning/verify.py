@@ -8,7 +8,7 @@ import sys
 
 from stillhouse.artifacts import manifests, store
 from stillhouse.artifacts.addresses import member_folder
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import UsageError, command
 from stillhouse.planning.plan import of_file
 
 
@@ -51,18 +51,13 @@ def _problems(folder, stage):
         yield f"{error}{manifests.forget(error.path)}"
 
 
+@command
 def main(arguments):
     """Verify the artifacts of the config named on the command line; return the exit status."""
     if len(arguments) != 1 or not arguments[0]:
-        print("usage: make verify CONFIG=config.yaml", file=sys.stderr)
-        return 2
-    try:
-        plan = of_file(arguments[0])
-    except StillhouseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        raise UsageError("usage: make verify CONFIG=config.yaml")
     problems = 0
-    for problems, line in enumerate(verify(plan), 1):  # noqa: B007
+    for problems, line in enumerate(verify(of_file(arguments[0])), 1):  # noqa: B007
         print(line)
     print(f"{problems} missing or damaged artifacts" if problems else "all artifacts are intact")
     return int(problems > 0)

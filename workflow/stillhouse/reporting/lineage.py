@@ -8,7 +8,7 @@ from pathlib import Path
 from stillhouse.artifacts import store
 from stillhouse.artifacts.addresses import TABLES
 from stillhouse.config.experiments import OVERVIEW
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, UsageError, command
 from stillhouse.methods import registry
 
 # Longer lists, and dictionaries by class id, are abridged.
@@ -146,22 +146,16 @@ def matching(target):
     return paths
 
 
+@command
 def main(arguments):
-    """Print the lineage of the artifacts named on the command line; return the exit status."""
+    """Print the lineage of the artifacts named on the command line."""
     if len(arguments) != 1 or not arguments[0]:
-        print(
-            "usage: make explain TARGET=results/<stage>/<artifact> (or a table, page or chart)",
-            file=sys.stderr,
+        raise UsageError(
+            "usage: make explain TARGET=results/<stage>/<artifact> (or a table, page or chart)"
         )
-        return 2
-    try:
-        for target in matching(arguments[0]):
-            lines = explain_report(target) if is_report(target) else explain(find(target))
-            print("\n".join(lines))
-    except StillhouseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    for target in matching(arguments[0]):
+        lines = explain_report(target) if is_report(target) else explain(find(target))
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":

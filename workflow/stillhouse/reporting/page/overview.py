@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stillhouse.artifacts import formats, store
 from stillhouse.artifacts.addresses import RESULTS, TABLES
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, UsageError, command
 from stillhouse.reporting import table_layout, tables
 from stillhouse.reporting.page import templates
 
@@ -134,18 +134,16 @@ def _experiment(name, frame):
     }
 
 
+@command
 def main(arguments):
-    """Write the overview of the results in the working directory; return the exit status."""
+    """Write the overview of the results in the working directory; print its path."""
     if arguments:
-        print("usage: python -m stillhouse.reporting.page.overview", file=sys.stderr)
-        return 2
+        raise UsageError("usage: python -m stillhouse.reporting.page.overview")
     paths = sorted(map(str, TABLES.glob("*.csv")))
     if not paths:
-        print(f"error: {TABLES}: no tables; run the workflow first", file=sys.stderr)
-        return 1
+        raise StillhouseError(f"{TABLES}: no tables; run the workflow first")
     overview({"template": TEMPLATE}, {"tables": paths}, {"html": PAGE})
     print(PAGE)
-    return 0
 
 
 if __name__ == "__main__":
