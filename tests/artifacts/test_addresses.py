@@ -192,7 +192,20 @@ def test_two_class_ids_never_share_a_folder(names):
     assert len(folders) == len([n for n in names if n not in (".", "..")])
 
 
-HOSTILE = ["", " ", ".", "..", " . ", "a\nb", "a\x00b", "\x1b[2J", "a\u2028b", "x" * 121, "é" * 21]
+HOSTILE = [
+    "",
+    " ",
+    ".",
+    "..",
+    " . ",
+    "lineage.json",
+    "a\nb",
+    "a\x00b",
+    "\x1b[2J",
+    "a\u2028b",
+    "x" * 121,
+    "é" * 21,
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -15,7 +15,7 @@ def write_member(class_id):
     """Write the file of a class; return the folder."""
     spec = PETS.member_spec(class_id)
     table = pa.table({"class_id": [class_id]})
-    store.write(spec["address"], spec, {"images.parquet": table})
+    store.write(spec["address"], spec, {"images.parquet": table}, artifact=PETS.spec())
     return Path(spec["address"])
 
 
@@ -88,6 +88,16 @@ def test_manifests_that_list_a_damaged_member_are_removed_and_named(block, datas
     assert other.exists()
     assert path.exists()
     assert manifests.forget(path) == ""
+
+
+def test_all_manifests_that_list_a_member_of_a_damaged_lineage_are_removed(block, dataset):
+    other = block.with_name("0001-def.json")
+    manifests.write(other, IMAGES, PETS.spec(), ["cat"])
+    message = manifests.forget(PETS.directory / "lineage.json")
+    assert {block, other, dataset} == {
+        path for path in (block, other, dataset) if str(path) in message
+    }
+    assert not any(path.exists() for path in (block, other, dataset))
 
 
 def test_the_folder_of_a_class_may_be_named_like_that_of_results(empty):

@@ -120,6 +120,20 @@ def test_a_second_process_waits_for_the_first(module):
     assert outputs[1].splitlines() == [f"{PETS.directory}/cat: complete"]
 
 
+def test_jobs_that_write_members_of_an_artifact_at_once_share_its_lineage(module):
+    code = "import module, sys; module.produce('killed', *sys.argv[1:])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.getcwd()])}
+    blocks = [[f"{block}{number}" for number in range(5)] for block in "abc"]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, *members], env=environment)
+        for members in blocks
+    ]
+    assert [process.wait(600) for process in processes] == [0] * 3
+    for member in [member for members in blocks for member in members]:
+        assert store.is_complete(path(member).parent, PETS.member_spec(member), FILES)
+    assert [p.name for p in PETS.directory.iterdir() if p.is_file()] == ["lineage.json"]
+
+
 def test_libraries_that_a_stage_imports_compute_with_its_threads(module):
     environment = {name: "" for name in jobs.THREAD_VARIABLES}
     code = f"import os; os.environ.update({environment}); import module; "

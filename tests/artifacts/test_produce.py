@@ -59,12 +59,36 @@ def test_a_damaged_member_is_recomputed(empty, damage):
     store.check([path("dog"), path("dog", "b.json")])
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.unlink(), lambda path: path.write_text("{}")],
+    ids=["missing", "altered"],
+)
+def test_a_damaged_lineage_is_written_again_and_no_member_is_recomputed(empty, damage):
+    produce(Recorder(), "cat", "dog")
+    lineage = PETS.directory / "lineage.json"
+    content = lineage.read_bytes()
+    damage(lineage)
+    assert produce(Recorder(), "cat").computed == []
+    assert lineage.read_bytes() == content
+    store.check([path("cat"), path("dog")])
+
+
+def test_members_with_a_complete_spec_of_their_own_stay_complete(empty):
+    """Earlier versions wrote no lineage.json."""
+    spec = PETS.member_spec("cat")
+    store.write(spec["address"], spec, {"a.json": {"member": "cat"}, "b.json": ["cat"]})
+    assert produce(Recorder(), "cat", "dog").computed == ["dog"]
+    assert store.read_spec(spec["address"])["settings"] == PETS.settings
+
+
 def test_resources_reach_the_stage_and_not_the_spec(empty):
     resources = {"device": "cpu", "batch_size": 3, "checkpoint_seconds": 0.5, "min_accuracy": "90"}
     (context,) = produce(Recorder(), "cat", **resources).contexts
     assert (context.batch_size, context.checkpoint_seconds) == (3, 0.5)
     assert context.extra == {"min_accuracy": "90"}
     assert "min_accuracy" not in path("cat", "spec.json").read_text()
+    assert "min_accuracy" not in (PETS.directory / "lineage.json").read_text()
 
 
 def test_the_batch_size_follows_the_device(empty, monkeypatch):

@@ -21,6 +21,8 @@ TABLE = pa.table({"image_id": ["a", "b", "c"], "score": pa.array([0.5, 1.5, -2.0
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3).T, "steps": torch.tensor(3)}
 VALUES = {"accuracy": 91.25, "name": "Müller", "curve": [{"epoch": 1}], "none": None}
 FILES = {"table.parquet": TABLE, "model.safetensors": TENSORS, "cell.json": VALUES}
+# Positions in a file.
+SHARES = st.floats(0, 1, exclude_max=True)
 
 
 def artifact(**settings):
@@ -149,13 +151,92 @@ def test_members_are_artifacts_of_their_own(empty):
     artifact = Artifact(features, "x", {})
     for class_id in ("cat", "a/b"):
         spec = artifact.member_spec(class_id)
-        store.write(spec["address"], spec, {"cell.json": {"class": class_id}})
+        files = {"cell.json": {"class": class_id}}
+        store.write(spec["address"], spec, files, artifact=artifact.spec())
         assert store.is_complete(spec["address"], spec, ["cell.json"])
         assert not store.is_complete(spec["address"], artifact.spec(), ["cell.json"])
     assert read(artifact.member_file("a/b")) == {"class": "a/b"}
     Path(artifact.member_file("cat")).with_name("spec.json").unlink()
     with pytest.raises(Missing, match=r"cat/spec\.json"):
         read(artifact.member_file("cat"))
+
+
+@pytest.fixture
+def members(empty):
+    """Write two members of an artifact whose settings list 100 classes; return the artifact."""
+    return write_members("cat", "dog")
+
+
+def write_members(*class_ids, n_classes=100):
+    features = Stage("features", 1, ("cell.json",), "module:function", "features", "class_id")
+    upstream = {"images": Artifact(IMAGES, "digits", {}, {"index": Artifact(INDEX, "d", {})})}
+    listed = [f"n{number:08d}" for number in range(n_classes)]
+    stored = Artifact(features, "x", {"classes": listed}, upstream, {"seed": 5}, n_members=7)
+    for class_id in class_ids or listed:
+        spec = stored.member_spec(class_id)
+        files = {"cell.json": {"class": class_id}}
+        store.write(spec["address"], spec, files, artifact=stored.spec())
+    return stored
+
+
+def test_members_share_one_lineage(members):
+    lineage = members.directory / "lineage.json"
+    assert names(members.directory) == ["cat", "dog", "lineage.json"]
+    shared = {name: value for name, value in members.spec().items() if name != "members"}
+    assert store.read_lineage(members.directory) == shared
+    own = json.loads(Path(members.member_file("cat")).with_name("spec.json").read_text())
+    assert own.keys() == {"address", "digest", "keys", "files", "lineage", "seal"}
+    assert (members.directory / "cat" / own["lineage"]).samefile(lineage)
+    spec = store.read_spec(members.directory / "cat")
+    assert {name: spec[name] for name in spec if name != "files"} == members.member_spec("cat")
+    state = lineage.stat()
+    write_members("hen")
+    assert (lineage.stat().st_ino, lineage.stat().st_mtime_ns) == (state.st_ino, state.st_mtime_ns)
+
+
+def test_the_bytes_of_specs_grow_with_the_number_of_classes_not_with_its_square(empty):
+    sizes = []
+    for n_classes in (50, 200):
+        stored = write_members(n_classes=n_classes)
+        paths = [*stored.directory.glob("*/spec.json"), stored.directory / "lineage.json"]
+        assert len(paths) == n_classes + 1
+        sizes.append(sum(path.stat().st_size for path in paths))
+    assert sizes[1] < 4.1 * sizes[0]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=SHARES, change=st.integers(0, 255))
+def test_any_altered_byte_of_a_lineage_is_detected(members, aged, place, change):
+    path, member = members.directory / "lineage.json", members.member_file("cat")
+    before, content = _values(path), path.read_bytes()
+    alter(path, place, change)
+    aged(path)
+    try:
+        if _values(path) != before:
+            with pytest.raises(StillhouseError, match=re.escape(str(members.directory))) as caught:
+                read(member)
+            assert "\n" not in str(caught.value)
+            assert not store.is_complete(
+                members.directory / "cat", members.member_spec("cat"), ["cell.json"]
+            )
+    finally:
+        path.write_bytes(content)
+
+
+def test_a_missing_or_foreign_lineage_is_detected_and_written_again(members):
+    path, member = members.directory / "lineage.json", members.member_file("cat")
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(Missing, match=r"lineage\.json: missing; run make verify, then") as caught:
+        read(member)
+    assert caught.value.path == path
+    write_members("hen")
+    assert path.read_bytes() == content and read(member) == {"class": "cat"}
+    other = Artifact(members.stage, "x", {"classes": []})
+    store.write_lineage(other.spec())
+    shutil.copy(other.directory / "lineage.json", path)
+    with pytest.raises(Misplaced, match=re.escape(str(other.directory))):
+        read(member)
 
 
 @pytest.mark.parametrize(("name", "shape"), [("weight", (3, 2)), ("steps", ())])
@@ -200,9 +281,6 @@ def alter(path, place, change):
     else:
         path.write_bytes(content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
     return content
-
-
-SHARES = st.floats(0, 1, exclude_max=True)
 
 
 @pytest.mark.parametrize("name", ["table.parquet", "model.safetensors", "cell.json"])

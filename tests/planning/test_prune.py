@@ -83,6 +83,29 @@ def test_what_is_left_after_a_yes_is_exactly_what_the_configs_need(configs, plan
     assert all(any(folder.iterdir()) for folder in folders)
 
 
+def test_a_lineage_is_deleted_with_the_last_of_its_members(configs):
+    folders = [path.parent for path in Path("results/patch_scores").rglob("lineage.json")]
+    assert folders
+    some = next(folders[0].glob("*/spec.json")).parent
+    prune.delete([prune.Unused(some, 0, 0)])
+    assert (folders[0] / "lineage.json").exists()
+    assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_a_lineage_without_members_is_unused_unless_a_config_has_the_artifact(configs):
+    lineages = sorted(Path("results/patch_scores").rglob("lineage.json"))
+    for path in lineages:
+        for member in path.parent.glob("*/"):
+            shutil.rmtree(member)
+    shutil.rmtree("results/manifests/patch_scores")
+    assert prune.unused([of_file("all.yaml")]) == []
+    listed = {leftover.path for leftover in prune.unused([of_file("small.yaml")])}
+    assert listed >= {path.parent for path in lineages}
+    assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
+    assert not Path("results/patch_scores").exists()
+
+
 def test_reports_logs_and_checkpoints_stay(configs):
     kept = [Path(f"results/{name}") for name in ("tables/x.md", "logs/teacher/a.log", ".work/a/b")]
     for path in kept:

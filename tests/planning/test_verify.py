@@ -54,6 +54,15 @@ def test_a_missing_member_of_a_manifest_is_an_error(listed):
     assert list(verify.verify(listed)) == []
 
 
+def test_a_damaged_lineage_is_one_line_and_its_manifests_are_removed(listed, aged):
+    path, manifest = scores_of(listed)
+    lineage = path.parents[1] / "lineage.json"
+    lineage.write_bytes(lineage.read_bytes()[:-9])
+    (line,) = verify.verify(listed)
+    assert line.startswith(f"{lineage}: altered; run make verify, then the workflow")
+    assert str(manifest) in line and not manifest.exists()
+
+
 def test_the_manifest_of_a_dataset_with_damaged_images_is_removed(listed):
     (dataset,) = listed.artifacts["dataset"].values()
     image = Path(dataset.upstream["images"].member_file("2"))

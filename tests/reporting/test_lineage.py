@@ -146,3 +146,13 @@ def test_a_table_of_an_earlier_version_is_refused_in_one_line(empty, capsys):
     path.write_text("method,ipc\nrandom,1\n")
     assert lineage.main(["results/tables/x.csv"]) == 1
     assert "missing column artifact; rerun" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["", "/lineage.json"])
+def test_an_artifact_is_explained_with_all_its_members(in_tiny_results, capsys, target):
+    (family,) = in_tiny_results.families["patch_scores"].values()
+    assert lineage.main([f"{family.artifact.directory}{target}"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    expected = f"{description('patch_scores')}, {family.artifact.directory} (3 members, computed in"
+    assert head.startswith(expected)
+    assert any(line.startswith(f"  teacher: {description('teacher')}, ") for line in lines)

@@ -112,6 +112,21 @@ def test_a_deleted_member_is_reported_by_its_reader_and_recomputed_alone(finishe
     finished.assert_same(cold)
 
 
+def test_a_deleted_lineage_is_reported_by_its_reader_and_no_member_is_recomputed(finished, cold):
+    finished.remove("patch_scores/*/seed0/lineage.json", "distilled/few/rded-*")
+    (manifest,) = finished.paths("manifests/patch_scores/**/*.json")
+    target = cold.relative(cold.one("distilled/few/rded-*/ipc1-seed0/images.parquet"))
+    _, errors = finished.fail(target)
+    (error,) = set(errors)
+    assert "/seed0/lineage.json: missing; run make verify, then the workflow" in error
+    assert f"results/{manifest}" in error
+    before = finished.states()
+    finished.make(target)
+    states = finished.states()
+    assert {path: states[path] for path in before} == before
+    finished.assert_same(cold)
+
+
 def test_a_failed_teacher_leaves_no_output_and_need_not_be_trained_again(finished, config, cold):
     target = cold.relative(cold.one("teacher/*/model.safetensors"))
     finished.remove("teacher", "logs/teacher")

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import unicodedata
+from pathlib import Path
 
 # Messages list up to this many names; of more, they give the number.
 LISTED = 20
@@ -18,6 +19,36 @@ TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 
 class StillhouseError(Exception):
     """Invalid input: one line with the place, the problem and the remedy."""
+
+
+class FileError(StillhouseError):
+    """A file that cannot be used, by its path.
+
+    Parameters
+    ----------
+    path : Path
+    problem : str
+    """
+
+    def __init__(self, path, problem):
+        super().__init__(f"{path}: {problem}")
+        self.path = Path(path)
+
+
+class Missing(FileError):
+    """A missing file of an artifact."""
+
+
+class Damaged(FileError):
+    """A file that is truncated, altered, or not listed in its spec."""
+
+
+class Misplaced(FileError):
+    """A complete artifact that belongs to another address."""
+
+
+class WrongType(FileError):
+    """A complete file of the wrong kind, or with other columns than expected."""
 
 
 class UsageError(Exception):

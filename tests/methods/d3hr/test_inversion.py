@@ -51,7 +51,13 @@ def made(folder, empty):
         if not source.exists():
             write_latents(source, count)
         at = f"results/inversion/{label}"
-        spec = {"stage": "inversion", "settings": SETTINGS | changes, "keys": {}, "address": at}
+        spec = {
+            "stage": "inversion",
+            "settings": SETTINGS | changes,
+            "keys": {},
+            "address": at,
+            "digest": "",
+        }
         inputs = {"latents": {"1": source / "latents.safetensors"}, "denoiser": path}
         shared = {"device": "cpu", "batch_size": 32, "weight_folders": roots, **dict(resources)}
         produce(INVERSION, inputs, spec, ["1"], shared)

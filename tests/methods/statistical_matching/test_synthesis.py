@@ -51,6 +51,7 @@ def make(observers, class_images, empty):
 
     def make(name, settings, numbers=(0,), ipc=2, classes=CLASSES, observed="ab", **resources):
         spec = {"stage": "synthesis", "settings": settings, "keys": {"ipc": ipc, "seed": 0}}
+        spec["digest"] = ""
         spec["address"] = f"results/synthesis/{name}"
         inputs = {"teachers": [observers[name].model for name in observed]}
         if "convolution" in settings["kinds"]:

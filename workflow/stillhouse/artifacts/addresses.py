@@ -20,6 +20,8 @@ from stillhouse.errors import StillhouseError
 RESULTS = Path("results")
 MANIFESTS = RESULTS / "manifests"
 TABLES = RESULTS / "tables"
+# Beside the folders of an artifact's members: what these have in common.
+LINEAGE = "lineage.json"
 DIGITS = 12
 
 
@@ -69,14 +71,15 @@ def safe_name(class_id):
     Raises
     ------
     StillhouseError
-        If the id is empty, a dot folder, longer than 120 bytes once quoted, or has control
-        characters.
+        If the id is empty, a dot folder, ``lineage.json``, longer than 120 bytes once quoted, or
+        has control characters.
     """
     name = quote(class_id, safe=" ")
-    if class_id.strip() in ("", ".", "..") or len(name) > 120 or not class_id.isprintable():
+    reserved = ("", ".", "..", LINEAGE)
+    if class_id.strip() in reserved or len(name) > 120 or not class_id.isprintable():
         raise StillhouseError(
             f"class id {class_id!r}: invalid as a folder name; must be 1 to 120 printable "
-            "characters, not '.' or '..', where one beyond ASCII counts as 6 to 12"
+            f"characters, not '.', '..' or {LINEAGE!r}, where one beyond ASCII counts as 6 to 12"
         )
     return name
 
@@ -204,8 +207,9 @@ class Artifact:
     def spec(self):
         """Return address, settings, keys and upstream as plain sorted values, for ``spec.json``.
 
-        Sorted, because it is a param of a rule and Snakemake compares params as text. Callers must
-        not modify it: artifacts share the specs of their upstream.
+        Or ``lineage.json``, of an artifact with members. Sorted, because it is a param of a rule
+        and Snakemake compares params as text. Callers must not modify it: artifacts share the specs
+        of their upstream.
         """
         return self._spec
 

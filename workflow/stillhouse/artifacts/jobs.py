@@ -147,6 +147,9 @@ def produce(stage, inputs, spec, members, resources):
     """
     specs = {member: member_spec(spec, stage.member, member) for member in members}
     specs = specs or {None: spec}
+    if members and Path(spec["address"]).is_dir():
+        # Complete members need it, and are not computed again if it was damaged.
+        store.write_lineage(spec)
     remove_stale_checkpoints()
     missing = [m for m, own in specs.items() if not is_complete(own, stage.files)]
     for member in specs:
@@ -172,7 +175,8 @@ def produce(stage, inputs, spec, members, resources):
             started = time.perf_counter()
             files = make(member, context)
             before = setup + context.earlier - started
-            store.write(own["address"], own, files, functools.partial(_timing, before, context))
+            timing = functools.partial(_timing, before, context)
+            store.write(own["address"], own, files, timing, spec if members else None)
             seconds = time.perf_counter() + before
             print(f"{own['address']}: computed in {seconds:.1f} s", flush=True)
             shutil.rmtree(work, ignore_errors=True)

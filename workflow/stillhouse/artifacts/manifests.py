@@ -62,16 +62,26 @@ def read(path):
 
 
 def listing_files(folder):
-    """Return the paths of the manifests of blocks and of datasets that list a member's folder."""
+    """Return the paths of the manifests of blocks and of datasets that list a member.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of the member, or of its artifact: then those that list any of its members.
+    """
     of_blocks = MANIFESTS.glob("*/*/*.json")
     paths = [*of_blocks, *(RESULTS / "dataset").glob("*/dataset.json")]
-    return [path for path in paths if str(folder) in read(path).get("members", {})]
+    return [path for path in paths if _lists(read(path).get("members", {}), str(folder))]
+
+
+def _lists(members, folder):
+    return folder in members or any(os.path.dirname(member) == folder for member in members)
 
 
 def forget(path):
-    """Remove the manifests that list a member whose file is missing or damaged.
+    """Remove the manifests that list a member whose file, or lineage, is missing or damaged.
 
-    The next run then recomputes it.
+    The next run then recomputes the member, or writes the lineage again.
 
     Parameters
     ----------

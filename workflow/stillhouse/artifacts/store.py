@@ -2,56 +2,39 @@
 
 An artifact is a folder with its data files, ``spec.json`` (settings and upstream, size and SHA-256
 of each data file, and the seal, a checksum over itself) and ``timing.json`` (date, host, duration;
-not part of its identity). Data files are written under a temporary name, flushed, and renamed after
-the two others, so that a file under its final name is complete. Readers check each file first.
+not part of its identity). Settings and upstream of an artifact with members are stored once, in its
+own ``lineage.json``, and the ``spec.json`` of a member has address, keys and files. Data files are
+written under a temporary name, flushed, and renamed after all others, so that a file under its
+final name is complete. Readers check each file first.
 """
 
+import functools
 import hashlib
 import json
 import os
 from pathlib import Path
 
 from stillhouse.artifacts import finite, foreign_files, formats
-from stillhouse.artifacts.addresses import canonical
-from stillhouse.errors import StillhouseError, one_line
+from stillhouse.artifacts.addresses import LINEAGE, canonical
+from stillhouse.errors import (
+    Damaged,
+    FileError,
+    Misplaced,
+    Missing,
+    StillhouseError,
+    WrongType,
+    one_line,
+)
 
 SPEC = "spec.json"
 TIMING = "timing.json"
+# Parts of a member's spec that its artifact's lineage does not have.
+OWN = ("address", "digest", "keys")
 # Types of the entries of a ``timing.json`` that reports read.
 TIMED = {"seconds": int | float, "device": str, "finished": str, "host": str}
 
 
-class FileError(StillhouseError):
-    """A file that cannot be used, by its path.
-
-    Parameters
-    ----------
-    path : Path
-    problem : str
-    """
-
-    def __init__(self, path, problem):
-        super().__init__(f"{path}: {problem}")
-        self.path = Path(path)
-
-
-class Missing(FileError):
-    """A missing file of an artifact."""
-
-
-class Damaged(FileError):
-    """A file that is truncated, altered, or not listed in its spec."""
-
-
-class Misplaced(FileError):
-    """A complete artifact that belongs to another address."""
-
-
-class WrongType(FileError):
-    """A complete file of the wrong kind, or with other columns than expected."""
-
-
-def write(directory, spec, files, timing=None):
+def write(directory, spec, files, timing=None, artifact=None):
     """Write an artifact, completely or not at all.
 
     Parameters
@@ -66,8 +49,13 @@ def write(directory, spec, files, timing=None):
         last file is renamed last.
     timing : callable, optional
         Returns the plain values of ``timing.json``; called when all other files are written.
+    artifact : dict, optional
+        For a member: the spec of its artifact, which gets a ``lineage.json``.
     """
     directory = Path(directory)
+    if artifact is not None:
+        write_lineage(artifact)
+        spec = {**{name: spec[name] for name in OWN}, "lineage": f"../{LINEAGE}"}
     directory.mkdir(parents=True, exist_ok=True)
     formats.remove_temporaries(directory)
     temporaries = {}
@@ -90,6 +78,26 @@ def write(directory, spec, files, timing=None):
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
+
+
+def write_lineage(spec):
+    """Write what all members of an artifact have in common, unless it is stored, undamaged.
+
+    Jobs of the same artifact may do so at once: all write the same.
+
+    Parameters
+    ----------
+    spec : dict
+        `Artifact.spec()` of the artifact. The number of its members is left out.
+    """
+    lineage = {name: value for name, value in spec.items() if name != "members"}
+    try:
+        stored = read_lineage(spec["address"])
+    except FileError:
+        stored = None
+    if canonical(stored) != canonical(lineage):
+        path = Path(spec["address"]) / LINEAGE
+        formats.save_json(path, {**lineage, "seal": _seal(lineage)})
 
 
 def is_complete(directory, spec, names):
@@ -155,17 +163,40 @@ def _folder(path):
 
 
 def read_spec(directory):
-    """Read and check the ``spec.json`` of an artifact's folder."""
-    path = Path(directory) / SPEC
+    """Read and check the ``spec.json`` of the folder of an artifact or of a member.
+
+    Callers must not modify it: members share their lineage.
+    """
+    spec = _read_sealed(Path(directory) / SPEC, _delete(directory))
+    if spec.pop("lineage", None) is None:
+        return spec
+    return {**read_lineage(Path(directory).parent), **spec}
+
+
+def read_lineage(directory):
+    """Read and check the ``lineage.json`` of an artifact with members; return the spec."""
+    path = Path(directory).absolute() / LINEAGE
+    state = path.stat() if path.is_file() else None
+    key = (path, state.st_mtime_ns, state.st_size) if state else ()
+    return _lineage(Path(directory) / LINEAGE, key)
+
+
+@functools.lru_cache(maxsize=4)
+def _lineage(path, key):
+    """Read a lineage; `key` is its absolute path with time and size."""
+    return _read_sealed(path, "run make verify, then the workflow, which writes it again")
+
+
+def _read_sealed(path, remedy):
     if not path.is_file():
-        raise Missing(path, f"missing; {_delete(directory)}")
+        raise Missing(path, f"missing; {remedy}")
     try:
         spec = json.loads(path.read_bytes())
         intact = spec.pop("seal") == _seal(spec)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         intact = False
     if not intact:
-        raise Damaged(path, f"altered; {_delete(directory)}")
+        raise Damaged(path, f"altered; {remedy}")
     address = Path(spec["address"])
     if path.parent.absolute().parts[-len(address.parts) :] != address.parts:
         raise Misplaced(path.parent, f"holds the artifact of {address}; move it back or delete it")

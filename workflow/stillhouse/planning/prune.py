@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillhouse.artifacts import manifests, store
-from stillhouse.artifacts.addresses import MANIFESTS, RESULTS, member_folder
+from stillhouse.artifacts.addresses import LINEAGE, MANIFESTS, RESULTS, member_folder
 from stillhouse.artifacts.context import WORK
 from stillhouse.artifacts.locks import try_lock
 from stillhouse.errors import StillhouseError, UsageError, command
@@ -46,7 +46,7 @@ def referred(plan):
         for family in by_name.values():
             kind = family.artifact.stage.member
             folder = family.artifact.directory
-            paths |= {member_folder(folder, kind, member) for member in family.members}
+            paths |= {folder, *(member_folder(folder, kind, member) for member in family.members)}
             paths |= {Path(block.manifest) for block in family.blocks.values()}
     return paths
 
@@ -62,16 +62,19 @@ def unused(plans):
         Those whose artifacts stay.
     """
     needed = set().union(*map(referred, plans))
-    leftovers = [
-        path.parent
-        for name in stages()
-        for path in (RESULTS / name).rglob(store.SPEC)
-        if path.parent not in needed
-    ]
+    specs = [path for name in stages() for path in (RESULTS / name).rglob(store.SPEC)]
+    lineages = [path for name in stages() for path in (RESULTS / name).rglob(LINEAGE)]
+    alone = [path for path in lineages if _is_alone(path)]
+    leftovers = [path.parent for path in (*specs, *alone) if path.parent not in needed]
     leftovers += [
         path for path in MANIFESTS.glob("*/*/*.json") if _lists_blocks(path) and path not in needed
     ]
     return sorted(map(_measured, leftovers), key=lambda one: -one.n_bytes)
+
+
+def _is_alone(path):
+    """Return whether a lineage exists and has no members; a killed job may have left files."""
+    return path.exists() and not any(one.is_dir() for one in path.parent.iterdir())
 
 
 def _lists_blocks(path):
@@ -86,7 +89,7 @@ def _measured(path):
 
 
 def delete(leftovers):
-    """Delete artifacts and manifests, and the folders that are empty then.
+    """Delete artifacts and manifests, then lineages without members and empty folders.
 
     Every artifact is complete or missing, also after an interrupted deletion.
 
@@ -102,9 +105,12 @@ def delete(leftovers):
         else:
             path.unlink(missing_ok=True)
         for parent in path.parents:
-            if parent == RESULTS or any(parent.iterdir()):
+            if _is_alone(parent / LINEAGE):
+                shutil.rmtree(parent)
+            elif parent == RESULTS or any(parent.iterdir()):
                 break
-            parent.rmdir()
+            else:
+                parent.rmdir()
 
 
 def _delete_folder(path):

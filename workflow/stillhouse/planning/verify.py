@@ -25,12 +25,23 @@ def verify(plan):
                 yield from _problems(artifact.directory, artifact.stage)
     for by_name in plan.families.values():
         for family in by_name.values():
-            listed = {f for b in family.blocks.values() for f in _listed(b.manifest)}
-            for member in family.members:
-                kind = family.artifact.stage.member
-                folder = member_folder(family.artifact.directory, kind, member)
-                if _has_files(folder) or str(folder) in listed:
-                    yield from _problems(folder, family.artifact.stage)
+            yield from _problems_of_members(family)
+
+
+def _problems_of_members(family):
+    artifact, stage = family.artifact, family.artifact.stage
+    listed = {f for b in family.blocks.values() for f in _listed(b.manifest)}
+    folders = [member_folder(artifact.directory, stage.member, m) for m in family.members]
+    folders = [folder for folder in folders if _has_files(folder) or str(folder) in listed]
+    try:
+        if folders:
+            store.read_lineage(artifact.directory)
+    except store.FileError as error:
+        # Without it no member can be checked.
+        yield _line(error)
+        return
+    for folder in folders:
+        yield from _problems(folder, stage)
 
 
 def _has_files(folder):
@@ -48,7 +59,11 @@ def _problems(folder, stage):
         # Some artifacts, such as a trained denoiser, have more files than the stage declares.
         store.check(folder / name for name in store.read_spec(folder)["files"])
     except store.FileError as error:
-        yield f"{error}{manifests.forget(error.path)}"
+        yield _line(error)
+
+
+def _line(error):
+    return f"{error}{manifests.forget(error.path)}"
 
 
 @command

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from stillhouse.artifacts import store
-from stillhouse.artifacts.addresses import TABLES
+from stillhouse.artifacts.addresses import LINEAGE, TABLES
 from stillhouse.config.experiments import OVERVIEW
 from stillhouse.errors import StillhouseError, UsageError, command
 from stillhouse.methods import registry
@@ -112,7 +112,7 @@ def is_report(target):
 
 
 def find(target):
-    """Return the spec of the artifact at a path: its folder, or a file in it.
+    """Return the spec of the artifact or member at a path: its folder, or a file in it.
 
     Raises
     ------
@@ -121,6 +121,8 @@ def find(target):
     """
     path = Path(target)
     folder = path if path.is_dir() else path.parent
+    if (folder / LINEAGE).exists():
+        return store.read_lineage(folder)
     if not (folder / store.SPEC).exists():
         below = sorted(folder.glob(f"**/{store.SPEC}"))
         hint = f", such as {below[0].parent}" if below else ""

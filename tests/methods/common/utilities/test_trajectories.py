@@ -29,7 +29,7 @@ def train(class_images, empty):
 
     def train(name, numbers=(0,), seconds=60, **changes):
         settings = {**SETTINGS, **changes}
-        spec = {"stage": "trajectories", "settings": settings, "keys": {}}
+        spec = {"stage": "trajectories", "settings": settings, "keys": {}, "digest": ""}
         spec["address"] = f"results/trajectories/{name}"
         resources = {"device": "cpu", "checkpoint_seconds": seconds}
         produce(TRAJECTORIES, {"images": class_images}, spec, list(numbers), resources)
