@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stillhouse.data.splits import load_split
+from stillhouse.data.splits import StoredImages, load_split
 from stillhouse.data.transforms import normalise
 from stillhouse.data.whitening import BATCH, Whitening, fit, preparation
 
@@ -34,6 +34,12 @@ def test_images_are_whitened_as_by_a_plain_version(epsilon):
     whitened = Whitening(*fit(images, epsilon))(images)
     flat = (images.numpy().reshape(200, -1) / 255 - mean) @ matrix
     np.testing.assert_allclose(whitened.numpy(), flat.reshape(200, 3, 4, 4), rtol=1e-4, atol=1e-4)
+
+
+def test_the_whitening_of_images_in_a_file_is_the_same(empty):
+    images = pixels_of(BATCH + 100)
+    in_file = fit(StoredImages(tuple(images.shape), [images]), 0.1)
+    assert all(map(torch.equal, in_file, fit(images, 0.1)))
 
 
 def test_the_covariance_is_the_identity_shrunk_by_epsilon():

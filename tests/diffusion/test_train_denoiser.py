@@ -7,7 +7,7 @@ import pipelines
 import pytest
 import torch
 from diffused import with_denoisers
-from stillhouse.artifacts import formats, store
+from stillhouse.artifacts import context, formats, store
 from stillhouse.artifacts.context import Context
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import to_unit
@@ -152,6 +152,16 @@ def test_the_batch_of_forward_passes_changes_only_last_digits(own, make, empty):
     )
     for name, tensor in first.items():
         torch.testing.assert_close(actual[name], tensor, atol=1e-3, rtol=1e-3)
+
+
+def test_a_training_on_a_split_in_a_file_has_the_same_bytes(own, make, monkeypatch):
+    folder = make(own)
+    names = store.read_spec(folder)["files"]
+    in_memory = {name: (folder / name).read_bytes() for name in names}
+    shutil.rmtree(folder)
+    monkeypatch.setattr(context, "MEMORY_BYTES", 0)
+    make(own)
+    assert {name: (folder / name).read_bytes() for name in names} == in_memory
 
 
 def test_another_seed_is_another_denoiser(own, make, planned_denoiser):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from stillhouse.artifacts import store
+from stillhouse.artifacts import context, store
 from stillhouse.artifacts.context import Context
-from stillhouse.data.class_images import ClassImages, read_class
+from stillhouse.data.class_images import read_class
 from stillhouse.data.crops import whole_image
-from stillhouse.data.splits import load_split
+from stillhouse.data.splits import StoredImages, load_split
 from stillhouse.evaluation import full_data, students
 from stillhouse.planning.inputs import job_inputs
 
@@ -45,28 +45,6 @@ def test_an_epoch_may_have_more_images_than_the_dataset():
     assert np.bincount(rows).min() >= 2
 
 
-def test_images_that_are_decoded_when_used_are_those_in_memory(files):
-    images, _ = load_split(files, list(files), 8, "train")
-    classes = [read_class(path, "train") for path in files.values()]
-    stored = full_data.StoredImages(classes, 8, torch.device("cpu"))
-    assert (len(stored), tuple(stored.shape)) == (len(images), tuple(images.shape))
-    rows = torch.tensor([5, 0, 5, len(images) - 1])
-    assert torch.equal(stored[rows], images[rows])
-
-
-def test_only_images_that_are_used_are_read(files):
-    own, read = read_class(files["0"], "train"), []
-
-    def reading(data):
-        read.append(data)
-        return data
-
-    images = full_data.StoredImages([ClassImages(own.rows, reading)], 8, torch.device("cpu"))
-    assert read == []
-    assert images[torch.tensor([3, 1])].shape == (2, 3, 8, 8)
-    assert read == [own[3][1], own[1][1]]
-
-
 def test_full_data_are_the_images_that_random_draws_from(files):
     images, labels = load_split(files, list(files), 16, "train")
     rows = read_class(files["1"], "train")
@@ -103,13 +81,6 @@ def test_targets_of_many_images_and_classes_need_no_memory():
     assert torch.allclose(batch.sum(1), torch.ones(2))
 
 
-def test_images_that_fit_into_memory_are_read_once(files, monkeypatch):
-    read = []
-    monkeypatch.setattr(full_data, "read_class", lambda *arguments: read.append(arguments))
-    assert isinstance(labels_of(files).images, torch.Tensor)
-    assert read == []
-
-
 def test_without_a_number_an_epoch_has_all_images(files):
     labels = labels_of(files)
     views, _ = labels.epoch(0, seed=0)
@@ -125,8 +96,9 @@ def test_students_of_large_datasets_are_those_of_images_in_memory(
     artifact = cell["artifact"]
     (folder,) = make(artifact, [0])
     in_memory = store.read_json(folder / "cell.json")
-    monkeypatch.setattr(full_data, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(context, "MEMORY_BYTES", 0)
     inputs = job_inputs(artifact.spec(), [0])
     stage = students.students(inputs, artifact.spec(), Context(work=folder / "other"))
-    assert isinstance(stage.labels.images, full_data.StoredImages)
+    assert isinstance(stage.labels.images, StoredImages)
+    assert isinstance(stage.test[0], StoredImages)
     assert stage(0, Context(work=folder / "other"))["cell.json"] == in_memory

@@ -70,6 +70,14 @@ def test_twice_the_settings_are_twice_the_work(path, few, many, stage, field):
     assert larger == pytest.approx(2 * smaller)
 
 
+@pytest.mark.parametrize("stage", ["teacher", "students"])
+def test_a_large_split_is_not_held_in_memory(stage, monkeypatch):
+    least = work("datasets.three.resolution", 8, stage).held_bytes
+    assert work("datasets.three.resolution", 16, stage).held_bytes > 3 * least
+    monkeypatch.setattr("stillhouse.planning.sizes.MEMORY_BYTES", 1000)
+    assert work("datasets.three.resolution", 16, stage).held_bytes < least
+
+
 def test_bytes_of_labels_follow_from_encoding_and_views():
     encodings = ("float16", "int8", "top1")
     sizes = [work("labels.soft.encoding", one, "labels").stored_bytes for one in encodings]

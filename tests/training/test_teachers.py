@@ -1,7 +1,9 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from stillhouse.artifacts import formats, store
+from stillhouse.artifacts import context, formats, store
 from stillhouse.artifacts.context import Context
 from stillhouse.data.splits import load_split
 from stillhouse.errors import StillhouseError
@@ -66,6 +68,15 @@ def test_the_order_of_classes_is_the_order_of_outputs(made, tiny, planned, make)
     pixels, _ = load_split(paths, ["2"], 8, "test", {})
     outputs = loop.logits(net, pixels, 64, teachers.normalise)
     assert (outputs.argmax(1) == 0).float().mean() > 0.8
+
+
+def test_a_teacher_of_a_split_in_a_file_has_the_same_bytes(made, make, monkeypatch):
+    artifact = teacher_of(made)
+    before = {name: (artifact.directory / name).read_bytes() for name in artifact.stage.files}
+    shutil.rmtree(artifact.directory)
+    monkeypatch.setattr(context, "MEMORY_BYTES", 0)
+    make(artifact)
+    assert {name: (artifact.directory / name).read_bytes() for name in before} == before
 
 
 def test_a_resumed_teacher_has_the_same_bytes(made, tiny, planned, make, interrupt):

@@ -17,6 +17,8 @@ WORK = RESULTS / ".work"
 MOST_SHARING = 64
 # Images per forward pass where compute.batch_size is auto: more do not fit a CPU's caches.
 AUTO_BATCH = {"cpu": 64, "cuda": 256}
+# Pixels of a split up to so many bytes are in memory; those of a larger one are in a file.
+MEMORY_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def fit(images, epsilon):
 
     Parameters
     ----------
-    images : (n, channels, height, width) uint8 tensor
+    images : (n, channels, height, width) uint8 tensor, or `StoredImages`
     epsilon : float
         Added to the variances of the principal components.
 
@@ -50,10 +50,11 @@ def fit(images, epsilon):
         divided by n - 1. W is symmetric, and does not depend on the signs of U. Computed in
         float64.
     """
-    batches = images.flatten(1).split(BATCH)
-    mean = sum(batch.double().sum(0) for batch in batches) / (255 * len(images))
+    mean = sum(batch.flatten(1).double().sum(0) for batch in images.split(BATCH))
+    mean /= 255 * len(images)
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
-    for batch in batches:
+    for pixels in images.split(BATCH):
+        batch = pixels.flatten(1)
         centred = batch.double() / 255 - mean
         covariance.addmm_(centred.T, centred, alpha=1 / (len(images) - 1))
     variances, components = torch.linalg.eigh(covariance)

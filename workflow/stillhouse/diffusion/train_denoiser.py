@@ -101,8 +101,8 @@ class DenoiserTraining:
         layout = loop.memory_format(recipe["autoencoder"])
         autoencoder.to(device, memory_format=layout)
         curve = _train_autoencoder(autoencoder, images, recipe["autoencoder"], seed, checkpoint)
-        views = [images, images.flip(3)] if recipe["network"]["flip"] else [images]
-        posteriors = [encode(autoencoder, view, layout) for view in views]
+        views = (False, True) if recipe["network"]["flip"] else (False,)
+        posteriors = [encode(autoencoder, images, layout, mirrored) for mirrored in views]
         # Latents are scaled to the unit variance of the noise (latent diffusion, appendix G).
         scale = _scale(posteriors)
         autoencoder.register_to_config(scaling_factor=scale)
@@ -166,12 +166,13 @@ def _train_autoencoder(net, images, settings, seed, checkpoint):
 
 
 @torch.no_grad()
-def encode(autoencoder, images, layout=torch.contiguous_format):
+def encode(autoencoder, images, layout=torch.contiguous_format, mirrored=False):
     """Return mean and deviation of the posteriors of uint8 images, unscaled, float32."""
     means, stds = [], []
     starts = range(0, len(images), ENCODED)
     for first in track(starts, len(starts), "batches encoded"):
-        pixels = to_unit(images[first : first + ENCODED]).contiguous(memory_format=layout)
+        batch = images[first : first + ENCODED]
+        pixels = to_unit(batch.flip(3) if mirrored else batch).contiguous(memory_format=layout)
         posterior = autoencoder.encode(pixels).latent_dist
         means.append(posterior.mean)
         stds.append(posterior.std)

@@ -5,7 +5,7 @@ Without torch, because rules ask for it.
 
 from functools import cache
 
-from stillhouse.artifacts.context import AUTO_BATCH
+from stillhouse.artifacts.context import AUTO_BATCH, MEMORY_BYTES
 from stillhouse.artifacts.stages import Work, load_function
 from stillhouse.data.sources import catalogue
 
@@ -53,8 +53,6 @@ PASSED, TRAINED = 1000, 8000
 # Passes of k-means over its vectors, ten starts included; an assumption.
 KMEANS_PASSES = 300
 RGB = 3
-# Full data of up to so many bytes of decoded images is in memory; more is decoded step by step.
-MEMORY_BYTES = 2 * 2**30
 # A training pass counts as three forward passes.
 TRAINING = 3
 
@@ -121,7 +119,11 @@ class Sizes:
 
     def split_bytes(self, artifact, resolution, classes):
         """Return the bytes of a training split in memory, as pixels."""
-        return self.per_class(artifact) * len(classes) * RGB * resolution**2
+        return self.held(self.per_class(artifact) * len(classes), resolution)
+
+    def held(self, count, resolution):
+        """Return the bytes in memory of a split of `count` images; large ones are in a file."""
+        return min(count * RGB * resolution**2, MEMORY_BYTES)
 
     def side(self, artifact):
         """Return the largest resolution that an index or its images are used at [px]."""

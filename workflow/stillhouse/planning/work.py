@@ -7,7 +7,7 @@ from math import ceil
 
 from stillhouse.artifacts.stages import Work
 from stillhouse.data.sources import catalogue
-from stillhouse.planning.sizes import MEMORY_BYTES, PRETRAINED_BYTES, trained_denoiser_passes
+from stillhouse.planning.sizes import PRETRAINED_BYTES, trained_denoiser_passes
 
 # Of a view in a label table, compressed, and of the scale of its logits; an assumption.
 VIEW_BYTES, SCALE_BYTES = 8, 4
@@ -30,14 +30,14 @@ def images(artifact, sizes):
 
 
 def teacher(artifact, sizes):
-    """Epochs over the training split, which is in memory; or weights that are loaded."""
+    """Epochs over the training split; or weights that are loaded."""
     settings = artifact.settings
     resolution, stored = settings["resolution"], 4e6 + 400 * len(settings["classes"])
     n_classes = len(settings["classes"])
     count, tested = (
         n * n_classes for n in (sizes.per_class(artifact), sizes.tests_per_class(artifact))
     )
-    test_bytes = tested * 3 * resolution**2
+    test_bytes = sizes.held(tested, resolution)
     if "epochs" not in settings:
         return Work(
             multiply_adds=tested * sizes.network(settings, resolution),
@@ -66,13 +66,14 @@ def denoiser(artifact, sizes):
     steps = autoencoder["steps"], network["steps"]
     shown = [n * part["batch_size"] for n, part in zip(steps, (autoencoder, network), strict=True)]
     largest = max(autoencoder["batch_size"], network["batch_size"])
+    count = sizes.per_class(artifact) * len(settings["classes"])
+    # Mean and deviation of each view as float32, and their scaled copies.
+    latent_bytes = 2 * 2 * 4 * (1 + network["flip"]) * count * sizes.latent_numbers(artifact)
     return Work(
         multiply_adds=sizes.trained(shown[0] * 2 * half + shown[1] * pass_),
         steps=sum(steps),
-        pixels=sizes.decoded(
-            sizes.per_class(artifact) * len(settings["classes"]), settings["resolution"]
-        ),
-        held_bytes=sizes.split_bytes(artifact, settings["resolution"], settings["classes"]),
+        pixels=sizes.decoded(count, settings["resolution"]),
+        held_bytes=sizes.held(count, settings["resolution"]) + latent_bytes,
         activation_bytes=sizes.trained_bytes(largest, settings["resolution"]),
         stored_bytes=4 * (12 * network["width"] ** 2 * network["layers"]) + 5e6,
     )
@@ -158,7 +159,7 @@ def students(artifact, sizes):
     settings = artifact.settings
     data = artifact.upstream["distilled"].settings if "distilled" in artifact.upstream else settings
     side, classes = data["resolution"], data["classes"]
-    n_epoch, n_decoded, n_held = _training_images(artifact, sizes, side, len(classes))
+    n_epoch, n_decoded, train_bytes = _training_images(artifact, sizes, side, len(classes))
     batch, epochs = settings["labels"]["batch_size"], settings["training"]["epochs"]
     work = sizes.trained(sizes.network(settings["network"], side))
     if settings["labels"]["kind"] == "online":
@@ -168,19 +169,16 @@ def students(artifact, sizes):
         multiply_adds=epochs * n_epoch * work,
         steps=epochs * ceil(n_epoch / batch),
         pixels=sizes.decoded(n_tests + n_decoded, side),
-        held_bytes=(n_tests + n_held) * 3 * side**2,
+        held_bytes=sizes.held(n_tests, side) + train_bytes,
         activation_bytes=max(sizes.trained_bytes(batch, side), sizes.batch_bytes(side)),
         stored_bytes=100 * epochs,
     )
 
 
 def _training_images(artifact, sizes, side, n_classes):
-    """Return the images of an epoch, those that are decoded, and those in memory, of students."""
+    """Return images of an epoch, images that are decoded, and bytes in memory, of students."""
     if "distilled" in artifact.upstream:
         count = sizes.n_images(artifact.upstream["distilled"])
-        return count, 0, count
-    n_stored = sizes.per_class(artifact) * n_classes
-    n_epoch = artifact.settings.get("images_per_epoch", n_stored)
-    if 3 * side**2 * n_stored > MEMORY_BYTES:
-        return n_epoch, n_epoch * artifact.settings["training"]["epochs"], 0
-    return n_epoch, n_stored, n_stored
+        return count, 0, count * 3 * side**2
+    count = sizes.per_class(artifact) * n_classes
+    return artifact.settings.get("images_per_epoch", count), count, sizes.held(count, side)

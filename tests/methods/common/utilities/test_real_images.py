@@ -1,8 +1,10 @@
 import pytest
 import torch
+from stillhouse.data.splits import StoredImages
 from stillhouse.data.transforms import normalise
+from stillhouse.methods.common.utilities.real_images import RealImages
 
-from tests.methods.common.utilities.conftest import COUNTS
+from tests.methods.common.utilities.conftest import CLASSES, COUNTS
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])
@@ -26,3 +28,10 @@ def test_images_of_classes_are_normalised_one_class_after_the_other(real):
     drawn = real.draw([2, 1], 5, 3)
     rows = [*real.rows(2, 5, 3), *real.rows(1, 5, 3)]
     assert torch.equal(drawn, normalise(real.pixels[rows]))
+
+
+def test_images_in_a_file_are_drawn_as_those_in_memory(real, empty):
+    stored = StoredImages(tuple(real.pixels.shape), [real.pixels])
+    labels = torch.arange(len(COUNTS)).repeat_interleave(torch.tensor(COUNTS))
+    in_file = RealImages(stored, labels, CLASSES, real.seed)
+    assert torch.equal(in_file.draw([2, 1], 5, 3), real.draw([2, 1], 5, 3))

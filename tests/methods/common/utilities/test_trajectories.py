@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stillhouse.artifacts import store
+from stillhouse.artifacts import context, store
 from stillhouse.artifacts.addresses import member_folder
 from stillhouse.artifacts.jobs import produce
 from stillhouse.artifacts.rng import generator, permutation
@@ -88,6 +88,14 @@ def test_a_resumed_expert_has_the_same_bytes(train, interrupt, seconds):
     assert len(calls) == 3 + (1 if seconds == 0 else 3)
     for name in FILES:
         assert (found / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_an_expert_of_a_split_in_a_file_has_the_same_bytes(train, monkeypatch):
+    (in_memory,) = train("memory")
+    monkeypatch.setattr(context, "MEMORY_BYTES", 0)
+    (in_file,) = train("file")
+    for name in FILES:
+        assert (in_file / name).read_bytes() == (in_memory / name).read_bytes()
 
 
 def test_experts_learn(train):
