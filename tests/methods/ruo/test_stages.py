@@ -1,6 +1,9 @@
 """The stages of compressed and optimised sets: results, resuming, files."""
 
+import contextlib
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +28,42 @@ from stillhouse.training.loop import Diverged
 from tests.methods.ruo.configs import DM, GM, TM, WARMUP, coded, compressed
 
 LONG = {**WARMUP, "restarts": 1, "iterations": 120, "final_iterations": 0}
+BOUNDS = [1e-2, 1e-4, 1e-6]
+METHODS = {
+    "random": {"kind": "random"},
+    **{f"slice-{size}": compressed(slice=size) for size in ("class", "set", 1)},
+    **{
+        f"beta-{beta}": compressed(slice="set", initial="random", warmup={**LONG, "beta": beta})
+        for beta in (100, 100_000)
+    },
+    **{"dm": DM, "gm": GM, "tm": TM},
+    "bounds": {**DM, "bounds": BOUNDS, "holdout": 0.25},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, planned, make_all):
+    """Make the sets of all methods; return folder and plan."""
+    folder = tmp_path_factory.mktemp("sets")
+    wanted = only_sets(planned(coded(**METHODS)))
+    with contextlib.chdir(folder):
+        make_all(wanted)
+    return SimpleNamespace(folder=folder, plan=wanted)
+
+
+@pytest.fixture
+def sets(finished, monkeypatch):
+    """Change into the folder of the sets, which must not be modified; return the plan."""
+    monkeypatch.chdir(finished.folder)
+    return finished.plan
+
+
+@pytest.fixture
+def copied(finished, tmp_path, monkeypatch):
+    """Change into a copy of the folder of the sets; return the plan."""
+    shutil.copytree(finished.folder / "results", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    return finished.plan
 
 
 def set_of(wanted, name):
@@ -45,13 +84,11 @@ def only_sets(wanted):
     return wanted
 
 
-@pytest.mark.parametrize("size", ["class", "set", 1])
-def test_a_set_has_the_images_of_its_bitstreams(planned, make_all, empty, size):
-    wanted = only_sets(planned(coded(a=compressed(slice=size))))
-    make_all(wanted)
-    artifact = set_of(wanted, "a")
+@pytest.mark.parametrize(("size", "count"), [("class", 3), ("set", 1), (1, 6)])
+def test_a_set_has_the_images_of_its_bitstreams(sets, size, count):
+    artifact = set_of(sets, f"slice-{size}")
     paths, stored = bits_of(artifact), DistilledSet(artifact.file)
-    assert len(paths) == {"class": 3, "set": 1, 1: 6}[size]
+    assert len(paths) == count
     contents = [files.read(path.read_bytes(), path) for path in paths]
     assert (stored.images.numpy() == np.concatenate([one.images() for one in contents])).all()
     assert stored.labels.tolist() == np.concatenate([one.labels for one in contents]).tolist()
@@ -59,38 +96,27 @@ def test_a_set_has_the_images_of_its_bitstreams(planned, make_all, empty, size):
     assert method("compressed").storage_bytes(artifact.spec()) == {"image_bytes": expected}
 
 
-def test_compressed_images_resemble_the_set_that_they_start_from(planned, make_all, empty):
-    changes = {"initial": "random", "slice": "set", "warmup": {**LONG, "beta": 1e5}}
-    wanted = only_sets(planned(coded(random={"kind": "random"}, a=compressed(**changes))))
-    make_all(wanted)
-    real, coarse = (DistilledSet(set_of(wanted, name).file).images for name in ("random", "a"))
+def test_compressed_images_resemble_the_set_that_they_start_from(sets):
+    real, coarse = (
+        DistilledSet(set_of(sets, name).file).images for name in ("random", "beta-100000")
+    )
     error = ((real.float() - coarse.float()) / 255).square().mean()
     assert error < 0.25 * (real.float() / 255).var()
 
 
-def test_a_higher_beta_takes_more_bits_and_distorts_less(planned, make_all, empty):
-    methods = {
-        f"beta{beta}": compressed(slice="set", warmup={**LONG, "beta": beta})
-        for beta in (100, 100000)
-    }
-    wanted = only_sets(planned(coded(**methods)))
-    make_all(wanted)
-    results = {}
-    for name in methods:
-        folder = Path(set_of(wanted, name).upstream["bitstream"].upstream["compression"].directory)
-        (results[name],) = store.read_json(folder / "slice0" / "curve.json")["runs"]
-    low, high = results["beta100"], results["beta100000"]
+def test_a_higher_beta_takes_more_bits_and_distorts_less(sets):
+    results = []
+    for beta in (100, 100_000):
+        stored = set_of(sets, f"beta-{beta}").upstream["bitstream"]
+        folder = stored.upstream["compression"].directory
+        results += store.read_json(folder / "slice0" / "curve.json")["runs"]
+    low, high = results
     assert low["bits_per_pixel"] < high["bits_per_pixel"] and low["psnr"] < high["psnr"]
 
 
-@pytest.mark.parametrize("seconds", [0, 1000])
-@pytest.mark.parametrize("number", [3, 11, 18])
-def test_a_resumed_warm_up_has_the_same_bytes(
-    planned, make, make_all, empty, interrupt, seconds, number
-):
-    wanted = only_sets(planned(coded(a=compressed(slice="set"))))
-    make_all(wanted)
-    artifact = set_of(wanted, "a").upstream["bitstream"].upstream["compression"]
+@pytest.mark.parametrize(("number", "seconds"), [(3, 0), (11, 0), (18, 0), (11, 1000)])
+def test_a_resumed_warm_up_has_the_same_bytes(copied, make, interrupt, number, seconds):
+    artifact = set_of(copied, "slice-set").upstream["bitstream"].upstream["compression"]
     folder = artifact.directory / "slice0"
     before = {name: (folder / name).read_bytes() for name in artifact.stage.files}
     for name in before:
@@ -103,13 +129,9 @@ def test_a_resumed_warm_up_has_the_same_bytes(
     assert len(calls) == number + 20 - (number - 1 if seconds == 0 else 0)
 
 
-@pytest.mark.parametrize("settings", [DM, GM, TM], ids=["dm", "gm", "tm"])
-def test_a_resumed_joint_optimisation_has_the_same_bytes(
-    planned, make, make_all, empty, interrupt, settings
-):
-    wanted = only_sets(planned(coded(a=settings)))
-    make_all(wanted)
-    artifact = set_of(wanted, "a").upstream["state"]
+@pytest.mark.parametrize("name", ["dm", "gm", "tm"])
+def test_a_resumed_joint_optimisation_has_the_same_bytes(copied, make, interrupt, name):
+    artifact = set_of(copied, name).upstream["state"]
     before = {name: (artifact.directory / name).read_bytes() for name in artifact.stage.files}
     for name in before:
         (artifact.directory / name).unlink()
@@ -121,18 +143,14 @@ def test_a_resumed_joint_optimisation_has_the_same_bytes(
     assert len(calls) == 5 + 3
 
 
-def test_the_learned_rate_of_tm_is_stored_with_the_set(planned, make_all, empty):
-    wanted = only_sets(planned(coded(a=TM, b=DM)))
-    make_all(wanted)
-    rate = read_learned(set_of(wanted, "a").file).learning_rate
+def test_the_learned_rate_of_tm_is_stored_with_the_set(sets):
+    rate = read_learned(set_of(sets, "tm").file).learning_rate
     assert rate > 0 and rate != 0.01
-    assert read_learned(set_of(wanted, "b").file) is None
+    assert read_learned(set_of(sets, "dm").file) is None
 
 
-def test_the_curve_has_utility_rate_and_psnr(planned, make_all, empty):
-    wanted = only_sets(planned(coded(a=DM)))
-    make_all(wanted)
-    folder = set_of(wanted, "a").upstream["state"].directory
+def test_the_curve_has_utility_rate_and_psnr(sets):
+    folder = set_of(sets, "dm").upstream["state"].directory
     curve = store.read_json(folder / "curve.json")["curve"]
     assert {name: len(values) for name, values in curve.items()} == {
         **{"utility": 7, "bits_per_pixel": 7, "psnr": 7}
@@ -141,35 +159,27 @@ def test_the_curve_has_utility_rate_and_psnr(planned, make_all, empty):
     assert snapshots["iteration"].to_pylist() == [i for i in (0, 1, 3, 5, 7) for _ in range(3)]
 
 
-def test_of_several_bounds_the_best_on_held_out_images_is_used(planned, make_all, empty):
-    bounds = [1e-2, 1e-4, 1e-6]
-    wanted = only_sets(planned(coded(a={**DM, "bounds": bounds, "holdout": 0.2})))
-    make_all(wanted)
-    stored = set_of(wanted, "a").upstream["bitstream"]
+def test_of_several_bounds_the_best_on_held_out_images_is_used(sets):
+    stored = set_of(sets, "bounds").upstream["bitstream"]
     choice = store.read_json(stored.upstream["bound"].directory / "bound.json")
     candidates = {one["bound"]: one for one in choice["candidates"]}
-    assert sorted(candidates) == sorted(bounds)
+    assert sorted(candidates) == sorted(BOUNDS)
     assert choice["bound"] == min(candidates, key=lambda one: candidates[one]["loss"])
-    rates = [candidates[one]["bits_per_pixel"] for one in bounds]
+    rates = [candidates[one]["bits_per_pixel"] for one in BOUNDS]
     assert rates == sorted(rates)
     report = store.read_json(stored.directory / "slice0" / "report.json")
     assert report["bound"] == choice["bound"] and report["error"] <= choice["bound"]
 
 
-def test_the_size_of_a_file_is_that_of_its_estimate(planned, make_all, empty):
-    changes = {"slice": "set", "warmup": {**LONG, "beta": 1e4}}
-    wanted = only_sets(planned(coded(a=compressed(**changes))))
-    make_all(wanted)
-    folder = set_of(wanted, "a").upstream["bitstream"].directory / "slice0"
+def test_the_size_of_a_file_is_that_of_its_estimate(sets):
+    folder = set_of(sets, "beta-100000").upstream["bitstream"].directory / "slice0"
     report = store.read_json(folder / "report.json")
     estimate = sum(report["estimate"].values()) / 8
     assert abs((folder / FILE).stat().st_size - estimate) <= 0.01 * estimate + 64
 
 
-def test_held_out_images_are_not_optimised_for(planned, make_all, empty):
-    wanted = only_sets(planned(coded(a={**DM, "bounds": [1e-4, 1e-5], "holdout": 0.25})))
-    make_all(wanted)
-    spec = set_of(wanted, "a").upstream["state"].spec()
+def test_held_out_images_are_not_optimised_for(sets):
+    spec = set_of(sets, "bounds").upstream["state"].spec()
     inputs = job_inputs(spec)
     own, other = (
         rate_utility.training_utility(inputs, spec, Context(), held_out=held_out).real
