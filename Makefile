@@ -12,12 +12,12 @@ run: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
-# Before a release: also every kind of kill, every preset by a dry run, the page in a browser, and
-# runs on Slurm, which needs root, Debian's packages, and `make slurm` before.
+# Before a release: also every kind of kill, runs of DM, GM and TM, every preset by a dry run, the page
+# in a browser, and runs on Slurm, which needs root, Debian's packages, and `make slurm` before.
 test-all: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

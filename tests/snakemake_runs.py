@@ -80,12 +80,12 @@ class Folder:
             variables["PYTHONPYCACHEPREFIX"] = compiled_modules().name
         return variables
 
-    def snakemake(self, *arguments, **options):
-        """Run Snakemake to its end, successful or not."""
+    def snakemake(self, *arguments, environment=None, **options):
+        """Run Snakemake to its end, successful or not, with further variables if any."""
         return subprocess.run(
             self.command(*arguments, **options),
             cwd=self.path,
-            env=self.environment(),
+            env=self.environment() | (environment or {}),
             capture_output=True,
             text=True,
             check=False,

@@ -1,8 +1,11 @@
 """A tiny config for runs of Snakemake, one finished run of it, and copies of the run."""
 
+import json
 import shutil
+import subprocess
 
 import pytest
+from filelock import FileLock
 from snakemake_runs import Folder, Running
 
 
@@ -75,10 +78,20 @@ def tiny():
 
 
 def pytest_collection_modifyitems(items):
-    """Put the tests of the finished run in one group of ``--dist loadgroup``: it runs once."""
-    for item in items:
-        if "cold" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("cold"))
+    """Order tests: with that of the finished run first, it runs while others do not wait for it.
+
+    The order of ``-n 2 --dist loadfile --no-loadscope-reorder``, where the longest files are first.
+    """
+    finished = [item.path for item in items if "cold" in getattr(item, "fixturenames", ())]
+
+    def position(item):
+        if "workflow" not in item.keywords:
+            return 3
+        if item.path not in finished:
+            return 1
+        return 0 if item.path == finished[0] else 2
+
+    items.sort(key=position)
 
 
 @pytest.fixture
@@ -96,11 +109,22 @@ def folder(tmp_path, config):
 
 
 @pytest.fixture(scope="session")
-def cold(tmp_path_factory):
-    """Run the tiny config from scratch, once; must not be modified. `done` is the ended process."""
-    folder = Folder(tmp_path_factory.mktemp("cold"))
-    folder.configure(tiny())
-    folder.done = folder.make()
+def cold(tmp_path_factory, worker_id):
+    """Run the tiny config from scratch, once for all workers of xdist; must not be modified.
+
+    The HOME of the run cannot be created. `done` is the ended process.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = Folder((base if worker_id == "master" else base.parent) / "cold")
+    ended = folder / "done.json"
+    with FileLock(folder.path.with_suffix(".lock")):
+        if not ended.exists():
+            folder.configure(tiny())
+            (folder / "file").touch()
+            home, caches = str(folder / "file/home"), str(folder / "caches")
+            done = folder.make(environment={"HOME": home, "XDG_CACHE_HOME": caches})
+            ended.write_text(json.dumps([done.args, done.returncode, done.stdout, done.stderr]))
+    folder.done = subprocess.CompletedProcess(*json.loads(ended.read_text()))
     return folder
 
 

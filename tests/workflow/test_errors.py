@@ -140,18 +140,6 @@ def test_a_missing_source_file_ends_before_any_job_and_is_named(hostile):
     assert folder.jobs("results/tables/fine.csv")["tables"] == 1
 
 
-def test_a_run_needs_no_home_where_a_folder_for_caches_is_given(folder, config, monkeypatch):
-    """From nothing to the page, with a HOME that cannot be created."""
-    (folder / "file").touch()
-    monkeypatch.setenv("HOME", str(folder / "file/home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "caches"))
-    config["protocols"] = {"hard": {"labels": "hard", "epochs": 2}}
-    config["experiments"]["tiny"] |= {"methods": ["random"], "protocols": ["hard"]}
-    folder.configure(config)
-    folder.make()
-    assert (folder / "results/report/tiny.html").exists()
-
-
 def test_broken_aliases_end_before_any_job_and_name_file_and_line(folder):
     text = (folder / "config.yaml").read_text()
     line = len(text.splitlines()) + 1

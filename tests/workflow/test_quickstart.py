@@ -33,6 +33,11 @@ def test_a_cold_run_makes_tables_figures_and_pages(cold):
         assert cold.one(path).stat().st_size > 0
 
 
+def test_a_run_needs_no_home_where_a_folder_for_caches_is_given(cold):
+    assert (cold / "file").is_file()
+    assert any((cold / "caches").iterdir())
+
+
 def test_the_csv_has_one_row_per_cell(cold):
     cells = [(row["method"], row["ipc"], row["protocol"], row["seed"]) for row in cold.rows()]
     assert cells == [(m, "1", "soft", s) for m in ("rded", "d4m", "edc") for s in ("0", "1")]

@@ -3,8 +3,10 @@
 import base64
 import json
 import re
+import shutil
 
 import pytest
+from snakemake_runs import Folder
 
 pytestmark = pytest.mark.workflow
 
@@ -13,43 +15,45 @@ CATEGORIES = {"Charts": 4, "Images": 4, "Methods": 2, "Page": 1, "Tables": 3}
 
 
 @pytest.fixture(scope="module")
-def report(cold, tmp_path_factory):
-    """Write the report of the finished run; return its path."""
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    cold.make("--report", path)
-    return path
+def reported(cold, tmp_path_factory):
+    """Return a copy of the finished run with its report, ``report.html``."""
+    path = tmp_path_factory.mktemp("report") / "run"
+    shutil.copytree(cold.path, path)
+    folder = Folder(path)
+    folder.make("--report", path / "report.html")
+    return folder
 
 
-def value(report, name):
+def value(folder, name):
     """Return the value of a variable in the report's script."""
-    text = report.read_text()
+    text = (folder / "report.html").read_text()
     begin = re.search(rf'<script id="{name}">\s*var {name} = ', text).end()
     return json.JSONDecoder().raw_decode(text, begin)[0]
 
 
-def test_the_report_has_all_tables_charts_images_and_pages_in_their_categories(cold, report):
-    results = value(report, "results")
+def test_the_report_has_all_tables_charts_images_and_pages_in_their_categories(reported):
+    results = value(reported, "results")
     contents = {
         path: base64.b64decode(entry["data_uri"].rpartition("base64,")[2])
         for path, entry in results.items()
     }
-    shown = [*cold.paths("report/tiny.html"), *cold.paths("tables/*")]
-    shown += [path for path in cold.paths("figures/**/*") if path.suffix in (".png", ".svg")]
+    shown = [*reported.paths("report/tiny.html"), *reported.paths("tables/*")]
+    shown += [path for path in reported.paths("figures/**/*") if path.suffix in (".png", ".svg")]
     assert set(contents) == {f"results/{path}" for path in shown}
-    assert all(data == (cold / path).read_bytes() for path, data in contents.items())
+    assert all(data == (reported / path).read_bytes() for path, data in contents.items())
     for path, entry in results.items():
         assert entry["labels"], path
         assert len(entry["caption"]) > 40, path
         assert "{{" not in entry["caption"]
-    categories = value(report, "categories")
+    categories = value(reported, "categories")
     counts = {
         name: sum(len(paths) for paths in parts.values()) for name, parts in categories.items()
     }
     assert counts == CATEGORIES
 
 
-def test_a_report_leaves_nothing_to_do(cold, report):
-    assert cold.jobs() == {}
+def test_a_report_leaves_nothing_to_do(reported):
+    assert reported.jobs() == {}
 
 
 def test_methods_share_figures_of_shared_artifacts(folder, config):
