@@ -116,8 +116,15 @@ def _make(artifact, members=(), files=None, **resources):
     return folders if members else artifact.directory
 
 
-def _make_all(wanted):
-    """Compute all artifacts of a plan like the rules, upstream first."""
+def _make_all(wanted, alone=False):
+    """Compute all artifacts of a plan like the rules, upstream first.
+
+    Parameters
+    ----------
+    wanted : stillhouse.planning.plan.Plan
+    alone : bool, optional
+        Compute each member by a job of its own, the last one first.
+    """
     done = set()
 
     def visit(artifact):
@@ -126,7 +133,9 @@ def _make_all(wanted):
         done.add(artifact.directory)
         for _, part in artifact.parts():
             visit(part)
-        _make(artifact, list(wanted.family(artifact).members) if artifact.stage.member else ())
+        members = list(wanted.family(artifact).members) if artifact.stage.member else []
+        for part in [[member] for member in reversed(members)] if alone and members else [members]:
+            _make(artifact, part)
 
     for by_name in wanted.artifacts.values():
         for artifact in by_name.values():

@@ -4,22 +4,25 @@ import pytest
 
 pytestmark = pytest.mark.workflow
 
-TABLE = "results/tables/tiny.csv"
 # Stages with members, and the sets that are collected from them.
-CUT = ("images", "patch_scores", "latents", "prototypes", "decode", "synthesis", "students")
+CUT = (
+    *("images", "patch_scores", "latents", "prototypes", "decode"),
+    *("synthesis", "students", "distilled"),
+)
 
 
-def test_results_do_not_depend_on_block_size(finished, config, cold):
-    """`cold` has all classes, batches and seeds of a stage in one job."""
-    finished.remove_stages(*CUT, "distilled")
-    finished.remove("tables")
-    config["sources"]["digits"]["classes_per_block"] = 1
-    config["compute"] |= {"seeds_per_job": 1, "batches_per_job": 1}
-    finished.configure(config)
-    # Jobs of complete members, which run because manifests are missing, compute nothing.
-    planned = finished.jobs(TABLE)
-    assert planned["images"] == 10
-    assert {planned[stage] for stage in ("patch_scores", "latents", "prototypes", "decode")} == {3}
-    assert (planned["synthesis"], planned["students"]) == (2, 6)
-    finished.make(TABLE)
+@pytest.fixture
+def plan(config, planned):
+    """Return the plan of the tiny config."""
+    return planned(config)
+
+
+def test_results_do_not_depend_on_block_size(finished, cold, plan, make_all, monkeypatch):
+    """`cold` has all classes, batches and seeds of a stage in one job; here each has its own.
+
+    Computed by the function of jobs in this process, the last member first.
+    """
+    finished.remove_stages(*CUT)
+    monkeypatch.chdir(finished.path)
+    make_all(plan, alone=True)
     finished.assert_same(cold)

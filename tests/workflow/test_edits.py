@@ -1,6 +1,7 @@
 """Edits of a config recompute the stages they affect and change no others."""
 
 import copy
+import re
 import shutil
 
 import pytest
@@ -78,15 +79,24 @@ def test_fewer_classes_compute_nothing_per_class(finished, config):
     assert new_folders(before, finished.states()) == set()
 
 
-def test_other_blocks_compute_nothing(finished, config):
+def test_other_blocks_compute_what_is_missing_alone(finished, config):
+    students, numbers = finished.one("students/few-rded-*"), finished.numbers()
+    folder = students.relative_to(finished / "results")
+    finished.remove(folder, "logs/students", "tables")
     config["sources"]["digits"]["classes_per_block"] = 2
     config["compute"] |= {"seeds_per_job": 1, "batches_per_job": 1}
     finished.configure(config)
-    before, numbers = finished.states(), finished.numbers()
+    before = finished.states()
     finished.make("results/tables/tiny.csv")
-    assert new_folders(before, finished.states()) == set()
+    assert new_folders(before, finished.states()) == {f"{folder}/seed0", f"{folder}/seed1"}
     assert finished.numbers() == numbers
     assert finished.jobs("results/tables/tiny.csv") == {}
+    # A job computes the members of its block and no others.
+    computed = [
+        re.findall(r"(seed\d): computed", (finished / "results" / path).read_text())
+        for path in finished.paths(f"logs/students/{folder.name}*/*.log")
+    ]
+    assert sorted(computed) == [["seed0"], ["seed1"]]
 
 
 def test_an_added_student_seed_alone_is_trained_without_snakemakes_metadata(finished, config):
