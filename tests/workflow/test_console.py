@@ -54,6 +54,6 @@ def test_a_failed_job_shows_the_end_of_its_log_and_few_inputs(finished):
 def test_a_table_of_more_cells_is_not_replaced_without_a_warning(finished, config):
     config["experiments"]["tiny"]["seeds"] = [0]
     finished.configure(config)
-    done = finished.make()
+    done = finished.make("results/tables/tiny.csv")
     (warning,) = [line for line in done.stderr.splitlines() if "results/tables/tiny.csv" in line]
     assert "its 6 cells are replaced by the 3 of " in warning
