@@ -90,10 +90,17 @@ def all_kinds(tmp_path_factory, planned, make_all):
     return SimpleNamespace(folder=folder, plan=plan)
 
 
+@contextlib.contextmanager
+def inside(all_kinds):
+    """Work in the folder of the results; yield {method: spec of its set}."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(all_kinds.folder):
+        patch.setitem(registry.METHODS, "learner", learning.Learner())
+        sets = all_kinds.plan.artifacts["distilled"].values()
+        yield {artifact.slug: artifact.spec() for artifact in sets}
+
+
 @pytest.fixture
-def results(all_kinds, monkeypatch):
+def results(all_kinds):
     """Change into the results; return {method: spec of its set}."""
-    monkeypatch.chdir(all_kinds.folder)
-    monkeypatch.setitem(registry.METHODS, "learner", learning.Learner())
-    sets = all_kinds.plan.artifacts["distilled"].values()
-    return {artifact.slug: artifact.spec() for artifact in sets}
+    with inside(all_kinds) as specs:
+        yield specs

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,47 +18,52 @@ from stillhouse.errors import StillhouseError
 from stillhouse.evaluation.logit_encodings import decode_logits
 from stillhouse.export import dataset
 
+from tests.export.conftest import inside
+
 KINDS = ["png", "jpeg", "webp", "bitstream", "learned"]
 FORMATS = {"jpeg": "JPEG", "webp": "WEBP"}  # others: PNG
 # A process of its own: `datasets` reads the environment when it is imported.
 LOADER = """
 import io, json, sys
 from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset
-folder, read = sys.argv[1], {}
-for name in get_dataset_config_names(folder):
+def read(folder, name):
     rows = load_dataset(folder, name, split="train")
-    read[name] = {
+    own = {
         "splits": get_dataset_split_names(folder, name),
         "features": {column: str(feature) for column, feature in rows.features.items()},
         "rows": len(rows),
     }
     if name == "images":
-        read[name]["names"] = rows.features["label"].names
-        read[name]["labels"] = rows["label"][:]
-        read[name]["sizes"] = [image.size for image in rows["image"]]
-        read[name]["pixels"] = [list(image.convert("RGB").tobytes()) for image in rows["image"]]
+        own["names"] = rows.features["label"].names
+        own["labels"] = rows["label"][:]
+        own["sizes"] = [image.size for image in rows["image"]]
+        own["pixels"] = [list(image.convert("RGB").tobytes()) for image in rows["image"]]
     if "logits" in rows.features:
         first = rows[0]["logits"]
-        read[name]["first"] = list(first) if isinstance(first, bytes) else first
+        own["first"] = list(first) if isinstance(first, bytes) else first
     if "learned_label" in rows.features:
-        read[name]["learned"] = rows["learned_label"][:]
-print(json.dumps(read))
+        own["learned"] = rows["learned_label"][:]
+    return own
+print(json.dumps([
+    {name: read(folder, name) for name in get_dataset_config_names(folder)}
+    for folder in sys.argv[1:]
+]))
 """
 
 
-@pytest.fixture
-def loaded(tmp_path, monkeypatch):
-    """Return a function from a folder to what `datasets` reads of it, offline."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    def load(folder):
-        command = [sys.executable, "-c", LOADER, str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return load
+@pytest.fixture(scope="module")
+def exported(all_kinds, tmp_path_factory):
+    """Return {kind: (parts of its exported set, what `datasets` reads of them, offline)}."""
+    root, parts = tmp_path_factory.mktemp("exported"), {}
+    with inside(all_kinds) as specs:
+        for kind in KINDS:
+            parts[kind] = dataset.export(specs[kind], root / kind)
+    command = [sys.executable, "-c", LOADER, *(str(root / kind) for kind in KINDS)]
+    environment = {**os.environ, "HF_HOME": str(root / "cache"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    read = json.loads(done.stdout.splitlines()[-1])
+    return {kind: (parts[kind], own) for kind, own in zip(KINDS, read, strict=True)}
 
 
 def front_matter(folder):
@@ -67,9 +73,8 @@ def front_matter(folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_datasets_reads_the_images_of_every_kind_of_set(kind, results, loaded, tmp_path):
-    dataset.export(results[kind], tmp_path / "out")
-    read = loaded(tmp_path / "out")["images"]
+def test_datasets_reads_the_images_of_every_kind_of_set(kind, results, exported):
+    read = exported[kind][1]["images"]
     stored = DistilledSet(Path(results[kind]["address"]) / "images.parquet")
     assert (read["splits"], read["names"]) == (["train"], ["0", "1", "2"])
     assert read["labels"] == stored.labels.tolist() == [0, 1, 2]
@@ -81,9 +86,8 @@ def test_datasets_reads_the_images_of_every_kind_of_set(kind, results, loaded, t
         assert "float32" in read["features"]["learned_label"]
 
 
-def test_datasets_reads_soft_labels_of_every_encoding(results, loaded, tmp_path):
-    parts = dataset.export(results["png"], tmp_path / "out")
-    read = loaded(tmp_path / "out")
+def test_datasets_reads_soft_labels_of_every_encoding(results, exported):
+    parts, read = exported["png"]
     assert list(read) == [part.name for part in parts]
     encodings = {part.spec["settings"]["encoding"] for part in parts[1:]}
     assert encodings == {"float16", "int8", "top2"}
