@@ -347,7 +347,7 @@ JSON_FILES = (
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.sampled_from(JSON_FILES), st.data())
 def test_any_settings_are_accepted_or_an_error_of_one_line(folders, tmp_path_factory, name, data):
     at = tmp_path_factory.mktemp("changed")
