@@ -254,14 +254,22 @@ def test_a_missing_timing_is_marked(drawn):
 
 
 @pytest.mark.parametrize(
-    ("draw", "protocols", "name"),
-    [*((draw, 2, "-method-of-a-name") for draw in CHARTS), (charts.accuracy, 1, "W")],
+    ("draw", "protocols", "students", "name"),
+    [
+        (charts.learning, 2, 2, "-method-of-a-name"),
+        (charts.accuracy, 2, 2, "-method-of-a-name"),
+        (charts.accuracy, 1, 1, "W"),
+        # Two rows of panels of one student.
+        (charts.rates, 2, 1, "-method-of-a-name"),
+        (charts.cost, 2, 2, "-method-of-a-name"),
+    ],
 )
-def test_nothing_overlaps_or_is_cut_off(drawn, draw, protocols, name):
+def test_nothing_overlaps_or_is_cut_off(drawn, draw, protocols, students, name):
     rows = numbers([f"{i}{name * 60}"[:60] for i in range(9)])
     rows = rows[rows["protocol"].isin(["soft", "hard"][:protocols])]
-    other = rows.assign(student=("another-student" * 4)[:60], published=50.0)
-    figure = drawn(draw, pd.concat([rows, other], ignore_index=True), laid_out=True)
+    named = [("another-student" * 4)[:60], "s"][:students]
+    rows = pd.concat([rows.assign(student=one) for one in named], ignore_index=True)
+    figure = drawn(draw, rows.assign(published=50.0), laid_out=True)
     assert len(figure.legends) == 1
     for one, other in itertools.combinations([figure.below, *figure.panels], 2):
         assert not one.overlaps(other)
@@ -327,7 +335,7 @@ def test_a_panel_without_points_is_annotated(drawn):
     rows.loc[rows["protocol"] == "soft", "label_bits_per_class"] = math.nan
     online = rows[rows["protocol"] == "soft"]
     other = numbers(methods=["random"]).assign(student="other")
-    for part in (rows, online, pd.concat([rows, other], ignore_index=True)):
+    for part in (online, pd.concat([rows, other], ignore_index=True)):
         figure = drawn(charts.rates, part, laid_out=True)
         empty = [axis for axis in figure.axes if not points(axis)]
         (axis,) = empty
