@@ -99,6 +99,12 @@ def test_statistics_of_a_method_are_explained_once_by_its_note(monkeypatch):
     assert {expected, "Statistics: others."} <= set(notes.cost_notes(stored))
 
 
+def test_sets_made_elsewhere_are_noted():
+    note = "Sets that were made elsewhere have no seconds of distillation."
+    assert note in notes.cost_notes(rows({"random": 90.0, "given": 90.0}))
+    assert note not in notes.cost_notes(rows({"random": 90.0}))
+
+
 def test_only_the_largest_ipc_counts():
     few = rows({"random": 50.0, "rded": 50.0}, ipc=1)
     many = rows({"random": 90.0, "rded": 99.0})
