@@ -6,7 +6,8 @@ import pytest
 import yaml
 from snakemake_runs import ROOT, Folder
 
-pytestmark = pytest.mark.workflow
+# Experts that are reused: tests/methods/common/utilities/test_settings.py; resuming: tests/methods.
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 PRESET = ROOT / "workflow/presets/digits-matching.yaml"
 MATCHING = {
@@ -34,7 +35,6 @@ def matching(folder, config):
     return folder, config
 
 
-@pytest.mark.slow
 def test_the_toy_preset_runs_to_its_tables(tmp_path):
     folder = Folder(tmp_path / "run")
     folder.configure(yaml.safe_load(PRESET.read_text()))
@@ -52,19 +52,18 @@ def test_the_toy_preset_runs_to_its_tables(tmp_path):
 
 def test_more_experts_and_other_budgets_compute_what_is_missing(matching):
     folder, config = matching
-    table = "results/tables/tiny.csv"
-    folder.make(table)
+    config["experiments"]["tiny"] |= {"methods": ["tm"], "ipc": [1]}
+    folder.configure(config)
+    folder.make(*folder.outputs("distilled"))
     assert len(folder.paths("trajectories/*/expert*/snapshots.safetensors")) == 2
-    assert folder.jobs(table) == {}
     before = folder.states()
 
     config["methods"]["tm"]["experts"]["count"] = 3
     config["methods"]["tm"]["iterations"] = 5
-    config["experiments"]["tiny"]["ipc"] = [1]
     folder.configure(config)
-    jobs = folder.jobs(table)
-    assert jobs == {"trajectories": 1, "matched": 1, "distilled": 1, "students": 1, "tables": 1}
-    folder.make(table)
+    (target,) = folder.outputs("distilled")
+    assert folder.jobs(target) == {"trajectories": 1, "matched": 1, "distilled": 1}
+    folder.make(target)
     assert len(folder.paths("trajectories/*/expert*/snapshots.safetensors")) == 3
     states = folder.states()
     kept = {path: state for path, state in before.items() if "trajectories" in path}
