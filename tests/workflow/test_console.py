@@ -35,13 +35,6 @@ def test_a_job_that_runs_again_says_why(finished, config):
     assert max(map(len, printed.splitlines())) <= 300
 
 
-def test_details_are_shown_on_request(finished):
-    finished.remove("figures/tiny/accuracy.svg")
-    printed = finished.make("--dry-run", "--printshellcmds").stdout
-    assert "    input: results/tables/tiny.csv" in printed
-    assert "    resources: " in printed
-
-
 def test_a_failed_job_shows_the_end_of_its_log_and_few_inputs(finished):
     labels = finished.relative(finished.one("labels/few-rded-*/labels.parquet"))
     finished.remove("labels/few-rded-*")

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from snakemake_runs import ROOT
+from snakemake_runs import ROOT, Folder
+
+from tests.workflow.conftest import tiny
 
 pytestmark = pytest.mark.workflow
 
@@ -47,13 +49,20 @@ def test_the_csv_has_one_row_per_cell(cold):
     assert {row["method"] for row in cold.rows() if float(row["seconds_denoiser"])} == {"d4m"}
 
 
-def test_every_job_has_a_log_and_a_benchmark(cold, folder):
-    planned = folder.plan()
+@pytest.fixture(scope="module")
+def planned_jobs(tmp_path_factory):
+    """Return the jobs of the tiny config in an empty folder."""
+    folder = Folder(tmp_path_factory.mktemp("planned"))
+    folder.configure(tiny())
+    return folder.plan()
+
+
+def test_every_job_has_a_log_and_a_benchmark(cold, planned_jobs):
     logs = {Path(*path.with_suffix("").parts[1:]) for path in cold.paths("logs/**/*.log")}
     benchmarks = cold.paths("benchmarks/**/*.jsonl")
     assert logs == {Path(*path.with_suffix("").parts[1:]) for path in benchmarks}
-    assert {log.parts[0] for log in logs} == {LOG_FOLDERS.get(j.rule, j.rule) for j in planned}
-    assert len(logs) == len(planned)
+    assert {log.parts[0] for log in logs} == {LOG_FOLDERS.get(j.rule, j.rule) for j in planned_jobs}
+    assert len(logs) == len(planned_jobs)
 
 
 def test_a_run_ends_with_the_table_and_the_folders_of_results(cold):
@@ -66,8 +75,8 @@ def test_a_run_ends_with_the_table_and_the_folders_of_results(cold):
     assert f"{ROOT}/profiles/default" in cold.done.stderr
 
 
-def test_a_given_config_is_not_completed_from_the_default(folder, config):
-    outputs = {output for job in folder.plan() for output in job.outputs}
+def test_a_given_config_is_not_completed_from_the_default(planned_jobs, folder, config):
+    outputs = {output for job in planned_jobs for output in job.outputs}
     assert {p for p in outputs if p.startswith("results/tables/")} == {
         f"results/tables/tiny.{suffix}" for suffix in ("csv", "md", "tex")
     }
