@@ -1,5 +1,7 @@
 """Stages whose processes fail or wait, for `test_launcher.py`."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -17,6 +19,17 @@ def failing(inputs, spec, context):
             raise StillhouseError("x.parquet: missing; write it")
         all_reduce(torch.ones(1))
         raise AssertionError
+
+    return make
+
+
+def killed(inputs, spec, context):
+    """End process 1 as the system does without memory, while process 0 waits for it."""
+
+    def make(member, context):
+        if distributed.group().rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        all_reduce(torch.ones(1))
 
     return make
 

@@ -71,6 +71,11 @@ def test_an_error_of_one_process_is_the_error_of_the_job(make, importable, empty
     assert not artifact.directory.exists()
 
 
+def test_a_process_that_the_system_has_killed_is_the_error_of_the_job(make, importable, empty):
+    with pytest.raises(StillhouseError, match=r"^process 1 ended with status -9; if memory is"):
+        make(local("killed"), processes=2)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_a_killed_job(make, importable, empty, number):
     artifact = local("waiting")
@@ -95,7 +100,7 @@ def until(condition):
         time.sleep(0.05)
 
 
-def failed(folder, *reports, status=-9):
+def failed(folder, *reports, status=1):
     """Return the exception of a job whose processes have written error reports."""
     for rank, (seconds, line, trace) in enumerate(reports):
         content = {"time": seconds, "line": line, "trace": trace}
@@ -116,10 +121,10 @@ def test_the_first_error_is_reported_and_not_what_follows_from_it(tmp_path):
 
 
 def test_a_process_that_was_killed_is_named(tmp_path):
-    error = failed(tmp_path)
-    assert str(error) == (
-        "process 1 ended with status -9; if memory is full, lower batch_size, or compute.processes"
-    )
+    expected = "process 1 ended with status -9; if memory is full, lower batch_size, or compute"
+    assert str(failed(tmp_path, status=-9)) == f"{expected}.processes"
+    # Process 0, which waited for it, has written a report.
+    assert str(failed(tmp_path, (2.0, "", "closed by peer"), status=-9)) == f"{expected}.processes"
 
 
 def test_processes_but_the_first_store_no_checkpoints(tmp_path):

@@ -82,14 +82,17 @@ def _fault(folder, failed, lowered):
     """Return the exception of the process that failed first, without its consequences in others."""
     reports = [json.loads(path.read_text()) for path in folder.glob(ERROR.format("*"))]
     reports.sort(key=lambda report: (not report["line"], report["time"]))
-    if not reports:
-        rank, failure = failed.get_first_failure()
+    if reports and reports[0]["line"]:
+        return StillhouseError(reports[0]["line"])
+    # The launcher ends the other processes by SIGTERM.
+    statuses = {rank: failure.exitcode for rank, failure in failed.failures.items()}
+    killed = [rank for rank, status in statuses.items() if 0 > status != -signal.SIGTERM]
+    if killed or not reports:
+        rank = killed[0] if killed else failed.get_first_failure()[0]
         return StillhouseError(
-            f"process {rank} ended with status {failure.exitcode}; if memory is full, lower "
+            f"process {rank} ended with status {statuses[rank]}; if memory is full, lower "
             f"{lowered}, or compute.processes"
         )
-    if reports[0]["line"]:
-        return StillhouseError(reports[0]["line"])
     return RuntimeError(f"a process of the job failed:\n{reports[0]['trace']}")
 
 
