@@ -1,6 +1,7 @@
 """Several processes train as one does; docs/workflow.md states the tolerances."""
 
 import math
+from datetime import timedelta
 
 import pytest
 import torch
@@ -166,6 +167,15 @@ def test_processes_compute_every_row_once_or_all_of_them_each(n, size):
     else:
         assert [row for part in parts for row in part] == list(range(n))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_processes_wait_for_the_slowest_to_load_its_data(monkeypatch):
+    options = {}
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda _, **own: options.update(own)
+    )
+    distributed.join(torch.device("cpu"))
+    assert options["timeout"] >= timedelta(days=1)
 
 
 def test_one_process_is_no_group():

@@ -8,6 +8,7 @@ With one process, which is the default, nothing here communicates or computes an
 
 import contextlib
 import functools
+from datetime import timedelta
 
 import torch
 from torch import distributed
@@ -16,6 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 # Of elements, and of channels.
 DROPOUTS = (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)
+# Processes load their data, for hours if it is large, and wait for the slowest at the first step.
+# The launcher ends all of them when one fails.
+TIMEOUT = timedelta(days=1)
 
 
 class Group:
@@ -112,9 +116,9 @@ def join(device):
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        distributed.init_process_group("nccl", device_id=device)
+        distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
     else:
-        distributed.init_process_group("gloo")
+        distributed.init_process_group("gloo", timeout=TIMEOUT)
 
 
 def leave():
