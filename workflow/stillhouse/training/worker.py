@@ -37,9 +37,12 @@ def main(path):
     except Exception as error:
         report = {"time": time.time(), "line": jobs.one_line(error, stage.lowered) or ""}
         report["trace"] = traceback.format_exc()
-        (Path(path).parent / ERROR.format(rank)).write_text(json.dumps(report))
-        sys.stdout.flush()
-        os._exit(1)  # without waiting for the other processes
+        try:
+            # Complete or missing: the launcher ends this process if another one has failed.
+            formats.save_json(Path(path).parent / ERROR.format(rank), report)
+            sys.stdout.flush()
+        finally:
+            os._exit(1)  # without waiting for the other processes
 
 
 def _compute(stage, job, rank, folder):
