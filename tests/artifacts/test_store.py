@@ -227,10 +227,14 @@ def test_a_missing_or_foreign_lineage_is_detected_and_written_again(members):
     path, member = members.directory / "lineage.json", members.member_file("cat")
     content = path.read_bytes()
     path.unlink()
-    with pytest.raises(Missing, match=r"lineage\.json: missing; run make verify, then") as caught:
+    with pytest.raises(Missing, match=r"lineage\.json: missing; run make verify, which") as caught:
         read(member)
     assert caught.value.path == path
+    # Of a process that was killed while it wrote the lineage.
+    temporary = path.with_name(f".{platform.node()}.{2**23}.lineage.json.tmp")
+    temporary.touch()
     write_members("hen")
+    assert not temporary.exists()
     assert path.read_bytes() == content and read(member) == {"class": "cat"}
     other = Artifact(members.stage, "x", {"classes": []})
     store.write_lineage(other.spec())

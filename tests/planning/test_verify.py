@@ -54,13 +54,21 @@ def test_a_missing_member_of_a_manifest_is_an_error(listed):
     assert list(verify.verify(listed)) == []
 
 
-def test_a_damaged_lineage_is_one_line_and_its_manifests_are_removed(listed, aged):
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-9])],
+    ids=["missing", "altered"],
+)
+def test_a_damaged_lineage_is_one_line_and_is_written_again(listed, aged, damage):
+    """No job would do so: none needs to run."""
     path, manifest = scores_of(listed)
     lineage = path.parents[1] / "lineage.json"
-    lineage.write_bytes(lineage.read_bytes()[:-9])
+    content = lineage.read_bytes()
+    damage(lineage)
     (line,) = verify.verify(listed)
-    assert line.startswith(f"{lineage}: altered; run make verify, then the workflow")
-    assert str(manifest) in line and not manifest.exists()
+    assert line == f"{lineage}: missing or damaged; written again"
+    assert lineage.read_bytes() == content and manifest.exists()
+    assert list(verify.verify(listed)) == []
 
 
 def test_the_manifest_of_a_dataset_with_damaged_images_is_removed(listed):

@@ -106,7 +106,7 @@ def test_a_deleted_lineage_is_reported_by_its_reader_and_no_member_is_recomputed
     target = cold.relative(cold.one("distilled/few/rded-*/ipc1-seed0/images.parquet"))
     _, errors = finished.fail(target)
     (error,) = set(errors)
-    assert "/seed0/lineage.json: missing; run make verify, then the workflow" in error
+    assert "/seed0/lineage.json: missing; run make verify, which writes it again" in error
     assert f"results/{manifest}" in error
     before = finished.states()
     finished.make(target)

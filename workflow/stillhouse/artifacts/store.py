@@ -97,6 +97,7 @@ def write_lineage(spec):
         stored = None
     if canonical(stored) != canonical(lineage):
         path = Path(spec["address"]) / LINEAGE
+        formats.remove_temporaries(path.parent)
         formats.save_json(path, {**lineage, "seal": _seal(lineage)})
 
 
@@ -184,7 +185,7 @@ def read_lineage(directory):
 @functools.lru_cache(maxsize=4)
 def _lineage(path, key):
     """Read a lineage; `key` is its absolute path with time and size."""
-    return _read_sealed(path, "run make verify, then the workflow, which writes it again")
+    return _read_sealed(path, "run make verify, which writes it again")
 
 
 def _read_sealed(path, remedy):

@@ -1,7 +1,7 @@
 """Verify all artifacts of a config: ``python -m stillhouse.planning.verify config.yaml``.
 
 Every file is compared with its checksum. Manifests that list a missing or damaged member are
-removed, so that the next run recomputes it.
+removed, so that the next run recomputes it. A missing or damaged lineage is written again.
 """
 
 import sys
@@ -33,13 +33,13 @@ def _problems_of_members(family):
     listed = {f for b in family.blocks.values() for f in _listed(b.manifest)}
     folders = [member_folder(artifact.directory, stage.member, m) for m in family.members]
     folders = [folder for folder in folders if _has_files(folder) or str(folder) in listed]
-    try:
-        if folders:
+    if any(map(_has_files, folders)):
+        try:
             store.read_lineage(artifact.directory)
-    except store.FileError as error:
-        # Without it no member can be checked.
-        yield _line(error)
-        return
+        except store.FileError as error:
+            # Without it no member can be checked, and no job needs to run.
+            store.write_lineage(artifact.spec())
+            yield f"{error.path}: missing or damaged; written again"
     for folder in folders:
         yield from _problems(folder, stage)
 
@@ -59,11 +59,7 @@ def _problems(folder, stage):
         # Some artifacts, such as a trained denoiser, have more files than the stage declares.
         store.check(folder / name for name in store.read_spec(folder)["files"])
     except store.FileError as error:
-        yield _line(error)
-
-
-def _line(error):
-    return f"{error}{manifests.forget(error.path)}"
+        yield f"{error}{manifests.forget(error.path)}"
 
 
 @command
