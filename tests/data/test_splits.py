@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stillhouse.artifacts import context
+from stillhouse.artifacts import context, machine_faults
 from stillhouse.data import splits
 from stillhouse.data.splits import StoredImages, load_split
+from stillhouse.errors import StillhouseError
 
 from tests.artifacts.local_stages import python
 
@@ -60,6 +61,13 @@ def test_the_file_has_no_name(empty):
     images = StoredImages((3, 3, 2, 2), parts)
     assert torch.equal(images[0:3], torch.cat(parts))
     assert list(context.WORK.iterdir()) == []
+
+
+def test_a_disk_without_room_is_an_error_before_any_image_is_decoded(empty, monkeypatch):
+    monkeypatch.setattr(machine_faults, "free_bytes", lambda path: 30)
+    decoded = (pytest.fail("decoded") for _ in range(3))
+    with pytest.raises(StillhouseError, match=r"results/.work: disk full, at least 6 bytes are"):
+        StoredImages((3, 3, 2, 2), decoded)
 
 
 def test_images_are_moved_when_they_are_indexed(empty):

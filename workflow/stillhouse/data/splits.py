@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from stillhouse.artifacts import context
+from stillhouse.artifacts import context, machine_faults
 from stillhouse.data.boxes import centre_box, test_crop_box
 from stillhouse.data.class_images import count_images, read_class
 from stillhouse.data.codecs import decode
@@ -88,10 +88,18 @@ class StoredImages:
         (n, 3, side, side).
     parts : iterable of (k, 3, side, side) uint8 tensors
         The n images, in order.
+
+    Raises
+    ------
+    stillhouse.artifacts.machine_faults.DiskFull
+        If there is no room for all of them, before any is made.
     """
 
     def __init__(self, shape, parts):
         self.shape, self.device = shape, torch.device("cpu")
+        # Before hours of decoding, and while the file is empty.
+        if machine_faults.free_bytes(context.WORK) < math.prod(shape):
+            raise machine_faults.DiskFull(context.WORK, math.prod(shape))
         context.WORK.mkdir(parents=True, exist_ok=True)
         self.file = tempfile.TemporaryFile(dir=context.WORK)  # noqa: SIM115, closed with the images
         for part in parts:
