@@ -103,7 +103,7 @@ def train(net, images, labels, settings, context):
     Parameters
     ----------
     net : torch.nn.Module
-    images : (n, 3, size, size) uint8 tensor
+    images : (n, 3, size, size) uint8 tensor, or `stillhouse.data.splits.StoredImages`
     labels : (n,) int64 tensor
     settings : dict
         The recipe; see the config's `teachers`.

@@ -1,4 +1,4 @@
-"""Real images of a dataset in memory, drawn at random per class and iteration."""
+"""Real images of a dataset, drawn at random per class and iteration."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ class RealImages:
 
     Parameters
     ----------
-    pixels : (n, 3, side, side) uint8 tensor
+    pixels : (n, 3, side, side) uint8 tensor, or `stillhouse.data.splits.StoredImages`
         On the device of the utility; class by class.
     labels : (n,) int64 tensor
         Positions in `class_ids`; sorted.
