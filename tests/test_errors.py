@@ -108,7 +108,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize("n_lines", [1, 100_000])
-def test_a_command_ends_without_a_word_when_the_reader_of_its_output_has(n_lines):
+def test_a_command_ends_without_a_message_when_the_reader_of_its_output_has(n_lines):
     reader, writer = os.pipe()
     os.close(reader)
     arguments = [sys.executable, "-c", PRINTING, str(n_lines)]

@@ -57,7 +57,7 @@ def test_hours_are_those_of_all_gpus_of_a_job(planned, tiny):
     costs = estimate.estimate(planned(tiny))
     tiny["compute"] = {"processes": 4}
     several = estimate.estimate(planned(tiny))
-    # A small network, whose steps take the same time on fewer images: three GPUs for nothing.
+    # A small network, whose steps take the same time on fewer images: three GPUs save nothing.
     assert several["teacher"].seconds == pytest.approx(4 * costs["teacher"].seconds)
     assert several["students"].seconds == costs["students"].seconds
 

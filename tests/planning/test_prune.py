@@ -86,8 +86,8 @@ def test_what_is_left_after_a_yes_is_exactly_what_the_configs_need(configs, plan
 def test_a_lineage_is_deleted_with_the_last_of_its_members(configs):
     folders = [path.parent for path in Path("results/patch_scores").rglob("lineage.json")]
     assert folders
-    some = next(folders[0].glob("*/spec.json")).parent
-    prune.delete([prune.Unused(some, 0, 0)])
+    member = next(folders[0].glob("*/spec.json")).parent
+    prune.delete([prune.Unused(member, 0, 0)])
     assert (folders[0] / "lineage.json").exists()
     assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
     assert not any(folder.exists() for folder in folders)

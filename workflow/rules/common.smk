@@ -89,7 +89,7 @@ def computing(stage):
     if stages()[stage].distributed:
         limits["processes"] = functools.partial(processes, stage)
         limits["gpu"] = lambda w: HEAVY["gpu"] * processes(stage, w)
-        # Processes of a job talk to each other on one machine.
+        # Processes of a job communicate within one machine.
         limits |= {"nodes": 1} if COMPUTE["processes"] > 1 else {}
     return (HEAVY if stages()[stage].on_device else LIGHT) | limits
 

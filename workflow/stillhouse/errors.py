@@ -59,9 +59,9 @@ def command(main):
     """Decorate the main function of a command, which has a list of arguments and prints lines.
 
     The result returns the exit status of the process: that of the function, or 0; 1 for a
-    `StillhouseError`, one line on standard error; 2 for a `UsageError`; and without a word, as for
-    any program that the signal ends, 130 after Ctrl-C and 141 if standard output is a pipe whose
-    reader ended, such as ``head``.
+    `StillhouseError`, one line on standard error; 2 for a `UsageError`; and without a message, as
+    for any program that the signal ends, 130 after Ctrl-C and 141 if standard output is a pipe
+    whose reader ended, such as ``head``.
     """
 
     @functools.wraps(main)
