@@ -56,18 +56,12 @@ def check_equal(actual, wanted):
 @pytest.mark.parametrize(("train", "batch_size"), [(autoencoder, 5), (network, 5), (network, 1)])
 def test_a_network_is_that_of_one_process(tmp_path, train, batch_size):
     """With one image per step, each process computes it."""
-
-    def trained():
-        return train(tmp_path, batch_size=batch_size)
-
-    check_equal(together(2, trained), trained())
+    wanted = train(tmp_path, batch_size=batch_size)
+    check_equal(together(2, train, tmp_path, batch_size=batch_size), wanted)
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_training_resumes_with_another_number_of_processes(
-    tmp_path, monkeypatch, capfd, before, after
-):
-    wanted = network(tmp_path / "undisturbed", batch_size=4)
+def interrupted(folder):
+    """Train a noise predictor for 29 steps, with a checkpoint after each."""
     step, steps = training.Optimizer.step, []
 
     def failing(self, rate):
@@ -76,13 +70,15 @@ def test_a_training_resumes_with_another_number_of_processes(
             raise KeyboardInterrupt
         return step(self, rate)
 
-    def interrupted():
-        with pytest.raises(KeyboardInterrupt):
-            network(tmp_path / "work", 0.0, batch_size=4)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.Optimizer, "step", failing)
+        network(folder, 0.0, batch_size=4)
 
-    monkeypatch.setattr(training.Optimizer, "step", failing)
-    together(before, interrupted)
-    monkeypatch.setattr(training.Optimizer, "step", step)
-    capfd.readouterr()
-    check_equal(together(after, lambda: network(tmp_path / "work", batch_size=4)), wanted)
-    assert "denoiser: resumes after step 29" in capfd.readouterr().out
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_training_resumes_with_another_number_of_processes(tmp_path, capsys, before, after):
+    wanted = network(tmp_path / "undisturbed", batch_size=4)
+    together(before, interrupted, tmp_path / "work")
+    capsys.readouterr()
+    check_equal(together(after, network, tmp_path / "work", batch_size=4), wanted)
+    assert "denoiser: resumes after step 29" in capsys.readouterr().out

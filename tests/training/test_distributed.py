@@ -122,14 +122,11 @@ def check_equal(actual, wanted):
 def test_a_teacher_is_that_of_one_process(tmp_path, name, changes):
     wanted = train(name, tmp_path, **changes)
     assert wanted[0][-1]["loss"] < wanted[0][0]["loss"]
-    check_equal(together(2, lambda: train(name, tmp_path, **changes)), wanted)
+    check_equal(together(2, train, name, tmp_path, **changes), wanted)
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
-def test_a_training_resumes_with_another_number_of_processes(
-    tmp_path, monkeypatch, capfd, before, after
-):
-    wanted = train("convnet2", tmp_path / "undisturbed")
+def interrupted(folder):
+    """Train a teacher up to its third epoch, with a checkpoint after each."""
     one_epoch = loop.one_epoch
 
     def failing(net, optimizer, settings, epoch, *arguments):
@@ -137,25 +134,29 @@ def test_a_training_resumes_with_another_number_of_processes(
             raise KeyboardInterrupt
         return one_epoch(net, optimizer, settings, epoch, *arguments)
 
-    def interrupted():
-        with pytest.raises(KeyboardInterrupt):
-            train("convnet2", tmp_path / "work", 0.0)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "one_epoch", failing)
+        train("convnet2", folder, 0.0)
 
-    monkeypatch.setattr(loop, "one_epoch", failing)
-    together(before, interrupted)
-    monkeypatch.setattr(loop, "one_epoch", one_epoch)
-    capfd.readouterr()
-    check_equal(together(after, lambda: train("convnet2", tmp_path / "work")), wanted)
-    assert "teacher 0: resumes after epoch 2" in capfd.readouterr().out
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
+def test_a_training_resumes_with_another_number_of_processes(tmp_path, capsys, before, after):
+    wanted = train("convnet2", tmp_path / "undisturbed")
+    together(before, interrupted, tmp_path / "work")
+    capsys.readouterr()
+    check_equal(together(after, train, "convnet2", tmp_path / "work"), wanted)
+    assert "teacher 0: resumes after epoch 2" in capsys.readouterr().out
+
+
+def diverging(folder):
+    """Return the message of a training that diverges."""
+    with pytest.raises(loop.Diverged, match=r"diverged in epoch \d, step \d") as raised:
+        train("convnet2", folder, learning_rate=1e30)
+    return str(raised.value)
 
 
 def test_a_training_that_diverges_ends_in_all_processes(tmp_path):
-    def diverging():
-        with pytest.raises(loop.Diverged, match=r"diverged in epoch \d, step \d") as raised:
-            train("convnet2", tmp_path, learning_rate=1e30)
-        return str(raised.value)
-
-    assert together(2, diverging) == diverging()
+    assert together(2, diverging, tmp_path) == diverging(tmp_path)
 
 
 @pytest.mark.parametrize("size", range(1, 6))
