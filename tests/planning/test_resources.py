@@ -143,3 +143,12 @@ def test_processes_share_the_time_of_networks_and_multiply_what_they_hold():
 def test_trainings_of_teachers_and_denoisers_have_several_processes(path, value, stage, count):
     assert resources.processes(stages()[stage], work(path, value, stage), 4) == count
     assert {s.name for s in stages().values() if s.distributed} == {"teacher", "denoiser"}
+
+
+def test_a_plan_that_trains_nothing_has_one_process_per_job(tiny):
+    put(tiny, "compute.processes", 4)
+    plan = build(tiny)
+    requests = resources.Requests(plan.config, "cuda")
+    assert requests.most_processes(plan) == 4
+    plan.artifacts["teacher"].clear()
+    assert requests.most_processes(plan) == 1

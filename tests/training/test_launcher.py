@@ -120,7 +120,9 @@ def test_the_first_error_is_reported_and_not_what_follows_from_it(tmp_path):
     assert isinstance(error, RuntimeError) and str(error).endswith("Traceback: bug")
 
 
-def test_a_process_that_was_killed_is_named(tmp_path):
+def test_a_process_that_ended_without_a_report_is_named(tmp_path):
+    expected = "process 1 ended with status 1; see the log; if the disk is full, make room"
+    assert str(failed(tmp_path)) == expected
     expected = "process 1 ended with status -9; if memory is full, lower batch_size, or compute"
     assert str(failed(tmp_path, status=-9)) == f"{expected}.processes"
     # Process 0, which waited for it, has written a report.

@@ -87,7 +87,8 @@ def test_other_blocks_compute_what_is_missing_alone(finished, config):
     finished.configure(config)
     before = finished.states()
     finished.make("results/tables/tiny.csv")
-    assert new_folders(before, finished.states()) == {f"{folder}/seed0", f"{folder}/seed1"}
+    new = {str(folder), f"{folder}/seed0", f"{folder}/seed1"}
+    assert new_folders(before, finished.states()) == new
     assert finished.numbers() == numbers
     assert finished.jobs("results/tables/tiny.csv") == {}
     # A job computes the members of its block and no others.

@@ -18,7 +18,7 @@ from stillhouse.config.load import complete, wants_gpu
 from stillhouse.data.sources.catalogue import n_smallest, roots
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
-from stillhouse.planning import reports, resources
+from stillhouse.planning import reports
 from stillhouse.planning.inputs import (
     check_files,
     check_user_files,
@@ -27,7 +27,7 @@ from stillhouse.planning.inputs import (
     weight_folders,
 )
 from stillhouse.planning.plan import build
-from stillhouse.planning.sizes import Sizes
+from stillhouse.planning.resources import Requests
 from stillhouse.training.teacher_accuracy import check_existing
 
 command_line = ["--config"] if workflow.config_settings.config else []
@@ -53,9 +53,11 @@ wildcard_constraints:
 
 
 COMPUTE = settings["compute"]
+REQUESTS = Requests(settings, "cuda" if wants_gpu(COMPUTE["device"]) else "cpu")
 # Without a number of GPUs in --resources or in a profile, jobs use one, or those of one training.
 if "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", COMPUTE["jobs_per_gpu"] * COMPUTE["processes"])
+    gpus = COMPUTE["jobs_per_gpu"] * REQUESTS.most_processes(plan)
+    workflow.register_resource("gpu", gpus)
 
 # Settings outside of addresses are `resources`, which hold numbers and text alone.
 LIGHT = {
@@ -70,9 +72,6 @@ HEAVY = {
     "gpu": int(wants_gpu(COMPUTE["device"])),
     "weight_folders": json.dumps(folders),
 }
-
-DEVICE = "cuda" if wants_gpu(COMPUTE["device"]) else "cpu"
-SIZES, MACHINE = Sizes(settings), resources.machine(DEVICE, COMPUTE["threads"])
 
 
 def wanted(stage, w):
@@ -100,16 +99,12 @@ def asked(stage, name, w, attempt):
         own, n_members = block(stage, w).artifact, len(block(stage, w).members)
     else:
         own, n_members = wanted(stage, w), 1
-    job = (SIZES.work(own), n_members, MACHINE, own.stage.on_device)
-    return resources.asked(*job, attempt, COMPUTE["max_hours"], processes(stage, w))[name]
+    return REQUESTS.asked(own, n_members, attempt)[name]
 
 
 def processes(stage, w):
-    """Return the number of processes that a job of a stage starts."""
-    if not stages()[stage].distributed:
-        return 1
-    own = wanted(stage, w)
-    return resources.processes(own.stage, SIZES.work(own), COMPUTE["processes"])
+    """Return the number of processes that a job of a stage without members starts."""
+    return REQUESTS.processes(wanted(stage, w))
 
 
 def threads_of(stage):

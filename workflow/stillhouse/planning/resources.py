@@ -6,6 +6,8 @@ docs/scale.md has the formulas, and the measurements behind the constants.
 from dataclasses import dataclass
 from math import ceil
 
+from stillhouse.planning.sizes import Sizes
+
 MIB = 2**20
 # Added to the memory of every job: two processes of Snakemake, which a cluster's job carries.
 SNAKEMAKE_MB = 500
@@ -115,3 +117,36 @@ def asked(work, n_members, machine, on_device=True, attempt=1, max_hours=24, n_p
     computed = n_members * seconds(work, machine, n_processes)
     minutes = START_MINUTES + ceil(SLACK * computed / 60)
     return {"mem_mb": memory * attempt, "runtime": min(minutes * attempt, ceil(max_hours * 60))}
+
+
+class Requests:
+    """What the jobs of a config ask for.
+
+    Parameters
+    ----------
+    config : dict
+        Settled settings.
+    device : str
+        ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, config, device):
+        self.compute, self.sizes = config["compute"], Sizes(config)
+        self.machine = machine(device, self.compute["threads"])
+
+    def processes(self, artifact):
+        """Return the number of processes that the job of an artifact starts."""
+        stage, wanted = artifact.stage, self.compute["processes"]
+        if wanted == 1 or not stage.distributed:
+            return 1
+        return processes(stage, self.sizes.work(artifact), wanted)
+
+    def most_processes(self, plan):
+        """Return the largest number of processes of a job of a `Plan`."""
+        artifacts = (one for by_place in plan.artifacts.values() for one in by_place.values())
+        return max(map(self.processes, artifacts), default=1)
+
+    def asked(self, artifact, n_members, attempt):
+        """Return memory and time limit of a job of `n_members` members, see `asked`."""
+        job = (self.sizes.work(artifact), n_members, self.machine, artifact.stage.on_device)
+        return asked(*job, attempt, self.compute["max_hours"], self.processes(artifact))

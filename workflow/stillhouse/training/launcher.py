@@ -89,10 +89,10 @@ def _fault(folder, failed, lowered):
     killed = [rank for rank, status in statuses.items() if 0 > status != -signal.SIGTERM]
     if killed or not reports:
         rank = killed[0] if killed else failed.get_first_failure()[0]
-        return StillhouseError(
-            f"process {rank} ended with status {statuses[rank]}; if memory is full, lower "
-            f"{lowered}, or compute.processes"
-        )
+        remedy = f"if memory is full, lower {lowered}, or compute.processes"
+        if not killed:
+            remedy = "see the log; if the disk is full, make room"
+        return StillhouseError(f"process {rank} ended with status {statuses[rank]}; {remedy}")
     return RuntimeError(f"a process of the job failed:\n{reports[0]['trace']}")
 
 
