@@ -22,7 +22,7 @@ def together(size, function, *arguments, **options):
     ----------
     size : int
     function : callable
-        At the top level of a module; returns tensors and plain values.
+        At the top level of a module; returns tensors, text, numbers, and lists or dicts of them.
     """
     if size == 1:
         return function(*arguments, **options)
@@ -38,7 +38,7 @@ def together(size, function, *arguments, **options):
             process.kill()
         sys.stdout.write((Path(folder) / "printed").read_text())
         assert [process.exitcode for process in processes] == [0] * size
-        return torch.load(f"{folder}/result", weights_only=False)
+        return torch.load(f"{folder}/result")
 
 
 def _child(rank, size, folder, function, arguments, options):

@@ -31,12 +31,23 @@ def artifacts(plan):
         yield from by_path.values()
 
 
+def planned(*edits):
+    """Return the plan of the tiny config with some edits."""
+    config = copy.deepcopy(TINY)
+    for path, value in edits:
+        put(config, path, value)
+    return build(config)
+
+
+def first(plan, stage):
+    """Return the first artifact of a stage."""
+    return next(a for a in artifacts(plan) if a.stage.name == stage)
+
+
 def work(path, value, stage):
     """Return the work of the first artifact of a stage in the tiny config with one edit."""
-    config = copy.deepcopy(TINY)
-    put(config, path, value)
-    plan = build(config)
-    return Sizes(plan.config).work(next(a for a in artifacts(plan) if a.stage.name == stage))
+    plan = planned((path, value))
+    return Sizes(plan.config).work(first(plan, stage))
 
 
 @pytest.mark.parametrize("name", ["config", *PRESETS])
@@ -141,13 +152,14 @@ def test_processes_share_the_time_of_networks_and_multiply_what_they_hold():
     ],
 )
 def test_trainings_of_teachers_and_denoisers_have_several_processes(path, value, stage, count):
-    assert resources.processes(stages()[stage], work(path, value, stage), 4) == count
+    plan = planned(("compute.processes", 4), (path, value))
+    requests = resources.Requests(plan.config, "cuda")
+    assert requests.processes(first(plan, stage)) == count
     assert {s.name for s in stages().values() if s.distributed} == {"teacher", "denoiser"}
 
 
-def test_a_plan_that_trains_nothing_has_one_process_per_job(tiny):
-    put(tiny, "compute.processes", 4)
-    plan = build(tiny)
+def test_a_plan_that_trains_nothing_has_one_process_per_job():
+    plan = planned(("compute.processes", 4))
     requests = resources.Requests(plan.config, "cuda")
     assert requests.most_processes(plan) == 4
     plan.artifacts["teacher"].clear()

@@ -83,32 +83,26 @@ def test_a_failed_job_keeps_its_complete_members_and_reports_the_damaged_file(fi
     assert finished.artifacts("images", "patch_scores") == cold.artifacts("images", "patch_scores")
 
 
-def test_a_deleted_member_is_reported_by_its_reader_and_recomputed_alone(finished, cold):
-    finished.remove("patch_scores/*/seed0/1", "distilled/few/rded-*")
+@pytest.mark.parametrize(
+    ("deleted", "problem"),
+    [
+        ("1", "1/scores.parquet: missing; rerun the workflow to create it"),
+        ("lineage.json", "lineage.json: missing; run make verify, which writes it again"),
+    ],
+)
+def test_what_is_deleted_is_reported_by_its_reader_and_made_again_alone(
+    finished, cold, deleted, problem
+):
+    finished.remove(f"patch_scores/*/seed0/{deleted}", "distilled/few/rded-*")
     (manifest,) = finished.paths("manifests/patch_scores/**/*.json")
     target = cold.relative(cold.one("distilled/few/rded-*/ipc1-seed0/images.parquet"))
     _, errors = finished.fail(target)
     (error,) = set(errors)
-    assert "/seed0/1/scores.parquet: missing; rerun the workflow to create it" in error
+    assert f"/seed0/{problem}" in error
     assert f"results/{manifest}" in error
     assert not (finished / "results" / manifest).exists()
     before = finished.states()
     assert finished.jobs(target) == {"patch_scores": 1, "distilled": 1}
-    finished.make(target)
-    states = finished.states()
-    assert {path: states[path] for path in before} == before
-    finished.assert_same(cold)
-
-
-def test_a_deleted_lineage_is_reported_by_its_reader_and_no_member_is_recomputed(finished, cold):
-    finished.remove("patch_scores/*/seed0/lineage.json", "distilled/few/rded-*")
-    (manifest,) = finished.paths("manifests/patch_scores/**/*.json")
-    target = cold.relative(cold.one("distilled/few/rded-*/ipc1-seed0/images.parquet"))
-    _, errors = finished.fail(target)
-    (error,) = set(errors)
-    assert "/seed0/lineage.json: missing; run make verify, which writes it again" in error
-    assert f"results/{manifest}" in error
-    before = finished.states()
     finished.make(target)
     states = finished.states()
     assert {path: states[path] for path in before} == before

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from stillhouse.errors import UsageError, command
 from stillhouse.planning import resources
 from stillhouse.planning.plan import of_file
-from stillhouse.planning.sizes import Sizes
 
 
 @dataclass
@@ -50,14 +49,11 @@ def estimate(plan, device="cuda"):
     device : str
         ``cuda`` or ``cpu``.
     """
-    sizes, costs = Sizes(plan.config), {}
-    compute = plan.config["compute"]
-    machine = resources.machine(device, compute["threads"])
+    requests, costs = resources.Requests(plan.config, device), {}
     for artifact, n_jobs, n_members in _parts(plan):
-        stage = artifact.stage
+        stage, work = artifact.stage, requests.sizes.work(artifact)
+        machine, n_processes = requests.machine, requests.processes(artifact)
         cost = costs.setdefault(stage.name, Cost())
-        work = sizes.work(artifact)
-        n_processes = resources.processes(stage, work, compute["processes"])
         cost.add(work, n_jobs, n_members, machine, stage.on_device, n_processes)
     return dict(sorted(costs.items(), key=lambda item: -item[1].seconds))
 

@@ -61,11 +61,6 @@ def machine(device, threads):
     return GPU if device == "cuda" else cpu(threads)
 
 
-def processes(stage, work, wanted):
-    """Return the number of processes of a stage's job: `wanted`, if the job trains a network."""
-    return wanted if stage.distributed and work.steps else 1
-
-
 def seconds(work, machine, n_processes=1):
     """Return the seconds of a `Work`, without the start of its job.
 
@@ -106,7 +101,7 @@ def asked(work, n_members, machine, on_device=True, attempt=1, max_hours=24, n_p
     max_hours : float
         Largest time limit [h]. Long jobs store checkpoints: one that is cut off continues.
     n_processes : int
-        See `processes`.
+        Of the job, see `Requests.processes`.
 
     Returns
     -------
@@ -135,11 +130,9 @@ class Requests:
         self.machine = machine(device, self.compute["threads"])
 
     def processes(self, artifact):
-        """Return the number of processes that the job of an artifact starts."""
-        stage, wanted = artifact.stage, self.compute["processes"]
-        if wanted == 1 or not stage.distributed:
-            return 1
-        return processes(stage, self.sizes.work(artifact), wanted)
+        """Return the number of processes of an artifact's job, several if it trains a network."""
+        trains = artifact.stage.distributed and self.sizes.work(artifact).steps
+        return self.compute["processes"] if trains else 1
 
     def most_processes(self, plan):
         """Return the largest number of processes of a job of a `Plan`."""

@@ -185,16 +185,13 @@ class Networks:
         """Return the output of the layers of one pixel, (pixels, 3), in units of 2^-16."""
         result = np.empty((len(stack), 3))
         # Biases as weights of the constant input: one pass less over the outputs.
-        first_layer = np.vstack(self.pixelwise[0])
-        hidden = [np.empty((TILE, weights.shape[1])) for weights, _ in self.pixelwise[:-1]]
+        layers = [(np.vstack(self.pixelwise[0]), None), *self.pixelwise[1:-1]]
+        hidden = [np.empty((TILE, weights.shape[1])) for weights, _ in layers]
         for first in range(0, len(stack), TILE):
             x = stack[first : first + TILE]
-            for number, (weights, biases) in enumerate(self.pixelwise[:-1]):
-                buffer = hidden[number][: len(x)]
-                if number == 0:
-                    x = np.matmul(x, first_layer, out=buffer)
-                else:
-                    x = np.matmul(x, weights, out=buffer)
+            for (weights, biases), buffer in zip(layers, hidden, strict=True):
+                x = np.matmul(x, weights, out=buffer[: len(x)])
+                if biases is not None:
                     x += biases
                 np.rint(x, out=x)
                 np.maximum(x, 0, out=x)

@@ -32,7 +32,7 @@ def matched(inputs, spec, context):
     utility = load_utility(settings["utility"], inputs, settings, keys["seed"], context)
     classes, ipc = settings["classes"], keys["ipc"]
     initial, device = settings["initial"], context.torch_device()
-    whitened = "coordinates" in settings
+    whitened = settings.get("coordinates") == "whitened"
     coordinates = Whitened(preparation(inputs, device)) if whitened else Normalised(device)
 
     def make(member, context):
