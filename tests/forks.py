@@ -10,13 +10,15 @@ import torch
 from torch import distributed
 
 SECONDS = 120
+# What tests compute with: imported once, by the server, and not by each of its forks.
+MODULES = ["timm", "torch", "torchvision", "diffusers.models.transformers.dit_transformer_2d"]
 
 
 def together(size, function, *arguments, **options):
     """Return ``function(*arguments, **options)`` of process 0 of `size` processes.
 
-    One is the test itself. Several are forked from a server that has imported torch and computed
-    nothing, because autograd refuses to work in forks of a process that used it.
+    One is the test itself. Several are forked from a server that has imported `MODULES` and
+    computed nothing, because autograd refuses to work in forks of a process that used it.
 
     Parameters
     ----------
@@ -27,7 +29,7 @@ def together(size, function, *arguments, **options):
     if size == 1:
         return function(*arguments, **options)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", function.__module__])
+    context.set_forkserver_preload([*MODULES, function.__module__])
     with tempfile.TemporaryDirectory() as folder:
         call = (size, Path(folder), function, arguments, options)
         processes = [context.Process(target=_child, args=(rank, *call)) for rank in range(size)]

@@ -1,4 +1,4 @@
-"""Jobs of several processes, started by torch's launcher, which takes as long as imports."""
+"""Jobs of several processes."""
 
 import json
 import multiprocessing
@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -41,7 +40,6 @@ def test_two_processes_make_the_teacher_of_one(made, tiny, planned, make, import
     wanted = store.read_json(folder / "metrics.json")
     weights = store.read_tensors(folder / "model.safetensors")
     shutil.rmtree(folder)
-    handler = signal.getsignal(signal.SIGTERM)
     capfd.readouterr()
     make(artifact, processes=2)
     actual = store.read_json(folder / "metrics.json")
@@ -60,7 +58,6 @@ def test_two_processes_make_the_teacher_of_one(made, tiny, planned, make, import
     ]
     assert {p.name for p in folder.iterdir()} == {*artifact.stage.files, "spec.json", "timing.json"}
     assert not list(Path("results/.work").iterdir())
-    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_an_error_of_one_process_is_the_error_of_the_job(make, importable, empty, capfd):
@@ -76,8 +73,7 @@ def test_a_process_that_the_system_has_killed_is_the_error_of_the_job(make, impo
         make(local("killed"), processes=2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_no_process_outlives_a_killed_job(make, importable, empty, number):
+def test_no_process_outlives_a_killed_job(make, importable, empty):
     artifact = local("waiting")
     context = multiprocessing.get_context("fork")
     job = context.Process(target=make, args=(artifact,), kwargs={"processes": 2})
@@ -85,9 +81,9 @@ def test_no_process_outlives_a_killed_job(make, importable, empty, number):
     until(lambda: Path("started-0").exists() and Path("started-1").exists())
     processes = psutil.Process(job.pid).children(recursive=True)
     assert len(processes) >= 2
-    os.kill(job.pid, number)
+    job.kill()
     job.join(SECONDS)
-    assert job.exitcode == (143 if number == signal.SIGTERM else -number)
+    assert job.exitcode == -signal.SIGKILL
     _, alive = psutil.wait_procs(processes, 20)
     assert not alive
 
@@ -105,9 +101,7 @@ def failed(folder, *reports, status=1):
     for rank, (seconds, line, trace) in enumerate(reports):
         content = {"time": seconds, "line": line, "trace": trace}
         (folder / f"error-{rank}.json").write_text(json.dumps(content))
-    failure = SimpleNamespace(exitcode=status)
-    group = SimpleNamespace(failures={1: failure}, get_first_failure=lambda: (1, failure))
-    return launcher._fault(folder, group, "batch_size")
+    return launcher._fault(folder, {1: status}, "batch_size")
 
 
 def test_the_first_error_is_reported_and_not_what_follows_from_it(tmp_path):

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 # Of elements, and of channels.
 DROPOUTS = (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)
 # Processes load their data, for hours if it is large, and wait for the slowest at the first step.
-# The launcher ends all of them when one fails.
+# The job ends all of them when one fails.
 TIMEOUT = timedelta(days=1)
 
 
@@ -106,19 +106,26 @@ def _group(rank, size):
     return Group(rank, size)
 
 
-def join(device):
-    """Join the processes that torch's launcher has started.
+def join(device, store, rank, size):
+    """Join the processes of a job.
 
     Parameters
     ----------
     device : torch.device
         Of this process; no other process may have the same GPU.
+    store : torch.distributed.Store
+        Where the processes meet.
+    rank : int
+        Number of this process, from 0.
+    size : int
+        Number of processes.
     """
+    options = {"store": store, "rank": rank, "world_size": size, "timeout": TIMEOUT}
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
+        distributed.init_process_group("nccl", device_id=device, **options)
     else:
-        distributed.init_process_group("gloo", timeout=TIMEOUT)
+        distributed.init_process_group("gloo", **options)
 
 
 def leave():

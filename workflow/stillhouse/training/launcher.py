@@ -1,34 +1,28 @@
-"""Stages that several processes compute: torch's launcher starts them, one of them writes.
+"""Stages that several processes compute: a job starts them, one of them writes.
 
 The job itself has lock, log and timing, and writes the artifact, as with one process. It holds the
 locks of the GPUs and waits for the processes of `stillhouse.training.worker`.
 """
 
-import contextlib
 import json
-import logging
-import os
 import shutil
-import signal
+import subprocess
 import sys
-import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed import TCPStore
 
 from stillhouse.artifacts import progress
 from stillhouse.errors import StillhouseError
-from stillhouse.training.worker import ERROR, FILES
+from stillhouse.training.worker import ERROR, FILES, HOST
 
 # Folder below ``context.work`` of the job's description, and of what its processes write.
 FOLDER = "processes"
 JOB = "job.json"
-LOGGERS = ("torch.distributed.elastic", "torch.distributed.launcher")
-# torch's launcher replaces the handlers of these.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+# Seconds between two checks whether processes have ended.
+CHECK_SECONDS = 0.05
 
 
 def launched(stage, inputs, spec, context):
@@ -39,43 +33,41 @@ def launched(stage, inputs, spec, context):
         folder = context.work / FOLDER
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        # Where the processes meet: no other job can have the port before they do.
+        meeting = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
         resources = {**asdict(context), "processes": 1}
         described = {"stage": asdict(stage), "inputs": inputs, "spec": spec, "member": member}
-        described |= {"resources": resources, "devices": devices, "parent": os.getpid()}
+        described |= {"resources": resources, "devices": devices, "port": meeting.port}
         (folder / JOB).write_text(json.dumps(described, default=str))
-        _run(folder, len(devices), stage.lowered)
+        failed = _run(folder, len(devices))
+        if failed:
+            raise _fault(folder, failed, stage.lowered)
         files = json.loads((folder / FILES).read_text())
         return {name: Path(path) for name, path in files}
 
     return make
 
 
-def _run(folder, count, lowered):
-    """Run the processes to their end; raise the error of the first that failed."""
-    # Each of the launcher's modules has a logger with a level of its own.
-    for name in [one for one in logging.root.manager.loggerDict if one.startswith(LOGGERS)]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=folder.parent.name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
-    )
-    launch = elastic_launch(config, sys.executable)
+def _run(folder, count):
+    """Run the processes until they end, or one fails; return {number: status} of the failed.
+
+    They end with this one, however it ends: their standard input, a pipe, is closed then.
+    """
+    command = [sys.executable, "-m", "stillhouse.training.worker", str(folder / JOB)]
+    streams = {"stdin": subprocess.PIPE, "stderr": progress.console()}
+    processes = [subprocess.Popen([*command, str(rank)], **streams) for rank in range(count)]
     try:
-        with _own_signals(), _console_as_error_stream():
-            launch("-m", "stillhouse.training.worker", str(folder / JOB))
-    except ChildFailedError as error:
-        raise _fault(folder, error, lowered) from None
-    except SignalException as error:
-        if error.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        sys.exit(128 + error.sigval)
+        while True:
+            statuses = dict(enumerate(process.poll() for process in processes))
+            failed = {rank: status for rank, status in statuses.items() if status}
+            if failed or None not in statuses.values():
+                return failed
+            time.sleep(CHECK_SECONDS)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdin.close()
 
 
 def _fault(folder, failed, lowered):
@@ -84,43 +76,11 @@ def _fault(folder, failed, lowered):
     reports.sort(key=lambda report: (not report["line"], report["time"]))
     if reports and reports[0]["line"]:
         return StillhouseError(reports[0]["line"])
-    # The launcher ends the other processes by SIGTERM.
-    statuses = {rank: failure.exitcode for rank, failure in failed.failures.items()}
-    killed = [rank for rank, status in statuses.items() if 0 > status != -signal.SIGTERM]
+    killed = [rank for rank, status in failed.items() if status < 0]
     if killed or not reports:
-        rank = killed[0] if killed else failed.get_first_failure()[0]
+        rank = killed[0] if killed else min(failed)
         remedy = f"if memory is full, lower {lowered}, or compute.processes"
         if not killed:
             remedy = "see the log; if the disk is full, make room"
-        return StillhouseError(f"process {rank} ended with status {statuses[rank]}; {remedy}")
+        return StillhouseError(f"process {rank} ended with status {failed[rank]}; {remedy}")
     return RuntimeError(f"a process of the job failed:\n{reports[0]['trace']}")
-
-
-@contextlib.contextmanager
-def _own_signals():
-    """Restore the handlers of signals, which torch's launcher replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _console_as_error_stream():
-    """Replace the error stream, which processes inherit, by the console, for the progress."""
-    screen = progress.console()
-    if screen is None:
-        yield
-        return
-    log = os.dup(2)
-    os.dup2(screen.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(log, 2)
-        os.close(log)

@@ -1,4 +1,4 @@
-"""One of the processes of a stage: ``python -m stillhouse.training.worker job.json``.
+"""One of the processes of a stage: ``python -m stillhouse.training.worker job.json NUMBER``.
 
 `stillhouse.training.launcher` starts it. Process 0 prints, stores checkpoints and writes the files
 of the stage; the others compute their rows of each step.
@@ -21,15 +21,14 @@ from stillhouse.artifacts.stages import Stage
 
 # Files beside the description: [name, path] of the stage's files, and the error of a process.
 FILES, ERROR = "files.json", "error-{}.json"
-# Seconds between two checks whether the job that started this process still exists.
-CHECK_SECONDS = 0.5
+HOST = "localhost"
 
 
-def main(path):
+def main(path, rank):
     """Compute the stage that a file describes; report an error in a file beside it."""
-    job, rank = json.loads(Path(path).read_text()), int(os.environ["RANK"])
+    job = json.loads(Path(path).read_text())
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(job["parent"],), daemon=True).start()
+    threading.Thread(target=_end_with_job, daemon=True).start()
     _redirect(rank, job["spec"]["address"].removeprefix("results/"))
     stage = Stage(**job["stage"])
     try:
@@ -38,7 +37,7 @@ def main(path):
         report = {"time": time.time(), "line": jobs.one_line(error, stage.lowered) or ""}
         report["trace"] = traceback.format_exc()
         try:
-            # Complete or missing: the launcher ends this process if another one has failed.
+            # Complete or missing: the job ends this process if another one has failed.
             formats.save_json(Path(path).parent / ERROR.format(rank), report)
             sys.stdout.flush()
         finally:
@@ -47,10 +46,13 @@ def main(path):
 
 def _compute(stage, job, rank, folder):
     """Compute the stage; process 0 writes its files and their list."""
+    from torch.distributed import TCPStore
+
     from stillhouse.training import distributed
 
     context = _context(job, rank)
-    distributed.join(context.torch_device())
+    store = TCPStore(HOST, job["port"], is_master=False, timeout=distributed.TIMEOUT)
+    distributed.join(context.torch_device(), store, rank, len(job["devices"]))
     make = jobs.load_stage(stage, _as_paths(job["inputs"]), job["spec"], context)
     files = make(job["member"], context)
     if rank == 0:
@@ -90,12 +92,11 @@ def _redirect(rank, label):
     os.dup2(1, 2)
 
 
-def _end_with(parent):
-    """End this process when its parent has ended, which SIGKILL keeps from ending it."""
-    while os.getppid() == parent:
-        time.sleep(CHECK_SECONDS)
+def _end_with_job():
+    """End this process when the job ends, which closes the other end of standard input."""
+    os.read(0, 1)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))
