@@ -99,7 +99,7 @@ class DenoiserTraining:
         checkpoint = Checkpoint(context)
         autoencoder = build_autoencoder(recipe["autoencoder"], resolution, seed)
         layout = loop.memory_format(recipe["autoencoder"])
-        autoencoder.to(device, memory_format=layout)
+        loop.to_memory_format(autoencoder.to(device), recipe["autoencoder"])
         curve = _train_autoencoder(autoencoder, images, recipe["autoencoder"], seed, checkpoint)
         views = (False, True) if recipe["network"]["flip"] else (False,)
         posteriors = [encode(autoencoder, images, layout, mirrored) for mirrored in views]

@@ -211,7 +211,7 @@ def train(net, labels, test, settings, seed, context, prepare=normalise):
     """
     loss = make_loss(settings)
     set_batchnorm_updates(net, settings.get("batchnorm_updates", 1))
-    net.to(memory_format=loop.memory_format(settings))
+    loop.to_memory_format(net, settings)
     tested = evaluation_epochs(settings)
     n, side = labels.n_views, labels.images.shape[-1]
     bounds = loop.step_bounds(net, n, labels.settings["batch_size"], side)

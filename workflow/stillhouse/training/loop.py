@@ -73,6 +73,30 @@ def memory_format(settings):
     return torch.contiguous_format
 
 
+def to_memory_format(net, settings):
+    """Convert a network in place to the memory layout of its precision; return it.
+
+    On a CPU, instance and group norms compute in torch's own layout all the same: channels last, in
+    bfloat16, their gradients take 5 to 20 times as long (torch 2.15).
+    """
+    layout = memory_format(settings)
+    if layout != torch.contiguous_format:
+        for norm in [m for m in net.modules() if isinstance(m, torch.nn.GroupNorm)]:
+            norm.register_forward_pre_hook(_to_own_layout)
+            norm.register_forward_hook(_to_channels_last)
+    return net.to(memory_format=layout)
+
+
+def _to_own_layout(norm, inputs):
+    (x,) = inputs
+    return (x.contiguous(),) if x.device.type == "cpu" else inputs
+
+
+def _to_channels_last(norm, inputs, output):
+    on_cpu = output.device.type == "cpu" and output.ndim == 4
+    return output.contiguous(memory_format=torch.channels_last) if on_cpu else output
+
+
 def autocast(settings, device):
     """Return the autocast context of a recipe's precision."""
     return torch.autocast(device.type, torch.bfloat16, settings["precision"] == "bfloat16")

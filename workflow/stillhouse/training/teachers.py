@@ -66,7 +66,7 @@ class TeacherStage:
             tensors = libraries.pretrained(settings, settings["classes"], settings["resolution"])
             state_dicts.load(net, tensors, where)
         else:
-            net.to(self.device, memory_format=loop.memory_format(settings))
+            loop.to_memory_format(net.to(self.device), settings)
             return train(net, *self._split("train", context), settings, context)
         net.to(self.device)
         return []

@@ -77,7 +77,7 @@ def load_observer(model, statistics, settings, device):
     """
     teacher = load_teacher(model, device)
     net, side = teacher.net, teacher.resolution
-    net.to(memory_format=loop.memory_format(settings))
+    loop.to_memory_format(net, settings)
     recorder = StatisticsRecorder(net, settings["kinds"], settings["tile"])
     stored = read_statistics(statistics, settings["classes"]) if statistics else None
     with torch.no_grad():
