@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,6 +166,36 @@ def test_a_damaged_input_is_an_error_that_removes_the_manifests_listing_it(run, 
     assert message.count("\n") == 1
     assert not MANIFEST.exists()
     assert run(Recorder(), "cat", "dog").computed == ["cat"]
+
+
+def test_a_process_of_one_job_ends_at_once_with_its_output_and_status(empty):
+    ended = "class A:\n    def __del__(self): print('taken down')\na = A(); a.a = a; "
+    code = "\nfrom stillhouse.artifacts.jobs import alone\nwith alone():\n    {}\nprint('after')"
+    done = [
+        python(ended + code.format(last), capture_output=True)
+        for last in ("print('x', end='')", "raise SystemExit(3)", "raise KeyError('k')")
+    ]
+    assert [one.returncode for one in done] == [0, 3, 1]
+    assert done[0].stdout == "x"
+    assert "KeyError: 'k'" in done[2].stderr
+
+
+def test_garbage_is_collected_once_the_libraries_of_a_stage_are_loaded(run):
+    def stage(inputs, spec, context):
+        seen = [gc.isenabled()]
+
+        def make(member, context):
+            return {name: {"seen": [*seen, gc.isenabled()]} for name in FILES}
+
+        return make
+
+    gc.disable()
+    try:
+        run(stage, "cat")
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert store.read_json(path("cat"))["seen"] == [False, True]
 
 
 LOGGED = """

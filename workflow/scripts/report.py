@@ -1,6 +1,7 @@
 """Write the table, figure or page of one job."""
 
-from stillhouse.artifacts.jobs import run_report
+from stillhouse.artifacts.jobs import alone, run_report
 from stillhouse.artifacts.stages import load_function
 
-run_report(load_function(snakemake.params.function), snakemake)
+with alone():
+    run_report(load_function(snakemake.params.function), snakemake)

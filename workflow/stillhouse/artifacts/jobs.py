@@ -5,7 +5,9 @@ example a teacher) and returns ``make(member, context)``, which computes one mem
 files. The member is None for an artifact without members; `spec` is that of the first member.
 """
 
+import contextlib
 import functools
+import gc
 import json
 import os
 import platform
@@ -27,6 +29,20 @@ PACKAGES = ("numpy", "pyarrow", "torch", "torchvision")
 # Numerical libraries read these when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ARTIFACT = "artifact.json"
+
+
+@contextlib.contextmanager
+def alone():
+    """Start and end the process of a single job quickly; the process ends with the context.
+
+    Libraries are imported without garbage collection, and objects are not taken down one by one.
+    Of a process that only imports torch, both save a quarter of the time; with diffusers, a third.
+    """
+    gc.disable()
+    yield
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def run_stage(job, stage, inputs):
@@ -200,7 +216,11 @@ def load_stage(stage, inputs, spec, context):
     function = stage.load() if context.processes == 1 else stage.launched()
     if "torch_threads" in context.extra:
         limit_threads(int(context.extra["torch_threads"]))
-    return function(inputs, spec, context)
+    make = function(inputs, spec, context)
+    if not gc.isenabled():
+        gc.freeze()  # what libraries have created lives until the end
+        gc.enable()
+    return make
 
 
 def remove_stale_checkpoints():
