@@ -26,3 +26,12 @@ def test_results_do_not_depend_on_block_size(finished, cold, plan, make_all, mon
     monkeypatch.chdir(finished.path)
     make_all(plan, alone=True)
     finished.assert_same(cold)
+
+
+@pytest.mark.slow
+def test_a_run_of_jobs_of_one_member_has_the_same_results(folder, config, cold):
+    config["sources"]["digits"]["classes_per_block"] = 1
+    config["compute"] |= {"seeds_per_job": 1, "batches_per_job": 1}
+    folder.configure(config)
+    folder.make()
+    folder.assert_same(cold)

@@ -87,7 +87,10 @@ def test_a_failed_job_keeps_its_complete_members_and_reports_the_damaged_file(fi
     ("deleted", "problem"),
     [
         ("1", "1/scores.parquet: missing; rerun the workflow to create it"),
-        ("lineage.json", "lineage.json: missing; run make verify, which writes it again"),
+        pytest.param(
+            *("lineage.json", "lineage.json: missing; run make verify, which writes it again"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_is_deleted_is_reported_by_its_reader_and_made_again_alone(

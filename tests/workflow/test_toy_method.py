@@ -98,8 +98,7 @@ def copy(tmp_path):
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, root / name, ignore=ignored)
+            shutil.copytree(source, root / name)  # with compiled modules
         else:
             root.mkdir(exist_ok=True)
             shutil.copy(source, root / name)
