@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 ETC = Path("/etc/slurm")
-CONF = ETC / "slurm.conf"
+CONF, GRES = ETC / "slurm.conf", ETC / "gres.conf"
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 PLUGIN = "snakemake_executor_plugin_slurm"
-NODES, CPUS, MEMORY = 2, 2, 4000
+NODES, CPUS, MEMORY, GPUS = 2, 2, 4000, 2
 SECONDS = 60
 
 
@@ -67,13 +67,14 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=5,sched_interval=5
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
+GresTypes=gpu
 MinJobAge=3600
 KillWait=2
 ReturnToService=2
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/jobs.txt
 NodeName={names} NodeHostname={host} NodeAddr={host} Port=[6820-{6819 + NODES}] CPUs={CPUS} \
-RealMemory={MEMORY} State=UNKNOWN
+RealMemory={MEMORY} Gres=gpu:{GPUS} State=UNKNOWN
 PartitionName=main Nodes={names} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -97,6 +98,8 @@ class Slurm:
         (self.folder / "munge.key").write_bytes(os.urandom(128))
         (self.folder / "munge.key").chmod(0o600)
         CONF.write_text(conf(self.folder))
+        # Slurm counts the devices: the machine need not have any GPU.
+        GRES.write_text(f"NodeName=n[1-{NODES}] Name=gpu File=/dev/null,/dev/zero\n")
         try:
             files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log"}
             options = [f"--{name}={self.folder}/munge.{end}" for name, end in files.items()]
@@ -119,6 +122,7 @@ class Slurm:
             if path.exists():
                 end(int(path.read_text()))
         CONF.unlink(missing_ok=True)
+        GRES.unlink(missing_ok=True)
 
     def jobs(self, name=""):
         """Return the ids of the jobs of a rule that wait or run; of all without a name."""

@@ -175,8 +175,10 @@ def test_processes_wait_for_the_slowest_to_load_its_data(monkeypatch):
     monkeypatch.setattr(
         torch.distributed, "init_process_group", lambda _, **own: options.update(own)
     )
-    distributed.join(torch.device("cpu"), None, 0, 1)
+    store = torch.distributed.HashStore()
+    distributed.join(torch.device("cpu"), store, 0, 1)
     assert options["timeout"] >= timedelta(days=1)
+    assert store.timeout >= timedelta(days=1)
 
 
 def test_one_process_is_no_group():

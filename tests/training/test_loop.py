@@ -369,16 +369,16 @@ def test_group_norms_compute_in_torchs_layout_between_channels_last(monkeypatch,
     net = loop.to_memory_format(
         registry.build(settings, 2, 64, 0, "teacher"), {"precision": "bfloat16"}
     )
-    given, norm, last = [], torch.nn.functional.group_norm, {"memory_format": torch.channels_last}
+    layouts, norm, last = [], torch.nn.functional.group_norm, {"memory_format": torch.channels_last}
     with monkeypatch.context() as patch:
 
         def recorded(x, *arguments):
-            given.append(x.is_contiguous())
+            layouts.append(x.is_contiguous())
             return norm(x, *arguments)
 
         patch.setattr(torch.nn.functional, "group_norm", recorded)
         actual = gradients(net)
-    assert given and all(given)
+    assert layouts and all(layouts)
     norms = [m for m in net.modules() if isinstance(m, nn.GroupNorm)]
     maps = images.new_zeros(2, norms[0].num_channels, 4, 4)
     assert norms[0](maps).is_contiguous(**last)

@@ -1,6 +1,7 @@
 """Runs on a real Slurm of this machine: for a release, see ``make test-all``."""
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -97,6 +98,28 @@ def test_a_run_whose_controller_was_killed_ends_in_the_table_of_a_local_run(
     assert set(computed(remote).values()) == {1}
     logs = list((remote / ".snakemake/slurm_logs").glob("rule_*/*/*.log"))
     assert len(logs) == len(slurm.ended())
+
+
+def test_a_training_of_two_processes_has_two_gpus_of_one_job(slurm, settings, local, tmp_path):
+    """Slurm has two GPUs per node, which this machine need not have: the job computes without."""
+    settings = {**settings, "compute": {**settings["compute"], "processes": 2}}
+    remote = Folder(tmp_path / "remote")
+    remote.configure(settings)
+    before = set(slurm.ended())
+    gpus = ("--set-resources", "teacher:gpu=2")
+    remote.make(*PROFILE, *HERE, *gpus, "--", *remote.outputs("teacher"), cores=None)
+    states = {job: run("scontrol", "show", "job", job) for job in set(slurm.ended()) - before}
+    (trained,) = [text for text in states.values() if "rule_teacher" in text]
+    assert "NumCPUs=2 " in trained and "TresPerJob=gres:gpu:2\n" in trained
+    assert sum("gres:gpu" in text for text in states.values()) == 1
+    folder, wanted = (one.one("teacher/*") for one in (remote, local))
+    losses = [
+        [row["loss"] for row in json.loads((path / "metrics.json").read_text())["curve"]]
+        for path in (folder, wanted)
+    ]
+    # Later on, AdamW enlarges rounding.
+    assert losses[0][:20] == pytest.approx(losses[1][:20], rel=1e-3)
+    assert "2 × " in json.loads((folder / "timing.json").read_text())["device"]
 
 
 def test_jobs_over_their_memory_or_time_and_cancelled_ones_continue(slurm, local, remote, start):

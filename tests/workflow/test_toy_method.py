@@ -98,7 +98,8 @@ def copy(tmp_path):
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, root / name)  # with compiled modules
+            # With compiled modules, except those that another process is writing.
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("*.pyc.*"))
         else:
             root.mkdir(exist_ok=True)
             shutil.copy(source, root / name)

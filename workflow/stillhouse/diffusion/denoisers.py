@@ -11,6 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from stillhouse.artifacts import store
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
@@ -38,8 +41,6 @@ class Denoiser:
     """
 
     def __init__(self, folder, described, settings, device):
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
         self.folder, self.settings = folder, settings
         self.device, self.half = device, PRECISIONS.get(settings["precision"])
         self.vae = self._prepare(load_diffusers(AutoencoderKL, folder / "vae"))
@@ -202,8 +203,6 @@ class Dit(Denoiser):
     @cached_property
     def network(self):
         """The noise predictor."""
-        from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
-
         return self._prepare(load_diffusers(DiTTransformer2DModel, self.folder / "transformer"))
 
     @cached_property
@@ -243,8 +242,6 @@ class StableDiffusion(Denoiser):
     @cached_property
     def network(self):
         """The noise predictor."""
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-
         return self._prepare(load_diffusers(UNet2DConditionModel, self.folder / "unet"))
 
     @cached_property

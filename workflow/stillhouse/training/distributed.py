@@ -120,6 +120,7 @@ def join(device, store, rank, size):
     size : int
         Number of processes.
     """
+    store.set_timeout(TIMEOUT)
     options = {"store": store, "rank": rank, "world_size": size, "timeout": TIMEOUT}
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -33,11 +33,11 @@ def launched(stage, inputs, spec, context):
         folder = context.work / FOLDER
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        # Where the processes meet: no other job can have the port before they do.
-        meeting = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
+        # Where the processes meet, at a port that no other job can take; on all addresses.
+        store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
         resources = {**asdict(context), "processes": 1}
         described = {"stage": asdict(stage), "inputs": inputs, "spec": spec, "member": member}
-        described |= {"resources": resources, "devices": devices, "port": meeting.port}
+        described |= {"resources": resources, "devices": devices, "port": store.port}
         (folder / JOB).write_text(json.dumps(described, default=str))
         failed = _run(folder, len(devices))
         if failed:
@@ -58,16 +58,22 @@ def _run(folder, count):
     processes = [subprocess.Popen([*command, str(rank)], **streams) for rank in range(count)]
     try:
         while True:
-            statuses = dict(enumerate(process.poll() for process in processes))
-            failed = {rank: status for rank, status in statuses.items() if status}
-            if failed or None not in statuses.values():
-                return failed
+            if any(_statuses(processes)):
+                # Again, since a process that failed first may have been asked before it did.
+                return {rank: one for rank, one in enumerate(_statuses(processes)) if one}
+            if None not in _statuses(processes):
+                return {}
             time.sleep(CHECK_SECONDS)
     finally:
         for process in processes:
             process.kill()
             process.wait()
             process.stdin.close()
+
+
+def _statuses(processes):
+    """Return the exit status of each process; None of those that run."""
+    return [process.poll() for process in processes]
 
 
 def _fault(folder, failed, lowered):

@@ -51,7 +51,7 @@ def _compute(stage, job, rank, folder):
     from stillhouse.training import distributed
 
     context = _context(job, rank)
-    store = TCPStore(HOST, job["port"], is_master=False, timeout=distributed.TIMEOUT)
+    store = TCPStore(HOST, job["port"], is_master=False)
     distributed.join(context.torch_device(), store, rank, len(job["devices"]))
     make = jobs.load_stage(stage, _as_paths(job["inputs"]), job["spec"], context)
     files = make(job["member"], context)
