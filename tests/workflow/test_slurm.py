@@ -110,7 +110,7 @@ def test_a_training_of_two_processes_has_two_gpus_of_one_job(slurm, settings, lo
     remote.make(*PROFILE, *HERE, *gpus, "--", *remote.outputs("teacher"), cores=None)
     states = {job: run("scontrol", "show", "job", job) for job in set(slurm.ended()) - before}
     (trained,) = [text for text in states.values() if "rule_teacher" in text]
-    assert "NumCPUs=2 " in trained and "TresPerJob=gres:gpu:2\n" in trained
+    assert "NumNodes=1 NumCPUs=2 " in trained and "TresPerJob=gres:gpu:2\n" in trained
     assert sum("gres:gpu" in text for text in states.values()) == 1
     folder, wanted = (one.one("teacher/*") for one in (remote, local))
     losses = [
