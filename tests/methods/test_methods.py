@@ -67,6 +67,12 @@ def test_sets_of_stored_images_need_no_torch():
     assert heavy_imports(sorted(modules), {"torch"}) == []
 
 
+def test_stages_load_diffusers_when_they_use_it():
+    """Clusters and prototypes have a denoiser among their settings, and do not run it."""
+    modules = {stage.function.partition(":")[0] for stage in registry.stages().values()}
+    assert heavy_imports(sorted(modules), {"diffusers", "timm", "torch._dynamo"}) == []
+
+
 def test_every_kind_of_the_schema_is_a_method():
     assert registry.METHODS.keys() == MINIMAL.keys()
     for kind in registry.METHODS:

@@ -11,9 +11,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from stillhouse.artifacts import store
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
@@ -41,6 +38,8 @@ class Denoiser:
     """
 
     def __init__(self, folder, described, settings, device):
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
         self.folder, self.settings = folder, settings
         self.device, self.half = device, PRECISIONS.get(settings["precision"])
         self.vae = self._prepare(load_diffusers(AutoencoderKL, folder / "vae"))
@@ -203,6 +202,8 @@ class Dit(Denoiser):
     @cached_property
     def network(self):
         """The noise predictor."""
+        from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+
         return self._prepare(load_diffusers(DiTTransformer2DModel, self.folder / "transformer"))
 
     @cached_property
@@ -242,6 +243,8 @@ class StableDiffusion(Denoiser):
     @cached_property
     def network(self):
         """The noise predictor."""
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
         return self._prepare(load_diffusers(UNet2DConditionModel, self.folder / "unet"))
 
     @cached_property

@@ -11,8 +11,6 @@ import functools
 import math
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stillhouse.artifacts.checkpoints import select_prefix
@@ -56,6 +54,8 @@ def build_autoencoder(settings, resolution, seed):
         Side of the images [px].
     seed : int
     """
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
     levels = len(settings["channels"])
     with global_generator(seed, "autoencoder", "weights"):
         return AutoencoderKL(
@@ -84,6 +84,8 @@ def build_network(settings, channels, side, n_classes, seed):
     n_classes : int
     seed : int
     """
+    from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+
     with global_generator(seed, "denoiser", "weights"):
         net = DiTTransformer2DModel(
             num_attention_heads=settings["heads"],
