@@ -1,5 +1,6 @@
 """Jobs of several processes."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -94,6 +95,42 @@ def until(condition):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+class Process:
+    """Stands for a process of `launcher._run`, which is asked for its status again and again."""
+
+    def __init__(self, *statuses):
+        self.statuses, self.stdin = list(statuses), io.BytesIO()
+
+    def poll(self):
+        return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+
+    def kill(self):
+        self.statuses = [self.poll()]
+
+    wait = kill
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "failed"),
+    [
+        ((None, 0), (None, None, 0), {}),
+        ((None, None, 1), (None, 0), {0: 1}),
+        # The first fails after it was asked, the second because of it before it is asked.
+        ((None, -9), (1,), {0: -9, 1: 1}),
+        ((None,), (None, 1), {1: 1}),
+    ],
+)
+def test_processes_are_waited_for_until_all_end_or_one_fails(
+    tmp_path, monkeypatch, first, second, failed
+):
+    processes = [Process(*first), Process(*second)]
+    started = iter(processes)
+    monkeypatch.setattr(launcher.subprocess, "Popen", lambda *_, **__: next(started))
+    monkeypatch.setattr(launcher.time, "sleep", lambda _: None)
+    assert launcher._run(tmp_path, 2) == failed
+    assert all(process.stdin.closed for process in processes)
 
 
 def failed(folder, *reports, status=1):

@@ -57,13 +57,10 @@ def _run(folder, count):
     streams = {"stdin": subprocess.PIPE, "stderr": progress.console()}
     processes = [subprocess.Popen([*command, str(rank)], **streams) for rank in range(count)]
     try:
-        while True:
-            if any(_statuses(processes)):
-                # Again, since a process that failed first may have been asked before it did.
-                return {rank: one for rank, one in enumerate(_statuses(processes)) if one}
-            if None not in _statuses(processes):
-                return {}
+        while not any(statuses := _statuses(processes)) and None in statuses:
             time.sleep(CHECK_SECONDS)
+        # Asked again: a process that failed first may have been asked before it did.
+        return {rank: status for rank, status in enumerate(_statuses(processes)) if status}
     finally:
         for process in processes:
             process.kill()
