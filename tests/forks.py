@@ -40,7 +40,7 @@ def together(size, function, *arguments, **options):
             process.kill()
         sys.stdout.write((Path(folder) / "printed").read_text())
         assert [process.exitcode for process in processes] == [0] * size
-        return torch.load(f"{folder}/result")
+        return torch.load(f"{folder}/result", weights_only=True)
 
 
 def _child(rank, size, folder, function, arguments, options):

@@ -16,7 +16,9 @@ ETC = Path("/etc/slurm")
 CONF, GRES = ETC / "slurm.conf", ETC / "gres.conf"
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 PLUGIN = "snakemake_executor_plugin_slurm"
-NODES, CPUS, MEMORY, GPUS = 2, 2, 4000, 2
+NODES, CPUS, MEMORY = 2, 2, 4000
+# Slurm counts them: the machine need not have any GPU.
+GPUS = ("/dev/null", "/dev/zero")
 SECONDS = 60
 
 
@@ -74,7 +76,7 @@ ReturnToService=2
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/jobs.txt
 NodeName={names} NodeHostname={host} NodeAddr={host} Port=[6820-{6819 + NODES}] CPUs={CPUS} \
-RealMemory={MEMORY} Gres=gpu:{GPUS} State=UNKNOWN
+RealMemory={MEMORY} Gres=gpu:{len(GPUS)} State=UNKNOWN
 PartitionName=main Nodes={names} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -98,8 +100,7 @@ class Slurm:
         (self.folder / "munge.key").write_bytes(os.urandom(128))
         (self.folder / "munge.key").chmod(0o600)
         CONF.write_text(conf(self.folder))
-        # Slurm counts the devices: the machine need not have any GPU.
-        GRES.write_text(f"NodeName=n[1-{NODES}] Name=gpu File=/dev/null,/dev/zero\n")
+        GRES.write_text(f"NodeName=n[1-{NODES}] Name=gpu File={','.join(GPUS)}\n")
         try:
             files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log"}
             options = [f"--{name}={self.folder}/munge.{end}" for name, end in files.items()]

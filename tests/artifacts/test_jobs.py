@@ -194,13 +194,15 @@ print("after")
 
 
 def test_garbage_is_collected_once_the_libraries_of_a_job_are_imported(run):
-    def stage(inputs, spec, context):
-        return lambda member, context: {name: {"enabled": enabled} for name in FILES}
-
     enabled = []
+
+    def stage(inputs, spec, context):
+        enabled.append(gc.isenabled())
+        return lambda member, context: {name: {} for name in FILES}
+
     gc.disable()
     try:
-        run(lambda *arguments: [enabled.append(gc.isenabled()), stage(*arguments)][1], "cat")
+        run(stage, "cat")
     finally:
         gc.enable()
         gc.unfreeze()
