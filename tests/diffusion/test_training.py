@@ -109,7 +109,7 @@ class Recording(torch.nn.Module):
     def __init__(self, classes=3):
         super().__init__()
         self.answer = torch.nn.Parameter(torch.tensor(0.25))
-        self.config = type("Config", (), {"num_embeds_ada_norm": classes})
+        self.config = type("Config", (), {"num_embeds_ada_norm": classes, "patch_size": 2})
         self.asked = []
 
     def forward(self, latents, timesteps, labels):
@@ -146,6 +146,31 @@ def test_the_loss_of_a_network_is_its_error_in_the_noise(views):
     assert 0.4 < np.mean(dropped) < 0.6
     assert shown == set(range(views))
     assert min(levels) < 50 and max(levels) > 950
+
+
+def operations(of):
+    """Return the names of the operations that the gradient of a tensor consists of."""
+    names, nodes = set(), [of.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        names.add(node.name())
+        nodes += [function for function, _ in node.next_functions if function is not None]
+    return names
+
+
+@pytest.mark.parametrize(
+    ("precision", "side", "fused"),
+    [("bfloat16", 16, False), ("bfloat16", 32, True), ("float32", 16, True)],
+)
+def test_attention_of_few_tokens_in_bfloat16_is_not_fused(precision, side, fused):
+    mean = torch.zeros(1, 2, 2, side, side)
+    net = build_network(NETWORK, 2, side, 3, 0)
+    settings = {**NETWORK, "precision": precision, "batch_size": 2}
+    seen = []
+    train_network(
+        net, mean, mean, torch.tensor([0, 1]), settings, 0, lambda *a: seen.append(a[2](0))
+    )
+    assert any("FlashAttention" in name for name in operations(*seen)) is fused
 
 
 def test_labels_are_dropped_with_the_set_probability():
