@@ -31,10 +31,10 @@ ADDRESSES = {
     "latents": "e8765d943281",
     "decode": "95e2d9d9ae1c",
     "features": "47471f79b6b2",
-    "distilled": "bcd0c3a367b5",
-    "labels": "44a485efcb0f",
-    "students": "08a88a6f5fbf",
-    "patch_scores": "06a186a15b4a",
+    "distilled": "eb094ac660da",
+    "labels": "194dd684aa8d",
+    "students": "68c5496f34db",
+    "patch_scores": "3e366b6d5eed",
     "class_scores": "0a1ba2106a71",
     "patch_features": "8fa09d9f17b9",
     "clusters": "c8fc8cbe3cbd",
@@ -47,9 +47,9 @@ ADDRESSES = {
     "trajectories": "11e477f6a90c",
     "matched": "8d0469c2cc57",
     "compression": "2b82627ee2f1",
-    "bitstream": "4b41f4759e77",
+    "bitstream": "3b41d636a144",
     "rate_utility": "013e56618eb7",
-    "bound": "a49cde813475",
+    "bound": "df10b9c75771",
 }
 CLASSES = tuple("0123456789")
 

@@ -14,12 +14,12 @@ from stillhouse.artifacts.context import Context
 from stillhouse.artifacts.rng import generator
 from stillhouse.data.bitstream import files
 from stillhouse.data.bitstream.layout import Layout
-from stillhouse.data.distilled_set import DistilledSet, read_learned
+from stillhouse.data.distilled_set import DistilledSet, LearnedParts, read_learned
 from stillhouse.errors import StillhouseError
 from stillhouse.methods.common.optimisation import optimise
 from stillhouse.methods.common.utilities.base import Utility
 from stillhouse.methods.registry import method
-from stillhouse.methods.ruo import compression, rate_utility
+from stillhouse.methods.ruo import bound, compression, rate_utility
 from stillhouse.methods.ruo.codec import Codec
 from stillhouse.methods.ruo.images import FILE
 from stillhouse.planning.inputs import job_inputs
@@ -196,6 +196,24 @@ class Quadratic(Utility):
 
     def __call__(self, images, labels, iteration):
         return float(((images - 0.5) ** 2).sum()), 2 * (images - 0.5)
+
+
+def test_a_bound_is_chosen_with_the_learned_rate(sets, monkeypatch):
+    spec = set_of(sets, "bounds").upstream["bitstream"].upstream["bound"].spec()
+    inputs, rates = job_inputs(spec), []
+
+    class Recording(Quadratic):
+        def state(self):
+            rates.append(self.learning_rate)
+            return {}
+
+        def restore(self, state):
+            pass
+
+    monkeypatch.setattr(bound, "training_utility", lambda *_, **__: Recording())
+    monkeypatch.setattr(bound, "learned_parts", lambda *_: LearnedParts(learning_rate=0.125))
+    bound.bound(inputs, spec, Context())(None, Context())
+    assert rates == [0.125]
 
 
 @pytest.mark.parametrize("held", [2**21, 100, 0])

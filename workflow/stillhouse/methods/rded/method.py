@@ -10,7 +10,7 @@ from stillhouse.methods.base import Method, Unused
 
 PATCH_SCORES = Stage(
     "patch_scores",
-    version=4,
+    version=5,
     files=("scores.parquet",),
     function="stillhouse.methods.rded.patch_scores:patch_scores",
     description="patches scored by a teacher",

@@ -8,7 +8,7 @@ from stillhouse.methods.ruo.codec import Codec
 from stillhouse.methods.ruo.compression import slice_layout
 from stillhouse.methods.ruo.images import warmup_spec
 from stillhouse.methods.ruo.post_quantisation import Quantiser
-from stillhouse.methods.ruo.rate_utility import set_labels, training_utility
+from stillhouse.methods.ruo.rate_utility import learned_parts, set_labels, training_utility
 from stillhouse.methods.ruo.slices import set_slices
 
 # The utility is a mean over iterations, numbered from one that no optimisation reaches.
@@ -25,6 +25,7 @@ def bound(inputs, spec, context):
     settings, warmup = spec["settings"], warmup_spec(spec)
     device, labels = context.torch_device(), set_labels(warmup)
     utility = training_utility(inputs, spec, context, held_out=True)
+    utility.learning_rate = learned_parts(inputs, spec, context).learning_rate
     state = utility.state()
 
     def make(member, context):

@@ -43,7 +43,7 @@ RATE_UTILITY = Stage(
 )
 BOUND = Stage(
     "bound",
-    version=1,
+    version=2,
     files=("bound.json",),
     function="stillhouse.methods.ruo.bound:bound",
     description="bound on the error of quantised networks",
