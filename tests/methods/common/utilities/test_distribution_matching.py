@@ -9,8 +9,9 @@ from stillhouse.methods.common.utilities.distribution_matching import (
 )
 from stillhouse.methods.common.utilities.networks import random_network
 from stillhouse.methods.common.utilities.siamese import augment_classes
+from stillhouse.methods.common.utilities.work import of_update
 
-from tests.methods.common.utilities.conftest import NETWORK, SETTINGS
+from tests.methods.common.utilities.conftest import DEEP, NETWORK, SETTINGS
 
 
 @pytest.fixture
@@ -124,3 +125,9 @@ def test_a_descent_lowers_the_loss_of_other_networks(utility, images):
     for i in range(30):
         moved -= 0.02 * one(moved, labels, i)[1]
     assert mean_loss(moved) < 0.9 * mean_loss(pixels)
+
+
+def test_its_cost_is_what_torch_counts(utility, passes):
+    one = utility(network=DEEP)
+    expected, _, _ = of_update({**one.settings, "utility": "dm"}, 3, 6)
+    assert passes(one, 4) == pytest.approx(expected, rel=0.1)

@@ -3,9 +3,10 @@ import torch
 from stillhouse.data.transforms import normalise
 from stillhouse.methods.common.utilities.gradient_matching import GradientMatching, layer_distance
 from stillhouse.methods.common.utilities.networks import random_network
+from stillhouse.methods.common.utilities.work import of_update
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from tests.methods.common.utilities.conftest import SETTINGS
+from tests.methods.common.utilities.conftest import DEEP, SETTINGS
 
 LOOPS = {"outer_steps": 3, "inner_epochs": 2, "inner_batch_size": 4, "network_rate": 0.1}
 
@@ -72,6 +73,14 @@ def test_the_network_is_trained_on_the_images_between_two_steps(utility, images)
     assert loss(second) < loss(first)
 
 
+def test_any_iteration_may_be_the_first(utility, images):
+    one, again = utility(), utility()
+    for iteration in (10**9, 10**9 + 1):  # not divisible by three
+        loss, _ = one(*images, iteration)
+    again(*images, 10**9)
+    assert again(*images, 10**9 + 1)[0] == loss
+
+
 def test_a_network_lasts_for_the_outer_steps(utility, images):
     one = utility()
     states = []
@@ -122,3 +131,12 @@ def test_a_descent_lowers_the_loss(utility, images):
         moved -= 0.01 * one(moved, labels, i)[1]
     before, after = (sum(one(p, labels, i)[0] for i in range(100, 110)) for p in (pixels, moved))
     assert after < 0.98 * before
+
+
+@pytest.mark.parametrize("outer_steps", [1, 3])
+def test_its_cost_is_what_torch_counts(utility, passes, outer_steps):
+    one = utility(network=DEEP, outer_steps=outer_steps)
+    expected, steps, _ = of_update({**one.settings, "utility": "gm"}, 3, 6)
+    assert passes(one, 6) == pytest.approx(expected, rel=0.1)
+    # Two epochs of two batches before two of three updates.
+    assert steps == pytest.approx(3 + (4 * 2 / 3 if outer_steps == 3 else 0))

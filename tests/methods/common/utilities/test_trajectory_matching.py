@@ -6,6 +6,7 @@ from stillhouse.data.whitening import Whitening, fit
 from stillhouse.methods.common.utilities.networks import inputs_of, random_network
 from stillhouse.methods.common.utilities.siamese import augment
 from stillhouse.methods.common.utilities.trajectory_matching import TrajectoryMatching
+from stillhouse.methods.common.utilities.work import of_update
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
@@ -130,3 +131,10 @@ def test_tesla_has_the_same_loss_and_another_gradient(utility, images):
     assert exact[0] == tesla[0]
     cosine = torch.nn.functional.cosine_similarity(exact[1].flatten(), tesla[1].flatten(), 0)
     assert 0.3 < cosine < 0.9999
+
+
+def test_its_cost_is_that_of_all_images_unless_batches_are_smaller():
+    cost = {
+        n: of_update({**STUDENT, "student_batch_size": n, "utility": "tm"}, 3, 6) for n in (0, 6)
+    }
+    assert cost[0] == cost[6] and min(cost[0]) > 0

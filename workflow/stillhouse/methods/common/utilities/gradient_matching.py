@@ -24,7 +24,7 @@ class GradientMatching(Utility):
     """Σ over classes of the layer-wise cosine distance of the gradients of two cross-entropies.
 
     A network lasts `outer_steps` iterations; before each but its first it is trained on the
-    distilled images for `inner_epochs`.
+    distilled images for `inner_epochs`. The first call may be of any iteration.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class GradientMatching(Utility):
     def __call__(self, images, labels, iteration):
         """Return (loss, gradient), see `Utility`; the loss is summed over classes."""
         number, step = divmod(iteration, self.settings["outer_steps"])
-        if step == 0:
+        if step == 0 or self.net is None:
             self._begin(number, images.device)
         else:
             self._train(images.detach(), labels, iteration)

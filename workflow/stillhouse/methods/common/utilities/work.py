@@ -1,5 +1,7 @@
 """Cost formulas of matching: expert trajectories, and updates by DM, GM or TM."""
 
+import math
+
 from stillhouse.artifacts.stages import Work
 
 PARAMETERS = 1e6  # of a matched network; an assumption
@@ -41,7 +43,7 @@ def updates(artifact, sizes, count, multiply_adds=0.0, **others):
     """
     settings = artifact.settings
     classes, side = settings["classes"], settings["resolution"]
-    computed, steps, batch = _update(settings, len(classes), sizes.n_images(artifact))
+    computed, steps, batch = of_update(settings, len(classes), sizes.n_images(artifact))
     return Work(
         multiply_adds=count * (computed * sizes.network(settings["network"], side) + multiply_adds),
         steps=count * steps,
@@ -52,14 +54,17 @@ def updates(artifact, sizes, count, multiply_adds=0.0, **others):
     )
 
 
-def _update(settings, n_classes, count):
+def of_update(settings, n_classes, count):
     """Return passes over an image, steps one after the other, and images at once of an update."""
     if settings["utility"] == "tm":
         # Forward, backward, and backward through both, as twice a training pass.
-        batch, steps = min(settings["student_batch_size"], count), settings["student_steps"]
+        batch = min(settings["student_batch_size"] or count, count)
+        steps = settings["student_steps"]
         return steps * 6 * batch, 3 * steps, 2 * batch
     real, batch = n_classes * settings["real_images"], settings["real_images"] + count / n_classes
     if settings["utility"] == "dm":
-        return real + 3 * count, n_classes, batch
-    inner = settings["inner_epochs"] * count / settings["outer_steps"]
-    return 3 * real + 6 * count + 3 * inner, n_classes, batch
+        return real + 2 * count, n_classes, batch  # no gradients to weights
+    # The network is trained before all updates but its first.
+    epochs = settings["inner_epochs"] * (1 - 1 / settings["outer_steps"])
+    steps = n_classes + epochs * math.ceil(count / settings["inner_batch_size"])
+    return 3 * real + 6 * count + 3 * epochs * count, steps, batch
