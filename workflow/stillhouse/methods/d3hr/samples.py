@@ -71,11 +71,11 @@ def read_statistics(path, snapshot, class_id):
         raise StillhouseError(
             f"{path}: unknown snapshot {snapshot}; must be one of {', '.join(map(str, snapshots))}"
         )
+    if int(stored["count"]) < 2:
+        raise StillhouseError(
+            f"{path}: class {class_id}: no variance of a single image; a class must have at least "
+            "two"
+        )
     row = snapshots.index(snapshot)
     mean, variance = stored["mean"][row], stored["variance"][row]
-    if not (mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all()):
-        raise StillhouseError(
-            f"{path}: class {class_id}: invalid mean or variance, of {int(stored['count'])} "
-            "inverted latents; a class must have at least two"
-        )
     return mean, variance, stored["shape"].tolist()
