@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
+import torch
+import torchvision
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import architectures, registry
 from torch import nn
@@ -79,3 +82,16 @@ def test_networks_with_running_statistics_are_known_by_name(arch):
         net = registry.build(network, 3, 64, 0, "student")
         keeps = any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
         assert architectures.has_batchnorm({"arch": arch, **settings}) is keeps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_families_of_libraries_without_batch_norms_have_none(library):
+    """The others are assumed to have them."""
+    create = timm.create_model if library == "timm" else torchvision.models.get_model
+    for name in architectures.names(library):
+        if not architectures.has_batchnorm({"arch": f"{library}/{name}"}):
+            with torch.device("meta"):
+                net = create(name)
+            norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+            assert norms == [], name

@@ -32,7 +32,7 @@ SINGLE_VALUES = {
     "timm": 32,
 }
 # Families of the libraries without batch normalisation.
-LAYER_NORM = r"(alexnet|convnext|squeezenet|swin|vgg\d+$|vit|deit|beit|mixer)"
+LAYER_NORM = r"(alexnet|convnext|squeezenet|swin|vgg\d+$|deit|beit|mixer|vit(?!\w*_(mci|resnet)))"
 
 # Own architectures without batch normalisation for any settings.
 WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
@@ -45,9 +45,12 @@ def split(arch):
 
 
 def has_batchnorm(network):
-    """Return whether a network has running statistics; assumed for networks of libraries."""
+    """Return whether a network has running statistics; assumed for libraries' other families."""
+    library, name = split(network["arch"])
+    if library:
+        return not re.match(LAYER_NORM, name)
     normalised = network.get("norm", "batch") == "batch"
-    return normalised and network["arch"] not in WITHOUT_BATCHNORM
+    return normalised and name not in WITHOUT_BATCHNORM
 
 
 @cache
@@ -137,10 +140,8 @@ def check_batch_size(key, network, resolution, batch_size):
     batch_size : int or str
     """
     arch = network["arch"]
-    library, name = split(arch)
+    library, _ = split(arch)
     largest = SINGLE_VALUES.get(library or arch, 0)
-    if library and re.match(LAYER_NORM, name):
-        return
     if batch_size == 1 and has_batchnorm(network) and resolution <= largest:
         raise StillhouseError(
             f"{key}: 1 conflicts with {arch!r}, whose batch norms have maps of 1 × 1 at "
