@@ -17,6 +17,10 @@ from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.diffusion.train_denoiser import encode as encode_all
 from stillhouse.evaluation import label_sources, students
+from stillhouse.methods.common.utilities.distribution_matching import DistributionMatching
+from stillhouse.methods.common.utilities.gradient_matching import GradientMatching
+from stillhouse.methods.common.utilities.real_images import RealImages
+from stillhouse.methods.common.utilities.siamese import Siamese
 from stillhouse.methods.d3hr.group_loss import GroupLoss
 from stillhouse.methods.ddps.class_scores import score_maps
 from stillhouse.methods.rded.patch_scores import score_class
@@ -270,3 +274,23 @@ def test_the_codec_has_the_same_images_rate_and_gradient():
     for cpu, gpu in zip(*results, strict=True):
         scale = cpu.abs().max()
         torch.testing.assert_close(gpu / scale, cpu / scale, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [DistributionMatching, GradientMatching])
+def test_the_gradients_of_matching_agree(kind):
+    classes = [str(label) for label in range(8)]
+    settings = {
+        **{"network": {**NETWORK, "norm": "instance"}, "classes": classes, "resolution": 32},
+        **{"real_images": 6, "outer_steps": 2, "inner_epochs": 1, "inner_batch_size": 8},
+        **{"network_rate": 0.01},
+    }
+    operations = ["color", "crop", "cutout", "flip", "scale", "rotate"]
+
+    def gradient(device):
+        real = RealImages(images().to(device), LABELS, classes, 0)
+        utility = kind(settings, real, Siamese(operations, classes, 32, 0))
+        distilled, labels = images()[::4].to(device) / 255, LABELS[::4].to(device)
+        return [utility(distilled, labels, iteration)[1].cpu() for iteration in range(2)]
+
+    for cpu, gpu in zip(*on_both(gradient), strict=True):
+        assert (cpu - gpu).abs().max() < 1e-2 * cpu.abs().max()
