@@ -106,7 +106,7 @@ def settled(protocol, kind):
     return schedules.written_out({k: v for k, v in decided.items() if k not in idle})
 
 
-def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc):
+def for_cell(protocol, network, teacher_arch, n_classes, resolution, ipc):
     """Return (training settings, batch size) of the students of one cell.
 
     Training settings exclude ``report`` and ``on_divergence``, which do not affect students, the
@@ -115,7 +115,7 @@ def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc
 
     Parameters
     ----------
-    protocol, labels : dict
+    protocol : dict
         Settled.
     network : dict
         Of the student.
