@@ -150,9 +150,16 @@ def test_denoiser_and_statistics_have_columns_if_any_method_has_them():
     assert "Statistics" not in plain
 
 
-def test_a_missing_timing_of_a_denoiser_is_a_dash():
-    made = frame(seconds_denoiser=math.nan)
-    assert row_of(markdown(made), "rded")["denoiser [s]"] == "–"
+@pytest.mark.parametrize("part", ["teacher", "denoiser"])
+def test_a_missing_timing_of_a_network_is_a_dash(part):
+    made = frame(**{f"seconds_{part}": math.nan})
+    assert row_of(markdown(made), "rded")[f"{part} [s]"] == "–"
+
+
+def test_a_missing_timing_of_a_teacher_that_labels_need_is_no_zero():
+    hard = frame(protocol="hard", labels="hard", seconds_teacher=0.0)
+    both = pd.concat([hard, frame(seconds_teacher=math.nan)], ignore_index=True)
+    assert row_of(markdown(both), "rded")["teacher [s]"] == "–"
 
 
 def test_recognition_is_shown_beside_soft_labels():
