@@ -26,6 +26,33 @@ def with_hard(cells):
     return pd.concat([cells, hard], ignore_index=True)
 
 
+def selection(*of_ipc, **changes):
+    """Return the note on a protocol whose students of each IPC have (count, first, last) tests."""
+    names = ("n_tests", "first_test", "last_test")
+    parts = [
+        frame(ipc=ipc, **dict(zip(names, tests, strict=True)), **{"report": "best", **changes})
+        for ipc, tests in enumerate(of_ipc, 1)
+    ]
+    return notes.accuracy_notes(pd.concat(parts, ignore_index=True))[0]
+
+
+def test_the_tests_that_an_accuracy_is_the_best_of_are_stated():
+    start = "soft: soft labels (float16) of t; "
+    expected = f"{start}best of 30 tests on the test split, after epochs 10 to 300."
+    assert selection((30, 10, 300)) == selection((30, 10, 300), (30, 10, 300)) == expected
+    # Epochs, and so tests, may depend on the IPC.
+    expected = f"{start}best of 9 to 30 tests on the test split."
+    assert selection((30, 10, 300), (9, 292, 300)) == expected
+    expected = f"{start}best of 30 tests on the test split."
+    assert selection((30, 10, 300), (30, 20, 600)) == expected
+
+
+def test_the_best_of_one_test_is_that_of_the_last_epoch():
+    for note in (selection((1, 300, 300)), selection((30, 10, 300), report="last")):
+        assert note == "soft: soft labels (float16) of t; after the last epoch."
+    assert "best of 1 to 2 tests" in selection((1, 300, 300), (2, 200, 400))
+
+
 # Differences deviate by 2: the interval's half-width is 4.302653 · 2 / √3 = 4.968.
 def test_saturation_is_noted():
     cells = with_hard(rows({"random": 90.0, "rded": 94.9, "d3hr": 85.1}))

@@ -160,6 +160,20 @@ def tests_in_epochs(tests, n_epochs):
     return {"every": max(int(every), 1), "offset": tests["offset"], "after": after}
 
 
+def tested_epochs(training):
+    """Return the epochs, from 1, after which a student is tested.
+
+    Parameters
+    ----------
+    training : dict
+        ``epochs``; ``tests``: ``every`` n-th epoch, counted from ``offset``, ``after`` an epoch.
+        The last epoch is always tested. See `for_cell`.
+    """
+    n_epochs, tests = training["epochs"], training["tests"]
+    tested = range(tests["offset"], n_epochs + 1, tests["every"])
+    return {e for e in tested if e > tests["after"]} | {n_epochs}
+
+
 def batch_size(setting, ipc, teacher_arch, n_classes, resolution):
     """Return the images per step, for ``auto`` from RDED's table.
 

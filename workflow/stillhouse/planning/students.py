@@ -81,6 +81,12 @@ def of_full_data(plan, dataset, budget, ipc, protocol, student):
     )
 
 
+def test_columns(artifact):
+    """Return number, first and last of the epochs after which students are tested."""
+    epochs = protocols.tested_epochs(artifact.settings["training"])
+    return {"n_tests": len(epochs), "first_test": min(epochs), "last_test": max(epochs)}
+
+
 def _labels(plan, distilled, labels, teachers, batch_size):
     """Return (settings, upstream) of the training labels of students."""
     shaping = {"kind": labels["kind"], "batch_size": batch_size}
