@@ -249,6 +249,7 @@ def frame(**changes):
         "seconds_label": 5.0,
         "seconds_train": 6.0,
         "device": "abacus",
+        "devices": "abacus",
         "published": None,
         "hard_protocol": "",
         "twin": "",

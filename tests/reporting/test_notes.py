@@ -126,6 +126,14 @@ def test_statistics_of_a_method_are_explained_once_by_its_note(monkeypatch):
     assert {expected, "Statistics: others."} <= set(notes.cost_notes(stored))
 
 
+def test_devices_of_all_sets_are_stated_once():
+    cells = [frame(devices="gpu; abacus"), frame(devices="gpu"), frame(devices="")]
+    *_, note = notes.cost_notes(pd.concat(cells))
+    assert note.startswith("Seconds on abacus; gpu: compute time of the full lineage")
+    *_, note = notes.cost_notes(cells[-1])
+    assert note.startswith("Seconds on an unknown device: ")
+
+
 def test_sets_made_elsewhere_are_noted():
     note = "Sets that were made elsewhere have no seconds of distillation."
     assert note in notes.cost_notes(rows({"random": 90.0, "given": 90.0}))

@@ -63,7 +63,8 @@ def divergence_notes(frame):
 def cost_notes(frame):
     """Return the notes on stored bytes and compute time of sets, as sentences."""
     frame = table_layout.of_sets(frame)
-    devices = ", ".join(sorted(set(frame["device"].dropna()) - {""})) or "an unknown device"
+    names = costs.device_names(frame["devices"])
+    devices = costs.BETWEEN_DEVICES.join(names) or "an unknown device"
     notes = []
     if frame["recognised"].notna().any():
         notes.append(
