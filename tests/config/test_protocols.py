@@ -132,7 +132,7 @@ def cell(protocol, network=None, labels="soft", arch="", n_classes=10, resolutio
     defaults |= {"tests": {"every": 10, "offset": 0, "after": 0.8}}
     settled = protocols.settled({**defaults, **protocol}, labels)
     network = network or {"arch": "convnet3"}
-    return protocols.for_cell(settled, {"kind": labels}, network, arch, n_classes, resolution, ipc)
+    return protocols.for_cell(settled, network, arch, n_classes, resolution, ipc)
 
 
 @pytest.mark.parametrize(

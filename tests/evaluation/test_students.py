@@ -108,7 +108,7 @@ def test_cross_entropy_is_against_distributions():
 def test_students_are_tested_in_the_epochs_of_their_protocol(epochs, tests, wanted):
     tests = {"every": 10, "offset": 0, "after": 0.8, **tests}
     settings = {"epochs": epochs, "tests": protocols.tests_in_epochs(tests, epochs)}
-    assert students.evaluation_epochs(settings) == wanted
+    assert protocols.tested_epochs(settings) == wanted
 
 
 def colours(n=30, noise=40, seed=0):

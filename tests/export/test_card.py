@@ -37,13 +37,28 @@ def test_the_card_has_accuracies_bytes_seconds_and_lineage(results):
     row = next(iter(evaluations(results["png"])))
     assert f"| s | hard | hard | {row.mean:.1f} ± {row.std:.1f} | 2 | – |" in text
     n_bytes = costs.storage_bytes(results["png"])["image_bytes"]
-    seconds = costs.seconds(results["png"], store.read_timing)["seconds_distill"]
+    seconds = costs.compute(results["png"], store.read_timing)["seconds_distill"]
     assert n_bytes > 0 and seconds > 0
     cells = [byte_text(n_bytes), "none", "none", second_text(seconds), "none"]
     assert f"| images | {' | '.join(cells)} |" in text
     assert "hard, s: " in text and "epochs 2" in text and "arch convnet1" in text
     for artifact in (results["png"], row.spec, *dataset.label_tables(results["png"])):
         assert artifact["address"] in text
+
+
+def test_the_card_has_the_devices_of_members_too(results, monkeypatch):
+    real, own = store.read_timing, f"{results['jpeg']['upstream']['scores']['address']}/"
+
+    def timing(folder):
+        device = "a GPU" if str(folder).startswith(own) else "a CPU"
+        stored = real(folder)
+        return stored and {**stored, "device": device}
+
+    monkeypatch.setattr(store, "read_timing", timing)
+    assert "Compute time of everything that a part needs, on a CPU; a GPU;" in text_of(
+        results["jpeg"]
+    )
+    assert "needs, on a CPU;" in text_of(results["png"])
 
 
 def test_tables_with_views_and_without_are_told_apart(results):

@@ -180,6 +180,7 @@ def test_a_cell_names_its_settings_and_teachers(tiny):
     tiny["teachers"]["w"]["seed"] = 2
     tiny["methods"]["edc"] = {"kind": "edc", "fidelity": "paper", "observers": ["w", "v"]}
     tiny["labels"]["soft"]["teachers"] = ["v", "u"]
+    tiny["protocols"]["soft"]["tests"] = {"every": 1, "after": 0}
     tiny["experiments"]["x"] |= {"methods": ["edc", "random"], "ipc": [1], "seeds": [3]}
     first, *others = build(tiny).experiments["x"]
     artifact = first.pop("artifact")
@@ -191,8 +192,10 @@ def test_a_cell_names_its_settings_and_teachers(tiny):
         **{"teacher": "w+v+u", "student": "s", "arch": "convnet1", "report": "last"},
         **{"labels": "soft", "label_encoding": "float16", "label_teachers": "v+u"},
         **{"on_divergence": "error", "hard_protocol": "hard", "twin": ""},
+        **{"n_tests": 2, "first_test": 1, "last_test": 2},
     }
     assert [cell["teacher"] for cell in others] == ["w+v", "v+u", ""]
+    assert [cell["n_tests"] for cell in others] == [1, 2, 1]
 
 
 @pytest.mark.parametrize(

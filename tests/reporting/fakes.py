@@ -15,6 +15,7 @@ from stillhouse.reporting import comparisons, tables
 REPORT = Path(__file__).parents[2] / "workflow/report"
 TABLES = {"csv": "csv", "markdown": "md", "latex": "tex"}
 CLASSES = ["0", "1", "2"]
+TESTS = {"n_tests": 6, "first_test": 250, "last_test": 300}
 SECONDS = {
     "index": 1,
     "images": 10,
@@ -170,6 +171,7 @@ def identity(kind, ipc, protocol, seed, artifact):
         "label_encoding": "float16" if soft else "",
         "label_teachers": "t" if soft else "",
         "report": "last",
+        **TESTS,
         "on_divergence": "error",
         "hard_protocol": "hard",
         "twin": "",
@@ -234,6 +236,7 @@ def frame(**changes):
         "label_encoding": "float16",
         "label_teachers": "t",
         "report": "last",
+        **TESTS,
         "image_bytes": 12_345,
         "label_bytes": 678_900,
         "image_bits_per_class": 9_876.0,
@@ -246,6 +249,7 @@ def frame(**changes):
         "seconds_label": 5.0,
         "seconds_train": 6.0,
         "device": "abacus",
+        "devices": "abacus",
         "published": None,
         "hard_protocol": "",
         "twin": "",

@@ -26,6 +26,33 @@ def with_hard(cells):
     return pd.concat([cells, hard], ignore_index=True)
 
 
+def selection(*of_ipc, **changes):
+    """Return the note on a protocol whose students of each IPC have (count, first, last) tests."""
+    names = ("n_tests", "first_test", "last_test")
+    parts = [
+        frame(ipc=ipc, **dict(zip(names, tests, strict=True)), **{"report": "best", **changes})
+        for ipc, tests in enumerate(of_ipc, 1)
+    ]
+    return notes.accuracy_notes(pd.concat(parts, ignore_index=True))[0]
+
+
+def test_the_tests_that_an_accuracy_is_the_best_of_are_stated():
+    start = "soft: soft labels (float16) of t; "
+    expected = f"{start}best of 30 tests on the test split, after epochs 10 to 300."
+    assert selection((30, 10, 300)) == selection((30, 10, 300), (30, 10, 300)) == expected
+    # Epochs, and so tests, may depend on the IPC.
+    expected = f"{start}best of 9 to 30 tests on the test split."
+    assert selection((30, 10, 300), (9, 292, 300)) == expected
+    expected = f"{start}best of 30 tests on the test split."
+    assert selection((30, 10, 300), (30, 20, 600)) == expected
+
+
+def test_the_best_of_one_test_is_that_of_the_last_epoch():
+    for note in (selection((1, 300, 300)), selection((30, 10, 300), report="last")):
+        assert note == "soft: soft labels (float16) of t; after the last epoch."
+    assert "best of 1 to 2 tests" in selection((1, 300, 300), (2, 200, 400))
+
+
 # Differences deviate by 2: the interval's half-width is 4.302653 · 2 / √3 = 4.968.
 def test_saturation_is_noted():
     cells = with_hard(rows({"random": 90.0, "rded": 94.9, "d3hr": 85.1}))
@@ -97,6 +124,14 @@ def test_statistics_of_a_method_are_explained_once_by_its_note(monkeypatch):
     assert expected not in notes.cost_notes(rows({"d3hr": 90.0}))
     monkeypatch.setattr(registry.method("rded"), "statistics_note", "Statistics: others.")
     assert {expected, "Statistics: others."} <= set(notes.cost_notes(stored))
+
+
+def test_devices_of_all_sets_are_stated_once():
+    cells = [frame(devices="gpu; abacus"), frame(devices="gpu"), frame(devices="")]
+    *_, note = notes.cost_notes(pd.concat(cells))
+    assert note.startswith("Seconds on abacus; gpu: compute time of the full lineage")
+    *_, note = notes.cost_notes(cells[-1])
+    assert note.startswith("Seconds on an unknown device: ")
 
 
 def test_sets_made_elsewhere_are_noted():

@@ -16,7 +16,7 @@ COLUMNS = (
     "protocol,seed,accuracy,accuracy_best,accuracy_top5,image_bytes,label_bytes,seconds_teacher,"
     "seconds_denoiser,seconds_distill,seconds_label,seconds_train,device,published,published_std,"
     "digest,recognised,statistics_bytes,image_bits_per_class,label_bits_per_class,artifact,diverged,"
-    "report,kind,hlr,ior,lrs,ars"
+    "report,kind,hlr,ior,lrs,ars,devices"
 )
 PUBLISHED = ",".join(published.COLUMNS) + "\n"
 
@@ -89,6 +89,17 @@ def test_seconds_count_the_lineage_of_a_cell_once(experiment):
         ("rded", "soft"): (100, 0, 13_031, 100_000, 1_000_000),
     }
     assert "denoiser [s]" not in markdown and "statistics" not in markdown
+
+
+def test_devices_are_those_of_the_whole_lineage(experiment):
+    path = Path("results/teacher/t/timing.json")
+    path.write_text(json.dumps({"seconds": 100, "device": "NVIDIA H200, its own"}))
+    rows, markdown = make(experiment)
+    for row in rows:
+        uses = row["method"] == "rded" or row["protocol"] == "soft"
+        assert row["devices"] == ("NVIDIA H200, its own; abacus" if uses else "abacus")
+        assert row["device"] == "abacus"
+    assert "- Seconds on NVIDIA H200, its own; abacus: compute time" in markdown
 
 
 def test_a_missing_timing_leaves_its_column_empty(experiment):

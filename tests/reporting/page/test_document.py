@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from stillhouse.reporting import tables
 from stillhouse.reporting.method_figures import latent_space, synthesis_progress
-from stillhouse.reporting.page import document
+from stillhouse.reporting.page import document, run_card
 
 from tests.reporting import fakes
 
@@ -212,6 +213,13 @@ def test_the_run_card_has_command_machine_and_tables(page):
         ("inproceedings", "sun2024diversity"),
         ("misc", "stillhouse"),
     ]
+
+
+def test_the_machines_of_a_run_are_those_of_all_stages(page, monkeypatch):
+    monkeypatch.chdir(page.folder)
+    frame = tables.read(Path("x.csv"), page.params["cells"]).assign(devices="abacus; gpu")
+    frame.loc[0, "devices"] = ""
+    assert run_card.run_card(frame, "", {})["machine"] == "abacus; gpu"
 
 
 def test_a_page_has_a_sheet_of_every_set_and_every_picture(page):

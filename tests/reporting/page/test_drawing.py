@@ -1,3 +1,4 @@
+import html
 import itertools
 import math
 import re
@@ -87,6 +88,18 @@ def test_texts_of_a_chart_are_inside_and_named_beside_their_line():
         names = re.findall(r"([^>]*)<title>([^<]*)</title></text>", svg)
         assert ("a-method-with-a-…", "a-method-with-a-very-long-name") in names
         assert "random" in dict(names)
+
+
+@pytest.mark.parametrize("label", ["accuracy [%]", "loss < 1"])
+def test_the_y_axis_is_named_above_its_ticks(label):
+    series = [drawing.Series("rded", "rded", "m0", [(1, 0.0, 0, ""), (2, 100.0, 3.0, "")])]
+    svg = drawing.lines(series, "epoch", label, scales.linear_ticks, log_x=False)
+    texts = re.findall(r'<text (?:class="[a-z ]*" )?x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)', svg)
+    places = {text: (float(x), float(y)) for x, y, text in texts}
+    assert {"0", "100", "epoch", "rded"} < places.keys()
+    x, y = places.pop(html.escape(label))
+    assert x < drawing.LEFT and y >= drawing.TEXT
+    assert all(y + drawing.TEXT <= below for _, below in places.values())
 
 
 def test_online_labels_have_no_bytes_to_show():

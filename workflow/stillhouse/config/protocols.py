@@ -106,7 +106,7 @@ def settled(protocol, kind):
     return schedules.written_out({k: v for k, v in decided.items() if k not in idle})
 
 
-def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc):
+def for_cell(protocol, network, teacher_arch, n_classes, resolution, ipc):
     """Return (training settings, batch size) of the students of one cell.
 
     Training settings exclude ``report`` and ``on_divergence``, which do not affect students, the
@@ -115,7 +115,7 @@ def for_cell(protocol, labels, network, teacher_arch, n_classes, resolution, ipc
 
     Parameters
     ----------
-    protocol, labels : dict
+    protocol : dict
         Settled.
     network : dict
         Of the student.
@@ -158,6 +158,20 @@ def tests_in_epochs(tests, n_epochs):
         for name in ("every", "after")
     )
     return {"every": max(int(every), 1), "offset": tests["offset"], "after": after}
+
+
+def tested_epochs(training):
+    """Return the epochs, from 1, after which a student is tested.
+
+    Parameters
+    ----------
+    training : dict
+        ``epochs``; ``tests``: ``every`` n-th epoch, counted from ``offset``, ``after`` an epoch.
+        The last epoch is always tested. See `for_cell`.
+    """
+    n_epochs, tests = training["epochs"], training["tests"]
+    tested = range(tests["offset"], n_epochs + 1, tests["every"])
+    return {e for e in tested if e > tests["after"]} | {n_epochs}
 
 
 def batch_size(setting, ipc, teacher_arch, n_classes, resolution):

@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, so
 
 from stillhouse.artifacts import store
 from stillhouse.augmentation.views import render
+from stillhouse.config.protocols import tested_epochs
 from stillhouse.data.distilled_set import SCHEMA, read_learned, read_set
 from stillhouse.data.splits import load_split
 from stillhouse.data.transforms import normalise
@@ -145,20 +146,6 @@ def make_loss(settings):
     )
 
 
-def evaluation_epochs(settings):
-    """Return the epochs, from 1, after which a student is tested.
-
-    Parameters
-    ----------
-    settings : dict
-        ``epochs``; ``tests``: ``every`` n-th epoch, counted from ``offset``, ``after`` an epoch.
-        The last epoch is always tested.
-    """
-    n_epochs, tests = settings["epochs"], settings["tests"]
-    tested = range(tests["offset"], n_epochs + 1, tests["every"])
-    return {e for e in tested if e > tests["after"]} | {n_epochs}
-
-
 def batches(labels, loss, seed, epoch, bounds, prepare=normalise):
     """Return (steps, their (inputs, loss of outputs)) of one epoch, for `training.loop.fit`.
 
@@ -212,7 +199,7 @@ def train(net, labels, test, settings, seed, context, prepare=normalise):
     loss = make_loss(settings)
     set_batchnorm_updates(net, settings.get("batchnorm_updates", 1))
     loop.to_memory_format(net, settings)
-    tested = evaluation_epochs(settings)
+    tested = tested_epochs(settings)
     n, side = labels.n_views, labels.images.shape[-1]
     bounds = loop.step_bounds(net, n, labels.settings["batch_size"], side)
 

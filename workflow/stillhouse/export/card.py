@@ -98,6 +98,7 @@ def _set_facts(parts):
     path = pq.read_table(parts[0].source, columns=["image"])["image"][0]["path"].as_py()
     students = evaluations(spec)
     specs = [part.spec for part in parts]
+    compute = [costs.compute(one, store.read_timing) for one in specs]
     return {
         "kind": settings["kind"],
         "dataset": spec["folder"],
@@ -112,18 +113,20 @@ def _set_facts(parts):
         "learned": asdict(learned) if learned else None,
         "parts": [_part(part) for part in parts],
         "students": students,
-        "costs": [(part.name, _costs(part, storage["image_bytes"])) for part in parts],
+        "costs": [
+            (part.name, _costs(part, storage["image_bytes"], of_part))
+            for part, of_part in zip(parts, compute, strict=True)
+        ],
         "view_columns": _view_columns(parts),
-        "devices": _devices(specs),
+        "devices": costs.device_names(of_part["devices"] for of_part in compute),
         "protocols": [_protocol(one) for one in students],
         "lineage": "\n".join(lineage.explain(*(one.spec for one in students), *specs)),
     }
 
 
-def _costs(part, image_bytes):
+def _costs(part, image_bytes, compute):
     """Return bytes and seconds by stage of a part and everything that it needs."""
-    seconds = costs.seconds(part.spec, store.read_timing)
-    times = {name: seconds[f"seconds_{name}"] for name in costs.COSTS}
+    times = {name: compute[f"seconds_{name}"] for name in costs.COSTS}
     of_images = part.name == "images"
     return {"bytes": image_bytes if of_images else part.source.stat().st_size, **times}
 
@@ -166,9 +169,3 @@ def _text(value):
     if isinstance(value, dict):
         return "(" + ", ".join(f"{name} {_text(one)}" for name, one in value.items()) + ")"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _devices(specs):
-    """Return the machines that computed artifacts and their upstream, where a timing has one."""
-    timings = [store.read_timing(one["address"]) for one in costs.distinct(specs)]
-    return sorted({timing["device"] for timing in timings if timing and "device" in timing})

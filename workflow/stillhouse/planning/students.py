@@ -25,7 +25,7 @@ def of_set(plan, dataset, distilled, protocol, student):
     architecture = teachers[0].settings["arch"] if len(teachers) == 1 else ""
     n_classes, resolution = len(distilled.settings["classes"]), distilled.settings["resolution"]
     training, batch_size = protocols.for_cell(
-        chosen, labels, net, architecture, n_classes, resolution, distilled.keys["ipc"]
+        chosen, net, architecture, n_classes, resolution, distilled.keys["ipc"]
     )
     shaping, upstream = _labels(plan, distilled, labels, teachers, batch_size)
     upstream |= whitening(plan, net, dataset)
@@ -64,9 +64,7 @@ def of_full_data(plan, dataset, budget, ipc, protocol, student):
     if budget != "matched":
         ipc, per_epoch = catalogue.smallest_class(config["sources"][chosen["source"]]), {}
         own = protocols.with_epochs(own, budget)
-    training, batch_size = protocols.for_cell(
-        own, labels, net, "", len(classes), chosen["resolution"], ipc
-    )
+    training, batch_size = protocols.for_cell(own, net, "", len(classes), chosen["resolution"], ipc)
     images = dataset_manifest(plan, chosen["source"], classes)
     return Artifact(
         STUDENTS,
@@ -81,6 +79,12 @@ def of_full_data(plan, dataset, budget, ipc, protocol, student):
         },
         {"images": images, **whitening(plan, net, dataset)},
     )
+
+
+def test_columns(artifact):
+    """Return number, first and last of the epochs after which students are tested."""
+    epochs = protocols.tested_epochs(artifact.settings["training"])
+    return {"n_tests": len(epochs), "first_test": min(epochs), "last_test": max(epochs)}
 
 
 def _labels(plan, distilled, labels, teachers, batch_size):

@@ -15,6 +15,7 @@ LEARNED_VALUE_BITS = 32
 # -log2 of the precision ε of equation A4, that of float32 numbers.
 PRECISION_BITS = 24
 COSTS = ("teacher", "denoiser", "distill", "label", "train")
+BETWEEN_DEVICES = "; "
 
 
 class Measurements:
@@ -37,8 +38,8 @@ class Measurements:
         -------
         dict
             ``image_bytes``, ``statistics_bytes``, ``label_bytes``, ``image_bits_per_class``,
-            ``label_bits_per_class``, ``seconds_*``, ``device`` and ``recognised`` [%]. NaN where
-            nothing is stored or a timing is missing.
+            ``label_bits_per_class``, ``seconds_*``, ``devices``, ``device`` and ``recognised``
+            [%]. NaN where nothing is stored or a timing is missing.
         """
         distilled, labels = (spec["upstream"].get(name) for name in ("distilled", "labels"))
         stored = distilled or spec["upstream"]["images"]
@@ -52,7 +53,7 @@ class Measurements:
             "label_bytes": of_labels if math.isnan(of_labels) else math.ceil(of_labels / 8),
             "image_bits_per_class": 8 * storage["image_bytes"] / n_classes,
             "label_bits_per_class": of_labels / n_classes,
-            **seconds(spec, self._timing),
+            **compute(spec, self._timing),
             "device": (self._timing(Path(spec["address"])) or {}).get("device"),
             "recognised": self._recognised(labels["address"]) if labels else float("nan"),
         }
@@ -203,18 +204,27 @@ def _folders(spec, member, classes):
     return [member_folder(spec["address"], member, one) for one in members]
 
 
-def seconds(spec, timing):
-    """Return the ``seconds_*`` columns: the full lineage, as if computed alone.
+def compute(spec, timing):
+    """Return the ``seconds_*`` columns and ``devices``: the full lineage, as if computed alone.
 
     `timing` maps a folder to its ``timing.json``; where one is missing, its column is NaN. So is
-    that of the distillation with a set that was made elsewhere.
+    that of the distillation with a set that was made elsewhere. Devices are those of the timings
+    that have one, as text, see `device_names`.
     """
-    totals = dict.fromkeys(COSTS, 0.0)
+    totals, devices = dict.fromkeys(COSTS, 0.0), set()
     for folder, cost in lineage(spec).items():
-        totals[cost] += (timing(folder) or {}).get("seconds", float("nan"))
+        of_folder = timing(folder) or {}
+        totals[cost] += of_folder.get("seconds", float("nan"))
+        devices.add(of_folder.get("device", ""))
     if any(_made_elsewhere(one) for one in distinct([spec])):
         totals["distill"] = float("nan")
-    return {f"seconds_{name}": round(total, 3) for name, total in totals.items()}
+    seconds = {f"seconds_{name}": round(total, 3) for name, total in totals.items()}
+    return {**seconds, "devices": BETWEEN_DEVICES.join(device_names(devices))}
+
+
+def device_names(texts):
+    """Return the distinct names of devices in texts of the column ``devices``, sorted."""
+    return sorted({name for text in texts for name in text.split(BETWEEN_DEVICES)} - {""})
 
 
 def _made_elsewhere(spec):

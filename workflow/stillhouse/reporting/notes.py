@@ -5,11 +5,6 @@ from stillhouse.data.class_images import skipped_images
 from stillhouse.methods import registry
 from stillhouse.reporting import comparisons, costs, table_layout
 
-REPORTED = {
-    "last": "after the last epoch",
-    "best": "best of the evaluations on the test split in the last fifth of the epochs",
-}
-
 
 def accuracy_notes(frame):
     """Return the notes on labels and accuracies, one per protocol and one on all, as sentences."""
@@ -19,7 +14,7 @@ def accuracy_notes(frame):
         encoding = f" ({first['label_encoding']})" if first["label_encoding"] else ""
         teachers = f" of {first['label_teachers']}" if first["label_teachers"] else ""
         labels = f"{first['labels']} labels{encoding}{teachers}"
-        notes.append(f"{protocol}: {labels}; {REPORTED[first['report']]}.")
+        notes.append(f"{protocol}: {labels}; {_reported(cells)}.")
     seeds = frame["seed"].nunique()
     notes.append(
         f"Test accuracy, mean ± standard deviation (n - 1) over {seeds} student seeds of one "
@@ -28,6 +23,20 @@ def accuracy_notes(frame):
         else "Test accuracy of one student seed."
     )
     return notes
+
+
+def _reported(cells):
+    """Return which tests of a protocol's students the reported accuracy is of.
+
+    Their epochs are stated where all students have the same; epochs may depend on the IPC.
+    """
+    fewest, most = cells["n_tests"].min(), cells["n_tests"].max()
+    if cells["report"].iloc[0] == "last" or most == 1:
+        return "after the last epoch"
+    epochs = cells[["first_test", "last_test"]].drop_duplicates().to_numpy().tolist()
+    when = ", after epochs {} to {}".format(*epochs[0]) if len(epochs) == 1 else ""
+    count = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"best of {count} tests on the test split{when}"
 
 
 def divergence_notes(frame):
@@ -54,7 +63,8 @@ def divergence_notes(frame):
 def cost_notes(frame):
     """Return the notes on stored bytes and compute time of sets, as sentences."""
     frame = table_layout.of_sets(frame)
-    devices = ", ".join(sorted(set(frame["device"].dropna()) - {""})) or "an unknown device"
+    names = costs.device_names(frame["devices"])
+    devices = costs.BETWEEN_DEVICES.join(names) or "an unknown device"
     notes = []
     if frame["recognised"].notna().any():
         notes.append(

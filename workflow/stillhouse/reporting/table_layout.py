@@ -187,7 +187,7 @@ def _second_columns(part, sets, by_protocol):
     denoiser = column("denoiser", [cells["seconds_denoiser"].iloc[0] for cells in sets])
     return [
         # A teacher that only the labels need is in the seconds of their protocol alone.
-        column("teacher", [cells["seconds_teacher"].max() for cells in sets]),
+        column("teacher", [cells["seconds_teacher"].max(skipna=False) for cells in sets]),
         *([denoiser] if (part["seconds_denoiser"] != 0).any() else []),
         column("distil", [cells["seconds_distill"].iloc[0] for cells in sets]),
         *(

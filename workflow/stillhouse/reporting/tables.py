@@ -13,11 +13,11 @@ experiment dataset method fidelity ipc distill_seed teacher labels label_encodin
 seed accuracy accuracy_best accuracy_top5 image_bytes label_bytes seconds_teacher seconds_denoiser
 seconds_distill seconds_label seconds_train device published published_std digest recognised
 statistics_bytes image_bits_per_class label_bits_per_class artifact diverged report kind hlr ior
-lrs ars
+lrs ars devices
 """.split()  # noqa: SIM905
 TEXT_COLUMNS = """
 experiment dataset method fidelity teacher labels label_encoding student protocol device digest
-artifact report kind
+artifact report kind devices
 """.split()  # noqa: SIM905
 
 

@@ -11,11 +11,11 @@ from html import escape
 from stillhouse.reporting.page import scales
 
 WIDTH = 352  # px
-HEIGHT = 300
+HEIGHT = 316
 TEXT = 12
 LETTER = 6.6  # px, mean width at this size
 LINE = 14
-LEFT, TOP, BOTTOM = 40, 10, 38
+LEFT, TOP, BOTTOM = 40, 26, 38  # TOP has room for the y-label
 LONGEST = 17  # characters of a name
 FOREST = (96, 18)  # px
 
@@ -191,7 +191,7 @@ def _svg(width, height, parts, label):
 
 
 def _axes(x, y, x_ticks, y_ticks, xlabel, ylabel, height):
-    """Return grid, ticks and labels; the y-label stands at the top of its axis."""
+    """Return grid, ticks and labels; the y-label stands above the ticks of its axis."""
     below = height - BOTTOM
     parts = []
     for value, text in y_ticks:
@@ -202,6 +202,7 @@ def _axes(x, y, x_ticks, y_ticks, xlabel, ylabel, height):
         parts.append(
             f'<text class="middle faint" x="{x(value):.1f}" y="{below + 15}">{text}</text>'
         )
+    parts.append(f'<text x="0" y="{TEXT}">{escape(ylabel)}</text>')
     centre = (LEFT + x.end) / 2
     parts.append(f'<text class="middle" x="{centre:.1f}" y="{below + 32}">{escape(xlabel)}</text>')
     return parts

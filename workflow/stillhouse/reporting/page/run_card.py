@@ -31,7 +31,7 @@ def run_card(frame, config, teacher_names):
         "command": command(config),
         "commit": _values(timings, "commit"),
         "students trained": _dates(timings),
-        "machine": _values(timings, "device"),
+        "machine": costs.BETWEEN_DEVICES.join(costs.device_names(frame["devices"])),
         "versions": _versions(timings),
         "teachers": ", ".join(teachers(frame, teacher_names)),
     }
