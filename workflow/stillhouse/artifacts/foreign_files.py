@@ -17,6 +17,18 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# Formats of image files, by Pillow's names, and their suffixes.
+IMAGE_FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG2000": (".jp2", ".j2k"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+}
 # First bytes of what is found in place of data files, and a description with the remedy.
 PLACEHOLDERS = {
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer; run `git lfs pull`",
