@@ -17,6 +17,7 @@ from stillhouse.data.sources import catalogue
 from stillhouse.methods import registry
 from stillhouse.methods.task import Task
 from stillhouse.planning import students
+from stillhouse.training.teacher_accuracy import default_minimum
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,10 @@ class Plan:
         return list(dict.fromkeys(family.manifest_of[member] for member in members))
 
     def min_accuracy(self, artifact):
-        """Return the highest `min_accuracy` of a teacher [%]; 1.5 times chance if none is set."""
+        """Return the highest `min_accuracy` of a teacher [%]; the default if none is set."""
         settings = self.teacher_configs[artifact.name]
         lowest = [one["min_accuracy"] for one in settings if "min_accuracy" in one]
-        return max(lowest, default=150 / len(artifact.settings["classes"]))
+        return max(lowest, default=default_minimum(len(artifact.settings["classes"])))
 
     def on_divergence(self, artifact):
         """Return ``mark`` if a protocol of the config wants diverged students stored, or error."""
