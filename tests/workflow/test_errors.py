@@ -31,6 +31,24 @@ def test_a_wrong_config_ends_before_any_job_and_names_file_and_key(folder, confi
     assert_one_line(folder, "methods.rded", "crops_per_image")
 
 
+def test_conflicts_that_the_plan_finds_name_file_and_key(folder, config):
+    config["experiments"]["tiny"] |= {"methods": ["random"], "protocols": ["hard"]}
+    config["students"]["small"]["zca"] = 0.1
+    config["datasets"]["few"]["resolution"] = 80
+    folder.configure(config)
+    assert_one_line(folder, "datasets.few.resolution", "80 px conflicts with zca")
+    del config["students"]["small"]["zca"]
+    config["datasets"]["few"]["resolution"] = 8
+    for name in "ab":
+        weights = {"folder": f"weights/{name}", "sha256": "5" * 64}
+        config["denoisers"][name] = {
+            **{"kind": "dit", "resolution": 8, "pretrained": weights},
+            "class_labels": {"0": 0, "1": 1, "2": 2},
+        }
+    folder.configure(config)
+    assert_one_line(folder, "denoisers.b.pretrained.folder", "conflicts with weights/a of")
+
+
 def test_a_duplicate_key_ends_before_any_job_and_names_both_lines(folder):
     lines = (folder / "config.yaml").read_text().splitlines()
     first = lines.index("students:") + 1

@@ -14,6 +14,7 @@ from stillhouse.artifacts.stages import DISTILLED, STUDENTS
 from stillhouse.config import references, yaml_files
 from stillhouse.config.load import complete
 from stillhouse.data.sources import catalogue
+from stillhouse.errors import located
 from stillhouse.methods import registry
 from stillhouse.methods.task import Task
 from stillhouse.planning import students
@@ -212,7 +213,9 @@ class Plan:
 def of_file(path):
     """Return the `Plan` of a config file, for commands beside Snakemake."""
     path = Path(path)
-    return build(complete(yaml_files.read(path), str(path), [path]))
+    config = complete(yaml_files.read(path), str(path), [path])
+    with located(path):
+        return build(config)
 
 
 def build(config):
