@@ -2,6 +2,7 @@
 
 import io
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +48,29 @@ def test_conflicts_that_the_plan_finds_name_file_and_key(folder, config):
         }
     folder.configure(config)
     assert_one_line(folder, "denoisers.b.pretrained.folder", "conflicts with weights/a of")
+
+
+IN_THE_WAY = {
+    "a file": (Path.touch, "is a file, not a folder"),
+    "a broken link": (lambda path: path.symlink_to("gone"), "a link to a missing file"),
+    "a link to a file": (lambda path: path.symlink_to("config.yaml"), "is a file, not a folder"),
+}
+
+
+@pytest.mark.parametrize("kind", IN_THE_WAY)
+def test_what_is_in_place_of_the_results_ends_before_any_job(folder, kind):
+    place, problem = IN_THE_WAY[kind]
+    place(folder / "results")
+    output, _ = folder.fail("--dry-run")
+    lines = [ln for ln in output.splitlines() if ln.strip() and "specific profile" not in ln]
+    assert len(lines) <= 3
+    assert f"results: {problem}; must be a readable folder: correct it, or set --directory" in lines
+
+
+def test_results_may_be_a_link_to_a_folder(folder):
+    (folder / "elsewhere").mkdir()
+    (folder / "results").symlink_to("elsewhere")
+    assert folder.jobs()
 
 
 def test_a_duplicate_key_ends_before_any_job_and_names_both_lines(folder):

@@ -12,6 +12,7 @@ for threshold in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
 
 from snakemake.exceptions import WorkflowError
 
+from stillhouse.artifacts.foreign_files import check_results
 from stillhouse.artifacts.manifests import shown as shown_by
 from stillhouse.artifacts.stages import REPORT_VERSIONS, SHARED
 from stillhouse.config.load import complete, wants_gpu
@@ -33,6 +34,7 @@ from stillhouse.training.teacher_accuracy import check_existing
 command_line = ["--config"] if workflow.config_settings.config else []
 CONFIGS = ", ".join([*map(str, workflow.configfiles), *command_line])
 try:
+    check_results("results")
     settings = complete(config, CONFIGS, workflow.configfiles)
     with located(CONFIGS):
         plan = build(settings)

@@ -87,6 +87,17 @@ def check(key, path, folder=False):
         raise StillhouseError(f"{key}: {name}: {reason_refused}; must be a readable {kind}")
 
 
+def check_results(path):
+    """Raise a `StillhouseError` if something that is no readable folder is in the place of one.
+
+    A missing folder is no error: jobs make it.
+    """
+    if os.path.lexists(path) and (reason_refused := problem(path, folder=True)):
+        raise StillhouseError(
+            f"{path}: {reason_refused}; must be a readable folder: correct it, or set --directory"
+        )
+
+
 def _path_remedy(name):
     """Return what to do about a path that does not exist."""
     if "://" in name:
