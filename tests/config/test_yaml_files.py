@@ -1,5 +1,6 @@
 """YAML that cannot be read is one line with file and line, within seconds."""
 
+import datetime
 import re
 import time
 
@@ -35,6 +36,42 @@ def test_broken_yaml_is_one_line_with_file_and_line(tmp_path, text):
             read(path)
         assert str(raised.value).startswith(f"{path}: line {line}")
         assert "\n" not in str(raised.value)
+
+
+INVALID = {
+    "date": ("a: 1\nb: {c: 2024-13-45}\n", 2, 8),
+    "date as a key": ("a: 1\n2023-02-29: 1\n", 2, 1),
+    "time": ("a: [1, 2024-01-01T25:00:00]\n", 1, 8),
+    "tag of an integer": ("a: 1\nb: !!int x\n", 2, 4),
+    "tag of a number": ("a: !!float x\n", 1, 4),
+    "tag of a truth value": ("a: !!bool perhaps\n", 1, 4),
+    "tag of a date": ("a: !!timestamp soon\n", 1, 4),
+    "tag without a value": ("a: !!int ''\n", 1, 4),
+    "digits": (f"a: {'7' * 5000}\n", 1, 4),
+    "alias of a date": ("a: &a 2024-13-45\nb: *a\n", 1, 4),
+}
+
+
+@pytest.mark.parametrize("text", INVALID)
+def test_a_value_that_yaml_cannot_convert_is_one_line_with_its_place(tmp_path, text):
+    content, line, column = INVALID[text]
+    path = tmp_path / "my.yaml"
+    path.write_text(content)
+    for read in (yaml_files.compose, yaml_files.read, duplicates.check):
+        with pytest.raises(StillhouseError) as raised:
+            read(path)
+        message = str(raised.value)
+        assert message.startswith(f"{path}: line {line}, column {column}: ")
+        assert message.endswith("; put it in quotes, without a tag")
+        assert "\n" not in message and len(message) < 400
+
+
+def test_values_in_quotes_dates_and_merge_keys_are_read(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("a: '2024-13-45'\nb: &b {c: 2024-12-31, d: 1_000}\ne: {<<: *b}\nf: ~\n")
+    values = yaml_files.read(path)
+    assert values["a"] == "2024-13-45"
+    assert values["e"] == {"c": datetime.date(2024, 12, 31), "d": 1000}
 
 
 def bomb(depth, width=10):

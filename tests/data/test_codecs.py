@@ -1,11 +1,16 @@
 import io
+import os
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import EpsImagePlugin
 from PIL import Image as Pillow
+from stillhouse.artifacts.foreign_files import IMAGE_FORMATS
 from stillhouse.data import codecs
-from stillhouse.data.codecs import decode, encode, image_format, unreadable
+from stillhouse.data.codecs import decode, encode, image_format, open_image, unreadable
 from stillhouse.errors import StillhouseError
 
 from tests.data.test_class_images import picture
@@ -119,7 +124,7 @@ def test_floats_in_a_pfm_file_are_refused():
 
 @pytest.mark.parametrize("error", [TypeError("seven"), KeyError(7), RuntimeError()])
 def test_any_error_of_pillow_makes_a_file_unreadable(monkeypatch, error):
-    def raising(*_):
+    def raising(*_, **__):
         raise error
 
     monkeypatch.setattr(codecs.Pillow, "open", raising)
@@ -130,13 +135,51 @@ def test_any_error_of_pillow_makes_a_file_unreadable(monkeypatch, error):
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 def test_errors_that_are_not_about_the_file_are_raised(monkeypatch, error):
-    def raising(*_):
+    def raising(*_, **__):
         raise error
 
     monkeypatch.setattr(codecs.Pillow, "open", raising)
     for function in (unreadable, decode):
         with pytest.raises(error):
             function(b"II*")
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
+
+
+def test_no_image_file_runs_ghostscript(monkeypatch, tmp_path):
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\necho >> '{tmp_path}/ran'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    assert unreadable(EPS) == "cannot identify image file"
+    with pytest.raises(StillhouseError, match=r"^cat-7: not a readable image \(cannot identify"):
+        decode(EPS, "cat-7")
+    with pytest.raises(Pillow.UnidentifiedImageError):
+        open_image(EPS)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("form", IMAGE_FORMATS)
+def test_files_of_every_listed_format_are_read(form):
+    data = saved(Pillow.new("RGB", (40, 30), (90, 90, 90)), form)
+    assert unreadable(data) is None
+    assert decode(data).shape == (3, 30, 40)
+
+
+def test_a_jpeg_file_of_several_images_is_read():
+    images = [Pillow.new("RGB", (40, 30), (grey,) * 3) for grey in (90, 20)]
+    data = saved(images[0], "MPO", save_all=True, append_images=images[1:])
+    assert unreadable(data) is None
+    assert np.abs(decode(data).astype(int) - 90).max() <= 3
+
+
+def test_no_other_module_opens_images_with_pillow():
+    package = Path(codecs.__file__).parents[1]
+    paths = [path for path in package.rglob("*.py") if path != Path(codecs.__file__)]
+    opening = re.compile(r"\b(Image|Pillow)\.open\(|imread\(")
+    assert [path.name for path in paths if opening.search(path.read_text())] == []
 
 
 def test_the_reason_does_not_depend_on_the_process():

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -51,15 +53,40 @@ def test_it_names_no_host():
     assert not re.search(r"index|registry|FROM \S+\.\S+/", RECIPE)
 
 
-@pytest.mark.workflow
-def test_the_copied_files_are_a_complete_workflow(tmp_path):
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    """Copy what the recipe copies; return the folder."""
+    folder = tmp_path_factory.mktemp("image")
     for path in map(Path, copied()):
-        target = tmp_path / "image" / path
+        target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / path).is_dir() else shutil.copy
         if not target.is_dir():
             copy(ROOT / path, target)
-    snakefile = tmp_path / "image/Snakefile"
-    jobs = Folder(tmp_path / "work", snakefile).jobs(configfile=None)
+    return folder
+
+
+@pytest.mark.workflow
+def test_the_copied_files_are_a_complete_workflow(image, tmp_path):
+    jobs = Folder(tmp_path / "work", image / "Snakefile").jobs(configfile=None)
     assert jobs == Folder(tmp_path / "other").jobs(configfile=None)
     assert jobs["students"] > 1
+
+
+# What jobs read beside the package's modules, which a dry run does not.
+READ = {
+    "papers": "from stillhouse.reporting.papers import of_kinds as read; read(['random', 'rded'])",
+    "card": "from stillhouse.export.card import TEMPLATE; TEMPLATE.read_text()",
+    "page": "from stillhouse.reporting.page.overview import TEMPLATES; next(TEMPLATES.iterdir())",
+}
+
+
+@pytest.mark.parametrize("code", READ.values(), ids=READ)
+def test_the_copied_files_have_what_jobs_read(image, tmp_path, code):
+    own = f"import stillhouse; assert stillhouse.__file__.startswith({str(image)!r})"
+    subprocess.run(
+        [sys.executable, "-c", f"{own}; {code}"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(image / "workflow")},
+        check=True,
+    )

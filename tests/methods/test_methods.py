@@ -158,7 +158,7 @@ def test_a_method_adds_nothing_by_default():
     settings = {"kind": "", "fidelity": "code", "a": 1}
     assert method.resolve(settings) == settings
     assert method.teachers(settings) == {} and method.starts_from(settings) is None
-    assert method.denoisers(settings) == {} and method.pretrained(settings) == []
+    assert method.denoisers(settings) == {} and method.pretrained(settings) == {}
     assert not method.baseline and not method.statistics_note
     assert method.max_ipc("k", settings, [1], 7, 8) == (7, "the smallest class has 7 images")
     assert method.storage_bytes({}) == {}

@@ -152,7 +152,15 @@ def test_folders_of_weights_are_found_by_their_digest(tiny):
 def test_two_folders_with_one_digest_are_an_error(tiny):
     config = with_denoisers(tiny)
     config["methods"]["ddps"] |= {"features": "clip", "clip": {**CLIP, "sha256": "5" * 64}}
-    with pytest.raises(StillhouseError, match=r"^weights/\w+: conflicts with weights/\w+, "):
+    message = (
+        r"^methods\.ddps\.clip\.folder: weights/\w+ conflicts with weights/\w+ of "
+        r"denoisers\.dit\.pretrained, which has the same sha256; use one folder"
+    )
+    with pytest.raises(StillhouseError, match=message):
+        weight_folders(complete(config, "x.yaml"))
+    config["methods"]["ddps"]["clip"] = CLIP
+    config["experiments"]["x"]["methods"] = [{"ddps": {"clip": {**CLIP, "sha256": "5" * 64}}}]
+    with pytest.raises(StillhouseError, match=r"^experiments\.x\.methods\.ddps\.clip\.folder: "):
         weight_folders(complete(config, "x.yaml"))
 
 

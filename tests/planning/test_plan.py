@@ -126,12 +126,13 @@ def test_a_teacher_has_to_reach_the_highest_min_accuracy_of_its_names(tiny):
     assert wanted.min_accuracy(artifact) == 80
 
 
-def test_a_teacher_has_to_exceed_chance_by_half_by_default(tiny):
+@pytest.mark.parametrize(("n_classes", "minimum"), [(2, 55), (5, 28), (8, 18.75), (10, 15)])
+def test_a_teacher_has_to_exceed_chance_by_default(tiny, n_classes, minimum):
     del tiny["teachers"]["t"]["min_accuracy"]
-    tiny["datasets"]["three"]["classes"] = ["0", "1", "2", "3", "4"]
+    tiny["datasets"]["three"]["classes"] = [str(digit) for digit in range(n_classes)]
     wanted = build(tiny)
     (artifact,) = wanted.artifacts["teacher"].values()
-    assert wanted.min_accuracy(artifact) == pytest.approx(1.5 * 100 / 5)
+    assert wanted.min_accuracy(artifact) == pytest.approx(minimum)
 
 
 def test_a_loaded_teacher_is_identified_by_its_weights_not_their_location(tiny):

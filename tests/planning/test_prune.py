@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+import errno
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -142,7 +144,7 @@ def test_an_interrupted_deletion_leaves_artifacts_complete_or_missing(configs, m
     def interrupted(folder):
         calls.append(folder)
         if len(calls) == 3:
-            next(Path(folder).glob("*.*")).unlink()
+            next(path for path in Path(folder).rglob("*") if path.is_file()).unlink()
             raise KeyboardInterrupt
         delete(folder)
 
@@ -150,8 +152,48 @@ def test_an_interrupted_deletion_leaves_artifacts_complete_or_missing(configs, m
         patch.setattr(prune.shutil, "rmtree", interrupted)
         assert prune.main(["small.yaml"], ask=lambda text: "yes") == 130
     assert list(verify.verify(of_file("all.yaml"))) == []
+    # Its remains are listed, also where nothing else is.
+    (place,) = Path("results").rglob(".deleted")
+    assert [leftover.path for leftover in prune.unused([of_file("all.yaml")])] == [place]
     assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
-    assert not prune.DELETED.exists()
+    assert list(Path("results").rglob(".deleted")) == []
+    assert prune.unused([of_file("small.yaml")]) == []
+
+
+@pytest.fixture
+def other_disk(tmp_path):
+    """Return a folder of another file system."""
+    if not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+def test_a_stage_on_another_disk_is_pruned(configs, other_disk):
+    for stage in ("students", "patch_scores"):
+        shutil.move(f"results/{stage}", other_disk / stage)
+        Path(f"results/{stage}").symlink_to(other_disk / stage)
+    assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
+    plan = of_file("small.yaml")
+    assert prune.unused([plan]) == []
+    assert list(verify.verify(plan)) == []
+    assert any((other_disk / "students").iterdir())
+    assert list((other_disk / "patch_scores").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_deleted_is_one_line(configs, capsys, monkeypatch):
+    def refused(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prune.shutil, "rmtree", refused)
+        assert prune.main(["small.yaml"], ask=lambda text: "yes") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: results/") and error.count("\n") == 1
+    assert "cannot be deleted (Permission denied); " in error
+    assert list(verify.verify(of_file("all.yaml"))) == []
+    assert prune.main(["small.yaml"], ask=lambda text: "yes") == 0
+    assert prune.unused([of_file("small.yaml")]) == []
 
 
 def test_a_config_that_cannot_be_read_stops_the_command(configs, capsys):

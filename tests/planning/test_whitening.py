@@ -1,7 +1,9 @@
 """Whitening in plans: whose upstream it is, and what else it changes."""
 
 import pytest
+import yaml
 from stillhouse.errors import StillhouseError
+from stillhouse.planning.plan import of_file
 from stillhouse.reporting import costs
 
 from tests.planning.configs import MATCHING, build, changed, digests, put, sets_of, with_matching
@@ -73,8 +75,12 @@ def test_the_order_of_classes_has_no_effect_on_the_whitening(whitened):
     assert [*build(whitened).artifacts["whitening"]] == [one]
 
 
-def test_large_images_cannot_be_whitened(whitened):
+def test_large_images_cannot_be_whitened(whitened, tmp_path):
     put(whitened, "datasets.three.resolution", 65)
     message = r"datasets\.three\.resolution: 65 px conflicts with zca of a student; must be at most"
     with pytest.raises(StillhouseError, match=message):
         build(whitened)
+    # As commands read it, with the file.
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(whitened))
+    with pytest.raises(StillhouseError, match=rf"^{tmp_path}/my\.yaml: {message}"):
+        of_file(tmp_path / "my.yaml")

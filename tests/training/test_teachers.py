@@ -144,7 +144,7 @@ def test_padded_inputs_are_shifted_images_on_black(made, monkeypatch):
 
 @pytest.mark.parametrize(
     ("min_accuracy", "accuracy", "passes"),
-    [(None, 50.1, True), (None, 49.9, False), (95, 94.9, False), (95, 95, True), (0, 0, True)],
+    [(None, 40.1, True), (None, 39.9, False), (95, 94.9, False), (95, 95, True), (0, 0, True)],
 )
 def test_a_teacher_below_min_accuracy_is_an_error(tiny, planned, min_accuracy, accuracy, passes):
     tiny["teachers"]["t"].pop("min_accuracy")
@@ -158,9 +158,27 @@ def test_a_teacher_below_min_accuracy_is_an_error(tiny, planned, min_accuracy, a
         return
     with pytest.raises(StillhouseError, match=f"teacher {artifact.name}: test accuracy") as caught:
         teacher_accuracy.check_accuracy(accuracy, artifact.directory, 3, lowest)
-    assert f"below min_accuracy {min_accuracy or 50}% (chance is 33.3%)" in str(caught.value)
-    assert ("class order" in str(caught.value)) == (accuracy < 66)
+    assert f"below min_accuracy {min_accuracy or 40}% (chance is 33.3%)" in str(caught.value)
+    assert ("class order" in str(caught.value)) == (accuracy < 40)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "below", "above"),
+    [(2, 54.9, 55.1), (3, 39.9, 40.1), (10, 18.9, 19.1), (20, 9.9, 10.1), (1000, 0.19, 0.21)],
+)
+def test_the_class_order_is_the_usual_cause_near_chance_alone(n_classes, below, above):
+    for accuracy, near in [(100 / n_classes, True), (below, True), (above, False), (89.9, False)]:
+        with pytest.raises(StillhouseError) as caught:
+            teacher_accuracy.check_accuracy(accuracy, "results/teacher/t", n_classes, 90)
+        assert ("near chance" in str(caught.value)) == near
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 5, 6, 10, 100, 1000])
+def test_the_default_minimum_is_above_chance_and_can_be_reached(n_classes):
+    minimum = teacher_accuracy.default_minimum(n_classes)
+    assert 100 / n_classes < minimum < 60 or (n_classes, minimum) == (1, 100)
+    assert n_classes < 6 or minimum == pytest.approx(150 / n_classes)
 
 
 def test_a_complete_teacher_is_checked_against_the_present_min_accuracy(made):

@@ -2,6 +2,7 @@
 
 import io
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +30,47 @@ def test_a_wrong_config_ends_before_any_job_and_names_file_and_key(folder, confi
     rded["crop_per_image"] = rded.pop("crops_per_image")
     folder.configure(config)
     assert_one_line(folder, "methods.rded", "crops_per_image")
+
+
+def test_conflicts_that_the_plan_finds_name_file_and_key(folder, config):
+    config["experiments"]["tiny"] |= {"methods": ["random"], "protocols": ["hard"]}
+    config["students"]["small"]["zca"] = 0.1
+    config["datasets"]["few"]["resolution"] = 80
+    folder.configure(config)
+    assert_one_line(folder, "datasets.few.resolution", "80 px conflicts with zca")
+    del config["students"]["small"]["zca"]
+    config["datasets"]["few"]["resolution"] = 8
+    for name in "ab":
+        weights = {"folder": f"weights/{name}", "sha256": "5" * 64}
+        config["denoisers"][name] = {
+            **{"kind": "dit", "resolution": 8, "pretrained": weights},
+            "class_labels": {"0": 0, "1": 1, "2": 2},
+        }
+    folder.configure(config)
+    assert_one_line(folder, "denoisers.b.pretrained.folder", "conflicts with weights/a of")
+
+
+IN_THE_WAY = {
+    "a file": (Path.touch, "is a file, not a folder"),
+    "a broken link": (lambda path: path.symlink_to("gone"), "a link to a missing file"),
+    "a link to a file": (lambda path: path.symlink_to("config.yaml"), "is a file, not a folder"),
+}
+
+
+@pytest.mark.parametrize("kind", IN_THE_WAY)
+def test_what_is_in_place_of_the_results_ends_before_any_job(folder, kind):
+    place, problem = IN_THE_WAY[kind]
+    place(folder / "results")
+    output, _ = folder.fail("--dry-run")
+    lines = [ln for ln in output.splitlines() if ln.strip() and "specific profile" not in ln]
+    assert len(lines) <= 3
+    assert f"results: {problem}; must be a readable folder: correct it, or set --directory" in lines
+
+
+def test_results_may_be_a_link_to_a_folder(folder):
+    (folder / "elsewhere").mkdir()
+    (folder / "results").symlink_to("elsewhere")
+    assert folder.jobs()
 
 
 def test_a_duplicate_key_ends_before_any_job_and_names_both_lines(folder):

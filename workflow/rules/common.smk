@@ -12,11 +12,12 @@ for threshold in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
 
 from snakemake.exceptions import WorkflowError
 
+from stillhouse.artifacts.foreign_files import check_results
 from stillhouse.artifacts.manifests import shown as shown_by
 from stillhouse.artifacts.stages import REPORT_VERSIONS, SHARED
 from stillhouse.config.load import complete, wants_gpu
 from stillhouse.data.sources.catalogue import n_smallest, roots
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, located
 from stillhouse.methods.registry import stages
 from stillhouse.planning import reports
 from stillhouse.planning.inputs import (
@@ -33,9 +34,11 @@ from stillhouse.training.teacher_accuracy import check_existing
 command_line = ["--config"] if workflow.config_settings.config else []
 CONFIGS = ", ".join([*map(str, workflow.configfiles), *command_line])
 try:
+    check_results("results")
     settings = complete(config, CONFIGS, workflow.configfiles)
-    plan = build(settings)
-    folders = weight_folders(settings)
+    with located(CONFIGS):
+        plan = build(settings)
+        folders = weight_folders(settings)
 except StillhouseError as error:
     raise WorkflowError(str(error)) from None
 

@@ -17,6 +17,18 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# Formats of image files, by Pillow's names, and their suffixes.
+IMAGE_FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG2000": (".jp2", ".j2k"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+}
 # First bytes of what is found in place of data files, and a description with the remedy.
 PLACEHOLDERS = {
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer; run `git lfs pull`",
@@ -73,6 +85,17 @@ def check(key, path, folder=False):
         if not os.path.lexists(path):
             raise StillhouseError(f"{key}: {kind} not found: {name}; {_path_remedy(name)}")
         raise StillhouseError(f"{key}: {name}: {reason_refused}; must be a readable {kind}")
+
+
+def check_results(path):
+    """Raise a `StillhouseError` if something that is no readable folder is in the place of one.
+
+    A missing folder is no error: jobs make it.
+    """
+    if os.path.lexists(path) and (reason_refused := problem(path, folder=True)):
+        raise StillhouseError(
+            f"{path}: {reason_refused}; must be a readable folder: correct it, or set --directory"
+        )
 
 
 def _path_remedy(name):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, one_line
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Values of a config with all aliases expanded; ImageNet-21k's classes are 20,000.
@@ -21,12 +21,14 @@ def compose(path):
     Raises
     ------
     StillhouseError
-        If the file is missing, no text, no YAML, or larger than a million values with its aliases
-        expanded; with its line where it has one.
+        If the file is missing, no text, no YAML, has a value that is none, such as the 45th of a
+        month, or is larger than a million values with its aliases expanded; with its line where it
+        has one.
     """
     try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=LOADER)
         _check_aliases(path, root)
+        _check_values(path, root)
     except yaml.MarkedYAMLError as error:
         raise StillhouseError(_located(path, error)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -80,6 +82,31 @@ def _check_aliases(path, root):
             f"{path}: {float(sizes[id(root)]):.2g} values with its aliases expanded; must be at "
             f"most {MAX_VALUES:,}, use fewer aliases"
         )
+
+
+def _check_values(path, root):
+    """Raise a `StillhouseError` for a date, a number or a truth value that is none.
+
+    PyYAML recognises them by their form, or by a tag, and converts them without a check.
+    """
+    constructor, nodes, checked = yaml.constructor.SafeConstructor(), [root], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or id(node) in checked:
+            continue
+        checked.add(id(node))
+        nodes += _parts(node)[::-1]
+        try:
+            if isinstance(node, yaml.ScalarNode):
+                constructor.construct_object(node)
+        except yaml.YAMLError:
+            continue  # an error only where it is no merge key
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+            mark, kind = node.start_mark, node.tag.rpartition(":")[2]
+            raise StillhouseError(
+                f"{path}: line {mark.line + 1}, column {mark.column + 1}: {node.value[:40]!r} is "
+                f"an invalid {kind} ({one_line(error)}); put it in quotes, without a tag"
+            ) from None
 
 
 def _parts(node):

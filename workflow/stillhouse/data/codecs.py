@@ -7,7 +7,7 @@ import pyarrow as pa
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from stillhouse.artifacts.foreign_files import placeholder
+from stillhouse.artifacts.foreign_files import IMAGE_FORMATS, placeholder
 from stillhouse.errors import StillhouseError, one_line
 
 # Arrow type of an encoded image, as in Hugging Face's data sets.
@@ -16,13 +16,21 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 OPTIONS = {"webp": {"method": 6}}
 
 
+def open_image(data):
+    """Open an image file of one of `IMAGE_FORMATS` with Pillow, which decodes it on demand.
+
+    By default Pillow opens further formats, and runs Ghostscript to decode EPS.
+    """
+    return Pillow.open(io.BytesIO(data), formats=list(IMAGE_FORMATS))
+
+
 def decode(data, name="image"):
     """Decode an image file to (3, height, width) uint8, RGB, upright by its EXIF orientation.
 
     Grey levels of 16 bits are divided by 257; transparency is ignored, as in torchvision's loader.
     """
     try:
-        with Pillow.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             _check_range(image)
             image.load()
             _turn_upright(image)
@@ -71,7 +79,7 @@ def unreadable(data):
     The complete file is decoded; a JPEG file at an eighth of its size, which halves the time.
     """
     try:
-        with Pillow.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             _check_range(image)
             image.draft(image.mode, (1, 1))
             image.load()

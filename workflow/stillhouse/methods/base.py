@@ -174,11 +174,11 @@ class Method(abc.ABC):
         return {}
 
     def pretrained(self, settings):
-        """Return the groups of settings with pretrained weights, without those of denoisers.
+        """Return {key of the settings: pretrained weights under it}, without those of denoisers.
 
         Each has ``folder`` and ``sha256``, or ``hub`` and ``revision``.
         """
-        return []
+        return {}
 
     def files(self, settings, ipc):
         """Return {key of the settings: path} of the user's files that its images are read from.

@@ -84,21 +84,33 @@ def _files(spec, part, members):
 
 def weight_folders(config):
     """Return {digest: folder} of all pretrained weights in local folders."""
-    methods = list(config["methods"].values())
-    methods += [m for e in config["experiments"].values() for m in e["methods"].values()]
-    pretrained = [d["pretrained"] for d in config["denoisers"].values() if "pretrained" in d]
-    pretrained += [w for m in methods for w in registry.method(m["kind"]).pretrained(m)]
-    folders = {}
-    for weights in pretrained:
+    keys, folders = {}, {}
+    for key, weights in _pretrained(config):
         if "folder" not in weights:
             continue
         sha256, folder = weights["sha256"], weights["folder"]
         if folders.setdefault(sha256, folder) != folder:
             raise StillhouseError(
-                f"{folder}: conflicts with {folders[sha256]}, which has the same sha256; "
-                "use one folder, or each folder's own digest"
+                f"{key}.folder: {folder} conflicts with {folders[sha256]} of {keys[sha256]}, which "
+                "has the same sha256; use one folder, or each folder's own digest"
             )
+        keys.setdefault(sha256, key)
     return folders
+
+
+def _pretrained(config):
+    """Yield (config key, weights) of all pretrained weights of denoisers and methods."""
+    for name, denoiser in config["denoisers"].items():
+        if "pretrained" in denoiser:
+            yield f"denoisers.{name}.pretrained", denoiser["pretrained"]
+    places = {"methods": config["methods"]}
+    places |= {
+        f"experiments.{name}.methods": e["methods"] for name, e in config["experiments"].items()
+    }
+    for place, methods in places.items():
+        for name, method in methods.items():
+            for key, weights in registry.method(method["kind"]).pretrained(method).items():
+                yield f"{place}.{name}.{key}", weights
 
 
 def user_files(plan, artifact):

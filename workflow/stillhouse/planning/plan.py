@@ -14,9 +14,11 @@ from stillhouse.artifacts.stages import DISTILLED, STUDENTS
 from stillhouse.config import references, yaml_files
 from stillhouse.config.load import complete
 from stillhouse.data.sources import catalogue
+from stillhouse.errors import located
 from stillhouse.methods import registry
 from stillhouse.methods.task import Task
 from stillhouse.planning import students
+from stillhouse.training.teacher_accuracy import default_minimum
 
 
 @dataclass(frozen=True)
@@ -171,10 +173,10 @@ class Plan:
         return list(dict.fromkeys(family.manifest_of[member] for member in members))
 
     def min_accuracy(self, artifact):
-        """Return the highest `min_accuracy` of a teacher [%]; 1.5 times chance if none is set."""
+        """Return the highest `min_accuracy` of a teacher [%]; the default if none is set."""
         settings = self.teacher_configs[artifact.name]
         lowest = [one["min_accuracy"] for one in settings if "min_accuracy" in one]
-        return max(lowest, default=150 / len(artifact.settings["classes"]))
+        return max(lowest, default=default_minimum(len(artifact.settings["classes"])))
 
     def on_divergence(self, artifact):
         """Return ``mark`` if a protocol of the config wants diverged students stored, or error."""
@@ -211,7 +213,9 @@ class Plan:
 def of_file(path):
     """Return the `Plan` of a config file, for commands beside Snakemake."""
     path = Path(path)
-    return build(complete(yaml_files.read(path), str(path), [path]))
+    config = complete(yaml_files.read(path), str(path), [path])
+    with located(path):
+        return build(config)
 
 
 def build(config):

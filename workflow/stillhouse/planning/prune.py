@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillhouse.artifacts import manifests, store
+from stillhouse.artifacts import foreign_files, manifests, store
 from stillhouse.artifacts.addresses import LINEAGE, MANIFESTS, RESULTS, member_folder
 from stillhouse.artifacts.context import WORK
 from stillhouse.artifacts.locks import try_lock
@@ -18,8 +18,8 @@ from stillhouse.methods.registry import stages
 from stillhouse.planning.plan import of_file
 
 DAY = 24 * 3600
-# Place of a folder while its files are deleted.
-DELETED = WORK / "deleted"
+# Folder of each stage for what is being deleted: a stage's folder may be on another disk.
+DELETED = ".deleted"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def referred(plan):
 def unused(plans):
     """Return `Unused` artifacts and manifests of blocks below ``results/``, the largest first.
 
-    Folders without a ``spec.json``, reports, logs and checkpoints are no artifacts.
+    Folders without a ``spec.json``, reports, logs and checkpoints are no artifacts. What an
+    interrupted deletion left is included.
 
     Parameters
     ----------
@@ -62,14 +63,21 @@ def unused(plans):
         Those whose artifacts stay.
     """
     needed = set().union(*map(referred, plans))
-    specs = [path for name in stages() for path in (RESULTS / name).rglob(store.SPEC)]
-    lineages = [path for name in stages() for path in (RESULTS / name).rglob(LINEAGE)]
-    alone = [path for path in lineages if _is_alone(path)]
-    leftovers = [path.parent for path in (*specs, *alone) if path.parent not in needed]
+    alone = [path for path in _below_stages(LINEAGE) if _is_alone(path)]
+    paths = [*_below_stages(store.SPEC), *alone]
+    leftovers = [path.parent for path in paths if path.parent not in needed]
+    interrupted = (RESULTS / name / DELETED for name in stages())
+    leftovers += [path for path in interrupted if path.exists()]
     leftovers += [
         path for path in MANIFESTS.glob("*/*/*.json") if _lists_blocks(path) and path not in needed
     ]
     return sorted(map(_measured, leftovers), key=lambda one: -one.n_bytes)
+
+
+def _below_stages(name):
+    """Return the files of a name below the folders of all stages."""
+    paths = [path for stage in stages() for path in (RESULTS / stage).rglob(name)]
+    return [path for path in paths if DELETED not in path.parts]
 
 
 def _is_alone(path):
@@ -84,7 +92,7 @@ def _lists_blocks(path):
 def _measured(path):
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
     states = [file.stat() for file in files]
-    youngest = max(state.st_mtime for state in states)
+    youngest = max((state.st_mtime for state in states), default=path.stat().st_mtime)
     return Unused(path, sum(state.st_size for state in states), (time.time() - youngest) / DAY)
 
 
@@ -96,10 +104,12 @@ def delete(leftovers):
     Parameters
     ----------
     leftovers : list of Unused
+
+    Raises
+    ------
+    OSError
     """
-    # First what lists others: a listed member must not be missing.
-    paths = [leftover.path for leftover in leftovers]
-    for path in sorted(paths, key=lambda path: (path.is_dir(), path.parts[1] != "dataset")):
+    for path in sorted((leftover.path for leftover in leftovers), key=_turn):
         if path.is_dir():
             _delete_folder(path)
         else:
@@ -107,18 +117,25 @@ def delete(leftovers):
         for parent in path.parents:
             if _is_alone(parent / LINEAGE):
                 shutil.rmtree(parent)
-            elif parent == RESULTS or any(parent.iterdir()):
+            elif parent == RESULTS or parent.is_symlink() or any(parent.iterdir()):
                 break
             else:
                 parent.rmdir()
 
 
+def _turn(path):
+    # First what lists others: a listed member must not be missing.
+    return path.name != DELETED, path.is_dir(), path.parts[1] != "dataset"
+
+
 def _delete_folder(path):
-    if DELETED.exists():
-        shutil.rmtree(DELETED)
-    DELETED.parent.mkdir(parents=True, exist_ok=True)
-    path.rename(DELETED)
-    shutil.rmtree(DELETED)
+    place = RESULTS / path.parts[1] / DELETED
+    if place.exists():
+        shutil.rmtree(place)
+    if path != place:
+        place.mkdir()
+        path.rename(place / path.name)
+        shutil.rmtree(place)
 
 
 def _check_free():
@@ -148,7 +165,13 @@ def main(arguments, ask=input):
         print("nothing deleted")
         return
     _check_free()
-    delete(leftovers)
+    try:
+        delete(leftovers)
+    except OSError as error:
+        raise StillhouseError(
+            f"{error.filename or RESULTS}: cannot be deleted ({foreign_files.reason(error)}); "
+            "correct that, and prune again"
+        ) from None
     print(f"deleted {len(leftovers)} artifacts and manifests")
 
 

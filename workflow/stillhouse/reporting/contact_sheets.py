@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from stillhouse.artifacts import formats, store
+from stillhouse.data.codecs import open_image
 from stillhouse.data.sources.class_names import with_name
 
 CELL = 64  # px
@@ -64,7 +65,7 @@ def first_images(path):
     images = {}
     for class_id, rows in list(places.items())[:MAX_CLASSES]:
         encoded = table["image"].take(rows[:MAX_IMAGES]).to_pylist()
-        images[class_id] = [Image.open(io.BytesIO(one["bytes"])).convert("RGB") for one in encoded]
+        images[class_id] = [open_image(one["bytes"]).convert("RGB") for one in encoded]
     return images
 
 

@@ -9,6 +9,20 @@ from stillhouse.artifacts import store
 from stillhouse.errors import StillhouseError
 
 
+def default_minimum(n_classes):
+    """Return the minimum accuracy of a teacher that has none in the config [%].
+
+    1.5 times chance; with less than six classes a tenth of the way from chance to 100 %, which is
+    less.
+    """
+    return min(150 / n_classes, _tenth_above_chance(n_classes))
+
+
+def _tenth_above_chance(n_classes):
+    chance = 100 / n_classes
+    return chance + 0.1 * (100 - chance)
+
+
 def check_accuracy(accuracy, address, n_classes, min_accuracy):
     """Raise if a teacher's accuracy is below its minimum.
 
@@ -31,7 +45,7 @@ def check_accuracy(accuracy, address, n_classes, min_accuracy):
         return
     chance = 100 / n_classes
     remedy = "improve its training, or lower its min_accuracy"
-    if accuracy < 2 * chance:
+    if accuracy < min(2 * chance, _tenth_above_chance(n_classes)):
         remedy = (
             "near chance, the usual cause is the class order: the order of the dataset's classes "
             "must be that of the weights' training"

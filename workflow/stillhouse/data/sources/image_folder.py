@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 from stillhouse.artifacts import foreign_files
@@ -11,10 +12,7 @@ from stillhouse.data.sources.base import Image
 from stillhouse.errors import StillhouseError, suggestion
 
 # Other files in a class's folder (lists, boxes) are not images.
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".bmp", ".gif"),
-    *(".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp", ".avif"),
-)
+SUFFIXES = frozenset(chain.from_iterable(foreign_files.IMAGE_FORMATS.values()))
 # Folders below that of a class, of which each is one call deeper.
 DEEPEST = 100
 # Folders of systems and tools, beside those whose names begin with a dot.

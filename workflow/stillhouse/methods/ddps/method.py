@@ -108,7 +108,7 @@ class DDPS(Method):
 
     def pretrained(self, settings):
         """Return CLIP's weights if patches are clustered by its features."""
-        return [settings["clip"]] if "clip" in settings else []
+        return {"clip": settings["clip"]} if "clip" in settings else {}
 
     def check(self, key, settings, config):
         """Raise a `StillhouseError` if the settings conflict with each other or the denoiser."""

@@ -1,11 +1,9 @@
 """Progress of a synthesis: snapshots of its images, and the loss terms over the iterations."""
 
-import io
 from pathlib import Path
 
-from PIL import Image
-
 from stillhouse.artifacts import formats, store
+from stillhouse.data.codecs import open_image
 from stillhouse.reporting import contact_sheets, plotting
 
 
@@ -32,7 +30,7 @@ def snapshot_sheet(path, title):
     """Draw the snapshots of an optimisation, one row per time; return a PNG as bytes."""
     snapshots = {}
     for row in store.read_table(path).to_pylist():
-        image = Image.open(io.BytesIO(row["image"]["bytes"]))
+        image = open_image(row["image"]["bytes"])
         scaled = contact_sheets.scaled(image, (contact_sheets.CELL, contact_sheets.CELL))
         snapshots.setdefault(row["iteration"], []).append(scaled)
     rows = [contact_sheets.Row(f"{done}", images) for done, images in snapshots.items()]

@@ -1,13 +1,12 @@
 """The page of an experiment: one HTML file with everything in it, for a browser."""
 
-import io
 import re
 
 import pandas as pd
-from PIL import Image
 
 from stillhouse.artifacts import formats, store
 from stillhouse.artifacts.stages import load_function
+from stillhouse.data.codecs import open_image
 from stillhouse.reporting import lineage, notes, plotting, table_layout, tables
 from stillhouse.reporting.page import drawing, leaderboards, matrix, panels, run_card, templates
 
@@ -120,7 +119,7 @@ def _svg(path):
 def _png(path):
     """Return address and width [px] of a PNG file."""
     data = path.read_bytes()
-    return {"uri": drawing.data_uri(data, "image/png"), "width": Image.open(io.BytesIO(data)).width}
+    return {"uri": drawing.data_uri(data, "image/png"), "width": open_image(data).width}
 
 
 def _pictures(pictures, paths, names, captions):
