@@ -12,7 +12,8 @@ from pathlib import Path
 from stillhouse.data.sources.catalogue import published_classes
 from stillhouse.errors import StillhouseError
 
-# A line per architecture of a library: its name, then the names of its pretrained weights.
+# A line per architecture of a library: its name, `batch` if it has batch norms, or else `-`, the
+# names of its pretrained weights.
 NAMES = Path(__file__).with_name("architecture_names.txt")
 # The smallest side at which the last feature maps of a network are not empty [px]. With instance
 # normalisation they need more than one pixel, which it would set to zero.
@@ -31,8 +32,6 @@ SINGLE_VALUES = {
     "torchvision": 32,
     "timm": 32,
 }
-# Families of the libraries without batch normalisation.
-LAYER_NORM = r"(alexnet|convnext|squeezenet|swin|vgg\d+$|deit|beit|mixer|vit(?!\w*_(mci|resnet)))"
 
 # Own architectures without batch normalisation for any settings.
 WITHOUT_BATCHNORM = {"alexnet_small", "resnet18_instance", "vit_patch16_512x10"}
@@ -45,25 +44,26 @@ def split(arch):
 
 
 def has_batchnorm(network):
-    """Return whether a network has running statistics; assumed for libraries' other families."""
+    """Return whether a network has running statistics; assumed for unlisted ones of libraries."""
     library, name = split(network["arch"])
     if library:
-        return not re.match(LAYER_NORM, name)
+        norm, _ = listed().get(network["arch"], ("batch", ()))
+        return norm == "batch"
     normalised = network.get("norm", "batch") == "batch"
     return normalised and name not in WITHOUT_BATCHNORM
 
 
 @cache
-def _listed():
-    """Return {architecture: names of its weights} of all libraries."""
+def listed():
+    """Return {architecture: (norm, names of its weights)} of all libraries."""
     lines = (line.split() for line in NAMES.read_text().splitlines() if not line.startswith("#"))
-    return {arch: frozenset(weights) for arch, *weights in lines}
+    return {arch: (norm, frozenset(weights)) for arch, norm, *weights in lines}
 
 
 @cache
 def names(library):
     """Return the names of a library's classifiers."""
-    return frozenset(name for own, name in map(split, _listed()) if own == library)
+    return frozenset(name for own, name in map(split, listed()) if own == library)
 
 
 def weights(arch):
@@ -72,7 +72,8 @@ def weights(arch):
     Members of the enumeration in torchvision (without ``DEFAULT``, whose meaning depends on the
     version); tags in timm.
     """
-    return _listed().get(arch, frozenset())
+    _, names = listed().get(arch, ("batch", frozenset()))
+    return names
 
 
 def imagenet():

@@ -88,7 +88,7 @@ REFUSED = {
     ),
     "batch norms": (
         put("methods.gm.network", "s"),
-        "methods.gm.network: 's' has batch norms, which gm cannot match; use a network with norm: ",
+        "methods.gm.network: 's' has batch norms, which gm cannot match; use a network without, ",
     ),
     "too few epochs": (
         put("methods.tm.experts", {"epochs": 1}),

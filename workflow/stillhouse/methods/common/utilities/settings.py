@@ -63,7 +63,7 @@ def check_utility(kind, key, settings, config):
     if kind != "dm" and has_batchnorm(network):
         raise StillhouseError(
             f"{key}.network: {settings['network']!r} has batch norms, which {kind} cannot match; "
-            "use a network with norm: instance"
+            "use a network without, such as convnet3 with norm: instance"
         )
     if kind == "tm":
         needed = last_epoch(settings)
