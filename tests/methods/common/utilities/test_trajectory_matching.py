@@ -10,7 +10,7 @@ from stillhouse.methods.common.utilities.work import of_update
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from tests.methods.common.utilities.conftest import SETTINGS
+from tests.methods.common.utilities.conftest import DEEP, SETTINGS
 from tests.methods.common.utilities.whole_graph import whole_graph
 
 STUDENT = {
@@ -23,11 +23,15 @@ STUDENT = {
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Return the snapshots of two experts after epochs 0 to 3, random weights each."""
-    folder, paths = tmp_path_factory.mktemp("experts"), {}
+    return write_experts(tmp_path_factory.mktemp("experts"), SETTINGS)
+
+
+def write_experts(folder, settings):
+    paths = {}
     for expert in range(2):
         tensors = {}
         for epoch in range(4):
-            net = random_network(SETTINGS, 0, f"{expert} {epoch}", torch.device("cpu"))
+            net = random_network(settings, 0, f"{expert} {epoch}", torch.device("cpu"))
             tensors |= {f"{epoch}.{name}": w for name, w in net.named_parameters()}
         address = str(folder / f"expert{expert}")
         store.write(address, {"address": address}, {"snapshots.safetensors": tensors})
@@ -133,8 +137,13 @@ def test_tesla_has_the_same_loss_and_another_gradient(utility, images):
     assert 0.3 < cosine < 0.9999
 
 
-def test_its_cost_is_that_of_all_images_unless_batches_are_smaller():
-    cost = {
-        n: of_update({**STUDENT, "student_batch_size": n, "utility": "tm"}, 3, 6) for n in (0, 6)
-    }
-    assert cost[0] == cost[6] and min(cost[0]) > 0
+@pytest.mark.parametrize("gradient", ["exact", "tesla"])
+@pytest.mark.parametrize("batch_size", [0, 3])
+def test_its_cost_is_what_torch_counts(tmp_path, siamese, passes, gradient, batch_size):
+    settings = {**SETTINGS, **STUDENT, "network": DEEP, "gradient": gradient}
+    settings["student_batch_size"] = batch_size
+    files = write_experts(tmp_path, settings)
+    one = TrajectoryMatching(settings, files, siamese(()), torch.device("cpu"))
+    expected, _, at_once = of_update({**settings, "utility": "tm"}, 3, 6)
+    assert passes(one, 2) == pytest.approx(expected, rel=0.1)
+    assert at_once == 2 * (batch_size or 6)

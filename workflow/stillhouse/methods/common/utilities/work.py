@@ -57,10 +57,10 @@ def updates(artifact, sizes, count, multiply_adds=0.0, **others):
 def of_update(settings, n_classes, count):
     """Return passes over an image, steps one after the other, and images at once of an update."""
     if settings["utility"] == "tm":
-        # Forward, backward, and backward through both, as twice a training pass.
+        # Counted by torch: the gradient and its adjoint, and as "exact" the gradient once again.
         batch = min(settings["student_batch_size"] or count, count)
-        steps = settings["student_steps"]
-        return steps * 6 * batch, 3 * steps, 2 * batch
+        steps, passes = settings["student_steps"], {"exact": 10.5, "tesla": 9.5}
+        return steps * passes[settings["gradient"]] * batch, 3 * steps, 2 * batch
     real, batch = n_classes * settings["real_images"], settings["real_images"] + count / n_classes
     if settings["utility"] == "dm":
         return real + 2 * count, n_classes, batch  # no gradients to weights
