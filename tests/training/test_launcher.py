@@ -119,6 +119,8 @@ class Process:
         ((None, None, 1), (None, 0), {0: 1}),
         # The first fails after it was asked, the second because of it before it is asked.
         ((None, -9), (1,), {0: -9, 1: 1}),
+        # The second fails after it was asked, when the first has ended.
+        ((0,), (None, 1), {1: 1}),
         ((None,), (None, 1), {1: 1}),
     ],
 )
