@@ -3,7 +3,7 @@
 import pytest
 import yaml
 from stillhouse.config import includes
-from stillhouse.config.load import complete
+from stillhouse.config.load import complete, located
 from stillhouse.errors import StillhouseError
 
 
@@ -77,6 +77,14 @@ def test_a_part_must_be_a_mapping(tmp_path):
     with pytest.raises(StillhouseError, match=r"must be a mapping of sections") as caught:
         includes.included([path])
     assert str(caught.value).startswith(str(part))
+
+
+def test_errors_name_the_included_files_too(tmp_path):
+    write(tmp_path / "part.yaml", {"datasets": {}})
+    path = write(tmp_path / "own.yaml", {"include": ["part.yaml"]})
+    expected = pytest.raises(StillhouseError, match=r"^own\.yaml, part\.yaml: d: wrong$")
+    with expected, located("own.yaml", [path]):
+        raise StillhouseError("d: wrong")
 
 
 def test_a_list_on_the_command_line_is_refused(tiny):

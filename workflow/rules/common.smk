@@ -15,9 +15,9 @@ from snakemake.exceptions import WorkflowError
 from stillhouse.artifacts.foreign_files import check_results
 from stillhouse.artifacts.manifests import shown as shown_by
 from stillhouse.artifacts.stages import REPORT_VERSIONS, SHARED
-from stillhouse.config.load import complete, wants_gpu
+from stillhouse.config.load import complete, located, wants_gpu
 from stillhouse.data.sources.catalogue import n_smallest, roots
-from stillhouse.errors import StillhouseError, located
+from stillhouse.errors import StillhouseError
 from stillhouse.methods.registry import stages
 from stillhouse.planning import reports
 from stillhouse.planning.inputs import (
@@ -36,7 +36,7 @@ CONFIGS = ", ".join([*map(str, workflow.configfiles), *command_line])
 try:
     check_results("results")
     settings = complete(config, CONFIGS, workflow.configfiles)
-    with located(CONFIGS):
+    with located(CONFIGS, workflow.configfiles):
         plan = build(settings)
         folders = weight_folders(settings)
 except StillhouseError as error:

@@ -1,6 +1,5 @@
 """Errors of users, in one line: key, problem, remedy; checks that raise them; exit statuses."""
 
-import contextlib
 import difflib
 import functools
 import os
@@ -54,15 +53,6 @@ class WrongType(FileError):
 
 class UsageError(Exception):
     """Wrong arguments of a command: its usage."""
-
-
-@contextlib.contextmanager
-def located(where):
-    """Put the names of a config's files before the message of a `StillhouseError`."""
-    try:
-        yield
-    except StillhouseError as error:
-        raise StillhouseError(f"{where}: {error}") from None
 
 
 def command(main):

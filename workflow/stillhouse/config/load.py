@@ -1,5 +1,6 @@
 """From the user's YAML to settled settings: schema, overrides, defaults, switches, checks."""
 
+import contextlib
 from pathlib import Path
 
 from stillhouse.config import duplicates, experiments, includes, schema, validation
@@ -44,8 +45,7 @@ def complete(config, where, files=()):
     parts = includes.included(files)
     for part in parts:
         duplicates.check(part)
-    where = ", ".join([where, *(part.name for part in parts)])
-    try:
+    with located(where, files):
         written = schema.read_text(includes.merged(config, list(parts.values())), schema.schema())
         schema.check(written)
         overrides = _overrides(written)
@@ -55,9 +55,24 @@ def complete(config, where, files=()):
         validation.check_protocols(settled)
         validation.check_methods(settled)
         experiments.check_experiments(settled, filled["labels"])
-    except StillhouseError as error:
-        raise StillhouseError(f"{where}: {error}") from None
     return settled
+
+
+@contextlib.contextmanager
+def located(where, files=()):
+    """Put the names of a config's files, and of those that they include, before an error's message.
+
+    Parameters
+    ----------
+    where : str
+    files : sequence of str or Path
+        As those of `complete`.
+    """
+    try:
+        yield
+    except StillhouseError as error:
+        names = ", ".join([where, *(part.name for part in includes.included(files))])
+        raise StillhouseError(f"{names}: {error}") from None
 
 
 def _overrides(config):

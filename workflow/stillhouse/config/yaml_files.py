@@ -6,6 +6,7 @@ import yaml
 
 from stillhouse.errors import StillhouseError, one_line
 
+TEXT = "tag:yaml.org,2002:str"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Values of a config with all aliases expanded; ImageNet-21k's classes are 20,000.
 MAX_VALUES = 1_000_000
@@ -21,9 +22,9 @@ def compose(path):
     Raises
     ------
     StillhouseError
-        If the file is missing, no text, no YAML, has a value that is none, such as the 45th of a
-        month, or is larger than a million values with its aliases expanded; with its line where it
-        has one.
+        If the file is missing, no text, no YAML, or larger than a million values with its aliases
+        expanded, or if a value cannot be converted, such as the 45th of a month; with the line,
+        where there is one.
     """
     try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=LOADER)
@@ -85,7 +86,7 @@ def _check_aliases(path, root):
 
 
 def _check_values(path, root):
-    """Raise a `StillhouseError` for a date, a number or a truth value that is none.
+    """Raise a `StillhouseError` for a date, number or truth value that cannot be converted.
 
     PyYAML recognises them by their form, or by a tag, and converts them without a check.
     """
@@ -97,15 +98,16 @@ def _check_values(path, root):
         checked.add(id(node))
         nodes += _parts(node)[::-1]
         try:
-            if isinstance(node, yaml.ScalarNode):
+            if isinstance(node, yaml.ScalarNode) and node.tag != TEXT:
                 constructor.construct_object(node)
         except yaml.YAMLError:
             continue  # an error only where it is no merge key
         except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             mark, kind = node.start_mark, node.tag.rpartition(":")[2]
+            reason = f" ({one_line(error)})" if isinstance(error, ValueError) else ""
             raise StillhouseError(
                 f"{path}: line {mark.line + 1}, column {mark.column + 1}: {node.value[:40]!r} is "
-                f"an invalid {kind} ({one_line(error)}); put it in quotes, without a tag"
+                f"an invalid {kind}{reason}; put it in quotes, without a tag"
             ) from None
 
 

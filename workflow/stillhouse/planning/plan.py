@@ -12,9 +12,8 @@ from pathlib import Path
 from stillhouse.artifacts.addresses import MANIFESTS, Artifact, digest, slug
 from stillhouse.artifacts.stages import DISTILLED, STUDENTS
 from stillhouse.config import references, yaml_files
-from stillhouse.config.load import complete
+from stillhouse.config.load import complete, located
 from stillhouse.data.sources import catalogue
-from stillhouse.errors import located
 from stillhouse.methods import registry
 from stillhouse.methods.task import Task
 from stillhouse.planning import students
@@ -214,7 +213,7 @@ def of_file(path):
     """Return the `Plan` of a config file, for commands beside Snakemake."""
     path = Path(path)
     config = complete(yaml_files.read(path), str(path), [path])
-    with located(path):
+    with located(str(path), [path]):
         return build(config)
 
 
