@@ -37,7 +37,7 @@ def test_the_card_has_accuracies_bytes_seconds_and_lineage(results):
     row = next(iter(evaluations(results["png"])))
     assert f"| s | hard | hard | {row.mean:.1f} ± {row.std:.1f} | 2 | – |" in text
     n_bytes = costs.storage_bytes(results["png"])["image_bytes"]
-    seconds = costs.compute(results["png"], store.read_timing)["seconds_distill"]
+    seconds = costs.of_lineage(results["png"], store.read_timing)["seconds_distill"]
     assert n_bytes > 0 and seconds > 0
     cells = [byte_text(n_bytes), "none", "none", second_text(seconds), "none"]
     assert f"| images | {' | '.join(cells)} |" in text

@@ -76,9 +76,9 @@ def test_seconds_are_sums_by_cost_and_nan_where_a_timing_is_missing():
     seconds = {"images": 10, "index": 1, "distilled": 100, "students": 1000, "teacher": 5}
     spec = student(distilled("random", images=images()))
     timing = {"teacher": 0, "denoiser": 0, "distill": 131, "label": 0, "train": 1000}
-    found = costs.compute(spec, lambda folder: {"seconds": seconds[folder.parts[1]]})
+    found = costs.of_lineage(spec, lambda folder: {"seconds": seconds[folder.parts[1]]})
     assert found == {f"seconds_{name}": value for name, value in timing.items()} | {"devices": ""}
-    found = costs.compute(
+    found = costs.of_lineage(
         spec, lambda folder: None if folder.name == "1" else {"seconds": seconds[folder.parts[1]]}
     )
     assert math.isnan(found.pop("seconds_distill"))
@@ -89,7 +89,7 @@ def test_devices_are_those_of_artifacts_and_members_with_a_timing():
     spec = student(distilled("random", images=images()))
     devices = {"1": "gpu", "random": "gpu", "2": "other, 2 threads"}
     timings = {name: {"seconds": 1, "device": device} for name, device in devices.items()}
-    found = costs.compute(spec, lambda folder: timings.get(folder.name))["devices"]
+    found = costs.of_lineage(spec, lambda folder: timings.get(folder.name))["devices"]
     assert found == "gpu; other, 2 threads"
     assert costs.device_names([found, "", "a; gpu"]) == ["a", "gpu", "other, 2 threads"]
     assert costs.device_names([]) == costs.device_names([""]) == []

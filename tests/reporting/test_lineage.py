@@ -92,6 +92,14 @@ def test_a_folder_without_a_spec_gives_one_line_with_a_hint(experiment, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_what_is_being_deleted_is_no_hint(empty, capsys):
+    deleted = Path("results/students/.deleted/x/spec.json")
+    deleted.parent.mkdir(parents=True)
+    deleted.write_text("{}")
+    assert lineage.main(["results"]) == 1
+    assert capsys.readouterr().err.endswith("give the path of an artifact's folder\n")
+
+
 def test_a_pattern_explains_all_that_match(experiment, capsys):
     assert lineage.main(["results/students/rded-ipc2-*/seed1"]) == 0
     printed = capsys.readouterr().out

@@ -47,6 +47,15 @@ def test_the_tests_that_an_accuracy_is_the_best_of_are_stated():
     assert selection((30, 10, 300), (30, 20, 600)) == expected
 
 
+def test_tests_of_full_data_are_not_those_of_sets():
+    sets = frame(n_tests=6, first_test=250, last_test=300, report="best")
+    full = frame(kind="full_data", n_tests=1, first_test=30, last_test=30, report="best")
+    (note, *_) = notes.accuracy_notes(pd.concat([sets, full], ignore_index=True))
+    assert note.endswith("best of 6 tests on the test split, after epochs 250 to 300.")
+    (note, *_) = notes.accuracy_notes(full)
+    assert note.endswith("after the last epoch.")
+
+
 def test_the_best_of_one_test_is_that_of_the_last_epoch():
     for note in (selection((1, 300, 300)), selection((30, 10, 300), report="last")):
         assert note == "soft: soft labels (float16) of t; after the last epoch."

@@ -127,7 +127,7 @@ def test_soft_labels_and_a_rate_are_stored_with_the_set(config, planned, make):
 def test_the_seconds_of_a_set_made_elsewhere_are_unknown(config, planned, make):
     artifact = set_of(planned(config))
     make(artifact, files={"set": [Path("rded")]})
-    seconds = costs.compute(artifact.spec(), lambda folder: {"seconds": 1})
+    seconds = costs.of_lineage(artifact.spec(), lambda folder: {"seconds": 1})
     assert np.isnan(seconds["seconds_distill"]) and seconds["seconds_teacher"] == 0
 
 

@@ -98,7 +98,7 @@ def _set_facts(parts):
     path = pq.read_table(parts[0].source, columns=["image"])["image"][0]["path"].as_py()
     students = evaluations(spec)
     specs = [part.spec for part in parts]
-    compute = [costs.compute(one, store.read_timing) for one in specs]
+    spent = [costs.of_lineage(one, store.read_timing) for one in specs]
     return {
         "kind": settings["kind"],
         "dataset": spec["folder"],
@@ -115,18 +115,18 @@ def _set_facts(parts):
         "students": students,
         "costs": [
             (part.name, _costs(part, storage["image_bytes"], of_part))
-            for part, of_part in zip(parts, compute, strict=True)
+            for part, of_part in zip(parts, spent, strict=True)
         ],
         "view_columns": _view_columns(parts),
-        "devices": costs.device_names(of_part["devices"] for of_part in compute),
+        "devices": costs.device_names(of_part["devices"] for of_part in spent),
         "protocols": [_protocol(one) for one in students],
         "lineage": "\n".join(lineage.explain(*(one.spec for one in students), *specs)),
     }
 
 
-def _costs(part, image_bytes, compute):
+def _costs(part, image_bytes, spent):
     """Return bytes and seconds by stage of a part and everything that it needs."""
-    times = {name: compute[f"seconds_{name}"] for name in costs.COSTS}
+    times = {name: spent[f"seconds_{name}"] for name in costs.COSTS}
     of_images = part.name == "images"
     return {"bytes": image_bytes if of_images else part.source.stat().st_size, **times}
 

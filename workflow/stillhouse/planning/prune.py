@@ -124,7 +124,10 @@ def delete(leftovers):
 
 
 def _turn(path):
-    # First what lists others: a listed member must not be missing.
+    """Return the place of a deletion: first what lists others, whose members must not be missing.
+
+    Before all what an earlier deletion left, whose place the others need.
+    """
     return path.name != DELETED, path.is_dir(), path.parts[1] != "dataset"
 
 

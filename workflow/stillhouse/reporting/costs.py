@@ -53,7 +53,7 @@ class Measurements:
             "label_bytes": of_labels if math.isnan(of_labels) else math.ceil(of_labels / 8),
             "image_bits_per_class": 8 * storage["image_bytes"] / n_classes,
             "label_bits_per_class": of_labels / n_classes,
-            **compute(spec, self._timing),
+            **of_lineage(spec, self._timing),
             "device": (self._timing(Path(spec["address"])) or {}).get("device"),
             "recognised": self._recognised(labels["address"]) if labels else float("nan"),
         }
@@ -204,7 +204,7 @@ def _folders(spec, member, classes):
     return [member_folder(spec["address"], member, one) for one in members]
 
 
-def compute(spec, timing):
+def of_lineage(spec, timing):
     """Return the ``seconds_*`` columns and ``devices``: the full lineage, as if computed alone.
 
     `timing` maps a folder to its ``timing.json``; where one is missing, its column is NaN. So is

@@ -124,7 +124,11 @@ def find(target):
     if (folder / LINEAGE).exists():
         return store.read_lineage(folder)
     if not (folder / store.SPEC).exists():
-        below = sorted(folder.glob(f"**/{store.SPEC}"))
+        below = sorted(
+            path
+            for path in folder.glob(f"**/{store.SPEC}")
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        )
         hint = f", such as {below[0].parent}" if below else ""
         raise StillhouseError(
             f"{target}: {store.SPEC} missing; give the path of an artifact's folder{hint}"

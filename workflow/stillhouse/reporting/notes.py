@@ -28,8 +28,10 @@ def accuracy_notes(frame):
 def _reported(cells):
     """Return which tests of a protocol's students the reported accuracy is of.
 
-    Their epochs are stated where all students have the same; epochs may depend on the IPC.
+    Their epochs are stated where all students of sets have the same; epochs may depend on the IPC.
     """
+    sets = table_layout.of_sets(cells)
+    cells = cells if sets.empty else sets
     fewest, most = cells["n_tests"].min(), cells["n_tests"].max()
     if cells["report"].iloc[0] == "last" or most == 1:
         return "after the last epoch"
