@@ -9,7 +9,7 @@ import torch
 from forks import together
 from stillhouse.artifacts.checkpoints import Checkpoint
 from stillhouse.artifacts.context import Context
-from stillhouse.diffusion import training
+from stillhouse.diffusion import training, training_loop
 from stillhouse.training import distributed
 
 RECIPE = {
@@ -27,8 +27,8 @@ def loop(name, folder, seconds):
     seconds = math.inf if distributed.group().rank else seconds
     checkpoint = Checkpoint(Context(work=folder, checkpoint_seconds=seconds))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "STEPS_PER_POINT", 10)
-        yield training.TrainingLoop(name, checkpoint)
+        patch.setattr(training_loop, "STEPS_PER_POINT", 10)
+        yield training_loop.TrainingLoop(name, checkpoint)
 
 
 def autoencoder(folder, seconds=1e9, n=10, **changes):

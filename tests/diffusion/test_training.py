@@ -9,12 +9,12 @@ from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.training import (
     Batches,
-    TrainingLoop,
     build_autoencoder,
     build_network,
     train_autoencoder,
     train_network,
 )
+from stillhouse.diffusion.training_loop import TrainingLoop
 from stillhouse.training.loop import Diverged
 
 AUTOENCODER = {
@@ -166,11 +166,11 @@ def test_attention_of_few_tokens_in_bfloat16_is_not_fused(precision, side, fused
     mean = torch.zeros(1, 2, 2, side, side)
     net = build_network(NETWORK, 2, side, 3, 0)
     settings = {**NETWORK, "precision": precision, "batch_size": 2}
-    seen = []
+    losses = []
     train_network(
-        net, mean, mean, torch.tensor([0, 1]), settings, 0, lambda *a: seen.append(a[2](0))
+        net, mean, mean, torch.tensor([0, 1]), settings, 0, lambda *a: losses.append(a[2](0))
     )
-    assert any("FlashAttention" in name for name in operations(*seen)) is fused
+    assert any("FlashAttention" in name for name in operations(*losses)) is fused
 
 
 def test_labels_are_dropped_with_the_set_probability():

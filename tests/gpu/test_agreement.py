@@ -16,6 +16,7 @@ from stillhouse.diffusion import training as denoiser_training
 from stillhouse.diffusion.ddim import invert, sample
 from stillhouse.diffusion.denoisers import load_denoiser
 from stillhouse.diffusion.train_denoiser import encode as encode_all
+from stillhouse.diffusion.training_loop import TrainingLoop
 from stillhouse.evaluation import label_sources, students
 from stillhouse.methods.common.utilities.distribution_matching import DistributionMatching
 from stillhouse.methods.common.utilities.gradient_matching import GradientMatching
@@ -163,10 +164,10 @@ def test_a_denoiser_is_trained_alike_and_repeats_to_the_bit_on_one_gpu(tmp_path)
         network = denoiser_training.build_network(recipe, 2, 16, 10, 0).to(device)
         shown, labels = images().to(device), (torch.arange(64) % 10).to(device)
         checkpoint = Checkpoint(Context(work=tmp_path / name))
-        loop = denoiser_training.TrainingLoop("autoencoder", checkpoint)
+        loop = TrainingLoop("autoencoder", checkpoint)
         denoiser_training.train_autoencoder(autoencoder, shown, recipe, 0, loop)
         mean, std = (part[None] for part in encode_all(autoencoder, shown))
-        loop = denoiser_training.TrainingLoop("denoiser", checkpoint)
+        loop = TrainingLoop("denoiser", checkpoint)
         denoiser_training.train_network(network, mean, std, labels, recipe, 0, loop)
         nets = (autoencoder, network)
         return {f"{i}.{k}": v.cpu() for i, n in enumerate(nets) for k, v in n.state_dict().items()}

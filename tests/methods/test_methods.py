@@ -68,7 +68,7 @@ def test_sets_of_stored_images_need_no_torch():
 
 
 def test_stages_load_diffusers_when_they_use_it():
-    """Clusters and prototypes have a denoiser among their settings, and do not run it."""
+    """As other libraries that not all jobs of a stage use; clusters and prototypes never do."""
     modules = {stage.function.partition(":")[0] for stage in registry.stages().values()}
     assert heavy_imports(sorted(modules), {"diffusers", "timm", "torch._dynamo"}) == []
 

@@ -15,12 +15,12 @@ from stillhouse.diffusion.pretrained import fetch, folder_digest, has_weights, w
 from stillhouse.diffusion.settings import is_trained
 from stillhouse.diffusion.training import (
     SCHEDULER,
-    TrainingLoop,
     build_autoencoder,
     build_network,
     train_autoencoder,
     train_network,
 )
+from stillhouse.diffusion.training_loop import TrainingLoop
 from stillhouse.errors import StillhouseError
 from stillhouse.training import loop
 

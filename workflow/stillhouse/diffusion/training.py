@@ -8,20 +8,15 @@ models with transformers" (ICCV 2023); classifier-free guidance by dropped label
 
 import contextlib
 import functools
-import math
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stillhouse.artifacts.checkpoints import select_prefix
-from stillhouse.artifacts.progress import track
 from stillhouse.artifacts.rng import generator, permutation
 from stillhouse.data.transforms import to_unit
 from stillhouse.diffusion.noise_schedule import NoiseSchedule
 from stillhouse.networks.registry import global_generator
 from stillhouse.training import distributed, loop
-from stillhouse.training.lr_schedules import learning_rate_factor
-from stillhouse.training.optimizers import Optimizer
 
 # DiT's schedule. Samples are not clipped: latents have no bounds.
 SCHEDULER = {
@@ -36,12 +31,8 @@ SCHEDULER = {
     "steps_offset": 0,
     "timestep_spacing": "leading",
 }
-# Steps per point of a loss curve, which is their mean.
-STEPS_PER_POINT = 50
 # Tokens up to which the plain attention is the faster one, in bfloat16 on a CPU.
 FEW_TOKENS = 64
-# Settings of each network, by the name of its training.
-NETWORKS = {"autoencoder": "autoencoder", "denoiser": "network"}
 
 
 def build_autoencoder(settings, resolution, seed):
@@ -140,7 +131,7 @@ def train_autoencoder(net, images, settings, seed, minimise):
         flipped = torch.from_numpy(rng.random(size) < settings["flip"])
         pixels = _flipped(to_unit(images[rows[own]]), flipped[own])
         pixels = pixels.contiguous(memory_format=loop.memory_format(settings))
-        with loop.autocast(settings, pixels.device), _attention(pixels, settings, tokens):
+        with loop.autocast(settings, pixels.device), _attention(pixels.device, settings, tokens):
             posterior = net.encode(pixels).latent_dist
             noise = _normals(rng, size, posterior.mean)[own]
             latents = posterior.mean + posterior.std * noise.to(posterior.mean.device)
@@ -187,7 +178,7 @@ def train_network(net, mean, std, labels, settings, seed, minimise):
         # Samples, not means: samples are inverted later and must follow the training distribution.
         latents = centre + std[views, rows] * _normals(rng, size, centre)[own].to(rows.device)
         noise = _normals(rng, size, centre)[own].to(rows.device)
-        with loop.autocast(settings, centre.device), _attention(centre, settings, tokens):
+        with loop.autocast(settings, centre.device), _attention(centre.device, settings, tokens):
             predicted = net(schedule.add_noise(latents, noise, times), times, classes).sample
         return (predicted.float() - noise).square().mean()
 
@@ -228,100 +219,16 @@ def _normals(rng, n, like):
     return torch.from_numpy(rng.standard_normal((n, *like.shape[1:]), dtype="float32"))
 
 
-def _attention(like, settings, tokens):
+def _attention(device, settings, tokens):
     """Select the kernel of attention: on a GPU, the one with deterministic gradients.
 
     In bfloat16 on a CPU, the gradients of the fused kernel take 3 times as long as the plain one's
     for 64 tokens, and 8 times for 16 (torch 2.15).
     """
     few = settings["precision"] == "bfloat16" and tokens <= FEW_TOKENS
-    plain = like.device.type == "cuda" or few
+    plain = device.type == "cuda" or few
     return sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext()
 
 
 def _flipped(images, flipped):
     return torch.where(flipped.to(images.device)[:, None, None, None], images.flip(3), images)
-
-
-class TrainingLoop:
-    """Training steps of one network, resumed from a checkpoint of it.
-
-    Parameters
-    ----------
-    name : str
-        Of the network, for the log and the checkpoint; checkpoints of others are ignored.
-    checkpoint : stillhouse.artifacts.checkpoints.Checkpoint
-    finished : dict of str to tensor, optional
-        Tensors of earlier phases of the job, stored in each checkpoint.
-    values : dict, optional
-        Their plain values.
-    """
-
-    def __init__(self, name, checkpoint, finished=None, values=None):
-        self.name, self.checkpoint = name, checkpoint
-        self.finished, self.values = finished or {}, values or {}
-
-    def __call__(self, net, settings, loss):
-        """Minimise ``loss(step)``; return the means of its values over every 50 steps.
-
-        With ``ema``, the final parameters of the network are the moving averages.
-
-        Raises
-        ------
-        stillhouse.training.loop.Diverged
-            If a loss is not finite, at the end of its interval.
-        """
-        optimizer = Optimizer(net, {"optimizer": "adamw", "weight_decay": 0.0, **settings})
-        first, curve, total = self._restore(net, optimizer)
-        group, parameters = distributed.group(), optimizer.parameters.values()
-        steps = settings["steps"]
-        schedule = {"schedule": "one_cycle", "epochs": steps}
-
-        def last_loss():
-            return f"loss {curve[-1]:.4f}" if curve else ""
-
-        net.train()
-        for step in track(range(first, steps), steps - first, f"{self.name} step", last_loss):
-            total += group.backward(loss(step), parameters)
-            optimizer.step(settings["learning_rate"] * learning_rate_factor(schedule, step))
-            point, due = (step + 1) % STEPS_PER_POINT == 0, self.checkpoint.due(step + 1 == steps)
-            if point or due or step + 1 == steps:
-                self._check(total.item(), step, curve, settings["learning_rate"])
-            if point:
-                curve.append(total.item() / STEPS_PER_POINT)
-                total = torch.zeros_like(total)
-            if due:
-                self._save(net, optimizer, step + 1, curve, total)
-        for name, average in optimizer.memory.get("average", {}).items():
-            optimizer.parameters[name].data = average
-        loop.freeze(net)
-        return curve
-
-    def _check(self, total, step, curve, rate):
-        """Raise `loop.Diverged` if the sum of the losses since the last point is not finite."""
-        if math.isfinite(total):
-            return
-        first = step - step % STEPS_PER_POINT + 1
-        last = f"the last finite mean loss is {curve[-1]:.4g}" if curve else "none was finite"
-        raise loop.Diverged(
-            f"{self.name}: diverged in steps {first} to {step + 1}, loss {total:.4g}, {last}; "
-            f"lower train.{NETWORKS[self.name]}.learning_rate, now {rate:g}"
-        )
-
-    def _save(self, net, optimizer, done, curve, total):
-        states = {"net": net.state_dict(), "optimizer": optimizer.state()}
-        states["finished"] = self.finished
-        tensors = {f"{name}.{k}": t for name, state in states.items() for k, t in state.items()}
-        values = {"name": self.name, "done": done, "curve": curve, "values": self.values}
-        self.checkpoint.save({**tensors, "total": total}, values)
-
-    def _restore(self, net, optimizer):
-        """Return the number of finished steps, the curve, and the sum since its last point."""
-        stored = self.checkpoint.resume(self.name, "step", name=self.name)
-        zero = torch.zeros((), device=next(net.parameters()).device)
-        if stored is None:
-            return 0, [], zero
-        tensors, values = stored
-        net.load_state_dict(select_prefix(tensors, "net."))
-        optimizer.restore(select_prefix(tensors, "optimizer."))
-        return values["done"], values["curve"], zero + tensors["total"].to(zero.device)
