@@ -23,8 +23,8 @@ def compose(path):
     ------
     StillhouseError
         If the file is missing, no text, no YAML, or larger than a million values with its aliases
-        expanded, or if a value cannot be converted, such as the 45th of a month; with the line,
-        where there is one.
+        expanded, or if a value cannot be converted, such as the 45th of a month; with the line if
+        known.
     """
     try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=LOADER)
