@@ -246,7 +246,7 @@ def _cells(plan, name, experiment):
             "arch": config["students"][student]["arch"],
             "artifact": artifact,
             **_label_columns(config, protocol),
-            **students.test_columns(artifact),
+            **students.tested_columns(artifact),
             **parts[protocol],
         }
         for seed in experiment["seeds"]:

@@ -81,7 +81,7 @@ def of_full_data(plan, dataset, budget, ipc, protocol, student):
     )
 
 
-def test_columns(artifact):
+def tested_columns(artifact):
     """Return number, first and last of the epochs after which students are tested."""
     epochs = protocols.tested_epochs(artifact.settings["training"])
     return {"n_tests": len(epochs), "first_test": min(epochs), "last_test": max(epochs)}
