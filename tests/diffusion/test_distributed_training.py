@@ -69,7 +69,7 @@ def test_a_network_is_that_of_one_process(tmp_path, train, batch_size):
 
 def interrupted(folder):
     """Train a noise predictor for 9 steps, with a checkpoint after each."""
-    step, steps = training.Optimizer.step, []
+    step, steps = training_loop.Optimizer.step, []
 
     def failing(self, rate):
         steps.append(rate)
@@ -78,7 +78,7 @@ def interrupted(folder):
         return step(self, rate)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training.Optimizer, "step", failing)
+        patch.setattr(training_loop.Optimizer, "step", failing)
         network(folder, 0.0, batch_size=4)
 
 
