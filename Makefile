@@ -1,5 +1,5 @@
 # make run, make test: each sets up all it needs. Python 3.11+ and a compiler-free machine suffice.
-.PHONY: run test test-all check bench lock slurm explain verify estimate prune export overview format clean
+.PHONY: setup run test test-all check bench lock slurm explain verify estimate prune export overview format clean
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -7,6 +7,9 @@ UV := uv==$(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' envs/requirements.txt)
 CORES ?= all
 CONFIG ?= config.yaml
 PYTHON ?= python3
+
+# The environment alone.
+setup: $(READY)
 
 run: $(READY)
 	$(BIN)/snakemake --cores $(CORES)

@@ -31,8 +31,12 @@ def test_pairing_makes_an_interval_of_a_difference_that_spreads_of_accuracies_wo
 
 def test_students_are_paired_by_seed_not_by_order():
     shuffled = students(60, 40, 50, seeds=[2, 0, 1])
-    one = differences.over_students(students(41, 51, 61), shuffled)
-    assert (one.mean, one.low, one.high) == pytest.approx((1.0, 1.0, 1.0))
+    one = differences.over_students(students(41, 51, 61.5), shuffled)
+    # By hand: 1, 1, 1.5.
+    assert one.mean == pytest.approx(7 / 6)
+    assert one.high - one.mean == pytest.approx(
+        4.302653 * math.sqrt(1 / 12) / math.sqrt(3), abs=1e-5
+    )
 
 
 def test_diverged_students_have_no_pair():
@@ -47,6 +51,14 @@ def test_one_seed_has_a_difference_without_an_interval():
     one = differences.over_students(students(62), students(60))
     assert one.mean == 2.0
     assert not (one.has_interval or one.is_tie or one.is_above or one.is_below)
+
+
+def test_equal_differences_have_no_interval_but_those_of_equal_sets():
+    """As of three students with one more of twelve test images: their spread is not zero."""
+    one = differences.over_students(students(50.0, 58.33, 41.67), students(41.67, 50.0, 33.34))
+    assert one.mean == pytest.approx(8.33)
+    assert not (one.has_interval or one.is_tie or one.is_above or one.is_below)
+    assert differences.over_students(students(1, 2), students(1, 2)).is_tie
 
 
 def test_an_interval_over_sets_is_of_their_means_not_of_all_students():

@@ -101,7 +101,7 @@ def test_files_that_no_stage_reads_are_checked(listed):
 def test_the_exit_status_is_zero_for_intact_artifacts(listed, capsys):
     Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
     assert verify.main(["tiny.yaml"]) == 0
-    assert capsys.readouterr().out == "all artifacts are intact\n"
+    assert capsys.readouterr().out == "all computed artifacts are intact\n"
     path, _ = scores_of(listed)
     path.unlink()
     assert verify.main(["tiny.yaml"]) == 1

@@ -69,7 +69,7 @@ def test_a_run_ends_with_the_table_and_the_folders_of_results(cold):
     table = (cold / "results/tables/tiny.md").read_text()
     ending = f"{table}\ntiny: results/tables/tiny.md  results/report/tiny.html\n"
     ending += "all experiments: results/report/index.html\n"
-    ending += "distilled sets: results/distilled/  figures: results/figures/\n"
+    ending += "distilled sets: results/distilled/\nfigures: results/figures/\n"
     assert cold.done.stdout.endswith(ending)
     # The profile beside the Snakefile is used from any directory.
     assert f"{ROOT}/profiles/default" in cold.done.stderr

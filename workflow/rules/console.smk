@@ -105,12 +105,16 @@ def new_tables():
 
 
 def where_to_look():
-    """Return where the tables and pages of the config lie."""
-    lines = [
-        f"{name}: results/tables/{name}.md  results/report/{name}.html" for name in plan.experiments
-    ]
-    lines.append("all experiments: results/report/index.html")
-    return "\n".join([*lines, "distilled sets: results/distilled/  figures: results/figures/"])
+    """Return where the tables, pages, sets and figures of the config lie, of those that exist."""
+    places = {
+        name: (f"results/tables/{name}.md", f"results/report/{name}.html")
+        for name in plan.experiments
+    }
+    places["all experiments"] = ("results/report/index.html",)
+    places["distilled sets"] = ("results/distilled/",)
+    places["figures"] = ("results/figures/",)
+    existing = {name: [p for p in paths if Path(p).exists()] for name, paths in places.items()}
+    return "\n".join(f"{name}: {'  '.join(paths)}" for name, paths in existing.items() if paths)
 
 
 if not (workflow.output_settings.printshellcmds or workflow.output_settings.verbose):

@@ -107,11 +107,21 @@ def check(config):
     validator = jsonschema.Draft202012Validator(schema())
     errors = [e for error in validator.iter_errors(config) for e in _of_alternative(error)]
     errors = [e for e in errors if e.validator not in CLOSED or _unknown_keys(e)]
+    errors.sort(key=lambda e: _place(config, e.absolute_path))
     # The deepest error is the most specific: an unknown kind makes all keys of that kind unknown. A
     # misspelt key is also missing; the message must be about the key as it is written.
     error = max(errors, key=lambda e: (len(e.absolute_path), e.validator in CLOSED), default=None)
     if error is not None:
         raise StillhouseError(_message(error))
+
+
+def _place(config, path):
+    """Return the place of a path in a config: the positions of its keys."""
+    places = []
+    for key in path:
+        places.append(list(config).index(key) if isinstance(config, dict) else key)
+        config = config[key]
+    return places
 
 
 def _check_values(value, path):

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+# Percentage points below which differences are equal.
+SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,8 @@ class Difference:
     Parameters
     ----------
     mean, low, high : float
-        Percentage points; `low` and `high` are NaN for a single value.
+        Percentage points; `low` and `high` are NaN for a single value, and for equal ones but
+        zero: with few test images chance makes them equal, and their spread is not zero.
     n : int
         Values: student seeds with an accuracy of both sets, or pairs of sets.
     over : str
@@ -90,7 +93,7 @@ def over_sets(pairs):
 def _difference(gains, over):
     """Return mean(d) ± t(0.975, n - 1) std(d) / √n of values d, by Student's t, std with n - 1."""
     n, mean = len(gains), float(gains.mean())
-    if n == 1:
+    if n == 1 or (mean and gains.max() - gains.min() < SAME):
         return Difference(mean, math.nan, math.nan, n, over)
     from scipy import stats
 

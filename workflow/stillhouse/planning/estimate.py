@@ -91,7 +91,10 @@ def main(arguments):
     device = (arguments[1:] or ["cuda"])[0]
     print("\n".join(table(estimate(of_file(arguments[0]), device))))
     unit = "GPU" if device == "cuda" else "CPU"
-    print(f"Estimated for one {unit}, one job after the other; formulas: docs/scale.md.")
+    print(
+        f"Estimated for one {unit}, one job after the other, without the seconds in which a job "
+        "starts, tables and pages; formulas: docs/scale.md."
+    )
 
 
 if __name__ == "__main__":

@@ -70,7 +70,11 @@ def main(arguments):
     problems = 0
     for problems, line in enumerate(verify(of_file(arguments[0])), 1):  # noqa: B007
         print(line)
-    print(f"{problems} missing or damaged artifacts" if problems else "all artifacts are intact")
+    print(
+        f"{problems} missing or damaged artifacts"
+        if problems
+        else "all computed artifacts are intact"
+    )
     return int(problems > 0)
 
 

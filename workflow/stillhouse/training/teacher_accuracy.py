@@ -23,7 +23,7 @@ def _tenth_above_chance(n_classes):
     return chance + 0.1 * (100 - chance)
 
 
-def check_accuracy(accuracy, address, n_classes, min_accuracy):
+def check_accuracy(accuracy, address, settings, min_accuracy):
     """Raise if a teacher's accuracy is below its minimum.
 
     Parameters
@@ -32,20 +32,24 @@ def check_accuracy(accuracy, address, n_classes, min_accuracy):
         On the test split [%].
     address : str
         The teacher's folder.
-    n_classes : int
+    settings : dict
+        Of the stage.
     min_accuracy : float
         In percent.
 
     Raises
     ------
     StillhouseError
-        Near chance, with the usual cause, the class order.
+        Near chance, of weights, with the usual cause, the class order.
     """
     if accuracy >= min_accuracy:
         return
+    n_classes = len(settings["classes"])
     chance = 100 / n_classes
     remedy = "improve its training, or lower its min_accuracy"
-    if accuracy < min(2 * chance, _tenth_above_chance(n_classes)):
+    if "weights" not in settings:
+        remedy = "train it for more epochs or with smaller batches, or lower its min_accuracy"
+    elif accuracy < min(2 * chance, _tenth_above_chance(n_classes)):
         remedy = (
             "near chance, the usual cause is the class order: the order of the dataset's classes "
             "must be that of the weights' training"
@@ -69,4 +73,4 @@ def check_existing(teacher, min_accuracy):
         accuracy = store.read_json(teacher.directory / "metrics.json")["accuracy"]
     except StillhouseError:
         return  # missing, or damaged, which jobs report
-    check_accuracy(accuracy, teacher.directory, len(teacher.settings["classes"]), min_accuracy)
+    check_accuracy(accuracy, teacher.directory, teacher.settings, min_accuracy)

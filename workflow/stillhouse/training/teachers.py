@@ -46,7 +46,7 @@ class TeacherStage:
                 f"teacher {Path(self.address).name}: {error} on the test split; use other weights, "
                 "or, if it was trained here, lower its learning_rate"
             ) from None
-        check_accuracy(top1, self.address, n_classes, float(context.extra["min_accuracy"]))
+        check_accuracy(top1, self.address, settings, float(context.extra["min_accuracy"]))
         metrics = {
             "accuracy": top1,
             "accuracy_top5": top5,
