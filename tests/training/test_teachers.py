@@ -167,8 +167,9 @@ def test_a_teacher_below_min_accuracy_is_an_error(tiny, planned, min_accuracy, a
     ("n_classes", "below", "above"),
     [(2, 54.9, 55.1), (3, 39.9, 40.1), (10, 18.9, 19.1), (20, 9.9, 10.1), (1000, 0.19, 0.21)],
 )
-def test_the_class_order_is_the_usual_cause_near_chance_alone(n_classes, below, above):
-    settings = {"classes": range(n_classes), "weights": {"pretrained": "w"}}
+@pytest.mark.parametrize("origin", [{"weights": "5e1f"}, {"pretrained": "IMAGENET1K_V1"}])
+def test_the_class_order_is_the_usual_cause_near_chance_alone(n_classes, below, above, origin):
+    settings = {"classes": range(n_classes), **origin}
     for accuracy, near in [(100 / n_classes, True), (below, True), (above, False), (89.9, False)]:
         with pytest.raises(StillhouseError) as caught:
             teacher_accuracy.check_accuracy(accuracy, "results/teacher/t", settings, 90)
@@ -276,7 +277,7 @@ def test_logits_are_those_of_the_named_classes():
     [({"weights": "5" * 64}, "file"), ({"pretrained": "V1"}, "library"), ({}, "training")],
 )
 def test_the_origin_of_weights_is_named(settings, origin):
-    assert teachers.weights_origin(settings) == origin
+    assert teacher_accuracy.weights_origin(settings) == origin
 
 
 def test_a_remainder_of_one_image_is_trained_under_batchnorm_of_one_pixel(tmp_path, made):

@@ -1,4 +1,4 @@
-"""The minimum accuracy of teachers.
+"""The minimum accuracy of teachers, and what to do about one that is below it.
 
 The Snakefile imports this module: it imports no torch.
 """
@@ -7,6 +7,20 @@ from pathlib import Path
 
 from stillhouse.artifacts import store
 from stillhouse.errors import StillhouseError
+
+
+def weights_origin(settings):
+    """Return the origin of a teacher's weights: ``training``, ``file`` or ``library``.
+
+    Parameters
+    ----------
+    settings : dict
+        Of the teacher artifact: ``weights`` is a file's SHA-256, ``pretrained`` a library's name of
+        its weights.
+    """
+    if "weights" in settings:
+        return "file"
+    return "library" if "pretrained" in settings else "training"
 
 
 def default_minimum(n_classes):
@@ -46,8 +60,8 @@ def check_accuracy(accuracy, address, settings, min_accuracy):
         return
     n_classes = len(settings["classes"])
     chance = 100 / n_classes
-    remedy = "improve its training, or lower its min_accuracy"
-    if "weights" not in settings:
+    remedy = "use other weights, or lower its min_accuracy"
+    if weights_origin(settings) == "training":
         remedy = "train it for more epochs or with smaller batches, or lower its min_accuracy"
     elif accuracy < min(2 * chance, _tenth_above_chance(n_classes)):
         remedy = (

@@ -16,7 +16,7 @@ from stillhouse.data.transforms import cut, normalise
 from stillhouse.errors import StillhouseError
 from stillhouse.networks import libraries, registry, state_dicts
 from stillhouse.training import distributed, loop
-from stillhouse.training.teacher_accuracy import check_accuracy
+from stillhouse.training.teacher_accuracy import check_accuracy, weights_origin
 
 
 def teacher(inputs, spec, context):
@@ -81,20 +81,6 @@ class TeacherStage:
             context.source_roots,
         )
         return images.to(self.device), labels.to(self.device)
-
-
-def weights_origin(settings):
-    """Return the origin of a teacher's weights: ``training``, ``file`` or ``library``.
-
-    Parameters
-    ----------
-    settings : dict
-        Of the teacher artifact: ``weights`` is a file's SHA-256, ``pretrained`` a library's name of
-        its weights.
-    """
-    if "weights" in settings:
-        return "file"
-    return "library" if "pretrained" in settings else "training"
 
 
 def train(net, images, labels, settings, context):
